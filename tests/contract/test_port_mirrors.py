@@ -7,7 +7,11 @@ import json
 import os
 import stat
 import tempfile
+import threading
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 
 from isola.errors import HostFailure
 from isola.host import Host
+from isola.host.comparing import Bounds, TooDifferent, compare, survey
 from isola.host.linux import linux_host
 from isola.host.mirrors import Difference, Trust
 from isola.testing.host import fake_host
@@ -290,3 +295,55 @@ async def test_a_cancelled_comparison_ends(real: Callable[[Path], Bed], tmp_path
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes that Python has allocated at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", ["wide", "deep"])
+def test_the_memory_for_a_hostile_tree_is_bounded(tmp_path: Path, shape: str) -> None:
+    """A directory with too many entries, or many levels of almost as many."""
+    bounds = Bounds(1000, 1_000_000, 1_000_000)
+    place, other = tmp_path / "one", tmp_path / "two"
+    levels, files = (1, 20_000) if shape == "wide" else (20, 900)
+    for tree in (place, other):
+        top = tree
+        top.mkdir()
+        for _ in range(levels):
+            for number in range(files):
+                (top / f"{number:04d}").touch()
+            top = top / "below"
+            top.mkdir()
+    late = int(time.time_ns()) * 2
+    assert peak_of(lambda: survey(place, late, bounds)) < 4_000_000
+    reading = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+
+        def compared() -> None:
+            with suppress(TooDifferent):
+                compare(reading, other, STRICT, threading.Event(), bounds)
+
+        assert peak_of(compared) < 6_000_000
+    finally:
+        os.close(reading)
+
+
+def test_what_is_remembered_of_many_directories_is_bounded(tmp_path: Path) -> None:
+    bounds = Bounds(comparison=100_000, survey=100_000)
+    for number in range(1000):
+        (tmp_path / "one" / f"{number:0200d}").mkdir(parents=True)
+        (tmp_path / "two" / f"{number:0200d}").mkdir(parents=True)
+    assert survey(tmp_path / "one", time.time_ns() * 2, bounds) == {}
+    reading = os.open(tmp_path / "one", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(TooDifferent):
+            compare(reading, tmp_path / "two", STRICT, threading.Event(), bounds)
+    finally:
+        os.close(reading)

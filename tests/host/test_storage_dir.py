@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from network_host import act
 
 from isola.errors import HostFailure
 from isola.host.linux import linux_host
-from isola.host.mirrors import Trust, _as_json
+from isola.host.mirrors import Difference, LinuxMirrors, Trust, _as_json
+from isola.host.process import LinuxProcesses
 from isola.host.transplant import Change
 from isola.model.storage import Pool, Volume
 from isola.storage.drivers.dir import DirDriver
@@ -115,3 +117,28 @@ async def test_what_fails_leaves_the_volume_as_it_was(driver: DirDriver) -> None
     assert seen(driver) == before
     await driver.settled()
     assert os.listdir(driver.place / "partial") == []
+
+
+class _Vanishing(LinuxMirrors):
+    """Something is removed from the source right after it was compared."""
+
+    async def compare(self, source: Path, target: Path, trust: Trust) -> Difference | None:
+        found = await super().compare(source, target, trust)
+        (source / "passing").unlink()
+        return found
+
+
+async def test_a_source_that_changes_after_it_was_compared_is_copied_as_a_whole(tmp_path: Path) -> None:
+    host = replace(linux_host(), mirrors=_Vanishing(LinuxProcesses()))
+    driver = DirDriver(host, Pool("p"), tmp_path / "p")
+    await act(host, driver.create_pool)
+    await act(host, lambda op: driver.create_volume(op, VOLUME))
+    (data(driver) / "old").write_text("old")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("kept", "passing"):
+        (source / name).write_text("new")
+    await act(host, lambda op: driver.prepare_refresh(op, VOLUME, "r1", source))
+    await driver.apply_restore(VOLUME, "r1")
+    assert seen(driver) == {"kept": "new"}
+    await act(host, driver.delete_pool)

@@ -27,6 +27,10 @@ _MOST = 20_000
 """Differences; with more of them a complete copy is cheaper."""
 _LONGEST = 3500
 """Bytes of a path, which a program takes in one piece."""
+_EACH = 200
+"""Bytes of an entry of a list or dictionary, besides its content."""
+_DIGEST = 40
+"""Those of an entry of a survey."""
 _BLOCK = 1 << 20
 _KEEP_CTIME = {0xEF53, 0x58465342, 0x9123683E}
 """ext4, XFS and btrfs change it with every change of a file."""
@@ -34,6 +38,33 @@ _KEEP_CTIME = {0xEF53, 0x58465342, 0x9123683E}
 
 class TooDifferent(Exception):
     """The trees cannot be compared in this way, or hardly anything is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A tree of millions of directories, or with large attributes, must not take the memory of the host."""
+
+    widest: int = 50_000
+    """Entries of a directory: all are in memory while it is looked at, and sorting them holds the interpreter."""
+    comparison: int = 64 << 20
+    """Bytes of what is remembered about two trees."""
+    survey: int = 8 << 20
+    """The same for a survey."""
+
+
+_BOUNDS = Bounds()
+
+
+@dataclass(slots=True)
+class _Room:
+    widest: int
+    left: int
+
+    def take(self, size: int) -> None:
+        """Raises TooDifferent."""
+        self.left -= size
+        if self.left < 0:
+            raise TooDifferent
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +115,7 @@ class _Walk:
     trust: Trust
     stop: threading.Event
     device: int
+    room: _Room
     copied: list[bytes] = field(default_factory=list)
     removed: list[bytes] = field(default_factory=list)
     directories: list[tuple[bytes, Look, Look]] = field(default_factory=list)
@@ -100,41 +132,55 @@ class _Pair:
     depth: int
 
 
-def compare(source: int, target: Path, trust: Trust, stop: threading.Event) -> Difference:
+def compare(source: int, target: Path, trust: Trust, stop: threading.Event, bounds: Bounds = _BOUNDS) -> Difference:
     """``source`` is a descriptor. Raises TooDifferent, OSError; InterruptedError once ``stop`` is set."""
     with _opened(b".", source) as one, _opened(target) as other:
-        walk = _Walk(trust, stop, os.fstat(other).st_dev)
+        walk = _Walk(trust, stop, os.fstat(other).st_dev, _Room(bounds.widest, bounds.comparison))
         _directory(walk, _Pair(one, other, b"", 0))
     return Difference(tuple(walk.copied), tuple(walk.removed), tuple(walk.directories))
 
 
-def survey(tree: Path, recent: int) -> Survey:
+def survey(tree: Path, recent: int, bounds: Bounds = _BOUNDS) -> Survey:
     """Of all directories in which nothing was changed after ``recent`` (ns since 1970). Raises OSError.
 
     What a program has mapped into its memory may change once more without a new time, until it is written out.
-    Empty on a file system that may not keep the time of every change.
+    Empty on a file system that may not keep the time of every change, and for a tree with too many directories.
     """
     found: dict[bytes, bytes] = {}
     with _opened(tree) as top:
         if kernel.file_system_type(top) in _KEEP_CTIME:
-            _survey(top, b"", 0, recent, found)
+            try:
+                _survey(top, b"", 0, recent, (found, _Room(bounds.widest, bounds.survey)))
+            except TooDifferent:
+                return {}
     return found
 
 
-def _survey(directory: int, path: bytes, depth: int, recent: int, found: dict[bytes, bytes]) -> None:
-    entries = _entries(directory)
+def _survey(directory: int, path: bytes, depth: int, recent: int, found: tuple[dict[bytes, bytes], _Room]) -> None:
+    digests, room = found
+    entries = _entries(directory, room.widest)
     if all(each.st_ctime_ns < recent for each in entries.values() if not stat.S_ISDIR(each.st_mode)):
-        found[path] = _digest(entries)
-    for name, status in entries.items():
-        if depth < _DEPTH and stat.S_ISDIR(status.st_mode):
-            with _opened(name, directory) as below:
-                _survey(below, path + b"/" + name if path else name, depth + 1, recent, found)
+        digests[path] = _digest(entries)
+    below = _directories(entries) if depth < _DEPTH else []
+    del entries  # or those of all levels would be in memory
+    for name in below:
+        room.take(len(path) + len(name) + _DIGEST)
+    for name in below:
+        with _opened(name, directory) as opened:
+            _survey(opened, path + b"/" + name if path else name, depth + 1, recent, found)
 
 
-def _entries(directory: int) -> dict[bytes, os.stat_result]:
-    found = {}
+def _directories(entries: Mapping[bytes, os.stat_result]) -> list[bytes]:
+    return [name for name, status in entries.items() if stat.S_ISDIR(status.st_mode)]
+
+
+def _entries(directory: int, most: int) -> dict[bytes, os.stat_result]:
+    """Raises TooDifferent if there are too many."""
+    found: dict[bytes, os.stat_result] = {}
     with os.scandir(directory) as entries:
         for entry in entries:
+            if len(found) >= most:
+                raise TooDifferent
             with suppress(FileNotFoundError):  # gone meanwhile
                 found[os.fsencode(entry.name)] = entry.stat(follow_symlinks=False)
     return found
@@ -154,7 +200,7 @@ def _directory(walk: _Walk, pair: _Pair) -> None:
         raise InterruptedError(errno.EINTR, "the comparison was cancelled")
     if pair.depth >= _DEPTH or len(walk.copied) + len(walk.removed) > _MOST:
         raise TooDifferent
-    theirs, ours = _entries(pair.source), _entries(pair.target)
+    theirs, ours = (_entries(each, walk.room.widest) for each in (pair.source, pair.target))
     known = walk.trust.survey.get(pair.path) if walk.trust.survey else None
     unchanged = known is not None and known == _digest(ours)
     changed = False
@@ -166,19 +212,22 @@ def _directory(walk: _Walk, pair: _Pair) -> None:
         if there is not None and stat.S_ISDIR(status.st_mode) and stat.S_ISDIR(there.st_mode):
             below.append(name)
         elif there is None or not _same(walk, pair, name, (status, there), unchanged=unchanged):
-            _require_all_names(pair, name, status)
-            _note(walk.copied, pair, name)
+            _require_all_names(walk, pair, name, status)
+            _note(walk, walk.copied, pair, name)
             changed = True
     for name in ours:
-        _note(walk.removed, pair, name)
+        _note(walk, walk.removed, pair, name)
         changed = True
+    theirs, ours = {}, {}  # or those of all levels would be in memory
     _own(walk, pair, changed=changed)
+    for name in below:
+        walk.room.take(_EACH + len(name))
     for name in below:
         with _opened(name, pair.source) as one, _opened(name, pair.target) as other:
             _directory(walk, _Pair(one, other, _path(pair, name), pair.depth + 1))
 
 
-def _require_all_names(pair: _Pair, name: bytes, status: os.stat_result) -> None:
+def _require_all_names(walk: _Walk, pair: _Pair, name: bytes, status: os.stat_result) -> None:
     """Raise TooDifferent for a file, or for one below a directory, that also has names elsewhere.
 
     A copy of it alone would be another file than they are.
@@ -189,20 +238,27 @@ def _require_all_names(pair: _Pair, name: bytes, status: os.stat_result) -> None
         return
     missing: dict[int, int] = {}
     with _opened(name, pair.source) as directory:
-        _count_names(directory, pair.depth + 1, missing)
+        _count_names(walk, directory, pair.depth + 1, missing)
     if any(missing.values()):
         raise TooDifferent
 
 
-def _count_names(directory: int, depth: int, missing: dict[int, int]) -> None:
+def _count_names(walk: _Walk, directory: int, depth: int, missing: dict[int, int]) -> None:
     if depth >= _DEPTH:
         raise TooDifferent
-    for name, status in _entries(directory).items():
-        if stat.S_ISDIR(status.st_mode):
-            with _opened(name, directory) as below:
-                _count_names(below, depth + 1, missing)
-        elif status.st_nlink > 1:
+    entries = _entries(directory, walk.room.widest)
+    below = _directories(entries)
+    for status in entries.values():
+        if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
+            if status.st_ino not in missing:
+                walk.room.take(_EACH)
             missing[status.st_ino] = missing.get(status.st_ino, status.st_nlink) - 1
+    del entries
+    for name in below:
+        walk.room.take(_EACH + len(name))
+    for name in below:
+        with _opened(name, directory) as opened:
+            _count_names(walk, opened, depth + 1, missing)
 
 
 def _own(walk: _Walk, pair: _Pair, *, changed: bool) -> None:
@@ -212,7 +268,12 @@ def _own(walk: _Walk, pair: _Pair, *, changed: bool) -> None:
         found.mode, found.uid, found.gid, found.times[1], found.attributes
     )  # fmt: skip
     if changed or not same:
+        walk.room.take(_EACH + len(pair.path) + _size(wanted) + _size(found))
         walk.directories.append((pair.path, wanted, found))
+
+
+def _size(look: Look) -> int:
+    return _EACH + sum(_EACH + len(value) for _, value in look.attributes)
 
 
 def _same(
@@ -245,6 +306,8 @@ def _are_twins(walk: _Walk, theirs: os.stat_result, ours: os.stat_result) -> boo
     if theirs.st_nlink != ours.st_nlink:
         return False
     one, other = theirs.st_ino, ours.st_ino
+    if one not in walk.twins:
+        walk.room.take(2 * _EACH)
     return walk.twins.setdefault(one, other) == other and walk.back.setdefault(other, one) == one
 
 
@@ -301,10 +364,11 @@ def _attributes(descriptor: int) -> tuple[tuple[str, bytes], ...]:
         raise
 
 
-def _note(found: list[bytes], pair: _Pair, name: bytes) -> None:
+def _note(walk: _Walk, found: list[bytes], pair: _Pair, name: bytes) -> None:
     path = _path(pair, name)
     if len(path) > _LONGEST:
         raise TooDifferent
+    walk.room.take(_EACH + len(path))
     found.append(path)
 
 

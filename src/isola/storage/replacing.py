@@ -16,10 +16,12 @@ from isola.errors import HostFailure, IsolaError, NotFound
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.host.mirrors import Difference, Survey, Trust
+from isola.host.threads import in_thread
 from isola.storage.trash import Trash
 from isola.storage.tree_layers import Trees
 
 log = logging.getLogger(__name__)
+_CHANGED = "%s is copied as a whole, since it may be in use and has changed since it was compared: %s"
 Key = tuple[str, str]
 """The ids of a volume and of its new content."""
 _TICK = timedelta(milliseconds=50)
@@ -65,8 +67,9 @@ class Replacements:
                 difference = None
                 await self._fill(source, data, place / "data", trust, clone=clone)
             else:
-                difference = await self._host.mirrors.compare(source, data, trust)
-                await self._stage(source, place, difference, clone=clone)
+                difference = await self._stage(
+                    source, place, await self._host.mirrors.compare(source, data, trust), clone=clone
+                )
             if difference is None and size is not None:
                 await self._trees.limit(place / "data", size)
             if difference is None or difference.copied:
@@ -82,17 +85,29 @@ class Replacements:
             await self._trees.clone(source, target)
             return
         difference = await self._host.mirrors.compare(source, data, trust)
-        if difference is None:
-            await self._trees.copy(source, target)
-            return
-        await self._trees.clone(data, target)
-        await self._host.mirrors.overwrite(source, target, difference)
+        if difference is not None:
+            await self._trees.clone(data, target)
+            try:
+                await self._host.mirrors.overwrite(source, target, difference)
+                return
+            except HostFailure as error:
+                log.info(_CHANGED, source, error)
+                await self._trees.remove(target)
+        await self._trees.copy(source, target)
 
-    async def _stage(self, source: Path, place: Path, difference: Difference | None, *, clone: bool) -> None:
-        if difference is None:
-            await (self._trees.clone if clone else self._trees.copy)(source, place / "data")
-        else:
-            await self._host.mirrors.stage(source, difference, place)
+    async def _stage(
+        self, source: Path, place: Path, difference: Difference | None, *, clone: bool
+    ) -> Difference | None:
+        """Returns what was copied; None for the whole tree."""
+        if difference is not None:
+            try:
+                await self._host.mirrors.stage(source, difference, place)
+                return difference
+            except HostFailure as error:
+                log.info(_CHANGED, source, error)
+                await self._trees.remove(place / "new")
+        await (self._trees.clone if clone else self._trees.copy)(source, place / "data")
+        return None
 
     async def apply(self, key: Key, data: Path) -> None:
         """``data`` is unchanged if this raises, or ``complete`` completes the change."""
@@ -157,13 +172,20 @@ async def survey_of(host: Host, tree: Path, *, still: bool) -> bytes:
     """What is kept of a tree beside its snapshot. ``still``: no program can change it."""
     recent = host.clock.now() - (_TICK if still else _WRITTEN_OUT)
     found = await host.mirrors.survey(tree, recent)
-    return json.dumps({path.hex(): digest.hex() for path, digest in found.items()}).encode()
+    return await in_thread(_packed, found)
 
 
 async def survey_in(host: Host, path: Path) -> Survey:
     """Empty if there is none."""
     try:
-        found = json.loads(await host.files.read(path))
-        return {bytes.fromhex(name): bytes.fromhex(digest) for name, digest in found.items()}
+        return await in_thread(_unpacked, await host.files.read(path))
     except (NotFound, ValueError, AttributeError, TypeError):
         return {}
+
+
+def _packed(found: Survey) -> bytes:
+    return json.dumps({path.hex(): digest.hex() for path, digest in found.items()}).encode()
+
+
+def _unpacked(data: bytes) -> Survey:
+    return {bytes.fromhex(name): bytes.fromhex(digest) for name, digest in json.loads(data).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -143,4 +144,32 @@ async def test_commits_at_once_share_their_sync(tmp_path: Path) -> None:
     database.set_trace_callback(None)
     assert len(set(revisions)) == 60
     assert statements.count("COMMIT") < 30
+    await store.close()
+
+
+class _Deaf(SqliteStore):
+    """Cannot read the log of changes, but write it."""
+
+    def _catch_up(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+async def test_a_commit_that_cannot_be_reported_is_a_success_and_not_repeated(tmp_path: Path) -> None:
+    """Also for several that are committed together; watchers learn of them later."""
+    store, other = _Deaf(tmp_path, LinuxClock()), await opened(tmp_path)
+    await store.open()
+    begun = await other.put("/theirs", b"1")  # so that the log is read after the next commit
+
+    busy = threading.Event()
+    store._thread.submit(busy.wait)
+    writes = [asyncio.ensure_future(store.put(f"/{number}", b"x")) for number in range(3)]
+    await asyncio.sleep(0)
+    busy.set()
+    assert await asyncio.gather(*writes) == [begun + 1, begun + 2, begun + 3]
+    assert (await store.snapshot("")).revision == begun + 3
+    watch = other.watch("/", begun)
+    async with asyncio.timeout(5):
+        assert [(await anext(watch)).key for _ in range(3)] == ["/0", "/1", "/2"]
+    await watch.aclose()  # type: ignore[attr-defined]
+    await other.close()
     await store.close()

@@ -256,14 +256,21 @@ class SqliteStore(Store):
                 full = getattr(error.__cause__, "sqlite_errorname", "").startswith(_FULL)
                 if not full or not self._reserve.release():
                     raise
-        revisions = [result.revision for result in results if isinstance(result, _Done)]
-        if revisions and revisions[0] == self._seen + 1:
-            self._seen = revisions[-1]
-            self._tell([change for result in results if isinstance(result, _Done) for change in result.changes])
-        elif revisions:
-            self._catch_up()
-        self._keep_reserve()
+        try:
+            self._report([result for result in results if isinstance(result, _Done)])
+            self._keep_reserve()
+        except Exception:
+            # The commits have taken place: a failure must not be taken for theirs, nor make them be repeated.
+            log.exception("A commit could not be reported to watchers yet")
         return [result.revision if isinstance(result, _Done) else result for result in results]
+
+    def _report(self, done: Sequence[_Done]) -> None:
+        """Report own commits to watchers. After a failure, the next commit or look at others reports them, too."""
+        if done and done[0].revision == self._seen + 1:
+            self._seen = done[-1].revision
+            self._tell([change for each in done for change in each.changes])
+        elif done:
+            self._catch_up()
 
     def _catch_up(self) -> None:
         """Report the commits of other processes to watchers, in order."""

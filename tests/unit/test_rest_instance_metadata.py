@@ -137,6 +137,21 @@ async def test_sizes_are_limited(stand: Stand) -> None:
     assert await stand.get(TEMPLATES) == ["motd.tpl"]
 
 
+@pytest.mark.parametrize("part", ["properties", "templates"])
+async def test_changes_do_not_add_up_to_a_record_without_bound(stand: Stand, part: str) -> None:
+    """Each one is small enough; what is there can still be made smaller."""
+    text = "x" * (100 << 10)
+
+    async def add(name: str) -> int:
+        change = {name: text} if part == "properties" else {f"/{name}": MOTD | {"properties": {"a": text}}}
+        return (await stand.ask("PATCH", META, {part: change}))[0]
+
+    assert [await add(name) for name in ("a", "b", "c")] == [200, 200, 400]
+    assert sorted((await stand.get(META))[part])[-1][-1] != "c"
+    assert (await stand.ask("PUT", META, {}))[0] == 200
+    assert await add("c") == 200
+
+
 async def test_snapshots_and_copies_have_them(stand: Stand) -> None:
     await stand.finish("POST", f"{WEB}/snapshots", {"name": "s1"})
     assert await put(stand, "own.tpl", b"one") == 200

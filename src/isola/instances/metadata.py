@@ -47,6 +47,8 @@ class Metadata:
 
 
 _LONGEST_NAME = 255
+_LARGEST = 256 << 10
+"""Bytes of everything but the texts: an instance's record is read and written as a whole."""
 
 
 def plain_file(name: str, field: str = "path") -> str:
@@ -69,7 +71,9 @@ def metadata_of(instance: Instance) -> Metadata:
 
 
 def with_metadata(instance: Instance, wanted: Metadata) -> Instance:
-    """The record with other metadata. Raises InvalidInput if there are too many or too large templates."""
+    """The record with other metadata. Raises InvalidInput if it is too large, or there are too many templates."""
+    if (size := _size(wanted)) > _LARGEST and size > _size(metadata_of(instance)):
+        raise InvalidInput(f"The metadata has more than {_LARGEST} bytes", field="properties")
     used = {each.name for each in wanted.paths.values()}
     unused = [Template("", (), text, name) for name, text in wanted.files.items() if name not in used]
     found = (*(replace(each, text=wanted.files.get(each.name)) for each in wanted.paths.values()), *unused)
@@ -79,6 +83,15 @@ def with_metadata(instance: Instance, wanted: Metadata) -> Instance:
         raise InvalidInput(f"The templates have more than {LARGEST_TEXTS} bytes", field="templates")
     facts = wanted.facts if wanted.facts != metadata_of(instance).facts else instance.facts
     return replace(instance, facts=facts, start=replace(instance.start, templates=found))
+
+
+def _size(metadata: Metadata) -> int:
+    """Bytes of everything but the texts of templates."""
+    templates = metadata.paths.values()
+    texts = [metadata.facts.architecture, *(part for each in templates for part in (each.path, each.name, *each.when))]
+    for properties in (metadata.facts.properties, *(each.properties for each in templates)):
+        texts += [*properties, *properties.values()]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 def check(context: Context, ref: Ref, decide: Decide) -> Instance:

@@ -73,11 +73,17 @@ class Trash:
         self._kept.add(place.name)
 
     async def make_room(self) -> None:
-        """Before a new tree is made: where space is scarce, wait for that of removed ones."""
-        if self._removing:
-            space = await self._host.files.space(self.place)
-            if _is_scarce(space.used, space.total) or _is_scarce(space.inodes_used, space.inodes_total):
-                await self.settled()
+        """Before a new tree is made: where space is scarce, wait for that of trees being removed now.
+
+        Not for further ones, or a pool in which much is deleted would never have room.
+        """
+        present = set(self._removing)
+        while present and await self._is_scarce():
+            _, present = await asyncio.wait(present, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _is_scarce(self) -> bool:
+        space = await self._host.files.space(self.place)
+        return _is_scarce(space.used, space.total) or _is_scarce(space.inodes_used, space.inodes_total)
 
     async def settled(self) -> None:
         """Wait until everything has been removed, or has failed to be."""

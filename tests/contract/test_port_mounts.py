@@ -15,7 +15,7 @@ import pytest
 
 from isola.errors import HostFailure, NotFound, WrongState
 from isola.host.files import Files, LinuxFiles
-from isola.host.mounts import LinuxMounts, MemoryMount, Mounts, OverlayMount
+from isola.host.mounts import BindMount, LinuxMounts, MemoryMount, Mounts, OverlayMount
 from isola.host.process import LinuxProcesses
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles
@@ -134,6 +134,35 @@ async def test_nothing_remains_after_a_failure(place: Place) -> None:
             await place.mounts.overlay(broken)
     assert await place.mounts.below(place.directory) == ()
     assert await place.files.names(place.directory) == ("high", "low", "root", "upper", "work")
+
+
+async def test_only_a_file_system_in_memory_of_ours_is_unmounted_as_such(place: Place) -> None:
+    """An administrator may have mounted another one there."""
+    target, source = place.directory / "memory", place.directory / "source"
+    for directory in (target, source):
+        await place.files.make_directory(directory)
+    await place.files.write(source / "theirs", b"1")
+    await place.mounts.bind(BindMount(source, target, None))
+    await place.mounts.unmount_memory(target)
+    assert await place.files.names(target) == ("theirs",)
+    for _ in range(2):
+        await place.mounts.memory(MemoryMount(target, 0o711))
+    assert await place.files.names(target) == ()
+    for _ in range(2):
+        await place.mounts.unmount_memory(target)
+        assert await place.files.names(target) == ("theirs",)
+    await place.mounts.unmount(target)
+    await place.mounts.unmount_memory(target)
+    await place.mounts.unmount_memory(place.directory / "missing")
+
+
+async def test_a_file_system_in_memory_is_not_mounted_on_a_link(tmp_path: Path) -> None:
+    """It would not be found there when it is to be unmounted, and each daemon would mount a further one."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(HostFailure, match="symbolic link"):
+        await LinuxMounts().memory(MemoryMount(tmp_path / "link", 0o711))
+    assert not await LinuxMounts().mounted(tmp_path / "elsewhere")
 
 
 async def test_a_file_system_in_memory_hides_what_is_below_and_has_the_given_mode(place: Place) -> None:

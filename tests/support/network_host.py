@@ -30,6 +30,9 @@ class NoMounts:
     async def unmount(self, target: Path) -> None:
         """None is there."""
 
+    async def unmount_memory(self, target: Path) -> None:
+        """None is there."""
+
 
 def fake_network_host(*, physical: Iterable[str] = ("eth0",), routes: Iterable[str] = ()) -> Host:
     """Links and tables in memory; real files in the test's directory."""

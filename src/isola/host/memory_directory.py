@@ -37,5 +37,5 @@ class MemoryDirectory:
             await self.discard()
 
     async def discard(self) -> None:
-        """Unmount it, whatever it contains; no effect if it is not mounted."""
-        await self._host.mounts.unmount(self._place)
+        """Unmount it, whatever it contains; what others have mounted there stays."""
+        await self._host.mounts.unmount_memory(self._place)

@@ -24,6 +24,7 @@ _OPTIONS_SIZE = 4095
 """``mount(2)`` takes one page of options."""
 _TRUSTED_FOR = 0.2
 """Seconds for which a file system that has responded is not accessed again: many instances may start at once."""
+_MEMORY_SOURCE = "isola"
 _MEMORY_SIZE = "10%"
 """Of the host's memory; what is not used takes none."""
 _REASONS = {
@@ -105,7 +106,11 @@ class Mounts(Protocol):
         ...
 
     async def memory(self, mount: MemoryMount) -> None:
-        """Mount; the target exists. Raises HostFailure."""
+        """Mount; the target exists and is no symbolic link. Raises HostFailure."""
+        ...
+
+    async def unmount_memory(self, target: Path) -> None:
+        """Unmount what ``memory`` has mounted; what others have mounted there stays. Raises HostFailure."""
         ...
 
     async def grow(self, target: Path) -> None:
@@ -166,6 +171,10 @@ class LinuxMounts:
 
     async def memory(self, mount: MemoryMount) -> None:
         await in_thread(_memory, mount)
+
+    async def unmount_memory(self, target: Path) -> None:
+        """By the source in the mount table."""
+        await in_thread(_unmount_memory, target)
 
     async def grow(self, target: Path) -> None:
         """The loop device is found in the mount table."""
@@ -256,10 +265,22 @@ def _disk(mount: DiskMount) -> None:
 
 def _memory(mount: MemoryMount) -> None:
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    if mount.target.is_symlink():  # it would be mounted elsewhere, and not be found again
+        raise HostFailure(f"Cannot mount a tmpfs on {mount.target}", evidence="it is a symbolic link")
     try:
-        kernel.mount("isola", mount.target, "tmpfs", f"mode={mount.mode:o},size={_MEMORY_SIZE}", flags)
+        kernel.mount(_MEMORY_SOURCE, mount.target, "tmpfs", f"mode={mount.mode:o},size={_MEMORY_SIZE}", flags)
     except OSError as error:
         raise HostFailure(f"Cannot mount a tmpfs on {mount.target}", evidence=str(error)) from error
+
+
+def _unmount_memory(target: Path) -> None:
+    try:
+        while _mounted(target) and _on_top(target.resolve()) == (b"tmpfs", _MEMORY_SOURCE.encode()):
+            _unmount_once(target)
+    except FileNotFoundError:
+        return  # unmounted by another program meanwhile
+    except OSError as error:
+        raise HostFailure(f"Cannot unmount {target}", evidence=str(error)) from error
 
 
 def _grow(target: Path) -> None:
@@ -271,11 +292,17 @@ def _grow(target: Path) -> None:
 
 def device_of(target: Path) -> Path:
     """The device of the file system mounted at ``target``, from the mount table. Raises FileNotFoundError."""
+    return Path(os.fsdecode(_on_top(target)[1]))
+
+
+def _on_top(target: Path) -> tuple[bytes, bytes]:
+    """Kind and source of the file system that is mounted last at ``target``. Raises FileNotFoundError."""
     with open("/proc/self/mountinfo", "rb") as table:
         for line in reversed(table.read().splitlines()):
             fields, _, rest = line.partition(b" - ")
             if Path(os.fsdecode(_unescape(fields.split(b" ", 5)[4]))) == target:
-                return Path(os.fsdecode(_unescape(rest.split(b" ")[1])))
+                kind, source = rest.split(b" ")[:2]
+                return kind, _unescape(source)
     raise FileNotFoundError(errno.ENOENT, "nothing is mounted there", str(target))
 
 
@@ -354,13 +381,19 @@ def _share(process: ProcessRef) -> None:
 
 
 def _unmount(target: Path) -> None:
-    while True:
-        try:
-            kernel.unmount(target)
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
-                return
-            raise HostFailure(f"Cannot unmount {target}", evidence=str(error)) from error
+    while _unmount_once(target):
+        pass
+
+
+def _unmount_once(target: Path) -> bool:
+    """False if nothing is mounted there."""
+    try:
+        kernel.unmount(target)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT, errno.ENOTDIR):
+            return False
+        raise HostFailure(f"Cannot unmount {target}", evidence=str(error)) from error
+    return True
 
 
 def _mounted(target: Path) -> bool:

@@ -78,6 +78,12 @@ class FakeMounts:
         self._on(mount.target, Node("directory", mount.mode))
         self.table.append(mount)
 
+    async def unmount_memory(self, target: Path) -> None:
+        there = [mount for mount in self.table if mount.target == target]
+        while there and isinstance(mount := there.pop(), MemoryMount):
+            find(self.files.tree, target.parent).children[target.name].mounts.pop()
+            self.table.remove(mount)
+
     async def grow(self, target: Path) -> None:
         """No effect, since fake disks have no size."""
         if not await self.mounted(target):

@@ -69,6 +69,25 @@ async def test_controllers_are_enabled_at_every_level(unified: Path) -> None:
     assert (unified / "isola/one/cgroup.subtree_control").read_text() == ""
 
 
+@pytest.mark.parametrize("layout", ["unified", "legacy"])
+async def test_a_group_that_cannot_be_created_is_a_failure_that_names_it(
+    request: pytest.FixtureRequest, layout: str
+) -> None:
+    """Such as one beyond the limits of the kernel; here its name is too long."""
+    name = "x" * 300
+    with pytest.raises(HostFailure, match=f"control group .*{name}"):
+        await LinuxCgroups(request.getfixturevalue(layout)).create(f"/isola/{name}")
+
+
+async def test_a_cpuset_that_a_killed_daemon_left_in_part_is_completed(legacy: Path) -> None:
+    group = legacy / "cpuset" / "isola" / "one"
+    for directory, nodes in ((group.parent.parent, "0\n"), (group.parent, "0\n"), (group, "\n")):
+        (directory / "cpuset.cpus").write_text("0-3\n")
+        (directory / "cpuset.mems").write_text(nodes)
+    await LinuxCgroups(legacy).create("/isola/one")
+    assert (group / "cpuset.mems").read_text().strip() == "0"
+
+
 async def test_unified_limits_are_written_and_lifted(unified: Path) -> None:
     cgroups, group = LinuxCgroups(unified), unified / "isola/one"
     await cgroups.limit(GROUP, Limits(cpus=(3, 1), memory=512 * MIB, processes=77))

@@ -45,7 +45,8 @@ class LegacyTrees:
         """Create the group in some of the hierarchies."""
         for tree in trees:
             tree.make(path)
-            if "cpuset" in tree.controllers and not read(f"{tree.directory(path)}/cpuset.cpus", once=True).strip():
+            # The memory nodes are written last: a daemon may have been killed before that.
+            if "cpuset" in tree.controllers and not read(f"{tree.directory(path)}/cpuset.mems", once=True).strip():
                 for directory in tree.levels(path):
                     _inherit_cpuset(directory)
 

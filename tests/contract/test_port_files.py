@@ -8,7 +8,7 @@ import pytest
 
 from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host.building import NewDirectory, NewFile
-from isola.host.files import Files
+from isola.host.files import Files, LinuxFiles
 from isola.testing.files import FakeFiles
 
 
@@ -180,6 +180,12 @@ async def test_a_file_is_removed_too(files: Files, place: Path) -> None:
     await files.write(place / "a", b"x")
     await files.remove_tree(place / "a")
     assert not await files.exists(place / "a")
+
+
+async def test_a_removal_that_cannot_begin_is_a_failure(tmp_path: Path) -> None:
+    """As where no descriptor is left; removals in the background repeat those that fail in this way."""
+    with pytest.raises(HostFailure):
+        await LinuxFiles().remove_tree(tmp_path / ("x" * 300) / "below")
 
 
 async def test_a_removal_may_be_synced(files: Files, place: Path) -> None:

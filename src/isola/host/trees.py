@@ -33,6 +33,8 @@ def remove_tree(path: Path) -> None:
         parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:  # such as: no descriptor is left
+        raise HostFailure(f"Cannot remove {path}", evidence=str(error)) from error
     try:
         name = os.fsencode(path.name)
         if not _unlink(parent, name):

@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -295,6 +295,25 @@ async def test_a_cancelled_comparison_ends(real: Callable[[Path], Bed], tmp_path
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
+
+
+async def test_attributes_that_the_file_system_of_the_target_lacks_are_left_out(
+    real: Callable[[Path], Bed], tmp_path: Path
+) -> None:
+    """A program can set them on btrfs, and the refresh of a copy in another pool must not fail for that."""
+    bed = real(tmp_path)
+    await bed.fill("one", d__new="1")
+    await bed.fill("two", d__old="1")
+    found = await bed.host.mirrors.compare(tmp_path / "one", tmp_path / "two", STRICT)
+    assert found is not None
+    ((path, wanted, was),) = [each for each in found.directories if each[0] == b"d"]
+    foreign = replace(wanted, attributes=(("trusted.own", b"1"), ("unknown.compression", b"zstd")))
+    place = tmp_path / "change"
+    place.mkdir()
+    await bed.host.mirrors.stage(tmp_path / "one", found, place)
+    await bed.host.mirrors.apply(tmp_path / "two", replace(found, directories=((path, foreign, was),)), place)
+    assert await bed.host.files.names(tmp_path / "two" / "d") == ("new",)
+    assert os.getxattr(tmp_path / "two" / "d", "trusted.own") == b"1"
 
 
 def peak_of(work: Callable[[], object]) -> int:

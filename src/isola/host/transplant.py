@@ -77,8 +77,17 @@ def _dress(target: Path, path: bytes, look: Look) -> None:
             if name not in wanted:
                 os.removexattr(directory, name)
         for name, value in wanted.items():
-            os.setxattr(directory, name, value)
+            _set_attribute(directory, name, value)
         os.utime(directory, ns=look.times)
+
+
+def _set_attribute(directory: int, name: str, value: bytes) -> None:
+    """Attributes that this file system does not have (``btrfs.compression``) are left out, as ``cp`` does."""
+    try:
+        os.setxattr(directory, name, value)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
 
 
 def _sync(target: Path, change: Change) -> None:

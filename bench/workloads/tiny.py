@@ -1,9 +1,7 @@
 """A tiny image: run ``true``, create, start one, and start twenty at once."""
 
-from contextlib import suppress
 from typing import Any
 
-from bench.shell import Trouble
 from bench.workload import Workload, milliseconds
 
 ORDER = 20
@@ -69,35 +67,6 @@ class Start(Workload):
         subject.delete("bench-s")
 
 
-class StartTwenty(Workload):
-    """Twenty commands at once."""
-
-    name = "start-20"
-    title = "Start 20 at once, tiny image"
-    needs = ("create", "start_many", "kill", "delete")
-    targets = {"incus": 0.15, "lxc": 2.0}
-    names = [f"bench-m{number}" for number in range(20)]
-
-    def prepare(self, subject: Any) -> None:
-        """Create them."""
-        for name in self.names:
-            subject.create("tiny", name)
-
-    def sample(self, subject: Any) -> float:
-        """Start; stopping them is not timed."""
-        try:
-            return milliseconds(lambda: subject.start_many(self.names))
-        finally:
-            for name in self.names:
-                with suppress(Trouble):
-                    subject.kill(name)
-
-    def finish(self, subject: Any) -> None:
-        """Remove them."""
-        for name in self.names:
-            subject.delete(name)
-
-
 class TwoHundredth(Workload):
     """Whether the host fills up: create and start of the 200th instance beside the first."""
 
@@ -131,4 +100,4 @@ class TwoHundredth(Workload):
             subject.delete("bench-n")
 
 
-WORKLOADS = (RunTrue, Create, Start, StartTwenty, TwoHundredth)
+WORKLOADS = (RunTrue, Create, Start, TwoHundredth)

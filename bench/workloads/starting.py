@@ -28,11 +28,15 @@ class StartTwenty(Workload):
     def sample(self, subject: Any) -> float:
         """Start; stopping them is not timed."""
         try:
-            return milliseconds(lambda: subject.start_many(self.names))
+            return milliseconds(lambda: self.start(subject))
         finally:
             for name in self.names:
                 with suppress(Trouble):
                     subject.kill(name)
+
+    def start(self, subject: Any) -> None:
+        """By twenty commands."""
+        subject.start_many(self.names)
 
     def finish(self, subject: Any) -> None:
         """Remove them."""
@@ -40,33 +44,17 @@ class StartTwenty(Workload):
             subject.delete(name)
 
 
-class StartTwentyByApi(Workload):
+class StartTwentyByApi(StartTwenty):
     """The same without a program for each: one client, twenty connections."""
 
     name = "start-20-api"
     title = "Start 20 at once by API, tiny image"
     needs = ("act", "create", "kill", "delete")
     targets = {"incus": 0.15}
-    names = [f"bench-q{number}" for number in range(20)]
 
-    def prepare(self, subject: Any) -> None:
-        """Create them."""
-        for name in self.names:
-            subject.create("tiny", name)
-
-    def sample(self, subject: Any) -> float:
-        """Start; stopping them is not timed."""
-        try:
-            return milliseconds(lambda: start_at_once(subject.connection.path, self.names))
-        finally:
-            for name in self.names:
-                with suppress(Trouble):
-                    subject.kill(name)
-
-    def finish(self, subject: Any) -> None:
-        """Remove them."""
-        for name in self.names:
-            subject.delete(name)
+    def start(self, subject: Any) -> None:
+        """By requests."""
+        start_at_once(subject.connection.path, self.names)
 
 
 def start_at_once(path: str, names: list[str]) -> None:

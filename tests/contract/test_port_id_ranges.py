@@ -20,6 +20,8 @@ from isola.testing.id_ranges import FakeIdRanges
 
 BASES = (1_900_019_712, 1_900_085_248, 1_900_150_784)
 """Ids that presumably no user and no process has."""
+WITH_PROCESS = 1_900_216_320
+"""A range of its own, because other tests claim theirs at the same time."""
 
 
 @pytest.fixture(params=["fake", "linux"])
@@ -62,12 +64,12 @@ async def test_concurrent_claims_get_different_ranges(ranges: IdRanges) -> None:
 
 @pytest.fixture
 async def process() -> AsyncIterator[int]:
-    """A process in its own user namespace with an id in the middle of the second range."""
+    """A process in its own user namespace with an id in the middle of its range."""
     processes = LinuxProcesses()
-    async with LinuxNamespaces().user(IdRange(BASES[1], 1000)) as namespace:
+    async with LinuxNamespaces().user(IdRange(WITH_PROCESS, 1000)) as namespace:
         argv = ["nsenter", f"--user={namespace}", "--setuid", "7", "--setgid", "7", "sleep", "600"]
         child = await processes.spawn(argv)
-        while os.stat(f"/proc/{child.ref.pid}").st_uid != BASES[1] + 7:  # noqa: ASYNC110
+        while os.stat(f"/proc/{child.ref.pid}").st_uid != WITH_PROCESS + 7:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     yield child.ref.pid
     child.signal(signal.SIGKILL)
@@ -77,8 +79,8 @@ async def process() -> AsyncIterator[int]:
 @pytest.mark.usefixtures("process")
 async def test_a_range_that_a_process_has_ids_of_is_not_free(tmp_path: Path) -> None:
     ranges = LinuxIdRanges(LinuxProcesses(), claims=tmp_path / "claims")
-    assert await ranges.claim(BASES[1:], "/one/a") == BASES[2]
-    assert (BASES[1], 1000) in await ranges.taken()
+    assert await ranges.claim((WITH_PROCESS, BASES[2]), "/one/a") == BASES[2]
+    assert (WITH_PROCESS, 1000) in await ranges.taken()
 
 
 def host(root: Path, processes: LinuxProcesses | None = None, **files: str) -> LinuxIdRanges:

@@ -20,7 +20,7 @@ _EXAMPLES = """examples:
   isolad --background          run in the background, restarted if it dies
   isolad --dir /srv/second     a second daemon, side by side with the first
   isolad --stop                stop the daemon; instances keep running
-    isolad --recover copy        restore the latest copy of the database
+  isolad --recover copy        restore the latest copy of the database
   isolad --stop --instances    stop instances, networks and the daemon
 """
 

@@ -46,7 +46,7 @@ class Runtime(ABC):
 
         ``held`` is called when the first process exists but has not executed its program yet, to attach devices.
 
-                Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec).
+        Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec).
         """
 
     @abstractmethod

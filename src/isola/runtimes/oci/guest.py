@@ -257,10 +257,9 @@ class OciGuest:
             await self._host.files.remove_tree(file)
 
     async def _why_not(self, spec: ExecSpec, reason: str) -> int:
-        """The exit status of a command that the engine could not run, by inspecting its file: messages differ by
-        version.
+        """The exit status of a command that the engine could not run, from its file: messages differ by version.
 
-                Raises HostFailure if the user may execute the file, since the cause is another one then.
+        Raises HostFailure if the user may execute the file, since the cause is another one then.
         """
         program = spec.command[0]
         search = (spec.environment.get("PATH") or PATH).split(":")

@@ -121,7 +121,7 @@ class OverlayDriver(DirectoryDriver):
         await self._require(source, snapshot)
 
         async def fill(tree: Path) -> None:
-            async with self._shifted(source, snapshot, volume) as shifted:
+            async with self._shifted(source, snapshot, volume, volume.idmap) as shifted:
                 await self.trees.copy(shifted, tree)
 
         await self._build(volume, fill)
@@ -132,14 +132,16 @@ class OverlayDriver(DirectoryDriver):
             await super()._clone_snapshot(volume, id, source, snapshot)
             return
         await self._require(source, snapshot)
-        async with self._shifted(source, snapshot, volume) as shifted:
+        async with self._shifted(source, snapshot, volume, volume.idmap) as shifted:
             await self._fill_snapshot(volume, id, shifted, same_pool=False)
 
     @asynccontextmanager
-    async def _shifted(self, source: Volume, snapshot: str | None, volume: Volume) -> AsyncIterator[Path]:
-        """The upper directory of one volume, mounted with the ids of another one."""
+    async def _shifted(
+        self, source: Volume, snapshot: str | None, volume: Volume, ids: IdRange | None
+    ) -> AsyncIterator[Path]:
+        """The upper directory of one volume, mounted with other ids for the time of work on ``volume``."""
         async with self._scratch(volume) as shifted:
-            await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, volume.idmap))
+            await self.host.mounts.bind(_reshifted(self._tree(source, snapshot), shifted, source, ids))
             yield shifted
 
     def ids_of(self, volume: Volume) -> IdRange | None:
@@ -169,8 +171,7 @@ class OverlayDriver(DirectoryDriver):
                 yield tree
             return
         await self._require(volume, snapshot)
-        async with self._scratch(volume) as shifted:
-            await self.host.mounts.bind(_reshifted(self._tree(volume, snapshot), shifted, volume, ids))
+        async with self._shifted(volume, snapshot, volume, ids) as shifted:
             yield shifted
 
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:

@@ -14,22 +14,20 @@ from isola.instances.describe import describe_new
 from isola.instances.expand import merge, naming, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
+from isola.instances.program import begin, check_program
 from isola.instances.ranges import give_back, reserve_range
 from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import LAST_BOOT
 from isola.model.identity import IdRange
-from isola.model.image import Image, layer_keys
-from isola.model.instance import Config, Devices, Instance, InstanceRequest, Start
+from isola.model.image import Image
+from isola.model.instance import Config, Devices, Instance, InstanceRequest
 from isola.model.names import plain_name
 from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
-from isola.model.template import Template
 from isola.operations import Operation
 from isola.runtimes import Runtimes
 from isola.state import Intent
-
-_EMPTY_START = Start(stop_signal="SIGTERM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     plain_name(ref.name)
     context.projects.get(ref.project)
     validate(request.config, request.devices)
+    check_program(request)
     if request.type != "container":
         raise InvalidInput(
             f"Instances of type {request.type[:40]!r} are not supported", field="type", remedy="use container"
@@ -149,7 +148,7 @@ async def _record(
     if image is not None:
         volatile |= {"base_image": image.fingerprint, PENDING: "create"}
     request = plan.request
-    begins = _EMPTY_START if image is None else _start(image, await context.images.templates(image))
+    templates = await context.images.templates(image) if image is not None else ()
     instance = Instance(
         id=id,
         name=plan.ref.name,
@@ -167,7 +166,8 @@ async def _record(
         ephemeral=request.ephemeral,
         volatile=with_size(volatile, root_size(plan.devices)),
         image_properties=dict(image.properties) if image else {},
-        start=dataclasses.replace(begins, terminal=request.terminal, stdin=request.stdin),
+        start=begin(image, templates, request),
+        notes=dict(request.notes),
     )
     return await refreshed(context, op, instance, plan.devices)
 
@@ -190,21 +190,6 @@ async def _add(context: Context, instance: Instance) -> None:
         instance.ref, instance, context.intents.ending(instance.id), allow=lambda: context.permit([instance])
     )
     context.intents.ended(instance.id)
-
-
-def _start(image: Image, templates: tuple[Template, ...]) -> Start:
-    config = image.config
-    return Start(
-        system=config.system,
-        command=config.command,
-        environment=dict(config.environment),
-        cwd=config.cwd,
-        user=config.user,
-        stop_signal=config.stop_signal,
-        layers=layer_keys(image.layers),
-        blobs=image.layers,
-        templates=templates,
-    )
 
 
 async def _build(context: Context, op: Operation, instance: Instance) -> None:

@@ -41,6 +41,7 @@ def check(context: Context, ref: Ref, name: str) -> Instance:
         architecture=then.architecture,
         start=dataclasses.replace(instance.start, templates=then.start.templates),
         facts=then.facts,
+        notes=then.notes,
     )
     # The instance may have been moved since then.
     wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, context.pool_name(instance)))

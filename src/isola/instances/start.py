@@ -18,6 +18,7 @@ from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
+from isola.instances.program import configured
 from isola.instances.reboots import REBOOT
 from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
@@ -49,23 +50,23 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)
-    runtime = context.working_runtime(instance)
+    runtime, begins = context.working_runtime(instance), configured(instance.start, config)
     spec = RunSpec(
         id=instance.id,
         hostname=config.get(HOSTNAME) or hostname(instance.name),
         root=Root(root, runtime.capabilities.root),
         idmap=context.ids(instance),
-        command=instance.start.command,
-        environment=dict(instance.start.environment) | environment(config),
-        cwd=instance.start.cwd,
-        user=instance.start.user,
-        system=instance.start.system,
-        stop_signal=signal_number(instance.start.stop_signal),
+        command=begins.command,
+        environment=dict(begins.environment) | environment(config),
+        cwd=begins.cwd,
+        user=begins.user,
+        system=begins.system,
+        stop_signal=signal_number(begins.stop_signal),
         limits=limits(context, config),
-        tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=instance.start.system),
+        tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=begins.system),
         terminals=terminals(config),
-        terminal=instance.start.terminal or instance.start.system,
-        stdin=instance.start.stdin,
+        terminal=begins.terminal or begins.system,
+        stdin=begins.stdin,
         lxcfs=await answering(context.host, context.lxcfs),
     )
     try:

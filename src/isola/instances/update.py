@@ -16,6 +16,7 @@ from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
+from isola.instances.program import check_notes
 from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
@@ -39,6 +40,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
     config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
     validate(config, update.devices)
     require_distinct(update.profiles)
+    check_notes(update.notes or {})
     wanted = dataclasses.replace(
         instance,
         config=config,
@@ -46,6 +48,7 @@ def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
         profiles=update.profiles,
         description=update.description,
         ephemeral=update.ephemeral,
+        notes=instance.notes if update.notes is None else dict(update.notes),
     )
     uuid = instance.volatile.get("uuid", "")
     if update.config.get("volatile.uuid", uuid) != uuid:

@@ -14,6 +14,7 @@ from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.image import Layer
 from isola.model.image_facts import ImageFacts
 from isola.model.limits import Usage
+from isola.model.program import Program
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
 
@@ -76,6 +77,15 @@ class Start:
     """It has a terminal, the console; without one its output and its errors are kept apart."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write."""
+    entrypoint: tuple[str, ...] = ()
+    """The beginning of ``command`` that stays when a user gives other arguments."""
+    stop_timeout: int | None = None
+    """Seconds until it is killed when it is to stop, -1: it is not killed; None: as the client of the stop says."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows the entrypoint."""
+        return self.command[len(self.entrypoint) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,8 @@ class Instance:
     start: Start = field(default_factory=Start)
     facts: ImageFacts | None = None
     """The image's metadata as a client has changed it; None: as at creation."""
+    notes: Config = field(default_factory=lambda: EMPTY)
+    """Door -> what it keeps of the request that created the instance; only the door interprets it."""
 
     @classmethod
     def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -242,6 +254,10 @@ class InstanceRequest:
     terminal: bool = True
     """See ``Start``; a system has one in any case."""
     stdin: bool = False
+    program: Program | None = None
+    """In place of the image's; None: as the image says."""
+    notes: Config = field(default_factory=lambda: EMPTY)
+    """See ``Instance``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,3 +270,5 @@ class InstanceUpdate:
     description: str = ""
     ephemeral: bool = False
     architecture: str = "x86_64"
+    notes: Config | None = None
+    """None: as they are."""

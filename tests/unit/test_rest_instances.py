@@ -93,10 +93,10 @@ async def test_rendered_instances_follow_every_change(two_instances: Stand) -> N
         return dict((await two_instances.get("/1.0/instances?recursion=1"))[1])
 
     before = await one()
-    rendering, read = two_instances.door.dispatcher.rendering, two_instances.services.instances.read
-    kept = rendering.one(read(Ref.default("web1")))
+    rendering, get = two_instances.door.dispatcher.rendering, two_instances.services.instances.get
+    kept = rendering.one(get(Ref.default("web1")))
     assert await one() == before
-    assert rendering.one(read(Ref.default("web1"))) is kept, "nothing changed, nothing is rendered"
+    assert rendering.one(get(Ref.default("web1"))) is kept, "nothing changed, nothing is rendered"
     await two_instances.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
     assert (await one())["status"] == "Frozen"
     await two_instances.ask("PATCH", "/1.0/profiles/default", {"config": {"user.from": "profile"}})

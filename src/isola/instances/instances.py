@@ -531,10 +531,10 @@ class Instances:
         done: Callable[[Instance | None], bool] = lambda found: False,
         force: bool = False,
     ) -> Operation:
-        """Change its run state. As in LXD, the same verb twice is executed once, and a different one is refused
-        meanwhile.
+        """Change its run state.
 
-                A verb has no effect if its result is already reached when its turn comes.
+        As in LXD, the same verb twice is executed once, and a different one is refused meanwhile.
+        A verb has no effect if its result is already reached when its turn comes.
         """
         holder = self._context.operations.holder(lock_of(ref))
         other = holder is not None and holder.gives_way and holder.description != description

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from isola.devices import Plug
 from isola.devices.nics import HWADDR, MTU, NAME, host_link
 from isola.host.threads import in_thread
-from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
-from isola.instances.limits import memory_limit
 from isola.model.instance import Instance, InstanceState, InterfaceState
 from isola.runtimes import Guest
 
@@ -33,20 +32,22 @@ async def observe_all(context: Context, instances: Sequence[Instance]) -> Sequen
 def _look(context: Context, instance: Instance, live: Live | None, memory: int) -> InstanceState:
     if live is None:
         return InstanceState(status=context.status(instance))
-    config, _ = expanded(context, instance)
     return InstanceState(
         status=context.status(instance),
         pid=live.guest.number,
         usage=live.guest.usage(),
-        memory_total=memory_limit(config, memory) or memory,
+        memory_total=live.limits.memory or memory,
         network=_interfaces(context, instance, live.guest),
         started_at=live.started_at,
     )
 
 
 def _interfaces(context: Context, instance: Instance, guest: Guest) -> tuple[InterfaceState, ...]:
-    plugs = [plug for plug in context.devices.plugs(instance) if plug.state.kind == "nic"]
-    nics = {plug.state.facts.get(NAME, plug.name): plug for plug in plugs}
+    nics = {
+        state.facts.get(NAME, name): Plug(instance, name, state)
+        for name, state in instance.plugged.items()
+        if state.kind == "nic"
+    }
     return tuple(
         dataclasses.replace(
             seen,

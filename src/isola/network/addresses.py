@@ -126,11 +126,9 @@ class AddressPool:
     def choose(
         self, mac: str, ipv4: str | None, ipv6: str | None, now: float, leased: Mapping[str, str] = _NO_LEASES
     ) -> tuple[str | None, str | None]:
-        """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Conflict if there are
-        none.
+        """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Conflict.
 
-                Addresses ``leased`` (address -> MAC) to other clients are chosen last: the caller must end their
-                leases.
+        Addresses ``leased`` (address -> MAC) to other clients are chosen last: the caller must end their leases.
         """
         mac = mac.lower()
         others = {address for address, holder in leased.items() if holder != mac}

@@ -24,8 +24,7 @@ class Profiles:
     """``check`` raises InvalidInput for wrong configuration.
 
     ``changed`` gets a profile's name, a function that records its change and one that reverts the record; it records
-    the
-        change and applies it to the instances, or leaves everything unchanged.
+    the change and applies it to the instances, or leaves everything unchanged.
     """
 
     def __init__(
@@ -49,6 +48,11 @@ class Profiles:
     def get(self, ref: Ref) -> Profile:
         """Raises NotFound."""
         return self._records.get(ref)
+
+    @property
+    def generation(self) -> int:
+        """Changes with every change of any of them."""
+        return self._records.generation
 
     def revision(self, ref: Ref) -> int:
         """Changes with every write."""

@@ -28,7 +28,7 @@ class Projects:
     """All projects of this daemon; there is always one, ``default``.
 
     ``nouns`` are the collections of resources in projects; ``profile`` creates or removes a project's default profile.
-        ``access`` replaces a project in all certificates by another one or, if that is empty, removes it.
+    ``access`` replaces a project in all certificates by another one or, if that is empty, removes it.
     """
 
     def __init__(
@@ -64,6 +64,11 @@ class Projects:
 
     def find(self, name: str) -> Project | None:
         return self._records.find(name)
+
+    @property
+    def generation(self) -> int:
+        """Changes with every change of any of them."""
+        return self._records.generation
 
     def revision(self, name: str) -> int:
         """Changes with every write."""

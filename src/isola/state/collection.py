@@ -99,6 +99,10 @@ class Keyed(Generic[K, T]):
         self._prefix = prefix
         self._codec = codec
         self._records: dict[K, Versioned[T]] = {}
+        self._names: list[K] | None = None
+        """Sorted; None after a record was added or removed."""
+        self.generation = 0
+        """Changes with every change of any record, for caches of what is derived from them."""
         self._removed: dict[K, int] = {}
         """Revisions of removals, as long as an older change of these records may still arrive."""
         self._loaded_at = 0
@@ -125,6 +129,7 @@ class Keyed(Generic[K, T]):
             for held in self._records.values():
                 self._index(held.value, None)
             before, self._records, self._removed = self._records, records, {}
+            self._names, self.generation = None, self.generation + 1
             for held in records.values():
                 self._index(None, held.value)
             self._loaded_at = snapshot.revision
@@ -157,7 +162,9 @@ class Keyed(Generic[K, T]):
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
     def __iter__(self) -> Iterator[T]:
-        return iter([self._records[name].value for name in sorted(self._records)])
+        if self._names is None:
+            self._names = sorted(self._records)
+        return iter([self._records[name].value for name in self._names])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -421,6 +428,9 @@ class Keyed(Generic[K, T]):
         if not self._is_news(name, revision):
             return
         self._index(self.find(name), record)
+        self.generation += 1
+        if (record is None) == (name in self._records):
+            self._names = None
         if record is None:
             self._records.pop(name, None)
             self._removed[name] = revision

@@ -33,7 +33,7 @@ class VolumeDriver(ABC):
     """One pool. The public methods do look-push-do once; drivers write the ``_hooks``.
 
     ``directory`` is that of the pool, below the daemon's directory. A volume is identified by its id, never by a path.
-        Volumes are removed only on request: those without a record are left alone.
+    Volumes are removed only on request: those without a record are left alone.
     """
 
     capabilities: ClassVar[StorageCapabilities]

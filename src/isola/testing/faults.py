@@ -18,8 +18,7 @@ class FaultObserver:
 
     The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill" | "starve"}``; the
     action is executed once, at the N-th point (from 0) that operations with that description reach after the orders
-    were
-        written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    were written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
     """
 
     def __init__(self, orders: Path, points: Path) -> None:

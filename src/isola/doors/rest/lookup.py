@@ -5,6 +5,7 @@ from __future__ import annotations
 from isola.doors.rest.request import Request
 from isola.errors import InvalidInput, NotFound
 from isola.model.instance import Instance
+from isola.model.reference import Kind
 
 _TREES = {"containers": "container", "virtual-machines": "virtual-machine"}
 _TYPES = tuple(_TREES.values())
@@ -22,7 +23,12 @@ def instance_of(request: Request) -> Instance:
 def instances_of(request: Request) -> list[Instance]:
     """The instances that the request refers to."""
     required = _wanted_type(request)
-    found = [instance for instance in request.services.instances if request.lists(instance.entity)]
+    instances = request.services.instances
+    if request.everywhere:
+        found = [instance for instance in instances if request.caller.may_use(instance.project)]
+    else:
+        home = request.home(Kind.INSTANCE)
+        found = [instance for instance in instances if instance.project == home]
     return found if required is None else [instance for instance in found if instance.type == required]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from isola.doors import Services
 from isola.doors.rest.answers import dumps
@@ -12,14 +13,24 @@ from isola.doors.rest.shapes.instances import instance_json, state_json
 from isola.doors.rest.shapes.server import server_json
 from isola.errors import NotFound
 from isola.model.caller import Caller
-from isola.model.instance import Instance, InstanceState
+from isola.model.instance import Instance, InstanceState, Status
 from isola.model.reference import Kind, Ref
 from isola.model.snapshot import InstanceSnapshot
 from isola.server import pressure
-from isola.state import Versioned
 
 _CALLERS = 64
 """Number of callers whose response to ``GET /1.0`` is cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The JSON of an instance, and what it was made of."""
+
+    instance: Instance
+    status: Status
+    surroundings: tuple[int, int]
+    profiles: tuple[object, ...]
+    data: bytes
 
 
 class Rendering:
@@ -27,7 +38,7 @@ class Rendering:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._kept: dict[str, tuple[object, bytes]] = {}
+        self._kept: dict[str, _Kept] = {}
         self._server: dict[tuple[str, str, bool, str], tuple[object, bytes]] = {}
 
     def server(self, caller: Caller, project: str) -> bytes:
@@ -50,19 +61,30 @@ class Rendering:
         self._server[who] = (key, data)
         return data
 
-    def one(self, held: Versioned[Instance]) -> bytes:
-        """An instance as JSON, cached under the revision that was read together with the record."""
-        services, instance = self._services, held.value
-        instances, revision = services.instances, services.profiles.revision
-        home = services.projects.home(instance.project, Kind.PROFILE)
-        profiles = [revision(Ref(home, name)) for name in instance.profiles]
-        key = (instance.ref, held.revision, instances.status(instance), home, *profiles)
-        kept = self._kept.get(instance.id)
-        if kept is not None and kept[0] == key:
-            return kept[1]
-        data = dumps(self.shape(instance))
-        self._kept[instance.id] = (key, data)
+    def one(self, instance: Instance) -> bytes:
+        """An instance as JSON; ``instance`` is its current record."""
+        return self._one(instance, self._surroundings())
+
+    def _one(self, instance: Instance, surroundings: tuple[int, int]) -> bytes:
+        status, kept = self._services.instances.status(instance), self._kept.get(instance.id)
+        # A record is never changed in place, so that the same object is the same revision.
+        if kept is None or kept.instance is not instance or kept.status is not status:
+            kept = None
+        elif kept.surroundings == surroundings:
+            return kept.data
+        profiles = self._profiles(instance)
+        data = dumps(self.shape(instance)) if kept is None or kept.profiles != profiles else kept.data
+        self._kept[instance.id] = _Kept(instance, status, surroundings, profiles, data)
         return data
+
+    def _surroundings(self) -> tuple[int, int]:
+        """Changes if any profile or project changes."""
+        return self._services.profiles.generation, self._services.projects.generation
+
+    def _profiles(self, instance: Instance) -> tuple[object, ...]:
+        """Changes if one of its profiles changes, or its project uses those of another one."""
+        home, revision = self._services.projects.home(instance.project, Kind.PROFILE), self._services.profiles.revision
+        return (home, *(revision(Ref(home, name)) for name in instance.profiles))
 
     def shape(self, instance: Instance) -> dict[str, object]:
         """An instance as a dictionary."""
@@ -73,8 +95,8 @@ class Rendering:
 
     def many(self, chosen: Sequence[Instance]) -> bytes:
         """A list of instances."""
-        read = self._services.instances.read
-        data = b"[" + b",".join([self.one(read(instance.ref)) for instance in chosen]) + b"]"
+        surroundings = self._surroundings()
+        data = b"[" + b",".join([self._one(instance, surroundings) for instance in chosen]) + b"]"
         self._drop_deleted()
         return data
 
@@ -85,7 +107,8 @@ class Rendering:
         held = instances.again(instance)
         if held is None:
             raise NotFound(f"Instance {instance.ref.quoted} not found", evidence="it was deleted meanwhile")
-        return held.value, self._full(held, state, instances.snapshots.of(held.value))
+        snapshots = instances.snapshots.of(held.value)
+        return held.value, self._full(held.value, state, snapshots, self._surroundings())
 
     def snapshot(self, snapshot: InstanceSnapshot, size: int = -1) -> dict[str, object]:
         """A snapshot as a dictionary."""
@@ -98,19 +121,26 @@ class Rendering:
         instances = self._services.instances
         states = await instances.states(chosen)
         # Reading the states took a while: use the present records, without instances deleted meanwhile.
-        snapshots = instances.snapshots.of_all()
+        snapshots, surroundings = instances.snapshots.of_all(), self._surroundings()
+        present = {instance.id: instance for instance in instances}
         parts = [
-            self._full(held, state, snapshots.get(instance.id, ()))
+            self._full(now, state, snapshots.get(now.id, ()), surroundings)
             for instance, state in zip(chosen, states, strict=True)
-            if (held := instances.again(instance)) is not None and (match is None or match(self.shape(held.value)))
+            if (now := present.get(instance.id)) is not None and (match is None or match(self.shape(now)))
         ]
         self._drop_deleted()
         return b"[" + b",".join(parts) + b"]"
 
-    def _full(self, held: Versioned[Instance], state: InstanceState, snapshots: Sequence[InstanceSnapshot]) -> bytes:
+    def _full(
+        self,
+        instance: Instance,
+        state: InstanceState,
+        snapshots: Sequence[InstanceSnapshot],
+        surroundings: tuple[int, int],
+    ) -> bytes:
         taken = dumps([self.snapshot(each) for each in snapshots]) if snapshots else b"[]"
         more = (b',"backups":[],"snapshots":', taken, b',"state":', dumps(state_json(state)), b"}")
-        return self.one(held)[:-1] + b"".join(more)
+        return self._one(instance, surroundings)[:-1] + b"".join(more)
 
     def _drop_deleted(self) -> None:
         if len(self._kept) > 2 * len(self._services.instances) + 16:

@@ -58,7 +58,7 @@ async def get(request: Request) -> web.StreamResponse:
     if request.recursion:
         instance, body = await request.rendering.full(instance, disk=True)
     else:
-        body = request.rendering.one(request.services.instances.read(instance.ref))
+        body = request.rendering.one(instance)
     return sync_bytes(body, etag=writable(instance, request.services.instances.config(instance)))
 
 

@@ -148,13 +148,16 @@ async def is_created(vm: Machines) -> None:
     assert vm.instances.config(new.value)["volatile.base_image"] == new.value.image
 
 
-@covers("start", "stop", "restart", "status")
+@covers("start", "stop", "restart", "status", "wait")
 async def starts_and_stops(vm: Machines) -> None:
     first = vm.world.on_host(NAME).number
     await vm.do(vm.instances.restart(VICTIM))
     assert vm.world.on_host(NAME).number != first and vm.instances.status(vm.get()) is Status.RUNNING
+    ended = vm.instances.wait(VICTIM)
     await vm.do(vm.instances.stop(VICTIM))
     assert vm.instances.status(vm.get()) is Status.STOPPED and not vm.world.runtime.instances
+    last = vm.get().last_run
+    assert last is not None and await ended == last.exit_status
     await vm.do(vm.instances.start(VICTIM))
     assert vm.instances.status(vm.get()) is Status.RUNNING
 

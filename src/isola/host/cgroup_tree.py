@@ -147,6 +147,15 @@ def read_number(file: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
+def read_field(file: str, name: str) -> int:
+    """The number after a name in a control file of ``NAME NUMBER`` lines; 0 if there is none."""
+    for line in read(file).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.isdigit():
+            return int(value)
+    return 0
+
+
 def write(file: str, text: str) -> None:
     """Write an existing control file."""
     fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)

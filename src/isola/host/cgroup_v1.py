@@ -15,6 +15,7 @@ from isola.host.cgroup_tree import (
     memory_in_use,
     parse_cpus,
     read,
+    read_field,
     read_number,
     set_limit,
     try_write,
@@ -78,6 +79,10 @@ class LegacyTrees:
             swap_peak=max(0, with_swap_peak - peak),
             processes=processes,
         )
+
+    def oom_kills(self, path: str) -> int:
+        """Processes of the group itself that were killed for lack of memory (counted since Linux 4.13)."""
+        return read_field(f"{self._directory('memory', path)}/memory.oom_control", "oom_kill")
 
     def activity(self, path: str) -> tuple[int, int]:
         """Number of tasks, and CPU time in nanoseconds."""

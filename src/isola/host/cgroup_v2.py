@@ -14,6 +14,7 @@ from isola.host.cgroup_tree import (
     memory_in_use,
     parse_cpus,
     read,
+    read_field,
     read_number,
     set_limit,
     try_write,
@@ -72,6 +73,10 @@ class UnifiedTree(Tree):
             swap_peak=read_number(f"{directory}/memory.swap.peak"),
             processes=processes,
         )
+
+    def oom_kills(self, path: str) -> int:
+        """Processes of the group and those below it that were killed for lack of memory."""
+        return read_field(f"{self.directory(path)}/memory.events", "oom_kill")
 
     def activity(self, path: str) -> tuple[int, int]:
         """Number of processes, and CPU time in nanoseconds."""

@@ -79,6 +79,10 @@ class Cgroups(Protocol):
         """Current usage of the group; zeros if it does not exist."""
         ...
 
+    def oom_kills(self, path: str) -> int:
+        """How many processes the kernel has killed because the group's memory was used up; 0 if it does not exist."""
+        ...
+
     def activity(self, path: str) -> tuple[int, int]:
         """The number of tasks (threads) of the group and its CPU time in ns: the quickly read part of ``usage``."""
         ...
@@ -169,6 +173,9 @@ class LinuxCgroups:
 
     def usage(self, path: str) -> Usage:
         return self._limiting().usage(path)
+
+    def oom_kills(self, path: str) -> int:
+        return self._limiting().oom_kills(path)
 
     def activity(self, path: str) -> tuple[int, int]:
         return self._limiting().activity(path)

@@ -9,8 +9,9 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
@@ -21,6 +22,7 @@ from isola.host.building import New, build
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
 from isola.host.process import LinuxProcesses, Processes
+from isola.host.reporting import reported as _reported
 from isola.host.rooted import open_process_root, open_root
 from isola.host.roots import Access, Changes, Entry, OpenFile, Root
 from isola.host.spreading import spread
@@ -98,6 +100,10 @@ class Files(Protocol):
 
     async def size(self, path: Path) -> int:
         """Size of a file in bytes. Raises NotFound."""
+        ...
+
+    async def modified(self, path: Path) -> datetime:
+        """When it was last written, in UTC. Raises NotFound."""
         ...
 
     async def names(self, directory: Path) -> tuple[str, ...]:
@@ -242,6 +248,10 @@ class LinuxFiles:
         """Of the file that a link leads to."""
         return await in_thread(_reported, path, lambda: path.stat().st_size)
 
+    async def modified(self, path: Path) -> datetime:
+        """Of the file that a link leads to."""
+        return await in_thread(_reported, path, lambda: datetime.fromtimestamp(path.stat().st_mtime, UTC))
+
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""
         return await in_thread(_reported, directory, lambda: _names(directory))
@@ -354,18 +364,6 @@ class LinuxFiles:
         if directory is None or process is not None:
             raise ValueError("either a directory or a process is expected")
         return open_root(directory, idmap)
-
-
-def _reported(path: Path, work: Callable[[], T]) -> T:
-    """Run, and raise HostFailure where the system call fails."""
-    try:
-        return work()
-    except FileNotFoundError as error:
-        raise NotFound(f"{path} does not exist", evidence=str(error)) from error
-    except FileExistsError as error:
-        raise AlreadyExists(f"{path} exists already", evidence=str(error)) from error
-    except OSError as error:
-        raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
 
 
 def _read(path: Path, size: int) -> bytes:

@@ -17,7 +17,7 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
     fault = context.faults.get(instance.id)
     if context.live.get(instance.id) is not live and (fault is None or fault.ended is not live):
         return
-    if live.exit_status == REBOOT:
+    if live.ending is not None and live.ending.status == REBOOT:
         await rebooted(context, op, instance, reboots_after(context, live))
         return
     await clean_up(context, op, instance, again=live.again)

@@ -6,9 +6,11 @@ import dataclasses
 
 from isola.instances.context import Context, Restart
 from isola.instances.identity import plugs_of
+from isola.instances.last_run import after, ending_of, last_status
 from isola.instances.reboots import forget
 from isola.instances.volatile import LAST_BOOT, RESTARTING
 from isola.model.instance import Desired, Instance
+from isola.model.last_run import Ending
 from isola.model.reference import Ref
 from isola.operations import Operation
 
@@ -23,21 +25,23 @@ async def clean_up(
     This cannot be undone, but can be repeated: after a failure the record still says running, and the next stop or the
     next start of the daemon continues.
     """
-    await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
+    ending = await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
     await context.devices.detach(op, (*plugs_of(context, instance), *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
-    await op.commit(lambda: record_stopped(context, instance.ref, again=again, reboots=reboots))
+    await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots))
 
 
-async def _end(context: Context, instance: Instance, *, again: bool) -> None:
-    """Mark the run as ended by this operation, even if a later step fails or is cancelled."""
+async def _end(context: Context, instance: Instance, *, again: bool) -> Ending | None:
+    """Mark the run as ended by this operation, even if a later step fails or is cancelled; returns how it ended."""
     if (live := context.live.get(instance.id)) is not None:
         live.again = again
+    ending = await ending_of(context, instance)
     await context.runtime(instance).remove(instance.id)
+    return ending
 
 
 async def mark_restarting(context: Context, id: str, reboots: int) -> None:
@@ -54,8 +58,13 @@ async def mark_restarting(context: Context, id: str, reboots: int) -> None:
         await context.records.change(instance.ref, changed)
 
 
-async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reboots: int = 0) -> None:
-    """Record that it does not run, and whether it is to be started again; stop supervising it."""
+async def record_stopped(
+    context: Context, ref: Ref, ending: Ending | None = None, *, again: bool = False, reboots: int = 0
+) -> None:
+    """Record how its run ended, and whether it is to be started again; stop supervising it.
+
+    ``ending``: None if that is recorded already.
+    """
     gone = {RESTARTING, LAST_BOOT} if again else {RESTARTING}
 
     def without_run(instance: Instance) -> Instance:
@@ -63,7 +72,8 @@ async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reb
         if reboots:
             volatile[RESTARTING] = str(reboots)
         desired = Desired.RUNNING if again or reboots else Desired.STOPPED
-        return dataclasses.replace(instance.wanted(desired), volatile=volatile)
+        stopped = dataclasses.replace(instance.wanted(desired), volatile=volatile)
+        return stopped if ending is None else after(stopped, ending)
 
     stopped = (await context.records.change(ref, without_run, pure=True)).value
     forget(context, stopped.id)
@@ -73,3 +83,4 @@ async def record_stopped(context: Context, ref: Ref, *, again: bool = False, reb
     live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:
         console.set()
+    context.waits.stopped(stopped.id, last_status(context, stopped), ran=ending is not None)

@@ -23,9 +23,11 @@ from isola.instances.nics import Nics
 from isola.instances.phases import FOLLOWING, Phase, RunState, phase_of
 from isola.instances.unknowns import Unknowns
 from isola.instances.volatile import ROOT_SIZE
+from isola.instances.waiting import Waits
 from isola.model.caller import DAEMON, Caller
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance, Status
+from isola.model.last_run import Ending
 from isola.model.limits import Limits
 from isola.model.network import Network
 from isola.model.profile import Profile
@@ -62,7 +64,8 @@ class Live:
     state: RunState = RunState.RUNNING
     """Changed by ``enter`` alone."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    exit_status: int = 0
+    ending: Ending | None = None
+    """How it ended; None while it runs."""
     limits: Limits = field(default_factory=Limits)
     """Its current limits."""
     home: str = ""
@@ -156,6 +159,8 @@ class Context:
     """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
+    waits: Waits = field(default_factory=Waits)
+    """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)
     """Faults of instances, by id; written by ``fail`` and ``heal``."""
     mending: dict[str, asyncio.Task[None]] = field(default_factory=dict)

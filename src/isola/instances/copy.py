@@ -128,6 +128,7 @@ async def _record(
         idmap=idmap,
         created_at=context.host.clock.now(),
         last_used_at=None,
+        last_run=None,
         description=request.description,
         config=dict(request.config),
         devices={name: dict(device) for name, device in request.devices.items()},

@@ -54,4 +54,4 @@ def _lasting(instance: Instance) -> Instance:
     adoption.
     """
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
-    return dataclasses.replace(instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile)
+    return dataclasses.replace(instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile, last_run=None)

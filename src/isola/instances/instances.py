@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,7 @@ from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
 from isola.instances import evidence
 from isola.instances import files as files_verb
+from isola.instances import last_run as last_run_verb
 from isola.instances import logs as logs_verb
 from isola.instances import metadata as metadata_verb
 from isola.instances import move as move_verb
@@ -44,6 +46,7 @@ from isola.instances.unknowns import entity_of as unknown_entity
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
+from isola.model.last_run import Until
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
@@ -151,6 +154,10 @@ class Instances:
     async def states(self, instances: Sequence[Instance]) -> Sequence[InstanceState]:
         """The same for many at once, without walking their disks."""
         return await observe_all(self._context, instances)
+
+    def wait(self, ref: Ref, until: Until = Until.NOT_RUNNING) -> asyncio.Future[int]:
+        """The exit status of its run, when it has ended; a waiter counts from this call on. Raises NotFound."""
+        return last_run_verb.wait(self._context, self.get(ref), until)
 
     # --- mutations ----------------------------------------------------------------------------------------------
 

@@ -82,13 +82,14 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
     try:
         runtime = context.runtime(instance)
         guest = await runtime.find(instance.id)
+        ending = await runtime.ending(instance.id) if guest is None else None
         config, _ = expanded(context, instance)
         verdict = judge(
             instance,
             runs=guest is not None,
             boot=context.host.system.boot_id(),
             autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
-            status=await runtime.exit_status(instance.id) if guest is None else None,
+            status=ending.status if ending is not None else None,
         )
         await _carry_out(context, instance, guest, verdict)
         context.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)

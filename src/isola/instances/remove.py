@@ -6,6 +6,7 @@ from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of
+from isola.instances.last_run import last_status
 from isola.instances.moving import finish_moves_of
 from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
@@ -63,6 +64,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
 async def _forget(context: Context, instance: Instance) -> None:
     await context.warnings.forget(instance.entity)
     await context.records.remove(instance.ref)
+    context.waits.removed(instance.id, last_status(context, instance))
 
 
 async def _remove_logs(context: Context, instance: Instance) -> None:

@@ -14,6 +14,7 @@ from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, refreshed
+from isola.instances.last_run import counted, note_failed_start
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
@@ -37,8 +38,11 @@ from isola.runtimes.lxcfs import answering
 from isola.state import Versioned
 
 
-async def start(context: Context, op: Operation, ref: Ref) -> None:
-    """Raises WrongState if it is running already; after a failure it is stopped as before."""
+async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0) -> None:
+    """Raises WrongState if it is running already; after a failure it is stopped as before.
+
+    ``restarts``: how many times in a row its restart policy has started it again, with this one.
+    """
     require_stopped(context, context.records.get(ref))
     await mend(context, op, ref)
     held = context.records.read(ref)
@@ -74,9 +78,12 @@ async def start(context: Context, op: Operation, ref: Ref) -> None:
             guest = await _run(context, op, instance, spec)
     except IsolaError as error:
         await note_failure(context, instance, error)
+        await note_failed_start(context, instance, error)
         raise
     found = Versioned(instance, held.revision)
-    await op.commit(lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, "")))
+    await op.commit(
+        lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, ""), restarts=restarts)
+    )
     context.tell("started", instance.ref, caller=op.caller)
 
 
@@ -104,9 +111,9 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
 
 async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
-    """False if it has already ended or requests a reboot. Raises HostFailure if it ended with an error at once."""
+    """False if it has already ended or requests a reboot. Raises HostFailure if a system has ended with an error."""
     status = await guest.settled()
-    if status not in (None, 0, REBOOT):
+    if status not in (None, 0, REBOOT) and instance.start.system:
         raise HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
             evidence=await console_tail(context, instance),
@@ -115,13 +122,15 @@ async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
 
 
 async def _record_started(
-    context: Context, found: Versioned[Instance], limits: Limits, guest: Guest, hostname: str
+    context: Context, found: Versioned[Instance], limits: Limits, guest: Guest, hostname: str, *, restarts: int
 ) -> None:
     instance = found.value
     now = context.host.clock.now()
     known = {key: value for key, value in applied(instance.volatile, hostname).items() if key != RESTARTING}
     volatile = known | {LAST_BOOT: context.host.system.boot_id(), CPUS: cpus_text(limits)}
-    started = dataclasses.replace(instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile)
+    started = dataclasses.replace(
+        instance, desired=Desired.RUNNING, last_used_at=now, volatile=volatile, last_run=counted(instance, restarts)
+    )
     await context.records.replace(instance.ref, started, at=found.revision)
     context.heal(instance.id)
     for over in (WarningType.AUTOSTART_FAILURE, WarningType.DEVICE_MISSING):

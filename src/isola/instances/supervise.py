@@ -11,6 +11,7 @@ from isola.instances.context import Context, Live
 from isola.instances.phases import RunState
 from isola.instances.reboots import forget
 from isola.model.instance import Instance
+from isola.model.last_run import Ending
 from isola.model.limits import Limits
 from isola.runtimes import Guest
 
@@ -38,7 +39,8 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     instance = context.by_id(id)
     if instance is None:
         return
-    live.exit_status = await _end_of(context, instance, live)
+    status = await _end_of(context, instance, live)
+    live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed())
     stopping = live.state is RunState.STOPPING
     live.enter(RunState.ENDED)
     if not stopping:
@@ -76,5 +78,6 @@ async def _after_end(context: Context, id: str, live: Live) -> None:
         # It does not run, even if there are remains: record a fault, and retry later.
         context.live.pop(id)
         context.fail(id, why, ended=live)
+        context.waits.stopped(id, live.ending.status if live.ending is not None else 0)
     elif left is not None and left.deleting:
         context.fail(id, why)

@@ -13,6 +13,7 @@ from isola.model.device import DeviceState
 from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.image import Layer
 from isola.model.image_facts import ImageFacts
+from isola.model.last_run import LastRun
 from isola.model.limits import Usage
 from isola.model.program import Program
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
@@ -125,6 +126,8 @@ class Instance:
     image_properties: Config = field(default_factory=lambda: EMPTY)
     """Properties of the image at creation, shown as ``image.*``."""
     start: Start = field(default_factory=Start)
+    last_run: LastRun | None = None
+    """The run before the present one, or a failed start; None if none has ended yet."""
     facts: ImageFacts | None = None
     """The image's metadata as a client has changed it; None: as at creation."""
     notes: Config = field(default_factory=lambda: EMPTY)

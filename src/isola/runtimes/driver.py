@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from isola.host import Host
 from isola.model.identity import HostNames
+from isola.model.last_run import Ending
 from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.runtimes.capabilities import RuntimeCapabilities
@@ -54,8 +55,8 @@ class Runtime(ABC):
         """The instance, if it is running on this host; used to adopt instances that an earlier daemon started."""
 
     @abstractmethod
-    async def exit_status(self, id: str) -> int | None:
-        """The exit status of the last run, after it has ended and until it is removed; as ``Guest.ended``.
+    async def ending(self, id: str) -> Ending | None:
+        """How the last run ended, after its end and until it is removed; the status as from ``Guest.ended``.
 
         None if there was none since the boot, or none was recorded. Waits for a run that is just ending.
         """

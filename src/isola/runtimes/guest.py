@@ -120,6 +120,13 @@ class Watched(Protocol):
         """Current usage; never blocks; zeros if it has ended."""
         ...
 
+    def oom_killed(self) -> bool:
+        """Whether the kernel has killed one of its processes because its memory was used up; never blocks.
+
+        Also after its end, until it is removed.
+        """
+        ...
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """Its interfaces with addresses and counters, including ``lo``; never blocks; empty if it has ended.
 

@@ -23,6 +23,7 @@ class FakeGroup:
     usage: Usage = field(default_factory=Usage)
     members: set[int] = field(default_factory=set)
     frozen: bool = False
+    oom_kills: int = 0
     devices: tuple[str, ...] | None = None
 
 
@@ -93,6 +94,9 @@ class FakeCgroups:
         """As set by the test; zeros if the group does not exist."""
         self._names.directory(path)
         return self.groups[path].usage if path in self.groups else Usage()
+
+    def oom_kills(self, path: str) -> int:
+        return self.groups[path].oom_kills if path in self.groups else 0
 
     def activity(self, path: str) -> tuple[int, int]:
         used = self.usage(path)

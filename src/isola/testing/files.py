@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,6 +117,10 @@ class FakeFiles:
     async def size(self, path: Path) -> int:
         """Bytes of its content."""
         return max(len(await self.read(path)), self._find(path).allocated)
+
+    async def modified(self, path: Path) -> datetime:
+        """To the second."""
+        return datetime.fromtimestamp(self._find(path).modified, UTC)
 
     async def names(self, directory: Path) -> tuple[str, ...]:
         """Names in a directory, sorted."""

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import InterfaceState
+from isola.model.last_run import Ending
 from isola.model.limits import Limits, Usage
 from isola.model.network import HostTap, NetworkNamespace
 from isola.model.probe import Probe
@@ -72,6 +74,8 @@ class FakeInstance:
     frozen: bool = False
     status: int | None = None
     """Exit status once it has ended."""
+    ended_at: datetime | None = None
+    oom_killed: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
     stops: int = 0
@@ -199,11 +203,12 @@ class FakeRuntime(Runtime):
             self._state.blind -= 1
             raise HostFailure("Cannot examine a process", evidence="too many open files")
 
-    def end(self, id: str, status: int = 0) -> None:
+    def end(self, id: str, status: int = 0, *, oom_killed: bool = False) -> None:
         """For tests: the first process ends."""
         instance = self.instances[id]
         if instance.status is None:
-            instance.status = status
+            instance.oom_killed = oom_killed
+            instance.status, instance.ended_at = status, self.host.clock.now()
             instance.over.set()
             for console in instance.consoles:
                 console.close()
@@ -232,10 +237,13 @@ class FakeRuntime(Runtime):
         self.look()
         return self.guest(id) if id in self.instances and self.instances[id].status is None else None
 
-    async def exit_status(self, id: str) -> int | None:
+    async def ending(self, id: str) -> Ending | None:
         """Until it is removed."""
         self.look()
-        return self.instances[id].status if id in self.instances else None
+        found = self.instances.get(id)
+        if found is None or found.status is None:
+            return None
+        return Ending(found.status, found.ended_at or self.host.clock.now(), found.oom_killed)
 
     async def remove(self, id: str) -> None:
         if self.keeps:
@@ -386,6 +394,11 @@ class FakeGuest:
         """As set by a test."""
         instance = self._instance()
         return instance.usage if instance is not None else Usage()
+
+    def oom_killed(self) -> bool:
+        """As set by a test."""
+        instance = self._instance()
+        return instance is not None and instance.oom_killed
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As set by a test."""

@@ -166,6 +166,10 @@ class OciGuest:
         """Of its group."""
         return self._host.cgroups.usage(self._group)
 
+    def oom_killed(self) -> bool:
+        """Counted by its group."""
+        return self._host.cgroups.oom_kills(self._group) > 0
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As its first process sees them."""
         return self._host.namespaces.interfaces(self.processes.init)

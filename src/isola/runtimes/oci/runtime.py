@@ -15,6 +15,7 @@ from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, Wron
 from isola.host import Host
 from isola.host.cancellation import all_done
 from isola.model.identity import HostNames
+from isola.model.last_run import Ending
 from isola.model.network import NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
@@ -101,9 +102,15 @@ class OciRuntime(Runtime):
         """The instance, if its recorded first process and monitor are alive."""
         return await self._find(id)
 
-    async def exit_status(self, id: str) -> int | None:
-        """As its monitor has written it."""
-        return await record.exit_status(self.host, self.layout(id), self.name)
+    async def ending(self, id: str) -> Ending | None:
+        """As its monitor has written it, and its group has counted it."""
+        status = await record.exit_status(self.host, self.layout(id), self.name)
+        if status is None:
+            return None
+        with suppress(NotFound):
+            at = await self.host.files.modified(self.layout(id).exit_status)
+            return Ending(status, at, self.host.cgroups.oom_kills(self.group(id)) > 0)
+        return None
 
     async def remove(self, id: str) -> None:
         """Kill all processes and remove all traces; the id is sufficient, in any state."""

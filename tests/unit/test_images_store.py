@@ -77,6 +77,22 @@ async def test_a_flipped_byte_is_refused(store: ContentStore, host: FakeHost, co
     assert await host.files.names(PLACE / "scratch") == (() if consume else ("a",))
 
 
+async def test_other_algorithms_have_directories_of_their_own(store: ContentStore, host: FakeHost) -> None:
+    expected = "sha512:" + hashlib.sha512(b"hello").hexdigest()
+    with pytest.raises(InvalidInput, match="digest"):
+        await store.intake().put_bytes(b"hellp", "x", expected=expected)
+    intake = store.intake()
+    assert (await intake.put_bytes(b"hello", "x", expected=expected)).digest == expected
+    assert await host.files.read(PLACE / "blobs/sha512" / expected[7:]) == b"hello"
+    await host.files.write(PLACE / "scratch/a", b"from a file")
+    other = "sha512:" + hashlib.sha512(b"from a file").hexdigest()
+    await intake.put_file(PLACE / "scratch/a", consume=True, expected=other)
+    assert set(await store.digests()) == {expected, other}
+    intake.close()
+    assert await store.sweep(nothing) == 2
+    assert await store.digests() == ()
+
+
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32])
 async def test_invalid_digests_never_become_paths(store: ContentStore, digest: str) -> None:
     with pytest.raises(InvalidInput):

@@ -156,8 +156,8 @@ class Files(Protocol):
         """Create a sparse file of ``size`` bytes, or enlarge one to that size. Never shrinks it."""
         ...
 
-    async def digest(self, *paths: Path) -> tuple[str, int]:
-        """SHA-256 (hexadecimal) and size of the content of files, one after the other. Raises NotFound."""
+    async def digest(self, *paths: Path, algorithm: str = "sha256") -> tuple[str, int]:
+        """Digest (hexadecimal) and size of the content of files, one after the other. Raises NotFound."""
         ...
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
@@ -319,9 +319,9 @@ class LinuxFiles:
         """A sparse file."""
         await in_thread(_reported, path, lambda: _allocate(path, size))
 
-    async def digest(self, *paths: Path) -> tuple[str, int]:
+    async def digest(self, *paths: Path, algorithm: str = "sha256") -> tuple[str, int]:
         """In a thread: hashing releases the interpreter lock."""
-        return await in_long_thread(Work.COPY, _digest, paths)
+        return await in_long_thread(Work.COPY, _digest, paths, algorithm)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file, block by block, so that it can be cancelled."""
@@ -380,8 +380,8 @@ def _read_all(directory: Path) -> dict[str, bytes]:
     return found
 
 
-def _digest(paths: tuple[Path, ...]) -> tuple[str, int]:
-    total, size = hashlib.sha256(), 0
+def _digest(paths: tuple[Path, ...], algorithm: str) -> tuple[str, int]:
+    total, size = hashlib.new(algorithm), 0
     for path in paths:
         with _reported(path, lambda path=path: path.open("rb")) as file:  # type: ignore[misc]
             hashlib.file_digest(file, lambda: total)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isola.errors import InvalidInput
 
+SHA256 = "sha256"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -29,7 +31,7 @@ LAYER_TYPES: Mapping[str, str] = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{LAYER_TYPE}+zstd",
 }
 """Media types of layers that can be unpacked -> OCI's name. Without encrypted and non-distributable ones."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,31 @@ class Descriptor:
 
 
 def is_digest(text: str) -> bool:
-    """Whether it has the form ``sha256:<hex>`` and so is safe in a path."""
+    """Whether it has the form ``sha256:<hex>`` or ``sha512:<hex>`` and so is safe in a path."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Whether it is a digest of the algorithm that images and their layers are known by."""
+    return is_digest(text) and algorithm_of(text) == SHA256
+
+
+def algorithm_of(digest: str) -> str:
+    """``sha256`` or ``sha512``."""
+    return digest.partition(":")[0]
+
+
+def digest_of(data: bytes, algorithm: str = "sha256") -> str:
+    """The digest of a small document."""
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def check_digest(digest: str) -> str:
     """The digest, if ``is_digest``. Raises InvalidInput."""
     if not is_digest(digest):
         raise InvalidInput(
-            f"Invalid digest {digest[:80]!r}", field="digest", remedy="sha256:<64 hex digits> is expected"
+            f"Invalid digest {digest[:80]!r}",
+            field="digest",
+            remedy="sha256:<64 hex digits> or sha512:<128 hex digits> is expected",
         )
     return digest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError
 from isola.host import Host
-from isola.images.descriptor import Descriptor, check_digest
+from isola.images.descriptor import Descriptor, algorithm_of, check_digest
 from isola.images.partial import Partials
 from isola.images.remote import BlobSource
 
@@ -122,8 +122,9 @@ class Downloads:
         begun = await self._partials.begin(digest, flight.blob.size)
         for have in (begun, 0) if begun else (0,):
             await self._complete(flight, waiter, have if have <= flight.blob.size else 0)
-            found, _ = await self._host.files.digest(self._partials.path(digest))
-            if f"sha256:{found}" == digest:
+            algorithm = algorithm_of(digest)
+            found, _ = await self._host.files.digest(self._partials.path(digest), algorithm=algorithm)
+            if f"{algorithm}:{found}" == digest:
                 await self._store(digest, self._partials.path(digest))
                 await self._partials.forget(digest)
                 return
@@ -131,7 +132,7 @@ class Downloads:
             await self._partials.begin(digest, flight.blob.size)
         raise InvalidInput(
             "The content does not match its digest",
-            evidence=f"sha256:{found}, expected {digest}",
+            evidence=f"{algorithm}:{found}, expected {digest}",
             field="digest",
             remedy="it was damaged in transfer or at its source: try again, or use another source",
         )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from isola.errors import InvalidInput, Unsupported
 from isola.images.architecture import of_platform
-from isola.images.descriptor import is_digest
+from isola.images.descriptor import is_sha256
 from isola.images.hostile_json import Fields
 from isola.images.manifest import TYPE_LABEL
 from isola.images.oci_manifest import MAX_LAYERS
@@ -132,7 +132,7 @@ def _diff_ids(fields: Fields) -> tuple[str, ...]:
     if (kind := fields.text("type", longest=80)) != "layers":
         raise fields.wrong("type", f"is {kind[:40]!r}, not 'layers'")
     found = fields.texts("diff_ids", most=MAX_LAYERS)
-    if not all(map(is_digest, found)):
+    if not all(map(is_sha256, found)):
         raise fields.wrong("diff_ids", "has an entry that is not sha256:<64 hex digits>")
     return found
 

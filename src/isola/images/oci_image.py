@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from isola.errors import InvalidInput
-from isola.images.descriptor import LAYER_TYPES, Descriptor
+from isola.errors import InvalidInput, Unsupported
+from isola.images.descriptor import LAYER_TYPES, Descriptor, is_sha256
 from isola.images.oci_config import OciConfig
 from isola.images.oci_manifest import Manifest, check_image
 from isola.model.image import Image, Layer
@@ -33,6 +33,8 @@ def oci_image(
     The manifest's digest is its fingerprint for LXD's clients. Raises InvalidInput, Unsupported.
     """
     check_image(manifest)
+    if not is_sha256(at.digest):
+        raise Unsupported("The image is known by a digest other than SHA-256", remedy="name it by its SHA-256 digest")
     if len(manifest.layers) != len(config.diff_ids):
         raise InvalidInput(
             "The image's manifest and its configuration disagree on the number of layers",

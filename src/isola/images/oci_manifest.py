@@ -49,6 +49,7 @@ class Index:
     media_type: str
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None = None
+    artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def references(self) -> Iterator[Descriptor]:
@@ -96,7 +97,13 @@ def check_image(manifest: Manifest) -> None:
 
 
 def _index(fields: Fields, kind: str) -> Index:
-    return Index(kind, fields.objects("manifests", _descriptor), _subject(fields), fields.mapping("annotations"))
+    return Index(
+        kind,
+        fields.objects("manifests", _descriptor),
+        _subject(fields),
+        fields.text("artifactType", longest=255),
+        fields.mapping("annotations"),
+    )
 
 
 def _manifest(fields: Fields, kind: str) -> Manifest:
@@ -117,7 +124,7 @@ def _subject(fields: Fields) -> Descriptor | None:
 def _descriptor(fields: Fields) -> Descriptor:
     digest = fields.text("digest", longest=200)
     if not is_digest(digest):
-        raise fields.wrong("digest", "is not sha256:<64 hex digits>")
+        raise fields.wrong("digest", "is not sha256:<64 hex digits> or sha512:<128 hex digits>")
     platform = fields.inner("platform")
     return Descriptor(
         fields.text("mediaType", longest=255),

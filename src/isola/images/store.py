@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -15,7 +14,15 @@ import orjson
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
-from isola.images.descriptor import INDEX_TYPE, Descriptor, check_digest, is_digest
+from isola.images.descriptor import (
+    INDEX_TYPE,
+    SHA256,
+    Descriptor,
+    algorithm_of,
+    check_digest,
+    digest_of,
+    is_digest,
+)
 from isola.images.downloads import Downloads, Progress
 from isola.images.hostile_json import MAX_DOCUMENT
 from isola.images.partial import Partials
@@ -41,7 +48,7 @@ class ContentStore:
         self.directory = directory
         self.scratch = directory / "scratch"
         """Temporary files, on the same file system as the blobs; emptied by ``open``."""
-        self._blobs = directory / "blobs" / "sha256"
+        self._blobs = directory / "blobs"
         self._partials = Partials(host, directory / "partial", intents)
         self.downloads = Downloads(host, self._partials, self.move_in)
         self._changing = asyncio.Lock()
@@ -57,8 +64,8 @@ class ContentStore:
         # Existing files are not rewritten: the daemon must start on a full disk too, so that things can be deleted.
         if not await files.exists(self.directory / "oci-layout"):
             await files.make_directory(self.scratch, mode=0o700)
-            await files.make_directory(self._blobs)
-            await files.flush(self._blobs, self._blobs.parent, self.directory)
+            await files.make_directory(self._blobs / SHA256)
+            await files.flush(self._blobs / SHA256, self._blobs, self.directory)
             await files.write(self.directory / "oci-layout", _LAYOUT, mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])
@@ -69,7 +76,8 @@ class ContentStore:
 
     def path(self, digest: str) -> Path:
         """The path of a blob, existing or not. Raises InvalidInput for an invalid digest."""
-        return self._blobs / check_digest(digest).removeprefix("sha256:")
+        algorithm, _, name = check_digest(digest).partition(":")
+        return self._blobs / algorithm / name
 
     async def has(self, digest: str) -> bool:
         """Whether the blob exists."""
@@ -81,8 +89,12 @@ class ContentStore:
 
     async def digests(self) -> tuple[str, ...]:
         """All blobs."""
-        names = [f"sha256:{name}" for name in await self.host.files.names(self._blobs)]
-        return tuple(name for name in names if is_digest(name))
+        found = [
+            f"{algorithm}:{name}"
+            for algorithm in await self.host.files.names(self._blobs)
+            for name in await self.host.files.names(self._blobs / algorithm)
+        ]
+        return tuple(digest for digest in found if is_digest(digest))
 
     def intake(self) -> Intake:
         """Open an intake, which adds blobs."""
@@ -132,7 +144,7 @@ class ContentStore:
                     else:
                         await self.host.files.remove_tree(self.path(digest))
             if candidates - left:
-                await self.host.files.flush(self._blobs)
+                await self.host.files.flush(*sorted({self.path(digest).parent for digest in candidates - left}))
             await self.intents.end(
                 *(each.id for each in intents if not self._held_any(each) and not left & {*each.digests})
             )
@@ -152,7 +164,13 @@ class ContentStore:
             if await self.has(digest):
                 await self.host.files.remove_tree(temporary)
             else:
+                await self._make_place(algorithm_of(digest))
                 await self.host.files.rename(temporary, self.path(digest))
+
+    async def _make_place(self, algorithm: str) -> None:
+        if algorithm != SHA256 and not await self.host.files.exists(self._blobs / algorithm):
+            await self.host.files.make_directory(self._blobs / algorithm)
+            await self.host.files.flush(self._blobs)
 
     def release(self, digests: Collection[str]) -> None:
         """Undo ``hold``."""
@@ -178,8 +196,9 @@ class Intake:
         if not consume:
             await files.duplicate(source, temporary)
         # Hash the private copy, since the source may change meanwhile.
-        found, size = await files.digest(temporary)
-        digest = f"sha256:{found}"
+        algorithm = algorithm_of(expected) if expected is not None else SHA256
+        found, size = await files.digest(temporary, algorithm=algorithm)
+        digest = f"{algorithm}:{found}"
         if expected is not None and digest != expected:
             await files.remove_tree(temporary)
             raise _mismatch(digest, expected)
@@ -188,7 +207,7 @@ class Intake:
 
     async def put_bytes(self, data: bytes, media_type: str, *, expected: str | None = None) -> Descriptor:
         """Add a small document."""
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        digest = digest_of(data, algorithm_of(expected) if expected is not None else SHA256)
         if expected is not None and digest != expected:
             raise _mismatch(digest, expected)
         temporary = self._temporary()
@@ -204,6 +223,15 @@ class Intake:
         else:
             await self._store.downloads.fetch(blob, source, progress)
         return blob
+
+    async def put_verified(self, source: Path, blob: Descriptor) -> Descriptor:
+        """Make a file the blob. The caller has computed this digest from its content, and fsynced it."""
+        await self._take(check_digest(blob.digest), source)
+        return blob
+
+    async def keep(self, digest: str) -> None:
+        """Protect a blob that is to stay, existing or not."""
+        await self._claim(check_digest(digest))
 
     async def recorded(self) -> None:
         """A record now refers to all of its blobs."""

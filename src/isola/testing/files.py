@@ -210,10 +210,10 @@ class FakeFiles:
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.allocated = max(node.allocated, size)
 
-    async def digest(self, *paths: Path) -> tuple[str, int]:
+    async def digest(self, *paths: Path, algorithm: str = "sha256") -> tuple[str, int]:
         """Of all contents concatenated."""
         data = b"".join([await self.read(path) for path in paths])
-        return hashlib.sha256(data).hexdigest(), len(data)
+        return hashlib.new(algorithm, data).hexdigest(), len(data)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file."""

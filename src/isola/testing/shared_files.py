@@ -71,9 +71,9 @@ class SharedFiles(FakeFiles):
         else:
             await self.copy(io.BytesIO(await self.read(source)), target)
 
-    async def digest(self, *paths: Path) -> tuple[str, int]:
+    async def digest(self, *paths: Path, algorithm: str = "sha256") -> tuple[str, int]:
         """Of all contents concatenated; the files must all be real, or all in memory."""
-        return await self._at(paths[0]).digest(*paths)
+        return await self._at(paths[0]).digest(*paths, algorithm=algorithm)
 
     async def copy(self, source: BinaryIO, target: Path) -> int:
         """Write a stream to a new file."""

@@ -14,8 +14,10 @@ from weakref import WeakValueDictionary
 
 from isola.errors import InUse, Unsupported
 from isola.host import Host
+from isola.host.archive.archives import Comparison, LayerReport
 from isola.host.building import NewFile
 from isola.host.cancellation import finish
+from isola.model.file_change import FileChange
 from isola.model.identity import IdRange
 from isola.model.probe import Probe
 from isola.model.storage import Pool, Space, Volume
@@ -461,6 +463,39 @@ class VolumeDriver(ABC):
     ) -> AbstractAsyncContextManager[Path]:
         """The same without what the volume shares with its layers, for a volume on the same layers."""
         return self.contents(volume, snapshot, ids)
+
+    @abstractmethod
+    def comparison(self, volume: Volume, snapshot: str | None = None) -> AbstractAsyncContextManager[Comparison]:
+        """The tree of a root or its snapshot, and that of its layers, both with the ids inside. Raises NotFound."""
+
+    async def pack_layer(
+        self,
+        volume: Volume,
+        target: Path,
+        *,
+        snapshot: str | None = None,
+        compression: str = "zstd",
+        newest: int | None = None,
+        leave_out: Sequence[str] = (),
+    ) -> LayerReport:
+        """Write what a root, or a snapshot of it, changed of its layers to a new file, as a further image layer.
+
+        The layer has the ids inside and whiteouts for what was deleted, and its content depends only on the two trees
+        if ``newest`` limits the times of modification. ``leave_out``: paths without a leading slash. The caller has
+        frozen its writers, and makes sure that there is room for the file. Raises NotFound, TooLarge, HostFailure.
+        """
+        async with self.comparison(volume, snapshot) as trees:
+            return await self.host.archives.pack_layer(
+                trees, target, compression=compression, newest=newest, leave_out=leave_out
+            )
+
+    async def list_changes(self, volume: Volume, scratch: Path, *, snapshot: str | None = None) -> Sequence[FileChange]:
+        """What a root changed of its layers, in the order of paths; ``scratch``: the path of a temporary file.
+
+        Raises NotFound, TooLarge.
+        """
+        async with self.comparison(volume, snapshot) as trees:
+            return await self.host.archives.list_changes(trees, scratch)
 
     @abstractmethod
     async def clean(self) -> None:

@@ -27,6 +27,7 @@ from typing import ClassVar
 
 from isola.errors import InvalidInput, NotFound
 from isola.host import Host
+from isola.host.archive.archives import Comparison
 from isola.host.cancellation import finish
 from isola.host.mirrors import Trust
 from isola.host.mounts import BindMount
@@ -296,6 +297,12 @@ class TreeDriver(VolumeDriver):
         async with self._scratch(volume) as shown:
             await self.host.mounts.bind(BindMount(tree, shown, ids, read_only=True))
             yield shown
+
+    @asynccontextmanager
+    async def comparison(self, volume: Volume, snapshot: str | None = None) -> AsyncIterator[Comparison]:
+        """Both trees are complete and have the ids inside."""
+        await self._require(volume, snapshot)
+        yield Comparison(self._tree(volume, snapshot), await self._top(volume) if volume.layers else None)
 
     @asynccontextmanager
     async def _scratch(self, volume: Volume) -> AsyncIterator[Path]:

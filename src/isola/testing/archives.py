@@ -19,13 +19,14 @@ from isola.host.archive.tarstream import Member, TarStream
 from isola.host.archive.untar import clean
 from isola.model.identity import IdRange
 from isola.testing.files import FakeFiles
+from isola.testing.layer_archives import FakeLayers
 from isola.testing.tree import Node, find, parent_of
 
 _LIMITS = UnpackLimits()
 _KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}
 
 
-class FakeArchives:
+class FakeArchives(FakeLayers):
     """Reads archives in the fake file system, with the same checks and errors as the real implementation."""
 
     def __init__(self, files: FakeFiles) -> None:

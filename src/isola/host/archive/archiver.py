@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
+from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
-from isola.host.archive import packed, squashfs, untar
+from isola.host.archive import layer_verbs, packed, squashfs, untar
+from isola.host.archive.output import created, flush
 from isola.host.archive.packed import Counted, Unpacked
 from isola.host.archive.repacking import Repacking, Sink
 from isola.host.archive.tarpack import Packing
@@ -142,7 +143,7 @@ def _repack(
     *, source: str, target: str | None, subtree: str, wanted: list[str], heads: list[str], limits: dict[str, int]
 ) -> bytes:
     archive = _Source(source)
-    output = None if target is None else _created(target, "zstd")
+    output = None if target is None else created(target, "zstd")
     place = Cell(
         keep=(*archive.descriptors, *([] if output is None else [output.fileno()])),
         file_size=limits["bytes"] + 2 * _SLACK,
@@ -157,7 +158,7 @@ def _repack(
             work.run(content)
             archive.finished()
             diff_id = sink.close()
-            _flush(output)
+            flush(output)
         except OSError as error:
             raise HostFailure("Cannot write the layer", evidence=str(error)) from error
         report = {"heads": {path: head.hex() for path, head in work.heads.items()}, "top": sorted(work.top)}
@@ -168,7 +169,7 @@ def _repack(
 
 
 def _pack(directory: str, target: str, prefix: str, compression: str, base: int) -> bytes:
-    output = _created(target, compression)
+    output = created(target, compression)
     place = Cell(
         root=Path(directory),
         foreign=True,  # an overlay cannot be id-mapped again
@@ -182,7 +183,7 @@ def _pack(directory: str, target: str, prefix: str, compression: str, base: int)
         packing = Packing(output, compression=compression, prefix=prefix, base=base)
         try:
             packing.run()
-            _flush(output)
+            flush(output)
         except OSError as error:
             raise HostFailure("Cannot pack the tree", evidence=str(error)) from error
         return {"entries": packing.entries}
@@ -195,23 +196,6 @@ def _probe() -> bytes:
     return cell.run(Cell(root=Path(sys.prefix), seconds=60), lambda inside: {"lacks": inside.lacks})
 
 
-def _flush(output: BinaryIO | None) -> None:
-    if output is not None:
-        output.flush()
-        os.fsync(output.fileno())
-
-
-def _created(target: str, compression: str) -> BinaryIO:
-    if compression == "zstd":
-        import zstandard  # noqa: F401 - there is no importing in a cell
-    try:
-        return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-    except FileExistsError as error:
-        raise AlreadyExists(f"{target} exists already") from error
-    except OSError as error:
-        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
-
-
 _VERBS: dict[str, Callable[..., bytes]] = {
     "unpack": _unpack,
     "read": _read,
@@ -220,6 +204,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "pack": _pack,
     "repack": _repack,
     "probe": _probe,
+    **layer_verbs.VERBS,
 }
 
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import AlreadyExists, HostFailure, IsolaError, UnsafeArchive
+from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, UnsafeArchive
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.process import Processes
 from isola.host.threads import in_thread
+from isola.model.file_change import ChangeKind, FileChange
+
+_LARGEST_LAYER = 64 << 30
+_LONGEST_LIST = 64 << 20
+"""Bytes of a list of changes."""
+_LETTERS = {b"C": ChangeKind.MODIFIED, b"A": ChangeKind.ADDED, b"D": ChangeKind.DELETED}
 
 
 @dataclass(frozen=True, slots=True)
 class UnpackLimits:
     """Limits beyond which an archive is refused as a decompression bomb."""
 
-    bytes: int = 64 * 2**30
+    bytes: int = _LARGEST_LAYER
     entries: int = 4_000_000
     ratio: int = 400
     """Unpacked bytes per compressed byte, checked beyond the first GiB."""
@@ -56,6 +63,30 @@ class RepackReport:
     """Names at the top, 256 at most."""
     newest: int = 0
     """The newest modification time of a member, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A tree on the host, and the one of which its changes are wanted."""
+
+    new: Path
+    old: Path | None = None
+    """None is an empty tree."""
+    layered: bool = False
+    """``new`` has changes only, with whiteouts, as the upper directory of an overlay."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """A layer that was written."""
+
+    diff_id: str
+    """``sha256:...`` of the tar stream, uncompressed."""
+    entries: int
+    bytes: int
+    """Size of the tar stream."""
+    skipped: int = 0
+    """Number of files that a layer cannot contain: devices, sockets, and names beginning with ``.wh.``."""
 
 
 class Archives(Protocol):
@@ -105,6 +136,27 @@ class Archives(Protocol):
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
         """Pack a tree in a reproducible order with owners shifted down by ``base``; fsynced."""
+        ...
+
+    async def pack_layer(
+        self,
+        trees: Comparison,
+        target: Path,
+        *,
+        compression: str = "zstd",
+        newest: int | None = None,
+        limit: int = _LARGEST_LAYER,
+        leave_out: Sequence[str] = (),
+    ) -> LayerReport:
+        """Write what a tree changed as an image layer, in the order of paths, with whiteouts, fsynced.
+
+        Times of modification after ``newest`` (seconds since 1970) become that. ``leave_out``: relative paths.
+        Raises TooLarge, AlreadyExists, HostFailure; leaves no file then.
+        """
+        ...
+
+    async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:
+        """What differs, in the order of paths; ``scratch`` is the path of a temporary file. Raises TooLarge."""
         ...
 
     async def repack(
@@ -179,8 +231,37 @@ class LinuxArchives:
     ) -> None:
         """Pack; leaves no file if it fails."""
         request = {"directory": str(directory), "target": str(target), "prefix": prefix, "compression": compression}
+        await self._write("pack", target, request | {"base": base})
+
+    async def pack_layer(
+        self,
+        trees: Comparison,
+        target: Path,
+        *,
+        compression: str = "zstd",
+        newest: int | None = None,
+        limit: int = _LARGEST_LAYER,
+        leave_out: Sequence[str] = (),
+    ) -> LayerReport:
+        """In a process that sees these trees only."""
+        request = {"target": str(target), "compression": compression, "newest": newest, "limit": limit}
+        answer = await self._write("pack_layer", target, request | {"leave_out": list(leave_out)} | _paths(trees))
+        return LayerReport(
+            answer.digest("diff_id"), answer.number("entries"), answer.number("bytes"), answer.number("skipped")
+        )
+
+    async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:
+        """The process writes the list to a file, whose size is bounded by the number and length of paths."""
+        await self._write("list_changes", scratch, {"target": str(scratch), "limit": limit} | _paths(trees))
         try:
-            await self._ask("pack", request | {"base": base})
+            return await in_thread(_read_list, scratch)
+        finally:
+            await in_thread(scratch.unlink, missing_ok=True)
+
+    async def _write(self, verb: str, target: Path, request: Mapping[str, object]) -> Answer:
+        """Leaves no file if it fails."""
+        try:
+            return await self._ask(verb, request)
         except BaseException as error:
             if not isinstance(error, AlreadyExists):
                 await in_thread(target.unlink, missing_ok=True)
@@ -227,6 +308,23 @@ class LinuxArchives:
         if done.status != 0:
             raise _died(done.status, done.stderr)
         return read_answer(done.stdout)
+
+
+def _paths(trees: Comparison) -> dict[str, object]:
+    old = None if trees.old is None else str(trees.old)
+    return {"new": str(trees.new), "old": old, "layered": trees.layered}
+
+
+def _read_list(path: Path) -> Sequence[FileChange]:
+    """The file may have been written by a compromised process."""
+    with path.open("rb") as file:
+        data = file.read(_LONGEST_LIST + 1)
+    if len(data) > _LONGEST_LIST:
+        raise TooLarge("Too many files differ to list them", evidence=f"more than {_LONGEST_LIST} bytes")
+    found = [item for item in data.split(b"\0") if item]
+    if not all(item[:1] in _LETTERS for item in found):
+        raise HostFailure("The process that compares trees returned an invalid result")
+    return [FileChange("/" + os.fsdecode(item[1:]), _LETTERS[item[:1]]) for item in found]
 
 
 def _died(status: int, stderr: bytes) -> IsolaError:

@@ -28,8 +28,8 @@ _KINDS = {
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
-def compressed(file: BinaryIO, kind: str) -> Any:
-    """A writer whose output depends only on its input."""
+def compressed(file: BinaryIO, kind: str, *, threads: int = 0) -> Any:
+    """A writer whose output depends only on its input, and with zstd on whether there are threads."""
     if kind == "gzip":
         return gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
     if kind == "bzip2":
@@ -39,7 +39,9 @@ def compressed(file: BinaryIO, kind: str) -> Any:
     if kind == "zstd":
         import zstandard
 
-        return zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(file, closefd=False)
+        return zstandard.ZstdCompressor(level=3, threads=threads, write_checksum=True).stream_writer(
+            file, closefd=False
+        )
     if kind in ("", "none"):
         return contextlib.nullcontext(file)
     raise InvalidInput(f"Unknown compression {kind!r}", remedy="use none, gzip, bzip2, xz or zstd", field="compression")
@@ -51,38 +53,52 @@ class Packing:
     def __init__(self, file: BinaryIO, *, compression: str, prefix: str, base: int) -> None:
         self.entries = 0
         self._output = compressed(file, compression)
-        self._prefix = prefix.strip("/")
-        self._ids = IdRange(base) if base else None
-        self._linked: dict[int, str] = {}
+        self._prefix = prefix
+        self._base = base
 
     def run(self) -> None:
         """Pack everything below ``/`` of this process."""
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with self._output as output:
+                members = Members(root, output, prefix=self._prefix, base=self._base)
                 for path in _walk(root):
-                    self._entry(root, path, output)
+                    self.entries += members.add(path)
                 output.write(bytes(2 * tarfile.BLOCKSIZE))
         finally:
             os.close(root)
 
-    def _entry(self, root: int, path: bytes, output: Any) -> None:
+
+class Members:
+    """Writes files below an open directory as members of an archive."""
+
+    def __init__(self, root: int, output: Any, *, prefix: str = "", base: int = 0, newest: int | None = None) -> None:
+        self._root = root
+        self._output = output
+        self._prefix = prefix.strip("/")
+        self._ids = IdRange(base) if base else None
+        self._newest = newest
+        """Later times of modification are replaced by this one, in seconds since 1970."""
+        self._linked: dict[int, str] = {}
+
+    def add(self, path: bytes) -> bool:
+        """Write a file; False if it is of a kind that is left out. Raises OSError."""
+        root, output = self._root, self._output
         flags = os.O_PATH | os.O_NOFOLLOW
         descriptor = kernel.open_beneath(root, path, flags, _RESOLVE)
         try:
             status = os.fstat(descriptor)
             kind = _KINDS.get(stat.S_IFMT(status.st_mode))
             if kind is None:
-                return  # sockets and device nodes are meaningless on another host
+                return False  # sockets and device nodes are meaningless on another host
             info = self._info(path, kind, status)
             if kind == tarfile.SYMTYPE:
                 info.linkname = os.fsdecode(os.readlink(b"", dir_fd=descriptor))
         finally:
             os.close(descriptor)
-        self.entries += 1
         if info.type in (tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE):
             output.write(_header(info))
-            return
+            return True
         reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = kernel.open_beneath(root, path, reading, _RESOLVE)
         try:
@@ -92,6 +108,11 @@ class Packing:
                 _copy(descriptor, info.size, output)
         finally:
             os.close(descriptor)
+        return True
+
+    def add_empty(self, path: bytes) -> None:
+        """Write an empty file that does not exist in the tree: a whiteout."""
+        self._output.write(_header(tarfile.TarInfo(os.fsdecode(path))))
 
     def _info(self, path: bytes, kind: bytes, status: os.stat_result) -> tarfile.TarInfo:
         name = os.fsdecode(path)
@@ -100,7 +121,7 @@ class Packing:
         info.type = kind
         info.mode = stat.S_IMODE(status.st_mode)
         info.uid, info.gid = self._inside(status.st_uid), self._inside(status.st_gid)
-        info.mtime = int(status.st_mtime)
+        info.mtime = int(status.st_mtime) if self._newest is None else min(int(status.st_mtime), self._newest)
         if status.st_nlink > 1 and kind != tarfile.DIRTYPE:
             first = self._linked.setdefault(status.st_ino, full)
             if first != full:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, NotFound
 from isola.host import Host
+from isola.host.archive.archives import Comparison
 from isola.host.building import NewDirectory, NewFile
 from isola.host.cancellation import finish
 from isola.host.mounts import BindMount, OverlayMount
@@ -173,6 +174,23 @@ class OverlayDriver(DirectoryDriver):
         await self._require(volume, snapshot)
         async with self._shifted(volume, snapshot, volume, ids) as shifted:
             yield shifted
+
+    @asynccontextmanager
+    async def comparison(self, volume: Volume, snapshot: str | None = None) -> AsyncIterator[Comparison]:
+        """The upper directory, and a mount of the layers, of which only the directories in it are read."""
+        if volume.kind != "container":
+            async with super().comparison(volume, snapshot) as trees:
+                yield trees
+            return
+        await self._require(volume, snapshot)
+        mounts, lower = self.host.mounts, self._lower(volume)
+        async with self._scratch(volume) as scratch:
+            upper, below = scratch / "upper", scratch / "below"
+            await self.host.files.make_directory(upper, below, mode=0o700)
+            await mounts.bind(_reshifted(self._tree(volume, snapshot), upper, volume, None))
+            if len(lower) > 1:
+                await mounts.overlay(OverlayMount(lower, None, None, below))
+            yield Comparison(upper, below if len(lower) > 1 else lower[0], layered=True)
 
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
         """A read-only mount of a root. Overlays do not support id-mapped mounts, so their directories are id-mapped."""

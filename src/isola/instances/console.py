@@ -1,4 +1,4 @@
-"""Attach to an instance's console."""
+"""Attach to an instance's console, or to the output and input of its first process."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 
 from isola.errors import Unsupported, WrongState
 from isola.host.sockets import Stream
+from isola.instances.attaching import Ahead
 from isola.instances.context import Context
 from isola.instances.phases import RunState
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest
 from isola.model.instance import Instance
+from isola.runtimes import Attachment
 
 
 def check(context: Context, instance: Instance, request: ConsoleRequest) -> None:
@@ -23,6 +25,13 @@ def check(context: Context, instance: Instance, request: ConsoleRequest) -> None
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
     if live.consoles and not request.force:
         raise WrongState(f"The console of {instance.name!r} is in use", remedy="take it over by force")
+
+
+async def attach(context: Context, instance: Instance, *, ahead: bool) -> Attachment:
+    """To its run, or with ``ahead`` to the next one if it does not run. Raises WrongState."""
+    if ahead and not context.runs(instance):
+        return Ahead(context, instance.id)
+    return await require_live(context, instance).guest.attach()
 
 
 class Console:

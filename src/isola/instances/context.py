@@ -159,6 +159,8 @@ class Context:
     """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
+    attaching: dict[str, list[Any]] = field(default_factory=dict)
+    """Clients that are attached to the next run of an instance (``attaching.Ahead``), by id."""
     waits: Waits = field(default_factory=Waits)
     """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)

@@ -480,9 +480,12 @@ class Instances:
         instance = self.get(ref)
         return await self._context.runtime(instance).output(instance.id)
 
-    async def attach(self, ref: Ref) -> Attachment:
-        """To what its first process says from now on, and to its input. Raises NotFound, WrongState."""
-        return await stop_verb.require_live(self._context, self.get(ref)).guest.attach()
+    async def attach(self, ref: Ref, *, ahead: bool = False) -> Attachment:
+        """To what its first process says from now on, and to its input. Raises NotFound, WrongState.
+
+        With ``ahead``, of one that does not run, to all that its next run says.
+        """
+        return await console_verb.attach(self._context, self.get(ref), ahead=ahead)
 
     async def start_log(self, ref: Ref) -> bytes:
         """Why its last start failed, and its console output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.instances import attaching
 from isola.instances.context import Context
 from isola.instances.describe import forget_volume
 from isola.instances.files import end_sessions
@@ -64,6 +65,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
 async def _forget(context: Context, instance: Instance) -> None:
     await context.warnings.forget(instance.entity)
     await context.records.remove(instance.ref)
+    attaching.give_up(context, instance.id)
     context.waits.removed(instance.id, last_status(context, instance))
 
 

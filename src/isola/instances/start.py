@@ -7,6 +7,7 @@ import dataclasses
 from isola.devices import Stage, Target
 from isola.devices.nics import tap_of
 from isola.errors import HostFailure, IsolaError, WrongState
+from isola.instances import attaching
 from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
@@ -103,6 +104,7 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
 
     async def held(guest: Guest) -> None:
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
+        await attaching.begin(context, instance.id, guest)
 
     guest = await runtime.run(op, dataclasses.replace(spec, network=endpoint, nics=taps), held)
     if await _lives(context, instance, guest):

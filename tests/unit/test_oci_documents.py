@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,8 @@ from isola.images import ImageLibrary
 from isola.images.closure import closure
 from isola.images.descriptor import Descriptor
 from isola.images.hostile_json import MAX_DOCUMENT
-from isola.images.oci_config import read_config
+from isola.images.manifest import TYPE_LABEL
+from isola.images.oci_config import read_config, write_config
 from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest, check_image, read_document
 from isola.images.platforms import choose
@@ -144,8 +146,16 @@ def test_a_document_announced_as_another_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "layer", ["+encrypted", "nondistributable", f"{DOCKER}.image.rootfs.foreign.diff.tar.gzip", ""]
+    "kind",
+    [f"{OCI}.layer.nondistributable.v1.tar+gzip", f"{DOCKER}.image.rootfs.foreign.diff.tar.gzip"],
 )
+def test_foreign_layers_are_layers(kind: str) -> None:
+    found = read(manifest(layers=[described("x", kind)]))
+    assert isinstance(found, Manifest)
+    check_image(found)
+
+
+@pytest.mark.parametrize("layer", ["+encrypted", f"{OCI}.layer.v1.tar+encrypted", ""])
 def test_layers_that_cannot_be_unpacked_are_refused(layer: str) -> None:
     found = read(manifest(layers=[described("x", layer)]))
     assert isinstance(found, Manifest)
@@ -223,8 +233,40 @@ def test_all_fields_of_a_configuration_are_read() -> None:
     assert run.environment == {"PATH": "/bin", "A": "2=3"}
     assert (run.user, run.cwd, run.stop_signal, run.labels) == ("alice:staff", "/home/alice", "SIGRTMIN+3", {"a": "b"})
     assert (run.volumes, run.exposed_ports) == (("/var/data",), ("53/udp", "80/tcp", "8080/tcp"))
-    assert run.health_check == HealthCheck(("/bin/sh", "-c", "true"), interval=30_000_000_000, retries=3)
+    assert run.health_check == HealthCheck(("/bin/sh", "-c", "true"), True, interval=30_000_000_000, retries=3)
     assert not run.system
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {},
+        {"Env": ["Z=1", "A=2"], "Entrypoint": ["/app"], "Cmd": ["-v"], "Shell": ["/bin/bash", "-ec"]},
+        {"OnBuild": ["RUN true"], "ArgsEscaped": True, "User": "alice", "Labels": {"a": "b"}},
+        {"Healthcheck": {"Test": ["CMD-SHELL", "true"]}, "Shell": ["/bin/bash", "-ec"], "WorkingDir": "/x"},
+        {"Healthcheck": {"Test": ["CMD", "true"], "Timeout": 5_000_000_000}, "StopSignal": "SIGINT"},
+        {"Healthcheck": {"Test": ["NONE"]}, "Volumes": {"/v": {}}, "ExposedPorts": {"80/tcp": {}}},
+        {"Healthcheck": {"Retries": 3}, "Labels": {TYPE_LABEL: "system"}},
+    ],
+)
+def test_a_configuration_is_written_as_it_was_read(run: dict[str, Any]) -> None:
+    history: list[Mapping[str, object]] = [
+        {"created_by": "RUN x", "comment": "c", "author": "a"},
+        {"created_by": "CMD", "empty_layer": True},
+    ]
+    found = read_config(config(dict(run), author="me", history=history))
+    written = write_config(found)
+    assert read_config(written) == found
+    assert orjson.loads(written)["history"] == history
+    assert [f"{name}={value}" for name, value in found.run.environment.items()] == run.get("Env", [])
+    kept = orjson.loads(written)["config"]
+    assert {key: kept[key] for key in run} == run
+
+
+@pytest.mark.parametrize("more", [{"history": [1]}, {"history": [{"empty_layer": "yes"}]}, {"author": 7}])
+def test_a_hostile_history_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        read_config(config(**more))
 
 
 def test_missing_fields_have_defaults() -> None:

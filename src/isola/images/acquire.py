@@ -13,9 +13,10 @@ from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.host.cancellation import finish
 from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
+from isola.images.compose import Named
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
-from isola.images.store import ContentStore
+from isola.images.store import ContentStore, Intake
 from isola.model.caller import Caller
 from isola.model.image import Image
 from isola.model.names import alias_name
@@ -129,6 +130,26 @@ class Acquire:
         _set_result(op, image)
         return image
 
+    async def add(self, op: Operation, make: Callable[[Intake], Awaitable[Sequence[Named]]]) -> Sequence[Image]:
+        """Record the images that ``make`` brings into the store, under their names, and commit.
+
+        An image that a project has already stays as it is, and gets the names.
+        """
+        async with self._taking(op) as intake:
+            made = await make(intake)
+
+            async def record() -> None:
+                for each in made:
+                    await self._record(each.image, each.names, op.caller)
+
+            await op.commit(record)
+            await finish(intake.recorded())
+        images = [self._catalogue.find(each.image.ref) or each.image for each in made]
+        op.resources = tuple(image.entity for image in images)
+        if images:
+            op.update_metadata(fingerprint=images[0].fingerprint, size=images[0].size)
+        return images
+
     def check_aliases(self, project: str, names: Sequence[str], *, but: str = "") -> None:
         """Raise InvalidInput for an impossible name, AlreadyExists for a taken one.
 
@@ -170,13 +191,19 @@ class Acquire:
 
     @asynccontextmanager
     async def _fetched(self, op: Operation, source: str, request: SourceRequest) -> AsyncIterator[Image]:
-        """The image with its blobs in the store. The rollback removes them unless the block recorded the image."""
+        """The image with its blobs in the store."""
         driver = self._sources.get(source)
+        async with self._taking(op) as intake:
+            yield await driver.fetch(op, request, intake)
+            await finish(intake.recorded())
+
+    @asynccontextmanager
+    async def _taking(self, op: Operation) -> AsyncIterator[Intake]:
+        """An intake whose blobs the rollback removes, unless the block recorded an image of them."""
         intake = self._store.intake()
         op.on_rollback("bring in image", self._collect_garbage)
         try:
-            yield await driver.fetch(op, request, intake)
-            await finish(intake.recorded())
+            yield intake
         finally:
             intake.close()
 

@@ -29,8 +29,12 @@ LAYER_TYPES: Mapping[str, str] = {
     "application/vnd.docker.image.rootfs.diff.tar": LAYER_TYPE,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{LAYER_TYPE}+zstd",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar": LAYER_TYPE,
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": f"{LAYER_TYPE}+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": f"{LAYER_TYPE}+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
 }
-"""Media types of layers that can be unpacked -> OCI's name. Without encrypted and non-distributable ones."""
+"""Media types of layers that can be unpacked -> OCI's name. With foreign, without encrypted ones."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}", re.ASCII)
 
 

@@ -54,6 +54,13 @@ class Fields:
             raise _wrong(self._at(key), f"is not a number from 0 to {most}")
         return value
 
+    def boolean(self, key: str) -> bool:
+        """False if absent."""
+        value = self._fields.get(key)
+        if value is not None and type(value) is not bool:
+            raise _wrong(self._at(key), "is not true or false")
+        return bool(value)
+
     def inner(self, key: str) -> Fields:
         """A nested object; without fields if absent."""
         value = self._fields.get(key)

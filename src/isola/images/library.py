@@ -22,6 +22,8 @@ from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
 from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
+from isola.images.oci_config import OciConfig, read_config
+from isola.images.oci_manifest import Manifest, read_document
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
@@ -81,6 +83,7 @@ class ImageLibrary:
         self.ensure = self._acquire.ensure
         self.build = self._acquire.build
         self.import_files = self._acquire.import_files
+        self.add = self._acquire.add
 
     # --- at daemon start ----------------------------------------------------------------------------------------
 
@@ -181,6 +184,13 @@ class ImageLibrary:
         """The parsed ``metadata.yaml``. Raises NotFound, Unsupported."""
         (_, first), *_ = self.export(ref)
         return read(await self._host.archives.read_document(first, METADATA_NAMES, limit=MAX_SIZE))
+
+    async def configuration(self, image: Image) -> OciConfig:
+        """Its whole OCI configuration, with the history and the order of the environment. Raises NotFound."""
+        manifest = read_document(await self.store.read(image.manifest))
+        if not isinstance(manifest, Manifest):
+            raise InvalidInput(f"The manifest of image {image.fingerprint[:12]} is not that of an image")
+        return read_config(await self.store.read(manifest.config.digest))
 
     async def templates(self, image: Image) -> tuple[Template, ...]:
         """The image's templates; read once from its files if an earlier version did not record them."""

@@ -64,6 +64,8 @@ class HealthCheck:
 
     argv: tuple[str, ...] = ()
     """Empty: as in the image below, or none."""
+    in_shell: bool = False
+    """The last argument is a script as the image's author wrote it, for the shell before it."""
     interval: int = 0
     timeout: int = 0
     start_period: int = 0
@@ -93,6 +95,17 @@ class ImageConfig:
     exposed_ports: tuple[str, ...] = ()
     """``80/tcp``, ``8000-8010/udp``."""
     health_check: HealthCheck | None = None
+    shell: tuple[str, ...] = ()
+    """The shell of a build's instructions; empty: ``/bin/sh -c``."""
+    on_build: tuple[str, ...] = ()
+    """Instructions that are carried out when another image is built on this one."""
+    args_escaped: bool = False
+    """Only kept for other tools."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What follows the entrypoint."""
+        return self.command[len(self.entrypoint) :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ ROOT = Path(isola.__file__).parent
 REMEDIES = {
     "cli": "grammar imports context, and context imports arguments",
     "doors.rest": "requests import responses, and responses import the errors of routing",
+    "doors.http": "listeners import the protocol, and know doors by their interface",
     "client": "a noun uses the Api of client/api.py, not the Client, which imports the nouns",
     "instances": "what several verbs need has a file of its own; the context calls what follows the end of a run",
     "runtimes": "drivers import the base class, and the base class imports the values",

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 
 from isola.daemon.build import Drivers
+from isola.daemon.doors import Doors
 from isola.doors import Services
-from isola.doors.rest import Door
 from isola.host import Host
 from isola.host.system import Kernel
 from isola.model.instance import Address, Instance, InterfaceState
@@ -47,13 +47,13 @@ class Stand:
         return self.opened.path
 
     @property
-    def door(self) -> Door:
-        """The door, which is closed at the end; tests that replace it set it here."""
-        return self.opened.door
+    def doors(self) -> Doors:
+        """The doors, which are closed at the end; tests that replace them set them here."""
+        return self.opened.doors
 
-    @door.setter
-    def door(self, door: Door) -> None:
-        self.opened.door = door
+    @doors.setter
+    def doors(self, doors: Doors) -> None:
+        self.opened.doors = doors
 
     @property
     def services(self) -> Services:

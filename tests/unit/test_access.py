@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from isola.access import Permission, refusal, refusal_of_shared
-from isola.doors.rest.refusals import Refusals
+from isola.doors.http.refusals import Refusals
 from isola.model.caller import DAEMON, UNTRUSTED, Caller, Credential
 from isola.testing.clock import FakeClock
 

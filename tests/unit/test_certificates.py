@@ -14,7 +14,7 @@ from isola.access.certificates import may_see, refusal_of_change
 from isola.certificates import Certificates, Identity, Tokens
 from isola.certificates.attempts import Attempts
 from isola.certificates.trust_password import TrustPassword
-from isola.doors.rest.ceilings import Ceilings, origin
+from isola.doors.http.ceilings import Ceilings, origin
 from isola.errors import AlreadyExists, Forbidden, InvalidInput, NotFound, TooLarge
 from isola.events import Events
 from isola.model.caller import Caller, Credential

@@ -165,7 +165,7 @@ async def test_followers_are_removed_when_they_disconnect(stand: Stand) -> None:
 
 async def test_closing_the_door_closes_followers_at_once(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events") as events:
-        closing = asyncio.ensure_future(stand.door.close())
+        closing = asyncio.ensure_future(stand.doors.close())
         assert (await asyncio.wait_for(events.receive(), 1)).type is WSMsgType.CLOSE
         await asyncio.wait_for(closing, 1)
 

@@ -13,7 +13,7 @@ import pytest
 from https_peer import client_context, der_of, free_port, pair, peer, token_of
 from rest_door import Stand, standing
 
-from isola.doors.rest import serve
+from isola.daemon.doors import open_doors
 from isola.host.links import Bridge
 from isola.model.project import Project
 from isola.x509 import KeyPair, parse
@@ -312,14 +312,14 @@ async def test_large_and_small_bodies_are_accepted(stand: Stand, port: int) -> N
 
 async def test_it_listens_again_after_a_restart_of_the_door(stand: Stand, port: int) -> None:
     before = (await stand.get("/1.0"))["environment"]["certificate_fingerprint"]
-    await stand.door.close()
+    await stand.doors.close()
     assert not connects(port)
-    door = await serve(stand.services, stand.path)
+    doors = await open_doors(stand.services, stand.path.parent)
     try:
         assert connects(port)
         assert (await stand.get("/1.0"))["environment"]["certificate_fingerprint"] == before
     finally:
-        await door.close()
+        await doors.close()
 
 
 async def test_closing_the_port_ends_the_connections_after_their_answer(stand: Stand, port: int) -> None:

@@ -93,7 +93,7 @@ async def test_rendered_instances_follow_every_change(two_instances: Stand) -> N
         return dict((await two_instances.get("/1.0/instances?recursion=1"))[1])
 
     before = await one()
-    rendering, get = two_instances.door.dispatcher.rendering, two_instances.services.instances.get
+    rendering, get = two_instances.doors.rest.rendering, two_instances.services.instances.get
     kept = rendering.one(get(Ref.default("web1")))
     assert await one() == before
     assert rendering.one(get(Ref.default("web1"))) is kept, "nothing changed, nothing is rendered"

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from interleaving import Interleaver
 
-from isola.doors.rest import serve
+from isola.daemon.doors import open_doors
 from isola.doors.rest.answers import tag_of
 from isola.model.storage import Volume
 from isola.state import Step
@@ -100,11 +100,11 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
         return await usage(volume, snapshot)
 
     storage.usage = slow_usage  # type: ignore[method-assign]
-    door = await serve(world.parts.services, tmp_path / "unix.socket")
+    doors = await open_doors(world.parts.services, tmp_path)
     connector = aiohttp.UnixConnector(str(tmp_path / "unix.socket"), force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         yield Client(world, session)
-    await door.close()
+    await doors.close()
     world.forget()
 
 

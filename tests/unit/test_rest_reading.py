@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from isola.doors.rest.reading import Fields, parse_object
+from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput
 
 

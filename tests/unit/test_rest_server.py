@@ -16,13 +16,18 @@ from typing import Any, ClassVar
 import pytest
 from rest_door import Stand
 
-from isola.doors.rest import serve
+from isola.doors.http.unix import UnixServer, serve_unix
 from isola.doors.rest.answers import status_of
 from isola.doors.rest.dispatch import Dispatcher
 from isola.doors.rest.shapes.events import event_json
 from isola.errors import AlreadyExists, HostFailure, InUse, TimedOut, Unsupported, WrongState
 from isola.model.caller import UNTRUSTED
 from isola.model.event import EventKind
+
+
+async def served(stand: Stand, path: Path) -> UnixServer:
+    """Another server of the door."""
+    return await serve_unix(Dispatcher(stand.services), path)
 
 
 async def _raw(path: Path, data: bytes) -> bytes:
@@ -41,7 +46,7 @@ async def test_a_stale_socket_is_replaced(stand: Stand, tmp_path: Path) -> None:
     path = tmp_path / "unix.socket"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    door = await serve(stand.services, path)
+    door = await served(stand, path)
     assert b"200 OK" in await _raw(path, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     await door.close()
     assert not path.exists()
@@ -49,7 +54,7 @@ async def test_a_stale_socket_is_replaced(stand: Stand, tmp_path: Path) -> None:
 
 async def test_the_socket_of_a_running_daemon_is_left_alone(stand: Stand) -> None:
     with pytest.raises(HostFailure, match="Another daemon"):
-        await serve(stand.services, stand.path)
+        await served(stand, stand.path)
     assert await stand.get("/") == ["/1.0"]
 
 
@@ -57,15 +62,15 @@ async def test_other_files_are_left_alone(stand: Stand, tmp_path: Path) -> None:
     path = tmp_path / "unix.socket"
     path.write_text("precious")
     with pytest.raises(HostFailure, match="not a socket"):
-        await serve(stand.services, path)
+        await served(stand, path)
     assert path.read_text() == "precious"
 
 
 async def test_closing_leaves_another_daemons_socket(stand: Stand, tmp_path: Path) -> None:
     path = tmp_path / "unix.socket"
-    first = await serve(stand.services, path)
+    first = await served(stand, path)
     path.unlink()
-    second = await serve(stand.services, path)
+    second = await served(stand, path)
     await first.close()
     assert path.exists()
     await second.close()
@@ -76,7 +81,7 @@ async def test_closing_ends_requests_that_wait(stand: Stand) -> None:
     head = f"GET /1.0/operations/{operation.id}/wait HTTP/1.1\r\nHost: x\r\n\r\n"
     waiting = asyncio.ensure_future(_raw(stand.path, head.encode()))
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(stand.door.close(), 5)
+    await asyncio.wait_for(stand.doors.close(), 5)
     assert await waiting == b""
     operation.cancel()
     await operation.wait()

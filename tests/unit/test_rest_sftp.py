@@ -320,7 +320,7 @@ async def test_unsupported_requests_are_refused(client: Any) -> None:
 async def test_the_door_closes_with_sessions_open(stand: Stand) -> None:
     async with connected(stand.path, "web1") as client:
         async with asyncio.timeout(5):
-            await stand.door.close()
+            await stand.doors.close()
         with pytest.raises((SFTPError, ConnectionError)):
             await client.listdir("/")
 

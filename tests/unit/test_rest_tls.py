@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from https_peer import START, pair
 from OpenSSL import SSL
 
-from isola.doors.rest.tls import ServerConnection, ServerContext
+from isola.doors.http.tls import ServerConnection, ServerContext
 from isola.x509 import make
 
 _CHAIN = 30

@@ -13,9 +13,9 @@ from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
+from isola.daemon.doors import open_doors
 from isola.daemon.due import Due
 from isola.daemon.remedies import ways_out
-from isola.doors.rest import serve as serve_rest
 from isola.errors import Conflict, IsolaError, SuspectState
 from isola.events import Events
 from isola.host import Host, background, tags
@@ -61,7 +61,7 @@ async def _serve(
         copies.begin()
         due = Due(host.clock, parts.services.volumes.snapshots.look, parts.services.instances.snapshots.look)
         due.begin()
-        door = await serve_rest(parts.services, directory / "unix.socket")
+        doors = await open_doors(parts.services, directory)
         watching = asyncio.ensure_future(pressure.watch(host))
         try:
             await _ready(directory, ready)
@@ -71,7 +71,7 @@ async def _serve(
             background.notify("STOPPING=1")
             copies.end()
             due.end()
-            await door.close()
+            await doors.close()
             await parts.close()
             logging.getLogger().removeHandler(handler)
     finally:

@@ -10,6 +10,7 @@ from isola.errors import InvalidInput
 from isola.host.threads import in_thread
 from isola.model.endpoint import endpoint
 from isola.model.expiry import expiry
+from isola.model.names import plain_name
 from isola.passwords import hashed
 from isola.settings import Setting, Settings, text, whole
 from isola.state import Collection
@@ -26,6 +27,13 @@ Apply = Callable[[Config, Config], Awaitable[None]]
 
 def _https_address(value: str) -> object:
     return endpoint(value, HTTPS_PORT)
+
+
+def _name(value: str) -> object:
+    try:
+        return plain_name(value)
+    except InvalidInput as error:
+        raise ValueError(error.remedy) from error
 
 
 SETTINGS = Settings(
@@ -54,6 +62,22 @@ SETTINGS = Settings(
         expects="8 to 1024 characters",
     ),
     Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
+    Setting(
+        "docker.project",
+        _name,
+        "Project whose instances, images, networks and volumes clients of the Docker Engine API see and create.",
+        "default",
+        live=True,
+        expects="a name",
+    ),
+    Setting(
+        "docker.pool",
+        _name,
+        "Storage pool of the volumes that clients of the Docker Engine API see and create; by default that of the "
+        "root device of the profile `default`.",
+        live=True,
+        expects="a name",
+    ),
     Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
     Setting("user.*", text, "User-defined, not interpreted."),
 )

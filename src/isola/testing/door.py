@@ -1,4 +1,4 @@
-"""A whole daemon in memory behind its real REST door, on a Unix socket: for tests of the door, clients and commands."""
+"""A whole daemon in memory behind its real doors, on Unix sockets: for tests of doors, clients and commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from isola.daemon.build import Drivers
-from isola.doors.rest import Door, serve
+from isola.daemon.doors import Doors, open_doors
 from isola.testing.clock import FakeClock
 from isola.testing.parts import World, host_with_ids
 from isola.testing.programs import install_mmdebstrap
@@ -37,7 +37,7 @@ class OpenDoor:
     """A daemon that listens on the Unix socket ``path``."""
 
     world: World
-    door: Door
+    doors: Doors
     path: Path
     requests: list[str] = field(default_factory=list)
     """Method and target of every request, in order."""
@@ -50,19 +50,19 @@ async def opened(world: World, *, tiny: bool = True) -> AsyncIterator[OpenDoor]:
     parts = await world.start()
     if tiny and not list(parts.services.images.aliases()):
         await world.import_image()
-    path = world.directory / "unix.socket"
-    found = OpenDoor(world, await serve(parts.services, path), path)
+    doors = await open_doors(parts.services, world.directory)
+    found = OpenDoor(world, doors, world.directory / "unix.socket")
     _note_requests(found)
     try:
         yield found
     finally:
-        await found.door.close()
+        await found.doors.close()
         await world.parts.close()
         world.forget()
 
 
 def _note_requests(opened: OpenDoor) -> None:
-    dispatcher = opened.door.dispatcher
+    dispatcher = opened.doors.rest
     answer: Any = dispatcher.answer
 
     async def noted(http: Any, *more: Any) -> Any:
@@ -101,11 +101,8 @@ class ServedWorld:
         """End as after SIGKILL: all connections are aborted, without the results of operations."""
 
         async def abort() -> None:
-            door = self._opened.door
-            door.server.close()
-            for handler in list(door.http.connections):
-                if handler.transport is not None:
-                    handler.transport.abort()
+            for server in self._opened.doors.servers:
+                server.abort()
 
         self.do(abort())
         self.close()

@@ -1,5 +1,5 @@
 """The Incus/LXD REST API 1.0."""
 
-from isola.doors.rest.server import Door, serve
+from isola.doors.rest.dispatch import Dispatcher
 
-__all__ = ["Door", "serve"]
+__all__ = ["Dispatcher"]

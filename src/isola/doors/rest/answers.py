@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
 
+from isola.doors.http.json import dumps, plain
 from isola.doors.rest.not_offered import MethodNotAllowed
 from isola.doors.rest.shapes.operations import operation_json
 from isola.errors import (
@@ -46,14 +46,6 @@ _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (TimedOut, 504),
 )
 _JSON = "application/json"
-
-
-def dumps(value: object) -> bytes:
-    """JSON. File names are bytes: invalid UTF-8 is shown with replacement characters."""
-    try:
-        return orjson.dumps(value, default=_plain)
-    except orjson.JSONEncodeError:
-        return orjson.dumps(_readable(value), default=_plain)
 
 
 def sync(metadata: object = None, *, etag: object = None, location: str = "", status: int = 200) -> web.Response:
@@ -137,19 +129,5 @@ def status_of(error: IsolaError) -> int:
 
 def tag_of(value: object) -> str:
     """Entity tag of the fields that a client may change; the same after a restart of the daemon."""
-    data = orjson.dumps(value, default=_plain, option=orjson.OPT_SORT_KEYS)
+    data = orjson.dumps(value, default=plain, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(data).hexdigest()
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-def _readable(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode(errors="surrogateescape").decode(errors="replace")
-    if isinstance(value, Mapping):
-        return {_readable(str(key)): _readable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_readable(item) for item in value]
-    return value

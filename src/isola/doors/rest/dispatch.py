@@ -10,13 +10,14 @@ from aiohttp import web
 
 from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors import Services
+from isola.doors.http.body import readable
+from isola.doors.http.refusals import Refusals
 from isola.doors.rest.acting import at_its_end, patience
 from isola.doors.rest.answers import failure
 from isola.doors.rest.channels import close_socket
 from isola.doors.rest.connections import no_connections
-from isola.doors.rest.refusals import Refusals
 from isola.doors.rest.rendering import Rendering
-from isola.doors.rest.request import Request, parse_query, readable
+from isola.doors.rest.request import Request, parse_query
 from isola.doors.rest.routing import Router, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
 from isola.host.exhaustion import spent
@@ -91,6 +92,16 @@ class Dispatcher:
             project = query.get("project") or DEFAULT_PROJECT
             if reason := refusal_of_shared(caller, project, self.services.projects.home(project, kind)):
                 raise Forbidden(reason)
+
+    def malformed(self, status: int, message: str) -> web.Response:
+        """A request that is not HTTP, or a failure below the handlers."""
+        if status < 500:
+            return failure(InvalidInput("The request is not HTTP", evidence=message, field="request"))
+        return failure(IsolaError("Internal error below the handlers"))
+
+    def claims(self, path: str) -> bool:
+        """``/`` and everything below ``/1.0``."""
+        return path in ("/", _SERVER) or path.startswith(f"{_SERVER}/")
 
     async def close(self) -> None:
         """Close all open WebSockets."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isola.doors import Services
-from isola.doors.rest.answers import dumps
+from isola.doors.http.json import dumps
 from isola.doors.rest.filtering import Match
 from isola.doors.rest.shapes.instance_snapshots import snapshot_json
 from isola.doors.rest.shapes.instances import instance_json, state_json

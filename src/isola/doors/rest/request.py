@@ -7,25 +7,22 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from isola.doors import Services
+from isola.doors.http.body import JSON_LIMIT, LARGE, blocks_of, body_of, parse_pairs, readable
+from isola.doors.http.reading import Fields, parse_object
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import tag_of
 from isola.doors.rest.connections import Connections
-from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.rendering import Rendering
-from isola.errors import InvalidInput, PreconditionFailed, TooLarge
+from isola.errors import InvalidInput, PreconditionFailed
 from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 
 T = TypeVar("T")
 U = TypeVar("U")
-JSON_LIMIT = 2 * 2**20
-_LARGE = 64 * 2**10
-"""JSON of at least this many bytes is parsed in a thread, so as not to block the event loop."""
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
@@ -103,29 +100,15 @@ class Request:
     async def fields(self) -> Fields:
         """The JSON object in the body."""
         data = await self.body()
-        return await asyncio.to_thread(parse_object, data) if len(data) > _LARGE else parse_object(data)
+        return await asyncio.to_thread(parse_object, data) if len(data) > LARGE else parse_object(data)
 
     async def body(self, limit: int = JSON_LIMIT) -> bytes:
         """The whole body. Raises TooLarge."""
-        parts = bytearray()
-        async for block in self.blocks():
-            parts += block
-            if len(parts) > limit:
-                raise TooLarge(f"The body is larger than {limit} bytes", field="body")
-        return bytes(parts)
+        return await body_of(self.http, limit)
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    def blocks(self) -> AsyncIterator[bytes]:
         """The body in blocks as they arrive. Raises InvalidInput if the client disconnects."""
-        if self.http.headers.get("Expect", "").lower() == "100-continue":
-            await self.http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.http.writer.output_size = 0
-        try:
-            async for block in self.http.content.iter_any():
-                yield block
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise InvalidInput(
-                "The body ended early or is malformed", evidence=str(error)[:200], field="body"
-            ) from None
+        return blocks_of(self.http)
 
     def matching(self, shape: Callable[[T], object], decide: Callable[[T], U]) -> Callable[[T], U]:
         """``decide``, called only if ``If-Match`` matches the record. Raises PreconditionFailed."""
@@ -144,26 +127,10 @@ class Request:
             )
 
 
-def readable(text: str, field: str) -> str:
-    """Text from headers or the path. Raises InvalidInput if it is not UTF-8."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(f"{field} is not UTF-8", field=field) from None
-    return text
-
-
 @lru_cache(256)
 def parse_query(text: str) -> Mapping[str, str]:
     """Query parameters; of repeated ones the first is used. Raises InvalidInput."""
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=64)
-    except (ValueError, UnicodeDecodeError):
-        raise InvalidInput("The query is malformed", field="query") from None
     query: dict[str, str] = {}
-    for name, value in pairs:
-        if "\0" in value:
-            raise InvalidInput("The query contains NUL", field=name[:80])
+    for name, value in parse_pairs(text):
         query.setdefault(name, value)
     return query

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isola.doors.rest.reading import Fields
+from isola.doors.http.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.shapes.volumes import root_volume_writable
 from isola.doors.rest.volumes import root_of

@@ -10,9 +10,9 @@ from datetime import datetime
 import orjson
 from aiohttp import web
 
+from isola.doors.http.ceilings import origin
+from isola.doors.http.reading import Fields, parse_object
 from isola.doors.rest.answers import background, created
-from isola.doors.rest.ceilings import origin
-from isola.doors.rest.reading import Fields, parse_object
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, TimedOut

@@ -8,9 +8,9 @@ from dataclasses import replace
 from aiohttp import web
 
 from isola.access.certificates import may_see, refusal_of_change
+from isola.doors.http.reading import Fields
 from isola.doors.rest.answers import sync
 from isola.doors.rest.filtering import select
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.certificates import certificate_json, writable

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
-from isola.doors.rest.answers import dumps
+from isola.doors.http.json import dumps
 from isola.doors.rest.channels import accept, close_socket, is_upgrade
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission

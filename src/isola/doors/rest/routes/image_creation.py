@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.answers import background
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.uploads import Upload, receive, scratch

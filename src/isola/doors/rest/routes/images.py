@@ -8,11 +8,11 @@ from datetime import datetime
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.downloads import send_file, send_parts
 from isola.doors.rest.filtering import select_records
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.images import by_target, image_json, writable

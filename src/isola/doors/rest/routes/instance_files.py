@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from isola.doors.http.json import dumps
 from isola.doors.rest.acting import publishing
-from isola.doors.rest.answers import SYNC, dumps, sync
+from isola.doors.rest.answers import SYNC, sync
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.acting import finished, publishing
 from isola.doors.rest.answers import sync
 from isola.doors.rest.lookup import instance_of
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import image_metadata_json

@@ -10,10 +10,10 @@ from functools import partial
 
 from aiohttp import web
 
+from isola.doors.http.takeover import TakenOver, take_over
 from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
-from isola.doors.takeover import TakenOver, take_over
 from isola.errors import InvalidInput
 from isola.instances.files import FilesSession
 from isola.model.instance import Instance

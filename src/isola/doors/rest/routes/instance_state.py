@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.lookup import instance_of, instances_of
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import state_json

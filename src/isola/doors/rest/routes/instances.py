@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable

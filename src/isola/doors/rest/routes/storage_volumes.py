@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select
-from isola.doors.rest.reading import Fields
 from isola.doors.rest.request import Request
 from isola.doors.rest.root_volumes import require_unchanged
 from isola.doors.rest.routing import Permission

@@ -8,9 +8,9 @@ import logging
 from asyncssh.packet import SSHPacket
 from asyncssh.sftp import SFTPBadMessage, SFTPFailure, SFTPLimits, SFTPServerHandler
 
+from isola.doors.http.takeover import TakenOver
 from isola.doors.rest.sftp.files import InstanceFiles, Publish
 from isola.doors.rest.sftp.stream import SftpStream
-from isola.doors.takeover import TakenOver
 from isola.host.files import Root
 
 logging.getLogger("asyncssh").setLevel(logging.WARNING)  # otherwise each session writes a line to the daemon's log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncssh.logging import logger
 
-from isola.doors.takeover import TakenOver
+from isola.doors.http.takeover import TakenOver
 
 
 class SftpStream:

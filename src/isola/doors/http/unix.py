@@ -1,4 +1,4 @@
-"""The REST door: an HTTP server on a Unix socket, and over TLS if configured."""
+"""An HTTP server on a Unix socket that root and a group may open."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from isola.doors import Services
-from isola.doors.rest.dispatch import Dispatcher
-from isola.doors.rest.https import Https
-from isola.doors.rest.protocol import SocketServer
+from isola.doors.http.door import Door
+from isola.doors.http.protocol import SocketServer
 from isola.errors import HostFailure
 from isola.model.caller import Caller, Credential
 
@@ -28,53 +26,49 @@ _CLOSE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
 
 
-class Door:
-    """The listening server."""
+class UnixServer:
+    """A listening server; closing it closes its door."""
 
     def __init__(
-        self,
-        server: asyncio.Server,
-        http: web.Server,
-        dispatcher: Dispatcher,
-        *,
-        https: Https,
-        path: Path,
-        inode: tuple[int, int],
+        self, server: asyncio.Server, http: web.Server, door: Door, *, path: Path, inode: tuple[int, int]
     ) -> None:
         self.server = server
-        self._https = https
-        self.dispatcher = dispatcher
         self.http = http
+        self._door = door
         self._path = path
         self._inode = inode
 
     async def close(self) -> None:
         """Stop accepting requests, end waiting ones, and remove the socket unless another daemon has replaced it."""
         self.server.close()
-        await self.dispatcher.close()
+        await self._door.close()
         self.http.pre_shutdown()
-        await asyncio.gather(self.http.shutdown(_CLOSE_SECONDS), self._https.close())
+        await self.http.shutdown(_CLOSE_SECONDS)
         with suppress(FileNotFoundError):
             if _inode_of(self._path) == self._inode:
                 self._path.unlink()
 
+    def abort(self) -> None:
+        """Close the listener and abort all connections, as the end of the process does."""
+        self.server.close()
+        for handler in list(self.http.connections):
+            if handler.transport is not None:
+                handler.transport.abort()
 
-async def serve(services: Services, path: Path) -> Door:
-    """Open the door at ``path``. Raises HostFailure when another daemon answers there."""
+
+async def serve_unix(door: Door, path: Path) -> UnixServer:
+    """Serve a door at ``path``. Raises HostFailure when another daemon answers there."""
     listener = await asyncio.to_thread(_listen, path)
-    dispatcher = Dispatcher(services)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await dispatcher.answer(request, _caller(request))
+        return await door.answer(request, _caller(request))
 
-    http = SocketServer(handle)
+    http = SocketServer(handle, door.malformed)
     # asyncio accepts up to ``backlog`` connections in a row. Without free file descriptors each attempt fails and is
     # logged, and nothing else runs. A backlog of one reduces that to one line per second.
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
     listener.listen(_BACKLOG)
-    https = Https(services, dispatcher.answer)
-    await https.open()
-    return Door(server, http, dispatcher, https=https, path=path, inode=_inode_of(path))
+    return UnixServer(server, http, door, path=path, inode=_inode_of(path))
 
 
 def _listen(path: Path) -> socket.socket:

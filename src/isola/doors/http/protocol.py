@@ -1,21 +1,24 @@
-"""The HTTP protocol of the door's connections, on the socket and over TLS."""
+"""The HTTP protocol of connections, on Unix sockets and over TLS."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from isola.doors.rest.answers import failure
-from isola.errors import InvalidInput, IsolaError
-
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Malformed = Callable[[int, str], web.Response]
+"""The response to a malformed request, or to a failure below the handlers, by its status and the reason."""
 _FIRST_REQUEST_SECONDS = 10.0
 _IDLE_SECONDS = 60.0
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's protocol, with this API's JSON as response to malformed HTTP."""
+    """aiohttp's protocol, with the door's own response to malformed HTTP."""
+
+    __slots__ = ("malformed",)
+    malformed: Malformed
 
     def handle_error(
         self,
@@ -25,10 +28,7 @@ class Protocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """A malformed request, or a failure below the handlers."""
-        if status < 500:
-            answer = failure(InvalidInput("The request is not HTTP", evidence=(message or "")[:200], field="request"))
-        else:
-            answer = failure(IsolaError("Internal error below the handlers"))
+        answer = self.malformed(status, (message or "")[:200])
         answer.force_close()
         return answer
 
@@ -57,28 +57,40 @@ class NetworkProtocol(Protocol):
 
 
 class SocketServer(web.Server):
-    """Creates the protocol object of each connection to the Unix socket."""
+    """Creates the protocol object of each connection to a Unix socket."""
+
+    def __init__(self, handler: Answer, malformed: Malformed) -> None:
+        super().__init__(handler)
+        self._malformed = malformed
 
     def __call__(self) -> web.RequestHandler:
         loop = asyncio.get_running_loop()
         # Content-Encoding is not decoded: the decompressed size of a body would have no bound.
-        return Protocol(
+        made = Protocol(
             self,
             loop=loop,
             access_log=None,  # type: ignore[arg-type] # none switches it off
             tcp_keepalive=False,
             auto_decompress=False,
         )
+        made.malformed = self._malformed
+        return made
 
 
 class NetworkServer(web.Server):
     """Creates the protocol object of each network connection."""
 
+    def __init__(self, handler: Answer, malformed: Malformed) -> None:
+        super().__init__(handler)
+        self._malformed = malformed
+
     def __call__(self) -> NetworkProtocol:
-        return NetworkProtocol(
+        made = NetworkProtocol(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # none switches it off
             keepalive_timeout=_IDLE_SECONDS,
             auto_decompress=False,
         )
+        made.malformed = self._malformed
+        return made

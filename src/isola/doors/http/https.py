@@ -1,4 +1,4 @@
-"""The API over the network: follows changes of ``core.https_address`` while the daemon runs."""
+"""The APIs over the network: follows changes of ``core.https_address`` while the daemon runs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from aiohttp import web
 
 from isola.doors import Services
-from isola.doors.rest.ceilings import Ceilings, origin
-from isola.doors.rest.listening import listen
-from isola.doors.rest.protocol import NetworkProtocol, NetworkServer
+from isola.doors.http.ceilings import Ceilings, origin
+from isola.doors.http.door import Door
+from isola.doors.http.listening import listen
+from isola.doors.http.protocol import NetworkProtocol, NetworkServer
 from isola.errors import InUse, IsolaError
-from isola.model.caller import Caller, Credential
+from isola.model.caller import Credential
 from isola.model.endpoint import Endpoint, endpoint
 from isola.server import HTTPS_PORT
 
 log = logging.getLogger("isola.https")
-Answer = Callable[[web.BaseRequest, Caller], Awaitable[web.StreamResponse]]
 _KEY = "core.https_address"
 _HANDSHAKE_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
@@ -34,10 +34,11 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Https:
     """Listens on the address in the server's configuration."""
 
-    def __init__(self, services: Services, answer: Answer) -> None:
+    def __init__(self, services: Services, doors: Sequence[Door]) -> None:
+        """The first door that claims a path answers; the last one answers all others, and what is not HTTP."""
         self._services = services
-        self._answer = answer
-        self._http = NetworkServer(self._handle)
+        self._doors = doors
+        self._http = NetworkServer(self._handle, doors[-1].malformed)
         self._ceilings = Ceilings()
         self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -101,7 +102,7 @@ class Https:
     async def _listen(self, endpoint: Endpoint) -> None:
         """Open the new listener, then close the old one."""
         if self._context is None:
-            from isola.doors.rest.tls import ServerContext  # a daemon without a network port needs no cryptography
+            from isola.doors.http.tls import ServerContext  # a daemon without a network port needs no cryptography
 
             self._context = ServerContext(await self._services.identity.ensure())
         opened = await asyncio.to_thread(listen, endpoint)
@@ -223,7 +224,9 @@ class Https:
         peer = request.transport.get_extra_info("peername") if request.transport else None
         address = str(Endpoint(peer[0], peer[1])) if peer else ""
         caller = self._services.certificates.caller(self._open.get(protocol, ""), address)
-        return await self._answer(request, caller)
+        path = request.raw_path.partition("?")[0]
+        door = next((each for each in self._doors if each.claims(path)), self._doors[-1])
+        return await door.answer(request, caller)
 
     def _disconnect(self, fingerprint: str) -> None:
         """Close the connections of a client that has lost permissions; a response in progress is sent first.

@@ -1,0 +1,42 @@
+"""Opens the doors: each has a socket of its own, and all share the network listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.doors import Services, docker, rest
+from isola.doors.http.https import Https
+from isola.doors.http.unix import UnixServer, serve_unix
+from isola.errors import IsolaError
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The open doors."""
+
+    rest: rest.Dispatcher
+    docker: docker.Dispatcher
+    servers: Sequence[UnixServer]
+    https: Https
+
+    async def close(self) -> None:
+        """Stop accepting requests, end waiting ones, and remove the sockets."""
+        await asyncio.gather(*(server.close() for server in self.servers), self.https.close())
+
+
+async def open_doors(services: Services, directory: Path) -> Doors:
+    """Listen in the daemon's directory, and on the network if configured. Raises HostFailure if another one does."""
+    api, containers = rest.Dispatcher(services), docker.Dispatcher(services)
+    servers: list[UnixServer] = []
+    try:
+        servers.append(await serve_unix(api, directory / "unix.socket"))
+        servers.append(await serve_unix(containers, directory / "docker.sock"))
+    except IsolaError:
+        await asyncio.gather(*(server.close() for server in servers))
+        raise
+    https = Https(services, (containers, api))
+    await https.open()
+    return Doors(api, containers, servers, https)

@@ -1,0 +1,5 @@
+"""The Docker Engine API."""
+
+from isola.doors.docker.dispatch import Dispatcher
+
+__all__ = ["Dispatcher"]

@@ -1,0 +1,105 @@
+"""Dispatches requests to handlers, and turns their results and errors into responses of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import cached_property
+
+from aiohttp import web
+
+from isola.access import Permission, refusal, refusal_of_shared
+from isola.doors import Services
+from isola.doors.docker import versions
+from isola.doors.docker.answers import failure
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Router, all_routes
+from isola.doors.http.body import parse_pairs, readable
+from isola.doors.http.refusals import Refusals
+from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
+from isola.host.exhaustion import spent
+from isola.model.caller import Caller
+from isola.model.reference import DEFAULT_PROJECT, Kind
+
+log = logging.getLogger(__name__)
+_SHARED = {"images": Kind.IMAGE, "build": Kind.IMAGE, "networks": Kind.NETWORK, "volumes": Kind.STORAGE_VOLUME}
+"""Kinds that a project may share with the default project, by the first part of their paths."""
+
+
+class Dispatcher:
+    """Answers every request; errors are JSON and reveal no internals."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._lasting: set[asyncio.Task[object]] = set()
+        self._refusals = Refusals(services.host.clock)
+
+    @cached_property
+    def _router(self) -> Router:
+        """Loaded at the first request: a daemon without clients of this door does not need its modules."""
+        return Router(all_routes())
+
+    @property
+    def project(self) -> str:
+        """The project whose instances are the containers."""
+        return self.services.server.config.get("docker.project") or DEFAULT_PROJECT
+
+    async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+        """Raises nothing but CancelledError and ConnectionError."""
+        try:
+            path, _, query = readable(http.raw_path, "path").partition("?")
+            version, path = versions.split(path)
+            handler, permission, parameters = self._router.find(http.method, path)
+            self._require_allowed(caller, permission, path)
+            request = Request(
+                self.services, http, caller, self.project, self._lasting, version, parameters, parse_pairs(query)
+            )
+            return await handler(request)
+        except IsolaError as error:
+            if isinstance(error, Forbidden):
+                self._refusals.note(caller, http.method, http.raw_path, error.message)
+            return failure(error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except web.HTTPException as error:  # aiohttp's own error for a malformed upgrade
+            return failure(InvalidInput("The request is malformed", evidence=error.text or ""))
+        except Exception as error:
+            return failure(exhausted) if (exhausted := spent(error)) else self._unexpected(http)
+
+    def _require_allowed(self, caller: Caller, permission: Permission, path: str) -> None:
+        """Raise Forbidden; and NotFound for a project without a record, but to callers who may know which exist."""
+        project = self.project
+        if reason := refusal(caller, permission, project):
+            raise Forbidden(reason)
+        if permission.in_project and self.services.projects.find(project) is None:
+            raise NotFound(f"Project {project[:80]!r} of the setting docker.project not found")
+        kind = _SHARED.get(path.strip("/").partition("/")[0]) if permission.changes else None
+        home = self.services.projects.home(project, kind) if kind is not None else project
+        if reason := refusal_of_shared(caller, project, home):
+            raise Forbidden(reason)
+
+    def malformed(self, status: int, message: str) -> web.Response:
+        """A request that is not HTTP, or a failure below the handlers."""
+        if status < 500:
+            return failure(InvalidInput("The request is not HTTP", evidence=message))
+        return failure(IsolaError("Internal error below the handlers"))
+
+    def claims(self, path: str) -> bool:
+        """Paths with a version, and those of this API without one."""
+        return versions.claims(path)
+
+    async def close(self) -> None:
+        """End all streams."""
+        tasks = list(self._lasting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _unexpected(self, http: web.BaseRequest) -> web.Response:
+        number = self.services.host.clock.token(4)
+        log.exception("Internal error %s: %s %s", number, http.method, http.raw_path[:500])
+        return failure(
+            IsolaError(
+                f"Internal error, id {number}", remedy="look for this id in the daemon's log, and please report it"
+            )
+        )

@@ -1,0 +1,122 @@
+"""A request as handlers see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+from isola.doors import Services
+from isola.doors.docker.versions import NEWEST, Version
+from isola.doors.http.body import JSON_LIMIT, LARGE, blocks_of, body_of
+from isola.doors.http.reading import Fields, parse_object
+from isola.errors import InvalidInput
+from isola.model.caller import Caller
+from isola.model.reference import Kind, Ref
+
+Pairs = tuple[tuple[str, str], ...]
+_FALSE = ("", "0", "no", "false", "none")
+_FILTERS = 128
+
+
+@dataclass(slots=True)
+class Request:
+    """One request: the services for it, its path, query and body."""
+
+    services: Services
+    http: web.BaseRequest
+    caller: Caller
+    project: str
+    """The project whose instances are the containers: ``docker.project``."""
+    lasting: set[asyncio.Task[object]]
+    """Tasks that serve streams without an end, for the door to cancel."""
+    version: Version = NEWEST
+    """What the client speaks; later fields are left out where it matters."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Parts of the path by name, decoded."""
+    pairs: Pairs = ()
+    """The query in order, with repeated parameters."""
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """Query parameters; of repeated ones the first."""
+        return dict(reversed(self.pairs))
+
+    def values(self, name: str) -> list[str]:
+        """All values of a repeated parameter."""
+        return [value for key, value in self.pairs if key == name]
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A boolean parameter: everything but an empty value, 0, no, false and none is true."""
+        value = self.query.get(name)
+        return default if value is None else value.strip().lower() not in _FALSE
+
+    def whole(self, name: str) -> int | None:
+        """An integer, or None without the parameter. Raises InvalidInput."""
+        text = self.query.get(name, "")
+        try:
+            return int(text[:20]) if text else None
+        except ValueError:
+            raise InvalidInput(f"invalid value for {name}: {text[:80]!r} is not an integer", field=name) from None
+
+    def filters(self) -> Mapping[str, tuple[str, ...]]:
+        """``filters``: lists of strings by name, in both of the spellings that clients use. Raises InvalidInput."""
+        text = self.query.get("filters", "")
+        return _parse_filters(text) if text else {}
+
+    def home(self, kind: Kind) -> str:
+        """The project whose entities of a kind are used: this one, or the default project if it shares them."""
+        return self.services.projects.home(self.project, kind)
+
+    def ref(self, name: str, kind: Kind = Kind.INSTANCE) -> Ref:
+        """The reference for a name, in the project of the door."""
+        return Ref(self.home(kind), name)
+
+    async def fields(self) -> Fields:
+        """The JSON object in the body; an empty body is an empty object."""
+        data = await self.body()
+        if not data.strip():
+            return Fields({})
+        return await asyncio.to_thread(parse_object, data) if len(data) > LARGE else parse_object(data)
+
+    async def body(self, limit: int = JSON_LIMIT) -> bytes:
+        """The whole body. Raises TooLarge."""
+        return await body_of(self.http, limit)
+
+    def blocks(self) -> AsyncIterator[bytes]:
+        """The body in blocks as they arrive. Raises InvalidInput if the client disconnects."""
+        return blocks_of(self.http)
+
+    @contextmanager
+    def lasts(self) -> Iterator[None]:
+        """Around a stream without an end: it ends with the door, too."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.lasting.add(task)
+        try:
+            yield
+        finally:
+            self.lasting.discard(task)
+
+
+def _parse_filters(text: str) -> Mapping[str, tuple[str, ...]]:
+    try:
+        given = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict) or len(given) > _FILTERS:
+        raise InvalidInput("invalid filter: filters must be a JSON object", field="filters")
+    return {name: _filter_values(name, values) for name, values in given.items()}
+
+
+def _filter_values(name: str, values: object) -> tuple[str, ...]:
+    """``["a"]``, or ``{"a": true}`` as older clients send it."""
+    if isinstance(values, dict):
+        values = [value for value, wanted in values.items() if wanted]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InvalidInput(f"invalid filter '{name[:80]}': its values must be a list of strings", field="filters")
+    return tuple(values)

@@ -1,0 +1,1 @@
+"""The routes, one file per noun: each exports its table as ``ROUTES``."""

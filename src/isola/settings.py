@@ -27,6 +27,8 @@ class Setting:
     """Managed by the daemon (``volatile.*``, ``image.*``): shown, accepted unchanged, never validated."""
     expects: str = ""
     """Description of valid values, such as ``a CPU set such as 0-3``. Empty: taken from the error of ``parse``."""
+    names: Callable[[str], object] = str
+    """Of a key that ends in ``.*``: checks what stands for the star; raises ValueError."""
 
     @property
     def expected(self) -> str:
@@ -80,12 +82,28 @@ class Settings:
                 raise InvalidInput(f"Key {key!r} must be a string", field=f"{where}.{key}")
             if value and not row.read_only:
                 self._parse(row, key, value, where)
+                self._check_name(row, key, where)
 
     def value(self, config: Mapping[str, str], key: str) -> object:
         """The parsed value of ``key``, or of its default; None if neither is set."""
         row = self._exact[key]
         text = config.get(key) or row.default
         return None if text is None else self._parse(row, key, text, "config")
+
+    def values(self, config: Mapping[str, str], key: str) -> dict[str, object]:
+        """The parsed values of all keys that the row ``key``, such as ``limits.kernel.*``, covers, by what follows."""
+        row, prefix = next(row for row in self._prefixed if row.key == key), key[:-1]
+        found = {name.removeprefix(prefix): value for name, value in config.items() if value and row.covers(name)}
+        return {name: self._parse(row, f"{prefix}{name}", value, "config") for name, value in found.items()}
+
+    def _check_name(self, row: Setting, key: str, where: str) -> None:
+        if row.key.endswith(".*"):
+            try:
+                row.names(key.removeprefix(row.key[:-1]))
+            except ValueError as error:
+                raise InvalidInput(
+                    f"Unknown {self.noun} key {key[:200]!r}", field=f"{where}.{key}", remedy=str(error)
+                ) from error
 
     def _parse(self, row: Setting, key: str, value: str, where: str) -> object:
         try:

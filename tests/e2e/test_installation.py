@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from daemon import Daemon
 
-from isola.runtimes.oci.capabilities import granted
+from isola.model.capabilities import granted
 from isola.testing.images import tiny_image
 
 CHECKOUT = Path(__file__).parents[2]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isola.model.capabilities import granted
+from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
-from isola.runtimes import ExecSpec, Root, RunSpec
-from isola.runtimes.oci.capabilities import granted
+from isola.runtimes import ExecSpec, Root, RunSpec, seccomp_profile
 from isola.runtimes.oci.config import Surroundings, bundle, exec_process
 from isola.runtimes.oci.console import raw
 from isola.runtimes.oci.layout import Layout
@@ -22,7 +25,7 @@ from isola.runtimes.users import User
 
 ALL = frozenset({"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_CHOWN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_TIME"})
 OWN = Path("/proc/7/fd/9")
-HERE = Surroundings(architecture="x86_64", bounding=ALL, cgroup="/isola/one", user_namespace=OWN)
+HERE = Surroundings(architecture="x86_64", release=(6, 1), bounding=ALL, cgroup="/isola/one", user_namespace=OWN)
 
 
 def spec(**more: object) -> RunSpec:
@@ -58,11 +61,140 @@ def test_capabilities_stay_within_what_the_host_can_give() -> None:
     assert "CAP_SYS_ADMIN" not in granted(system=False, bounding=ALL)
 
 
+CHOWN, ADMIN, TIME = "CAP_CHOWN", "CAP_NET_ADMIN", "CAP_SYS_TIME"
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "expected"),
+    [
+        ((), (), {CHOWN}),
+        (("NET_ADMIN",), (), {CHOWN, ADMIN}),
+        ((), ("CHOWN",), set()),
+        (("SYS_TIME",), ("ALL",), {TIME}),
+        (("ALL",), (), set(ALL)),
+        (("ALL",), ("NET_ADMIN",), ALL - {ADMIN}),
+        (("SYS_PTRACE",), (), {CHOWN}),
+    ],
+    ids=["default", "add", "drop", "drop all", "add all", "all but one", "beyond the daemon"],
+)
+def test_capabilities_are_added_and_dropped(add: tuple[str, ...], drop: tuple[str, ...], expected: set[str]) -> None:
+    process = bundle(spec(confinement=Confinement(add=add, drop=drop)), User(), HERE)["process"]
+    assert isinstance(process, dict)
+    assert {frozenset(names) for names in process["capabilities"].values()} == {frozenset(expected)}
+
+
+def linux_of(**more: object) -> dict[str, Any]:
+    linux = bundle(spec(confinement=Confinement(**more)), User(), HERE)["linux"]  # type: ignore[arg-type]
+    assert isinstance(linux, dict)
+    return linux
+
+
+def test_paths_are_masked_and_read_only_as_asked() -> None:
+    assert "/proc/kcore" in linux_of()["maskedPaths"] and "/proc/sys" in linux_of()["readonlyPaths"]
+    assert linux_of(masked=())["maskedPaths"] == [] and linux_of(read_only=("/proc/bus",))["readonlyPaths"] == [
+        "/proc/bus"
+    ]
+
+
+def test_a_filter_is_the_default_or_none_or_one_s_own() -> None:
+    assert linux_of()["seccomp"] == profile(system=False, architecture="x86_64")
+    assert "seccomp" not in linux_of(seccomp="unconfined")
+    own = linux_of(
+        seccomp='{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "uname", "action": "SCMP_ACT_ERRNO"}]}'
+    )
+    assert own["seccomp"]["syscalls"] == [{"names": ["uname"], "action": "SCMP_ACT_ERRNO"}]
+
+
+RULE = {"names": ["clone"], "action": "SCMP_ACT_ALLOW"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "applies"),
+    [
+        ({}, True),
+        ({"includes": {"caps": ["CAP_SYS_ADMIN"]}}, False),
+        ({"includes": {"caps": ["CAP_CHOWN"]}}, True),
+        ({"excludes": {"caps": ["CAP_CHOWN"]}}, False),
+        ({"includes": {"arches": ["s390"]}}, False),
+        ({"includes": {"arches": ["amd64", "x32"]}}, True),
+        ({"excludes": {"arches": ["amd64"]}}, False),
+        ({"includes": {"minKernel": "4.8"}}, True),
+        ({"includes": {"minKernel": "6.2"}}, False),
+    ],
+)
+def test_rules_of_a_profile_depend_on_the_instance(rule: dict[str, object], applies: bool) -> None:
+    text = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": [RULE | rule]})
+    found = seccomp_profile.parse(text, capabilities=["CAP_CHOWN"], architecture="x86_64", release=(6, 1))
+    assert found["syscalls"] == ([RULE] if applies else []) and found["defaultErrnoRet"] == 1
+
+
+def test_the_architectures_of_a_profile_are_those_below_the_host_s() -> None:
+    entries = [
+        {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]},
+        {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
+    ]
+    text = json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "archMap": entries})
+    found = seccomp_profile.parse(text, capabilities=(), architecture="x86_64", release=(6, 1))
+    assert found["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        "{}",
+        '{"defaultAction": "SCMP_ACT_NOTIFY"}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"action": "SCMP_ACT_ERRNO"}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [7]}',
+        '{"defaultAction": "SCMP_ACT_LOG", "syscalls": [{"name": "a", "action": "SCMP_ACT_LOG", "errnoRet": 9999}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["x"]}',
+        '{"defaultAction": "SCMP_ACT_LOG", "syscalls": [{"name": "a", "action": "SCMP_ACT_LOG", "args": [{"op": 1}]}]}',
+        " " * 2_000_000,
+    ],
+    ids=["cut", "deep", "empty", "notify", "nameless", "number", "errno", "architecture", "operator", "long"],
+)
+def test_impossible_profiles_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        seccomp_profile.check(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["defaultAction", "syscalls", "names", "args", "includes", "caps", "archMap"]),
+                inner,
+                max_size=4,
+            )
+        ),
+    )
+)
+def test_any_json_is_a_profile_or_is_refused(value: object) -> None:
+    with suppress(ValueError):
+        seccomp_profile.check(json.dumps(value))
+
+
+def test_the_program_s_groups_umask_and_shared_memory() -> None:
+    made = bundle(spec(umask=0o27, shared_memory=65536, tmpfs=1 << 20), User(5, 6, (7, 8)), HERE)
+    process, table = made["process"], made["mounts"]
+    assert isinstance(process, dict) and isinstance(table, list)
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7, 8], "umask": 0o27}
+    (shared,) = [mount["options"] for mount in table if mount["destination"] == "/dev/shm"]
+    assert "size=65536" in shared
+
+
 def test_the_score_of_the_oom_killer_is_set_only_where_the_kernel_allows_it() -> None:
     process = bundle(spec(), User(), HERE)["process"]
     assert isinstance(process, dict) and "oomScoreAdj" not in process
     able = Surroundings(
-        architecture="x86_64", bounding=ALL | {"CAP_SYS_RESOURCE"}, cgroup="/isola/one", user_namespace=OWN
+        architecture="x86_64",
+        release=(6, 1),
+        bounding=ALL | {"CAP_SYS_RESOURCE"},
+        cgroup="/isola/one",
+        user_namespace=OWN,
     )
     process = bundle(spec(), User(), able)["process"]
     assert isinstance(process, dict) and process["oomScoreAdj"] == 0

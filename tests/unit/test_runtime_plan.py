@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import HostTap, NetworkNamespace
@@ -24,10 +25,13 @@ FULL = RunSpec(
     environment={"A": "b"},
     cwd="/srv",
     user="web",
+    groups=("audio", "7"),
+    umask=0o27,
     system=True,
     stop_signal=37,
     limits=Limits(cpus=(0, 3), memory=1 << 30, processes=7, by_default=True),
     tmpfs=5,
+    shared_memory=4096,
     terminals=6,
     lxcfs=Path("/lxcfs"),
     network=NetworkNamespace(Path("/netns/one")),
@@ -39,6 +43,8 @@ FULL = RunSpec(
     shares={Shareable.PID: "other"},
     terminal=False,
     stdin=True,
+    confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
+    oom_score_adj=500,
 )
 
 

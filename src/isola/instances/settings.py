@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
+from isola.instances.run_settings import RUN
 from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
 from isola.model.units import parse_cpu_set, parse_size
 from isola.settings import Setting, Settings, boolean, text, whole
 
 HOSTNAME = "isola.hostname"
-MOST_IDS = 65_534
-"""The highest id that exists in an instance."""
 
 
 def _cpus(value: str) -> object:
@@ -36,18 +33,6 @@ def _room(value: str) -> object:
     if size < 2**20:
         raise ValueError("at least 1MiB is expected")
     return size
-
-
-def _words(value: str) -> tuple[str, ...]:
-    if not (words := tuple(shlex.split(value))) or "\0" in value:
-        raise ValueError("words quoted as in a shell are expected")
-    return words
-
-
-def _directory(value: str) -> str:
-    if not value.startswith("/") or "\0" in value or len(value) > 4095:
-        raise ValueError("an absolute path inside the instance is expected")
-    return value
 
 
 def _unprivileged(value: str) -> bool:
@@ -118,15 +103,7 @@ SETTINGS = Settings(
         "Host name inside, from its next start on: `mail.example.org`. By default its name.",
         expects="a host name such as mail or mail.example.org",
     ),
-    Setting(
-        "oci.entrypoint",
-        _words,
-        "Command and arguments in place of those of its image, quoted as in a shell.",
-        expects="words quoted as in a shell",
-    ),
-    Setting("oci.cwd", _directory, "Working directory of its program in place of that of its image."),
-    Setting("oci.uid", whole(0, MOST_IDS), "User id of its program in place of that of its image."),
-    Setting("oci.gid", whole(0, MOST_IDS), "Group id of its program in place of that of its image."),
+    *RUN,
     Setting(
         "environment.*",
         text,

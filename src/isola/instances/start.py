@@ -8,7 +8,7 @@ from isola.devices import Stage, Target
 from isola.devices.nics import tap_of
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.instances import attaching
-from isola.instances.configuration import environment, expanded
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
 from isola.instances.endpoint import make_endpoint
@@ -16,26 +16,22 @@ from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
 from isola.instances.identity import nics_of, refreshed
 from isola.instances.last_run import counted, note_failed_start
-from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
-from isola.instances.placement import cpus_text, limits
-from isola.instances.program import configured
+from isola.instances.placement import cpus_text
 from isola.instances.reboots import REBOOT
+from isola.instances.run_spec import spec_of
 from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
 from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
 from isola.model.instance import Desired, Instance
 from isola.model.limits import Limits
-from isola.model.names import hostname
 from isola.model.network import HostTap
 from isola.model.reference import Ref
-from isola.model.signals import signal_number
 from isola.model.warning import WarningType
 from isola.operations import Operation
-from isola.runtimes import Guest, Root, RunSpec
-from isola.runtimes.lxcfs import answering
+from isola.runtimes import Guest, RunSpec
 from isola.state import Versioned
 
 
@@ -55,25 +51,7 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)
-    runtime, begins = context.working_runtime(instance), configured(instance.start, config)
-    spec = RunSpec(
-        id=instance.id,
-        hostname=config.get(HOSTNAME) or hostname(instance.name),
-        root=Root(root, runtime.capabilities.root),
-        idmap=context.ids(instance),
-        command=begins.command,
-        environment=dict(begins.environment) | environment(config),
-        cwd=begins.cwd,
-        user=begins.user,
-        system=begins.system,
-        stop_signal=signal_number(begins.stop_signal),
-        limits=limits(context, config),
-        tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=begins.system),
-        terminals=terminals(config),
-        terminal=begins.terminal or begins.system,
-        stdin=begins.stdin,
-        lxcfs=await answering(context.host, context.lxcfs),
-    )
+    spec = await spec_of(context, instance, config, root)
     try:
         with op.step("Start program"):
             guest = await _run(context, op, instance, spec)

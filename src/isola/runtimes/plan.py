@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostTap, NetworkNamespace
@@ -59,6 +60,14 @@ def _limits(value: dict[str, Any]) -> Limits:
     return Limits(**value | {"cpus": tuple(value["cpus"]) if value.get("cpus") is not None else None})
 
 
+def _confinement(value: dict[str, Any]) -> Confinement:
+    known = {field.name for field in dataclasses.fields(Confinement)}
+    made: dict[str, Any] = {
+        key: tuple(part) if isinstance(part, list) else part for key, part in value.items() if key in known
+    }
+    return Confinement(**made)
+
+
 def _endpoint(value: dict[str, Any] | None) -> Endpoint | None:
     if value is None:
         return None
@@ -74,6 +83,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "network": _endpoint,
     "nics": lambda value: tuple(TapNic(**each) for each in value),
     "mounts": lambda value: tuple(Mount(**each | {"options": tuple(each["options"])}) for each in value),
+    "groups": tuple,
+    "confinement": _confinement,
     "devices": lambda value: tuple(DeviceNode(**each) for each in value),
     "ulimits": lambda value: {name: (soft, hard) for name, (soft, hard) in value.items()},
     "shares": lambda value: {Shareable(kind): id for kind, id in value.items()},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import Endpoint
@@ -98,6 +99,10 @@ class RunSpec:
     cwd: str = "/"
     user: str = "0"
     """``uid`` or ``uid:gid`` or names as in the image's /etc/passwd."""
+    groups: tuple[str, ...] = ()
+    """Further groups by number or by name, in addition to those of the user."""
+    umask: int | None = None
+    """None: the engine's default."""
     system: bool = False
     """A distribution with its own init: writable cgroup, /run as tmpfs, a console."""
     stop_signal: int = 15
@@ -105,6 +110,8 @@ class RunSpec:
     limits: Limits = field(default_factory=Limits)
     tmpfs: int = 0
     """Size in bytes of each of its tmpfs; 0: the kernel's default."""
+    shared_memory: int = 0
+    """Size in bytes of /dev/shm; 0: as of each tmpfs."""
     terminals: int = 0
     """Maximum number of pseudo-terminals; 0: no limit."""
     lxcfs: Path | None = None
@@ -127,6 +134,9 @@ class RunSpec:
     """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write, until the first of them ends it; else empty."""
+    confinement: Confinement = field(default_factory=Confinement)
+    oom_score_adj: int | None = None
+    """As in ``/proc/PID/oom_score_adj``; None: as of the daemon's other instances."""
 
 
 @dataclass(frozen=True, slots=True)

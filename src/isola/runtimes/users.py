@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError
@@ -26,13 +27,29 @@ class User:
     home: str = "/root"
 
 
-async def resolve(files: Files, root: Path, idmap: IdRange, user: str) -> User:
-    """``uid``, ``uid:gid`` or names. Raises InvalidInput if a name is unknown or a number is out of range."""
-    if user in ("", "0", "root", "0:0"):
+async def resolve(files: Files, root: Path, idmap: IdRange, user: str, groups: Sequence[str] = ()) -> User:
+    """``uid``, ``uid:gid`` or names; ``groups`` are added to those of the user.
+
+    Raises InvalidInput if a name is unknown or a number is out of range.
+    """
+    if user in ("", "0", "root", "0:0") and not groups:
         return User()
     async with files.root(root, idmap=idmap) as inside:
         passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
-    return choose(user, passwd, group, idmap.size)
+    found = choose(user or "0", passwd, group, idmap.size) if user not in ("", "0", "root", "0:0") else User()
+    return replace(found, groups=(*found.groups, *_further(group, groups, idmap.size)))
+
+
+def _further(group: str, names: Sequence[str], size: int) -> list[int]:
+    found = []
+    for name in names:
+        number = _group(group, name)
+        if number is None or number >= size:
+            raise InvalidInput(
+                f"There is no group {name[:80]!r} inside", field="groups", remedy=f"use a number below {size}"
+            )
+        found.append(number)
+    return found
 
 
 async def of_guest(guest: Guest, user: str) -> User:

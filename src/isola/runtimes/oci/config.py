@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isola.model.capabilities import granted
+from isola.model.confinement import UNCONFINED
 from isola.model.network import NetworkNamespace
-from isola.runtimes.oci.capabilities import granted
+from isola.runtimes import seccomp_profile
 from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATIONS, mounts
 from isola.runtimes.oci.seccomp import profile
 from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, RunSpec
@@ -34,6 +36,8 @@ class Surroundings:
     """Properties of the host that the configuration needs."""
 
     architecture: str
+    release: tuple[int, int]
+    """Of the kernel."""
     bounding: frozenset[str]
     cgroup: str
     user_namespace: Path
@@ -57,6 +61,7 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
             *mounts(
                 system=spec.system,
                 tmpfs=spec.tmpfs,
+                shared_memory=spec.shared_memory,
                 terminals=spec.terminals,
                 lxcfs=host.seen(spec.lxcfs) if spec.lxcfs is not None else None,
                 lxcfs_files=host.lxcfs_files,
@@ -104,7 +109,7 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
         # Init systems and package scripts recognise a fixed list of values; with any other value some of them probe
         # hardware. This one was established by LXC for system containers.
         defaults["container"] = "lxc"
-    capabilities = list(granted(system=spec.system, bounding=host.bounding))
+    capabilities = _capabilities(spec, host)
     process: dict[str, object] = {
         "terminal": spec.terminal,
         "user": _user(user),
@@ -112,8 +117,10 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
         "env": environment(spec.environment, **defaults),
         "cwd": spec.cwd or "/",
         "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
-        "noNewPrivileges": False,
+        "noNewPrivileges": spec.confinement.no_new_privileges,
     }
+    if spec.umask is not None:
+        process["user"] = _user(user) | {"umask": spec.umask}
     if spec.terminal:
         process["consoleSize"] = {"width": 80, "height": 25}
     if spec.ulimits:
@@ -122,8 +129,30 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
             for name, (soft, hard) in sorted(spec.ulimits.items())
         ]
     if "CAP_SYS_RESOURCE" in host.bounding:  # without it the kernel refuses to lower the score
-        process["oomScoreAdj"] = 0
+        process["oomScoreAdj"] = spec.oom_score_adj or 0
+    elif spec.oom_score_adj is not None and spec.oom_score_adj > 0:
+        process["oomScoreAdj"] = spec.oom_score_adj
     return process
+
+
+def _capabilities(spec: RunSpec, host: Surroundings) -> list[str]:
+    wanted = spec.confinement
+    return list(granted(system=spec.system, bounding=host.bounding, add=wanted.add, drop=wanted.drop))
+
+
+def _filter(spec: RunSpec, host: Surroundings) -> dict[str, object] | None:
+    wanted = spec.confinement.seccomp
+    if not wanted:
+        return profile(system=spec.system, architecture=host.architecture)
+    if wanted == UNCONFINED:
+        return None
+    return seccomp_profile.of_instance(
+        wanted, capabilities=_capabilities(spec, host), architecture=host.architecture, release=host.release
+    )
+
+
+def _paths(chosen: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+    return list(default if chosen is None else chosen)
 
 
 def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
@@ -141,10 +170,11 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
         "gidMappings": mapping,
         "cgroupsPath": host.cgroup,
         "resources": {"devices": _device_rules(spec.devices)} if host.limit_devices else {},
-        "maskedPaths": list(MASKED),
-        "readonlyPaths": list(READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
-        "seccomp": profile(system=spec.system, architecture=host.architecture),
+        "maskedPaths": _paths(spec.confinement.masked, MASKED),
+        "readonlyPaths": _paths(spec.confinement.read_only, READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
     }
+    if (seccomp := _filter(spec, host)) is not None:
+        linux["seccomp"] = seccomp
     # All groups may ping and all users may bind port 80, since the instance has its own network namespace.
     ours = {} if spec.system else {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
     if sysctls := {**ours, **spec.sysctls}:

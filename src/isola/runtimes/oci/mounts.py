@@ -43,13 +43,16 @@ def mounts(
     *,
     system: bool,
     tmpfs: int = 0,
+    shared_memory: int = 0,
     terminals: int = 0,
     lxcfs: Path | None = None,
     lxcfs_files: Sequence[str] = (),
 ) -> list[Mount]:
-    """The mounts in the order of mounting; ``tmpfs`` is the size of each in bytes, 0 the kernel's default."""
+    """The mounts in the order of mounting; ``tmpfs`` is the size of each in bytes, 0 the kernel's default, and
+    ``shared_memory`` that of /dev/shm, 0 the same.
+    """
     room = _room(tmpfs)
-    table = [*_kernel(system), *_devices(system, room, terminals)]
+    table = [*_kernel(system), *_devices(system, _room(shared_memory) or room, terminals)]
     if system:
         # systemd needs /run empty and writable early at boot; otherwise it mounts a tmpfs itself, with a warning.
         table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev", *room))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
@@ -203,9 +204,10 @@ class OciRuntime(Runtime):
         """Write all files that the engine needs; returns the process entry."""
         files, layout, group = self.host.files, self.layout(spec.id), self.group(spec.id)
         assert spec.idmap is not None
-        user = await resolve(files, spec.root.path, spec.idmap, spec.user)
+        user = await resolve(files, spec.root.path, spec.idmap, spec.user, spec.groups)
         surroundings = Surroundings(
             architecture=self.host.system.kernel().architecture,
+            release=_release(self.host.system.kernel().release),
             bounding=self.host.system.capabilities(),
             cgroup=group,
             user_namespace=namespace,
@@ -328,6 +330,12 @@ class OciRuntime(Runtime):
 
     async def _has_traces(self, id: str) -> bool:
         return await self.host.files.exists(self.layout(id).run) or await self.host.cgroups.exists(self.group(id))
+
+
+def _release(text: str) -> tuple[int, int]:
+    """``6.1.0-13-amd64`` as 6 and 1."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _require_supported(spec: RunSpec) -> None:

@@ -1,10 +1,11 @@
-"""Capabilities of an instance's processes in its user namespace."""
+"""Capabilities of the kernel, and which of them instances get. Names are without ``CAP_``."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
-_ALL = (
+EVERY = "ALL"
+KNOWN = (
     "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
     "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
     "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "PERFMON",
@@ -23,13 +24,29 @@ _NEVER_FOR_SYSTEMS = frozenset(
 )  # fmt: skip
 
 # The default set of container engines.
-_FOR_APPLICATIONS = (
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
-    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+_FOR_APPLICATIONS = frozenset(
+    {
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
+        "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    }
 )  # fmt: skip
 
 
-def granted(*, system: bool, bounding: Set[str]) -> tuple[str, ...]:
+def capabilities(text: str) -> tuple[str, ...]:
+    """``NET_ADMIN,cap_sys_time`` as names, without duplicates; ``ALL`` stands for all. Raises ValueError."""
+    found = [name.upper().removeprefix("CAP_") for name in text.replace(",", " ").split()]
+    if not found or any(name not in KNOWN and name != EVERY for name in found):
+        raise ValueError("names of capabilities such as NET_ADMIN, or ALL, separated by commas, are expected")
+    return tuple(dict.fromkeys(found))
+
+
+def granted(*, system: bool, bounding: Set[str], add: Iterable[str] = (), drop: Iterable[str] = ()) -> tuple[str, ...]:
     """``CAP_...`` names for an instance, limited to ``bounding``, the daemon's own set: engines fail on others."""
-    names = [name for name in _ALL if name not in _NEVER_FOR_SYSTEMS] if system else _FOR_APPLICATIONS
-    return tuple(f"CAP_{name}" for name in names if f"CAP_{name}" in bounding)
+    add, drop = set(add), set(drop)
+    base = set(KNOWN) - _NEVER_FOR_SYSTEMS if system else set(_FOR_APPLICATIONS)
+    found = (base - drop) | add
+    if EVERY in add:
+        found = set(KNOWN) - drop
+    elif EVERY in drop:
+        found = add
+    return tuple(f"CAP_{name}" for name in KNOWN if name in found and f"CAP_{name}" in bounding)

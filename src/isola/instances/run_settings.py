@@ -1,0 +1,78 @@
+"""Configuration keys that say how the program of an instance is run and how far it is confined."""
+
+from __future__ import annotations
+
+from isola.instances import run_values
+from isola.model.capabilities import capabilities
+from isola.settings import Setting, boolean, text, whole
+
+_MOST_IDS = 65_534
+"""The highest id that exists in an instance."""
+
+RUN = (
+    Setting(
+        "oci.entrypoint",
+        run_values.command,
+        "Command and arguments in place of those of its image, quoted as in a shell.",
+        expects="words quoted as in a shell",
+    ),
+    Setting("oci.cwd", run_values.directory, "Working directory of its program in place of that of its image."),
+    Setting("oci.uid", whole(0, _MOST_IDS), "User id of its program in place of that of its image."),
+    Setting("oci.gid", whole(0, _MOST_IDS), "Group id of its program in place of that of its image."),
+    Setting("isola.groups", run_values.groups, "Further groups of its program, separated by commas: `33,audio`."),
+    Setting("isola.umask", run_values.umask, "Permission bits that new files of its program do not get, in octal."),
+    Setting(
+        "isola.init",
+        boolean,
+        "Run a small init (`tini`) as the first process, which reaps orphans and passes signals on to the program.",
+        "false",
+    ),
+    Setting(
+        "isola.capabilities.add",
+        capabilities,
+        "Capabilities of its processes in addition: `NET_ADMIN,SYS_PTRACE`, or `ALL`; within those of the daemon.",
+    ),
+    Setting("isola.capabilities.drop", capabilities, "Capabilities that its processes do not have: `NET_RAW`, `ALL`."),
+    Setting(
+        "isola.no_new_privileges",
+        boolean,
+        "Programs with a set-user-ID bit or with capabilities of files get nothing from these.",
+        "false",
+    ),
+    Setting(
+        "isola.seccomp",
+        run_values.seccomp,
+        "System call filter: `default`, `unconfined`, or a profile in JSON, in the format of container engines.",
+        "default",
+        expects="default, unconfined or a profile in JSON",
+    ),
+    Setting(
+        "isola.paths.masked",
+        run_values.paths,
+        "Paths that show nothing inside, in place of the default ones; `none`: all are shown.",
+    ),
+    Setting(
+        "isola.paths.readonly",
+        run_values.paths,
+        "Paths in `/proc` and `/sys` that are read-only inside, in place of the default ones; `none`: no path.",
+    ),
+    Setting(
+        "isola.oom.score_adj",
+        whole(-1000, 1000),
+        "How early the kernel kills its processes when the host's memory is exhausted; higher is earlier. Below 0 the "
+        "daemon needs CAP_SYS_RESOURCE.",
+    ),
+    Setting("isola.shm.size", run_values.shared_memory, "Size of `/dev/shm`; by default `limits.tmpfs`."),
+    Setting(
+        "limits.kernel.*",
+        run_values.ulimit,
+        "Resource limits of its processes (`nofile`, `nproc`, `core`, ...), soft and hard: `1024:4096`, `unlimited`.",
+        names=run_values.resource,
+    ),
+    Setting(
+        "linux.sysctl.*",
+        text,
+        "Sysctls of its own namespaces: `linux.sysctl.net.core.somaxconn=1024`.",
+        names=run_values.sysctl,
+    ),
+)

@@ -1,0 +1,96 @@
+"""The contract of runtime drivers for what confines a program: capabilities, filters, limits, ids, paths."""
+
+from __future__ import annotations
+
+import pytest
+from runtime_bench import Bench
+
+from isola.model.confinement import Confinement
+from isola.runtimes import RunSpec
+
+_APPLICATION = {"system": False, "command": ("/bin/sleep", "1000"), "terminal": False}
+_NET_RAW, _NET_ADMIN, _SYS_ADMIN, _CHOWN = 13, 12, 21, 0
+REFUSED = (
+    '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
+)
+
+
+def application(bench: Bench, **more: object) -> RunSpec:
+    return bench.spec(**_APPLICATION | more)  # type: ignore[arg-type]
+
+
+async def status_of(bench: Bench, field: str) -> str:
+    """A line of /proc/1/status, as the program's."""
+    _, text, _ = await bench.run("cat", "/proc/1/status")
+    return next(line.partition(":")[2].strip() for line in text.decode().splitlines() if line.startswith(f"{field}:"))
+
+
+async def has(bench: Bench, capability: int) -> bool:
+    return bool(int(await status_of(bench, "CapEff"), 16) >> capability & 1)
+
+
+async def test_capabilities_are_added_and_dropped(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, confinement=Confinement(("NET_ADMIN",), ("NET_RAW",))))
+    assert await has(bench, _NET_ADMIN) and await has(bench, _CHOWN)
+    assert not await has(bench, _NET_RAW) and not await has(bench, _SYS_ADMIN)
+
+
+async def test_all_capabilities_are_those_of_the_daemon(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, confinement=Confinement(("ALL",))))
+    assert await has(bench, _SYS_ADMIN) and await has(bench, _NET_ADMIN)
+
+
+async def test_no_privileges_are_added_by_files(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, confinement=Confinement(no_new_privileges=True)))
+    assert await status_of(bench, "NoNewPrivs") == "1"
+    _, text, _ = await bench.run("grep", "NoNewPrivs", "/proc/self/status")
+    assert text.split() == [b"NoNewPrivs:", b"1"]
+
+
+@pytest.mark.parametrize(("seccomp", "mode"), [("", "2"), ("unconfined", "0"), (REFUSED, "2")])
+async def test_the_filter_of_system_calls_is_the_one_asked_for(bench: Bench, seccomp: str, mode: str) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, confinement=Confinement(seccomp=seccomp)))
+    assert await status_of(bench, "Seccomp") == mode
+    made = (await bench.run("sh", "-c", "mount -t tmpfs none /mnt"))[0] == 0
+    assert not made  # by the filter, or by the lack of a capability
+
+
+async def test_masked_and_read_only_paths(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(
+        application(bench, confinement=Confinement(("NET_ADMIN",), masked=("/proc/version",), read_only=()))
+    )
+    assert (await bench.run("cat", "/proc/version"))[1] == b""
+    assert (await bench.run("sh", "-c", "echo 77 > /proc/sys/net/core/somaxconn"))[0] == 0
+
+
+async def test_user_groups_and_permission_bits(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, user="web", groups=("extra", "77"), umask=0o27))
+    assert set((await status_of(bench, "Groups")).split()) == {"50", "77"}
+    assert await status_of(bench, "Umask") == "0027"
+
+
+async def test_the_shared_memory_has_its_size(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, shared_memory=65536))
+    assert (await bench.run("dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1k", "count=200"))[0] != 0
+    assert (await bench.run("sh", "-c", "wc -c < /dev/shm/x"))[1].strip() == b"65536"
+
+
+async def test_processes_may_be_killed_earlier(bench: Bench) -> None:
+    if not bench.real:
+        return
+    await bench.launch(application(bench, oom_score_adj=500))
+    assert (await bench.run("cat", "/proc/1/oom_score_adj"))[1] == b"500\n"

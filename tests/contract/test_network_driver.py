@@ -178,7 +178,7 @@ async def test_a_virtual_machine_gets_a_tap(subject: Subject) -> None:
     assert view is None, "the rollback of a refused second one uses its own name"
     await act(subject.host, lambda op: driver.attach(op, network, nic, HostTap(1_500_000)))
     view = await subject.host.links.find(nic.host_link)
-    assert view is not None and (view.kind, view.master) == ("tun", driver.link(network.name))
+    assert view is not None and (view.kind, view.master) == ("tun", driver.link(network))
     await act(subject.host, lambda op: driver.detach(op, network, nic))
     assert not await subject.host.links.exists(nic.host_link)
     await act(subject.host, lambda op: driver.stop(op, network))
@@ -248,7 +248,7 @@ async def test_an_update_takes_effect_and_is_rolled_back(subject: Subject) -> No
 async def test_foreign_links_survive(subject: Subject) -> None:
     driver = subject.driver()
     network = await completed(driver)
-    link = driver.link("lab")
+    link = driver.link(Network("lab"))
     assert link is not None
     await subject.host.links.create_bridge(Bridge(link, ("192.0.2.1/24",)))
     with pytest.raises(AlreadyExists):

@@ -94,7 +94,7 @@ async def test_dnsmasq_listens_on_its_bridge_only(bed: Bed) -> None:
     await check("ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
     await check("ip", "link", "set", "up0", "up")
     network = await bed.network()
-    gateways, link = bed.driver.plan(network).gateways(), bed.driver.link(network.name)
+    gateways, link = bed.driver.plan(network).gateways(), bed.driver.link(network)
     listing = await start("ss", "-H", "-lntu")
     output, _ = await listing.communicate()
     listening = {

@@ -152,8 +152,8 @@ async def test_invalid_requests_are_refused_without_effect(house: House) -> None
         (AlreadyExists, Network("eth0")),
         (AlreadyExists, Network("docker0")),
         (InvalidInput, Network("../etc")),
-        (InvalidInput, Network("default")),
-        (InvalidInput, Network("way-too-long-name")),
+        (InvalidInput, Network("two words")),
+        (InvalidInput, Network("n" * 129)),
         (InvalidInput, Network("new", driver="token-ring")),
         (DriverUnavailable, Network("new", driver="away")),
         (InvalidInput, Network("new", config={"ipv4.address": "here"})),
@@ -400,3 +400,46 @@ async def test_a_failed_deletion_is_completed_by_the_next_one(house: House) -> N
     assert networks.status(Ref.default("lab")) == "Pending"
     await house.act(networks, lambda n, op: n.delete(op, Ref.default("lab")))
     assert await house.picture(networks) == empty
+
+
+async def test_a_network_may_have_a_name_that_no_link_can_have(house: House) -> None:
+    networks = await house.daemon()
+    names = ["my_project_default", "1st", "default", "n" * 128]
+    for name in names:
+        await house.act(networks, lambda networks, op, name=name: networks.create(op, Network(name)))  # type: ignore[misc]
+    found = [networks.get(Ref.default(name)) for name in names]
+    links = [networks.driver(each.ref).link(each) for each in found]
+    assert len(set(links)) == 4 and all(link and len(link) <= 15 for link in links)
+    assert [each.config["volatile.bridge.name"] for each in found] == links
+    assert all([await house.host.links.exists(str(link)) for link in links])
+    assert len({each.identity for each in found}) == 4
+
+    identity = found[0].identity
+    await house.act(networks, lambda networks, op: networks.rename(op, found[0].ref, "lab"))
+    renamed = networks.get(Ref.default("lab"))
+    assert renamed.identity == identity and "volatile.bridge.name" not in renamed.config
+    assert await house.host.links.exists("lab") and not await house.host.links.exists(str(links[0]))
+
+
+async def test_a_generated_name_that_is_taken_is_chosen_again(house: House) -> None:
+    networks = await house.daemon()
+    taken = NAMES.bridge("my_project")
+    await house.host.links.create_bridge(Bridge(taken))
+    await house.act(networks, lambda networks, op: networks.create(op, Network("my_project")))
+    made = networks.get(Ref.default("my_project"))
+    assert made.config["volatile.bridge.name"] == NAMES.bridge("my_project", 1) != taken
+    change = replace(made, config={**made.config, "dns.domain": "lab"})
+    await house.act(networks, lambda networks, op: networks.update(op, made.ref, lambda _: change))
+    assert networks.get(made.ref).config["volatile.bridge.name"] == made.config["volatile.bridge.name"]
+
+
+async def test_the_name_of_a_bridge_is_chosen_at_creation_only(house: House) -> None:
+    networks = await house.daemon()
+    await house.act(networks, lambda networks, op: networks.create(op, Network("a_b", config={"bridge.name": "br-ab"})))
+    made = networks.get(Ref.default("a_b"))
+    assert networks.driver(made.ref).link(made) == "br-ab" and await house.host.links.exists("br-ab")
+    change = replace(made, config={**made.config, "bridge.name": "br-cd"})
+    with pytest.raises(InvalidInput):
+        await house.act(networks, lambda networks, op: networks.update(op, made.ref, lambda _: change))
+    await house.act(networks, lambda networks, op: networks.rename(op, made.ref, "other_one"))
+    assert await house.host.links.exists("br-ab")

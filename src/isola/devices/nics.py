@@ -18,6 +18,8 @@ NONE = "none"
 """Value of an address key: no address of this family."""
 HWADDR, NETWORK, NAME, MTU, IPV4, IPV6, HOST_NAME = "hwaddr", "network", "name", "mtu", "ipv4", "ipv6", "host_name"
 """Keys of recorded facts of a NIC."""
+_SHORT_ID = 12
+"""Digits of an instance's id that are a name of it."""
 Config = Mapping[str, str]
 
 
@@ -121,7 +123,16 @@ def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
         ipv6=facts.get(IPV6),
         mtu=int(facts.get(MTU, "1500")),
         configure=not plug.instance.start.system,
+        names=_names(plug),
+        priority=int(plug.config.get("gateway.priority") or "0"),
     )
+
+
+def _names(plug: Plug) -> tuple[str, ...]:
+    """Further names in DNS: configured ones, and of an application container those by which others may call it."""
+    instance, aliases = plug.instance, plug.config.get("dns.aliases")
+    found = values.host_names(aliases) if aliases else ()
+    return found if instance.start.system else (instance.name, instance.id[:_SHORT_ID], *found)
 
 
 def tap_of(nic: Nic) -> TapNic:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address, ip_network
 
+from isola.errors import InvalidInput
+from isola.model.names import network_name
 from isola.model.units import parse_size
 
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,14}", re.ASCII)
@@ -16,6 +18,8 @@ _RATES = {
     "": 1, "bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12,
     "kibit": 2**10, "mibit": 2**20, "gibit": 2**30, "tibit": 2**40,
 }  # fmt: skip
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
+_MOST_NAMES = 64
 _LOWEST_RATE, _HIGHEST_RATE = 8_000, 10**12
 _LONGEST_PATH = 4095
 
@@ -34,6 +38,22 @@ def link(value: str) -> str:
     if not _LINK.fullmatch(value) or value in (".", "..", "all", "default"):
         raise ValueError("the name of a link of the host is expected, up to 15 characters")
     return value
+
+
+def network(value: str) -> str:
+    """Name of a managed network."""
+    try:
+        return network_name(value)
+    except InvalidInput as error:
+        raise ValueError("the name of a network is expected, up to 128 characters") from error
+
+
+def host_names(value: str) -> tuple[str, ...]:
+    """Names for DNS, separated by commas."""
+    found = tuple(part.strip() for part in value.split(","))
+    if len(found) > _MOST_NAMES or not all(_HOST_NAME.fullmatch(name) for name in found):
+        raise ValueError(f"up to {_MOST_NAMES} names of letters, digits, hyphens, dots and underscores are expected")
+    return found
 
 
 def mac(value: str) -> str:

@@ -7,6 +7,9 @@ import re
 from dataclasses import dataclass
 
 ID_RANGE_SIZE = 65536
+_OWN_LINK = re.compile(r"(?!all$|default$)[A-Za-z](?:[A-Za-z0-9.-]{0,13}[A-Za-z0-9])?", re.ASCII)
+"""Names of networks that their links have too."""
+_LONGEST_LINK = 15
 _ALIAS = re.compile(r"isola(-[0-9a-f]{4})?:.+")
 
 
@@ -59,9 +62,15 @@ class HostNames:
         """Cgroup path below every hierarchy's root, e.g. ``/isola/3f2a...``."""
         return f"/{self.tag}/{instance_id}".rstrip("/")
 
-    def bridge(self, network: str) -> str:
-        """Link name of a network's bridge: its own name where that is free of other daemons."""
-        return network if self.tag == "isola" else f"{self.short}-{_digest(network, 8)}"
+    def bridge(self, network: str, attempt: int = 0) -> str:
+        """Link name of a network's bridge: its own name where that can be a link's and is free of other daemons.
+
+        Further attempts give other names, for the case that a digest is taken.
+        """
+        if self.tag == "isola" and _OWN_LINK.fullmatch(network):
+            return network
+        text = f"{network}/{attempt}" if attempt else network
+        return f"{self.short}-{_digest(text, _LONGEST_LINK - 1 - len(self.short))}"
 
     def alias(self, network: str) -> str:
         """What a network's bridge says of itself."""

@@ -9,7 +9,7 @@ from isola.errors import InvalidInput
 _HOSTNAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _HOSTNAME_LIMIT = 64
-_NETWORK = re.compile(r"[A-Za-z](?:[A-Za-z0-9.-]{0,13}[A-Za-z0-9])?", re.ASCII)
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:+-]{0,254})", re.ASCII)
 
@@ -21,8 +21,9 @@ def instance_name(value: object, field: str = "name") -> str:
 
 
 def network_name(value: object, field: str = "name") -> str:
-    """A name fit for a link: 1-15 letters, digits, dots and hyphens, starting with a letter."""
-    return _check(_NETWORK, value, "network name", field, "use 1-15 letters, digits, dots and hyphens, a letter first")
+    """1-128 letters, digits, underscores, dots and hyphens; the link of a network may have another name."""
+    remedy = "use 1-128 letters, digits, underscores, dots and hyphens, a letter or a digit first"
+    return _check(_NETWORK, value, "network name", field, remedy)
 
 
 def plain_name(value: object, field: str = "name") -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
@@ -22,6 +24,21 @@ class Network:
     ready: bool = True
     """False until creation is complete; reconcile removes what is not ready."""
     project: str = DEFAULT_PROJECT
+    id: str = ""
+    """16 hexadecimal digits that never change; empty in older records, see ``identity``."""
+    created_at: datetime | None = None
+    """None in older records."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Door -> JSON of what it must repeat and has no meaning below it."""
+
+    @property
+    def identity(self) -> str:
+        """Its id, also for an older record, as long as that is not renamed."""
+        return self.id or hashlib.sha256(f"network {self.ref.key}".encode()).hexdigest()[:16]
+
+    def renamed(self, name: str) -> Network:
+        """The same network under another name, with the same identity."""
+        return replace(self, name=name, id=self.identity)
 
     @property
     def ref(self) -> Ref:
@@ -55,6 +72,10 @@ class Nic:
     mtu: int = 1500
     configure: bool = False
     """True when the image has no network set-up of its own and the host must set addresses and routes inside."""
+    names: tuple[str, ...] = ()
+    """Further names in DNS, without the domain."""
+    priority: int = 0
+    """Of several NICs that the host configures, the one with the highest provides the default route."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,13 @@ class NetworkDriver(ABC):
         """The addresses available to its NICs; none by default. Pure."""
         return AddressPlan()
 
-    def link(self, network: str) -> str | None:
-        """Name of the link on the host of a network of this name, or None."""
+    def link(self, network: Network) -> str | None:
+        """Its name on the host; None where the driver makes no link."""
         return None
+
+    def named(self, network: Network, attempt: int) -> Network:
+        """A new network with the name of its link in its configuration; further attempts give other names. Pure."""
+        return network
 
     async def start(self, op: Operation, network: Network, nics: Sequence[Nic]) -> None:
         """Start the network with these NICs registered; idempotent, also used for repairs after a crash."""

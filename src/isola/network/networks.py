@@ -41,6 +41,8 @@ _RENAMING = "network"
 """The kind of the intent for renaming a network."""
 _ADDRESSES, _CHOSEN = ("ipv4.address", "ipv6.address"), ("", "auto", "none")
 """Address keys, and their values that let the daemon choose: such subnets overlap nothing that the host can reach."""
+_ATTEMPTS = 4
+"""How many generated names of a link are tried."""
 log = logging.getLogger(__name__)
 
 
@@ -152,9 +154,11 @@ class Networks:
             self._permit(network)
             if network.ref in self._records:
                 raise AlreadyExists(f"Network {network.ref.quoted} already exists")
-            await self._refuse_foreign_link(driver, name)
             config = await driver.complete(network.config, list(self._records))
-            made = dataclasses.replace(network, config=config, ready=False)
+            made = await self._named(driver, dataclasses.replace(network, config=config, ready=False))
+            made = dataclasses.replace(
+                made, id=self._host.clock.token(8), created_at=network.created_at or self._host.clock.now()
+            )
             await op.effect(
                 f"record network {name}",
                 lambda: self._records.add(made.ref, made, allow=lambda: self._permit(made)),
@@ -193,8 +197,7 @@ class Networks:
         self._refuse_if_used(old)
         if old.renamed(name) in self._records:
             raise AlreadyExists(f"Network {old.renamed(name).quoted} already exists")
-        await self._refuse_foreign_link(driver, name)
-        renamed = dataclasses.replace(network, name=name)
+        renamed = await self._named(driver, network.renamed(name), own=driver.link(network))
         intent = Intent(f"network-{name}", _RENAMING, {"old": old.name, "new": name, "project": old.project})
         await op.effect(
             f"announce network {name}", lambda: self._intents.begin(intent), undo=lambda: self._intents.end(intent.id)
@@ -243,7 +246,7 @@ class Networks:
         if name not in unknown:
             raise NotFound(f"There is no unknown network {name[:80]!r}")
         await op.commit()
-        kept = [*self._records, *(Network(other) for other in unknown if other != name)]
+        kept = [*self._records, *(known or Network(other) for other, known in unknown.items() if other != name)]
         links = [view.name for view in await self._host.links.all()]
         for kind, driver in self._drivers.items():
             if self.probes[kind].available:
@@ -367,7 +370,8 @@ class Networks:
         try:
             for name in names:
                 if name and found and Ref(project, name) not in self._records:
-                    await self._driver(found[0].driver).stop(op, dataclasses.replace(found[0], name=name))
+                    driver = self._driver(found[0].driver)
+                    await driver.stop(op, driver.named(found[0].renamed(name), 0))
                     await self._described.remove(name)
             await self._intents.end(intent.id)
         except IsolaError as error:
@@ -411,17 +415,25 @@ class Networks:
 
     def _link(self, network: Network) -> str | None:
         driver = self._drivers.get(network.driver)
-        return driver.link(network.name) if driver else None
+        return driver.link(network) if driver else None
 
-    async def _refuse_foreign_link(self, driver: NetworkDriver, name: str) -> None:
-        """The host has no link with the network's name or the name of its link, which would be ambiguous."""
-        for link in {driver.link(name), name} - {None}:
-            view = await self._host.links.find(str(link))
-            # Several daemons may have networks of the same name, and for one of them the link has that name too.
-            if view is not None and (link == driver.link(name) or not self._names.is_network(view.alias)):
-                raise AlreadyExists(
-                    f"The host has a link named {link!r} already", field="name", remedy="choose another name"
-                )
+    async def _named(self, driver: NetworkDriver, network: Network, *, own: str | None = None) -> Network:
+        """The network with the name of its link. Raises AlreadyExists if the host has a link of either name, which
+        would be ambiguous; ``own`` is its present one, which a configured name keeps.
+        """
+        for attempt in range(_ATTEMPTS):
+            named = driver.named(network, attempt)
+            link = driver.link(named)
+            view = await self._host.links.find(link) if link and link != own else None
+            # Only generated names can be chosen again.
+            if view is None or attempt == _ATTEMPTS - 1 or driver.link(driver.named(network, attempt + 1)) == link:
+                break
+        # Several daemons may have networks of the same name, and for one of them the link has that name too.
+        same = view if link == network.name else await self._host.links.find(network.name)
+        taken = link if view is not None else network.name
+        if view is not None or (same is not None and not self._names.is_network(same.alias)):
+            raise AlreadyExists(f"The host has a link named {taken!r} already", field="name", remedy="choose another")
+        return named
 
     def _refuse_if_used(self, ref: Ref) -> None:
         if users := self.used_by(ref):

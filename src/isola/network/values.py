@@ -11,6 +11,7 @@ from isola.network.addresses import Span
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
+_LINK = re.compile(r"(?!all$|default$)[A-Za-z][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _EXPIRY = re.compile(r"[1-9][0-9]{0,8}[smhdw]?|infinite", re.ASCII)
 
 
@@ -79,6 +80,13 @@ def mac(value: str) -> str:
     if not _MAC.fullmatch(value):
         raise ValueError("a unicast MAC address such as 0a:69:73:01:02:03 is expected")
     return value.lower()
+
+
+def link(value: str) -> str:
+    """A name for a link of the host."""
+    if not _LINK.fullmatch(value):
+        raise ValueError("a name for a link is expected: a letter, then up to 14 of letters, digits, . _ -")
+    return value
 
 
 def domain(value: str) -> str:

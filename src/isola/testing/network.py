@@ -12,7 +12,7 @@ from isola.model.probe import Probe
 from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
 from isola.network.bridge import config as bridge
-from isola.network.bridge.config import BridgeConfig
+from isola.network.bridge.config import BridgeConfig, link_of
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
 from isola.network.views import addressed, describe
@@ -50,12 +50,16 @@ class FakeNetwork(NetworkDriver):
         """From the configuration."""
         return BridgeConfig.read(network.config).plan()
 
-    def link(self, network: str) -> str | None:
+    def link(self, network: Network) -> str | None:
         """The bridge."""
-        return self.names.bridge(network)
+        return link_of(self.names, network)
+
+    def named(self, network: Network, attempt: int) -> Network:
+        """Recorded where it is not the network's own name."""
+        return bridge.named(self.names, network, attempt)
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
-        config, link = BridgeConfig.read(network.config), self.names.bridge(network.name)
+        config, link = BridgeConfig.read(network.config), link_of(self.names, network)
         view, alias = await self.host.links.find(link), self.names.alias(network.name)
         if view is not None and view.alias == alias:
             await self.host.links.set_addresses(link, config.addresses(), config.mtu)
@@ -73,7 +77,7 @@ class FakeNetwork(NetworkDriver):
     async def _stop(self, network: Network) -> None:
         await self.host.files.remove_tree(self._home(network.name))
         await self.host.firewall.delete(self.names.table(network.name))
-        view = await self.host.links.find(self.names.bridge(network.name))
+        view = await self.host.links.find(link_of(self.names, network))
         if view is not None and view.alias == self.names.alias(network.name):
             await self.host.links.delete(view.name)
 
@@ -87,7 +91,7 @@ class FakeNetwork(NetworkDriver):
         await self._end_leases(network, lambda held: held.address in (nic.ipv4, nic.ipv6) or held.mac == nic.mac)
 
     async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
-        link = self.names.bridge(network.name)
+        link = link_of(self.names, network)
         if isinstance(endpoint, HostTap):
             await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
             return
@@ -110,7 +114,7 @@ class FakeNetwork(NetworkDriver):
 
     async def state(self, network: Network) -> Mapping[str, object]:
         """Of the bridge."""
-        return describe(self.names.bridge(network.name), await self.host.links.all())
+        return describe(link_of(self.names, network), await self.host.links.all())
 
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
         """As the real one: by alias, prefix and directory."""
@@ -121,7 +125,7 @@ class FakeNetwork(NetworkDriver):
         for table in await self.host.firewall.tables(self.names.table("")):
             if table not in {self.names.table(name) for name in kept}:
                 await self.host.firewall.delete(table)
-        bridges = {self.names.bridge(name) for name in kept}
+        bridges = {link_of(self.names, network) for network in networks}
         for view in await self.host.links.all():
             ours = view.alias.startswith(self.names.alias("")) and view.name not in bridges
             port = (

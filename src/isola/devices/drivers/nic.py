@@ -38,6 +38,8 @@ from isola.settings import Setting, Settings, boolean, one_of, whole
 
 _GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
 """Default addresses of the host's end of a routed NIC."""
+_ISOLATION = "security.port_isolation"
+"""Key of NICs, and of networks for all of theirs."""
 _MADE = "link"
 """Key in the note of a link that was created under a configured name."""
 _COMMON = ("nictype", "parent", "name", "hwaddr", "mtu")
@@ -47,7 +49,7 @@ _FAMILIES = ("ipv4.address", "ipv6.address")
 _KEYS = {
     "bridged": (
         *_COMMON, *_LIMITS, *_FAMILIES, "network", "host_name", "security.mac_filtering", "security.ipv4_filtering",
-        "security.ipv6_filtering", "security.port_isolation",
+        "security.ipv6_filtering", "security.port_isolation", "dns.aliases", "gateway.priority",
     ),
     "macvlan": _COMMON,
     "p2p": (*_COMMON, *_LIMITS, *_ROUTES, "host_name"),
@@ -77,7 +79,7 @@ class NicDevice(DeviceDriver):
     settings = Settings(
         "nic",
         Setting("nictype", one_of(*_KEYS), "Type of connection.", "bridged"),
-        Setting("network", values.link, "The managed network to which it is connected."),
+        Setting("network", values.network, "The managed network to which it is connected."),
         Setting("parent", values.link, "A bridge of the host (`bridged`), or the parent link (`macvlan`, `routed`)."),
         Setting("name", values.interface, "Name of the interface inside; by default that of the device."),
         Setting("hwaddr", values.mac, "MAC address; generated once by default."),
@@ -115,6 +117,13 @@ class NicDevice(DeviceDriver):
             "limits.egress", values.rate, "Rate limit of traffic from the instance, in bits per second.", live=True
         ),
         Setting("limits.max", values.rate, "Default of both rate limits.", live=True),
+        Setting("dns.aliases", values.host_names, "Further names of the instance in the network's DNS, by commas."),
+        Setting(
+            "gateway.priority",
+            whole(-100, 100),
+            "Of several NICs that the host configures, the one with the highest priority has the default route.",
+            "0",
+        ),
         Setting("ipv4.routes", values.routes(4), "IPv4 subnets that the host routes to it."),
         Setting("ipv6.routes", values.routes(6), "IPv6 subnets that the host routes to it."),
         Setting(
@@ -330,9 +339,10 @@ class NicDevice(DeviceDriver):
 
     async def _behave(self, plug: Plug, *, again: bool = False) -> None:
         """Set isolation and rate of the host's end; with ``again`` also to reset them."""
-        behaviour, link = Behaviour.read(plug.config), self._link(plug)
-        if behaviour.isolated or (again and kind(plug.config) == "bridged"):
-            await self.host.links.isolate(link, isolated=behaviour.isolated)
+        behaviour, link, network = Behaviour.read(plug.config), self._link(plug), self._network(plug)
+        isolated = behaviour.isolated or (network is not None and boolean(network.config.get(_ISOLATION) or "false"))
+        if isolated or (again and kind(plug.config) == "bridged"):
+            await self.host.links.isolate(link, isolated=isolated)
         if behaviour.ingress is not None or again:
             await self.host.links.shape(link, behaviour.ingress)
 

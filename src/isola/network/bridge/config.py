@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import cast
 
 from isola.errors import InvalidInput
+from isola.model.identity import HostNames
 from isola.model.network import Network
 from isola.network import values
 from isola.network.addresses import AddressPlan, Span, Subnet, choose_ipv4, choose_ipv6, subnets
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
+_LINK = "volatile.bridge.name"
 _NO_LINKS: Mapping[str, Sequence[str]] = {}
 _DYNAMIC_SHARE = 8
 """Clients unknown to us get the last eighth of a subnet, out of the way of the addresses we choose."""
 
 SETTINGS = Settings(
     "network",
+    Setting(
+        "bridge.name",
+        values.link,
+        "Name of the bridge on the host, set at creation; the network's own where that can be a link's.",
+    ),
     Setting("bridge.driver", one_of("native"), "Kind of bridge; only the kernel's own is offered.", "native"),
     Setting("bridge.hwaddr", values.mac, "MAC address of the bridge; generated once when not set.", live=True),
     Setting(
@@ -34,6 +41,13 @@ SETTINGS = Settings(
         one_of("managed", "dynamic", "none"),
         "Names in DNS: those of the instances (managed), those DHCP clients give themselves (dynamic), or none.",
         "managed",
+        live=True,
+    ),
+    Setting(
+        "dns.forward",
+        boolean,
+        "Forward queries for names outside dns.domain to the host's resolvers.",
+        "true",
         live=True,
     ),
     Setting("dns.search", values.domains, "DNS search domains sent by DHCP; dns.domain when not set.", live=True),
@@ -70,8 +84,7 @@ SETTINGS = Settings(
             Setting(
                 f"ipv{v}.nat.inbound",
                 one_of("replies", "all"),
-                "Traffic from outside to a subnet behind NAT: only replies and published ports, or all.",
-                "replies",
+                "Traffic from outside to the subnet: only replies and published ports (default with NAT), or all.",
                 live=True,
             ),
             Setting(f"ipv{v}.nat.address", values.address(v), "The host's address to use for NAT.", live=True),
@@ -90,6 +103,12 @@ SETTINGS = Settings(
         "false",
         live=True,
     ),
+    Setting(
+        "security.port_isolation",
+        boolean,
+        "Block frames between the network's instances; from the next start of an instance.",
+        "false",
+    ),
     Setting("user.*", text, "User-defined, not interpreted."),
     Setting("volatile.*", text, "Internal data of the daemon.", read_only=True),
 )
@@ -98,6 +117,7 @@ OF_HOST = frozenset(
     {
         "raw.dnsmasq",  # can make dnsmasq open files and start programs of the host
         "security.metadata",  # secrets of the host
+        "bridge.name",
         *(f"ipv{v}.{key}" for v in (4, 6) for key in ("address", "firewall", "nat.address", "nat.order")),
     }
 )
@@ -114,7 +134,7 @@ class Family:
     firewall: bool
     nat: bool
     open: bool
-    """New connections from outside reach what is behind NAT."""
+    """New connections from outside reach the instances."""
     nat_address: str | None
     nat_after: bool
     routing: bool
@@ -131,6 +151,8 @@ class BridgeConfig:
     mac: str | None
     domain: str
     search: tuple[str, ...]
+    forward: bool
+    """Whether the name server asks others about foreign names."""
     names: str
     """``managed``, ``dynamic`` or ``none``."""
     metadata: bool
@@ -155,6 +177,7 @@ class BridgeConfig:
             mac=cast(str | None, value("bridge.hwaddr")) or config.get("volatile.bridge.hwaddr"),
             domain=domain,
             search=cast(tuple[str, ...] | None, value("dns.search")) or (domain,),
+            forward=bool(value("dns.forward")),
             names=cast(str, value("dns.mode")),
             metadata=bool(value("security.metadata")),
             raw=config.get("raw.dnsmasq", ""),
@@ -185,6 +208,20 @@ class BridgeConfig:
                         field=f"config.{key}",
                         remedy=f"use addresses of {family.own.network}" if family.own else "the network has no subnet",
                     )
+
+
+def link_of(names: HostNames, network: Network) -> str:
+    """The name of a network's bridge on the host: the configured or recorded one, or the one that its name gives."""
+    return network.config.get("bridge.name") or network.config.get(_LINK) or names.bridge(network.name)
+
+
+def named(names: HostNames, network: Network, attempt: int) -> Network:
+    """The network with the name of its bridge recorded, unless it is configured or the same as its own."""
+    config = {key: value for key, value in network.config.items() if key != _LINK}
+    link = names.bridge(network.name, attempt)
+    if link != network.name and not config.get("bridge.name"):
+        config[_LINK] = link
+    return replace(network, config=config)
 
 
 def complete(
@@ -218,6 +255,10 @@ def complete(
             former = previous.get(f"{key}.address", "none")
             whole_config[f"{key}.address"] = str(choose(avoid, seed)) if former == "none" else former
             whole_config.setdefault(f"{key}.nat", "true")
+    if previous and whole_config.get("bridge.name", "") != previous.get("bridge.name", ""):
+        raise InvalidInput("The name of a bridge is set at creation", field="config.bridge.name", remedy="leave it")
+    if _LINK in previous:
+        whole_config[_LINK] = previous[_LINK]
     whole_config["volatile.bridge.hwaddr"] = previous.get("volatile.bridge.hwaddr") or _made_up_mac(seed)
     BridgeConfig.read(whole_config)
     return whole_config
@@ -234,7 +275,7 @@ def _family(config: Mapping[str, str], version: int) -> Family:
         expiry=cast(str, value("dhcp.expiry")),
         firewall=bool(value("firewall")),
         nat=bool(value("nat")),
-        open=value("nat.inbound") == "all",
+        open=(value("nat.inbound") or ("replies" if value("nat") else "all")) == "all",
         nat_address=cast(str | None, value("nat.address")),
         nat_after=value("nat.order") == "after",
         routing=bool(value("routing")),

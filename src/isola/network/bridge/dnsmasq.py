@@ -43,7 +43,8 @@ def reservation(nic: Nic) -> str:
 def names(nic: Nic, domain: str) -> str:
     """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it."""
     addresses = [address for address in (nic.ipv4, nic.ipv6) if address]
-    return "".join(f"{address} {nic.instance_name}.{domain} {nic.instance_name}\n" for address in addresses)
+    known = dict.fromkeys((f"{nic.instance_name}.{domain}", nic.instance_name, *nic.names))
+    return "".join(f"{address} {' '.join(known)}\n" for address in addresses)
 
 
 def _dns(link: str, config: BridgeConfig, directory: Path) -> list[str]:
@@ -58,6 +59,7 @@ def _dns(link: str, config: BridgeConfig, directory: Path) -> list[str]:
         f"interface-name=_gateway.{config.domain},{link}",
         f"hostsdir={directory}/{NICS}/names.d",
         "localise-queries",
+        *([] if config.forward else ["no-resolv"]),
     ]
     # A guest must not be able to take the name of another one.
     return [*lines, "dhcp-ignore-names"] if config.names == "managed" else [*lines, "expand-hosts"]

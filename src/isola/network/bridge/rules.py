@@ -107,7 +107,7 @@ def _forward(side: _Side) -> list[str]:
         # What belongs to no connection is not translated, and would leave with an address that no host can answer.
         rules.append(f"{side.leaving} ct state invalid drop")
     rules += [clamp, f"{side.received} accept"]
-    if family.nat and not family.open:
+    if not family.open:
         published = [f"{side.entering} {which} accept" for which in ("ct state established,related", "ct status dnat")]
         rules += [*published, f"{side.entering} drop"]
     return [*rules, f'oifname "{side.link}" meta nfproto {side.protocol} accept']

@@ -21,7 +21,7 @@ from isola.network import leases
 from isola.network.addresses import AddressPlan, subnets
 from isola.network.bridge import config as bridge
 from isola.network.bridge import dnsmasq, rules
-from isola.network.bridge.config import BridgeConfig
+from isola.network.bridge.config import BridgeConfig, link_of
 from isola.network.bridge.nameserver import Nameserver
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
@@ -98,11 +98,15 @@ class BridgeNetworks(NetworkDriver):
         """From the configuration."""
         return self._config(network).plan()
 
-    def link(self, network: str) -> str | None:
-        return self.names.bridge(network)
+    def link(self, network: Network) -> str | None:
+        return link_of(self.names, network)
+
+    def named(self, network: Network, attempt: int) -> Network:
+        """Recorded where it is not the network's own name."""
+        return bridge.named(self.names, network, attempt)
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
-        config, link = self._config(network), self.names.bridge(network.name)
+        config, link = self._config(network), link_of(self.names, network)
         await self._raise_bridge(network, link, config)
         await self.host.links.join(link, [nic.host_link for nic in nics])
         await self.host.links.enable_forwarding(
@@ -121,7 +125,7 @@ class BridgeNetworks(NetworkDriver):
             await self.host.files.remove_tree(self._home(network.name) / name)
 
     async def _stop(self, network: Network) -> None:
-        config, link = self._config(network), self.names.bridge(network.name)
+        config, link = self._config(network), link_of(self.names, network)
         await self._remove(network.name)
         if _ours(await self.host.links.find(link), self._alias(network.name), config):
             await self.host.links.delete(link)
@@ -142,7 +146,7 @@ class BridgeNetworks(NetworkDriver):
             self._nameserver(network.name).reload()
 
     async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
-        link, ipv4 = self.names.bridge(network.name), None if nic.ipv4 is None else str(nic.ipv4)
+        link, ipv4 = link_of(self.names, network), None if nic.ipv4 is None else str(nic.ipv4)
         # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
         if not isinstance(endpoint, HostTap):
             pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4)
@@ -163,7 +167,7 @@ class BridgeNetworks(NetworkDriver):
 
     async def state(self, network: Network) -> Mapping[str, object]:
         """Of the bridge and its ports."""
-        return describe(self.names.bridge(network.name), await self.host.links.all())
+        return describe(link_of(self.names, network), await self.host.links.all())
 
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
         """Own links and tables are found by the daemon's prefix, bridges by their alias, dnsmasq by its directory."""
@@ -174,7 +178,7 @@ class BridgeNetworks(NetworkDriver):
         for table in await self.host.firewall.tables(self.names.table("")):
             if table not in {self.names.table(name) for name in kept}:
                 await self.host.firewall.delete(table)
-        bridges = {self.names.bridge(name) for name in kept}
+        bridges = {link_of(self.names, network) for network in networks}
         own_port = re.compile(rf"{self.names.short}[0-9a-f]{{8}}")
         orphans = [
             view.name
@@ -240,7 +244,7 @@ class BridgeNetworks(NetworkDriver):
 
     async def _tell(self, network: Network, address: str, port: int, message: bytes) -> None:
         try:
-            await self.host.links.send(self.names.bridge(network.name), address, port, message)
+            await self.host.links.send(link_of(self.names, network), address, port, message)
         except HostFailure as error:
             # The lease expires later; its address is not assigned before that.
             log.warning("Cannot release a lease on network %s: %s", network.name, error)
@@ -292,7 +296,7 @@ class BridgeNetworks(NetworkDriver):
         gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
         # As in images built by Isola: eth0 before eth1, in any order of attachment.
         number = re.search(r"[0-9]{1,3}$", nic.interface)
-        return Inside(plan.prefixed(nic), gateways, metric=FIRST_METRIC + int(number[0] if number else 0))
+        return Inside(plan.prefixed(nic), gateways, metric=metric(nic.priority, int(number[0] if number else 0)))
 
     def _config(self, network: Network) -> BridgeConfig:
         held = self._read.get(network.name)
@@ -322,6 +326,13 @@ class BridgeNetworks(NetworkDriver):
         with contextlib.suppress(NotFound):
             return (await self.host.files.read(path)).decode(errors="replace")
         return ""
+
+
+def metric(priority: int, number: int) -> int:
+    """Of the default route of NIC ``eth<number>``: the lowest one is used."""
+    if priority > 0:
+        return FIRST_METRIC - 10 * priority + min(number, 9)
+    return FIRST_METRIC + number - 1000 * priority
 
 
 def _ours(view: LinkView | None, alias: str, config: BridgeConfig) -> bool:

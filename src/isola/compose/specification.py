@@ -1,0 +1,127 @@
+"""The keys of a compose file, and what each takes. On long forms, after merging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from isola.compose.shapes import (
+    Check,
+    anything,
+    boolean,
+    duration,
+    either,
+    listed,
+    mapped,
+    number,
+    one_of,
+    optional,
+    record,
+    refused,
+    size,
+    text,
+    whole,
+)
+
+_TEXTS = listed(text)
+_PAIRS = mapped(optional(text))
+_HOSTS = mapped(listed(text))
+_WINDOWS = refused("it is for Windows")
+_ULIMITS = mapped(record({"soft": whole, "hard": whole}, "soft", "hard"))
+_GRANT = record({"source": text, "target": text, "uid": text, "gid": text, "mode": whole}, "source")
+_HOOK = record({"command": either(str, text, _TEXTS), "user": text, "privileged": boolean, "working_dir": text,
+                "environment": either(list, _TEXTS, _PAIRS)}, "command")  # fmt: skip
+
+BUILD: Mapping[str, Check] = {
+    "context": text, "dockerfile": text, "dockerfile_inline": text, "args": _PAIRS, "target": text, "labels": _PAIRS,
+    "cache_from": _TEXTS, "cache_to": _TEXTS, "no_cache": boolean, "pull": boolean, "network": text,
+    "additional_contexts": mapped(text), "extra_hosts": _HOSTS, "platforms": _TEXTS, "privileged": boolean,
+    "secrets": listed(_GRANT), "shm_size": size, "ssh": anything, "tags": _TEXTS, "ulimits": _ULIMITS,
+    "isolation": _WINDOWS, "entitlements": _TEXTS, "provenance": anything, "sbom": anything,
+}  # fmt: skip
+HEALTH: Mapping[str, Check] = {
+    "test": _TEXTS, "interval": duration, "timeout": duration, "retries": whole, "start_period": duration,
+    "start_interval": duration, "disable": boolean,
+}  # fmt: skip
+PORT: Mapping[str, Check] = {
+    "target": whole, "published": text, "host_ip": text, "protocol": one_of("tcp", "udp", "sctp"),
+    "mode": one_of("ingress", "host"), "name": text, "app_protocol": text,
+}  # fmt: skip
+MOUNT: Mapping[str, Check] = {
+    "type": one_of("volume", "bind", "tmpfs", "image", "npipe", "cluster"),
+    "source": text, "target": text, "read_only": boolean, "consistency": text,
+    "bind": record({"propagation": text, "create_host_path": boolean, "selinux": text, "recursive": text}),
+    "volume": record({"nocopy": boolean, "subpath": text, "labels": _PAIRS}),
+    "tmpfs": record({"size": size, "mode": whole}),
+    "image": record({"subpath": text}),
+}  # fmt: skip
+ATTACHMENT: Mapping[str, Check] = {
+    "aliases": _TEXTS, "ipv4_address": text, "ipv6_address": text, "link_local_ips": _TEXTS, "mac_address": text,
+    "driver_opts": _PAIRS, "priority": number, "gw_priority": number, "interface_name": text,
+}  # fmt: skip
+_RESOURCES: Mapping[str, Check] = {
+    "cpus": number, "memory": size, "pids": whole, "devices": anything, "generic_resources": anything,
+}  # fmt: skip
+DEPLOY: Mapping[str, Check] = {
+    "mode": one_of("replicated", "global", "replicated-job", "global-job"), "replicas": whole, "labels": anything,
+    "endpoint_mode": text, "placement": anything, "update_config": anything, "rollback_config": anything,
+    "resources": record({"limits": record(_RESOURCES), "reservations": record(_RESOURCES)}),
+    "restart_policy": record({"condition": one_of("none", "on-failure", "any"), "delay": duration,
+                              "max_attempts": whole, "window": duration}),
+}  # fmt: skip
+DEPENDENCY: Mapping[str, Check] = {
+    "condition": one_of("service_started", "service_healthy", "service_completed_successfully"),
+    "restart": boolean, "required": boolean,
+}  # fmt: skip
+SERVICE: Mapping[str, Check] = {
+    "image": text, "build": record(BUILD), "command": _TEXTS, "entrypoint": _TEXTS, "environment": _PAIRS,
+    "env_file": listed(record({"path": text, "required": boolean, "format": text}, "path")),
+    "container_name": text, "hostname": text, "domainname": text, "user": text, "working_dir": text, "tty": boolean,
+    "stdin_open": boolean, "init": boolean, "privileged": boolean, "read_only": boolean, "restart": text,
+    "labels": _PAIRS, "label_file": _TEXTS, "annotations": _PAIRS, "profiles": _TEXTS, "scale": whole,
+    "depends_on": mapped(record(DEPENDENCY, "condition")),
+    "networks": mapped(optional(record(ATTACHMENT))), "network_mode": text, "mac_address": text,
+    "ports": listed(record(PORT, "target")), "expose": _TEXTS, "links": _TEXTS, "external_links": _TEXTS,
+    "dns": _TEXTS, "dns_search": _TEXTS, "dns_opt": _TEXTS, "extra_hosts": _HOSTS,
+    "volumes": listed(record(MOUNT, "type", "target")), "volumes_from": _TEXTS, "tmpfs": _TEXTS,
+    "configs": listed(_GRANT), "secrets": listed(_GRANT),
+    "devices": listed(record({"source": text, "target": text, "permissions": text}, "source")),
+    "device_cgroup_rules": _TEXTS, "gpus": refused("GPUs cannot be passed to services yet"),
+    "healthcheck": record(HEALTH), "deploy": record(DEPLOY), "develop": anything, "attach": boolean,
+    "cap_add": _TEXTS, "cap_drop": _TEXTS, "security_opt": _TEXTS, "group_add": _TEXTS, "userns_mode": text,
+    "ipc": text, "pid": text, "uts": text, "cgroup": one_of("host", "private"), "cgroup_parent": text,
+    "sysctls": mapped(text), "ulimits": _ULIMITS, "shm_size": size, "stop_signal": text,
+    "stop_grace_period": duration, "logging": record({"driver": text, "options": _PAIRS}), "log_driver": text,
+    "mem_limit": size, "mem_reservation": size, "memswap_limit": size, "mem_swappiness": whole, "cpus": number,
+    "cpu_shares": whole, "cpu_quota": whole, "cpu_period": whole, "cpuset": text, "cpu_count": whole,
+    "cpu_percent": number, "cpu_rt_period": anything, "cpu_rt_runtime": anything, "pids_limit": whole,
+    "oom_kill_disable": boolean, "oom_score_adj": whole, "blkio_config": anything, "storage_opt": _PAIRS,
+    "platform": text, "pull_policy": text, "runtime": text, "isolation": _WINDOWS, "credential_spec": _WINDOWS,
+    "post_start": listed(_HOOK), "pre_stop": listed(_HOOK), "use_api_socket": refused("services get no API socket"),
+    "provider": refused("providers run programs beside the services"), "models": refused("models are not offered"),
+}  # fmt: skip
+NETWORK: Mapping[str, Check] = {
+    "name": text, "driver": text, "driver_opts": _PAIRS, "external": boolean, "internal": boolean,
+    "attachable": boolean, "enable_ipv4": boolean, "enable_ipv6": boolean, "labels": _PAIRS,
+    "ipam": record({"driver": text, "options": _PAIRS, "config": listed(record({
+        "subnet": text, "ip_range": text, "gateway": text, "aux_addresses": mapped(text)}))}),
+}  # fmt: skip
+VOLUME: Mapping[str, Check] = {
+    "name": text, "driver": text, "driver_opts": _PAIRS, "external": boolean, "labels": _PAIRS,
+}  # fmt: skip
+STORED: Mapping[str, Check] = {
+    "name": text, "file": text, "environment": text, "content": text, "external": boolean, "labels": _PAIRS,
+    "driver": refused("secrets and configs come from files, variables or the compose file"), "template_driver": text,
+}  # fmt: skip
+_PROJECT = record({
+    "name": text, "version": anything, "include": anything, "models": anything,
+    "services": mapped(record(SERVICE)),
+    "networks": mapped(optional(record(NETWORK))), "volumes": mapped(optional(record(VOLUME))),
+    "configs": mapped(record(STORED)), "secrets": mapped(record(STORED)),
+})  # fmt: skip
+
+
+def check(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with every value in its usual type. Raises InvalidInput that names the key."""
+    found: dict[str, Any] = _PROJECT(dict(document), "")
+    return found

@@ -40,9 +40,28 @@ async def test_create_and_start_is_one_operation(stand: Stand) -> None:
     assert shown["expanded_devices"].keys() == {"root", "eth0"}
 
 
+async def test_a_program_in_place_of_the_image_s(stand: Stand) -> None:
+    program = {
+        "entrypoint": ["/bin/run"],
+        "arguments": ["-v", "a b"],
+        "cwd": "/srv",
+        "user": "33:33",
+        "stop_signal": "SIGQUIT",
+        "stop_timeout": -1,
+    }
+    body = {"name": "web1", "source": {"type": "image", "alias": "tiny"}, "program": program, "terminal": False}
+    await stand.finish("POST", "/1.0/instances", body)
+    shown = (await stand.get("/1.0/instances/web1"))["program"]
+    assert shown == {**program, "terminal": False}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
+        ({"name": "a", "source": {"type": "none"}, "program": []}, "program"),
+        ({"name": "a", "source": {"type": "none"}, "program": {"entrypoint": "x"}}, "program.entrypoint"),
+        ({"name": "a", "source": {"type": "none"}, "program": {"stop_timeout": -2}}, "program.stop_timeout"),
+        ({"name": "a", "source": {"type": "none"}, "program": {"cwd": "x"}}, "program.cwd"),
         ({"name": "web1"}, "source.type"),
         ({"name": 7, "source": {"type": "none"}}, "name"),
         ({"name": "-x", "source": {"type": "none"}}, "name"),

@@ -83,9 +83,13 @@ class Instances:
         description: str = "",
         isolation: str = "",
         runtime: str = "",
+        program: Mapping[str, object] | None = None,
+        terminal: bool = True,
     ) -> Operation:
         """Create an instance from an image (alias, fingerprint, or a name that a source offers); None: an empty root.
 
+        ``program``: ``entrypoint``, ``arguments``, ``cwd``, ``user``, ``stop_signal``, ``stop_timeout`` in place of the
+        image's. Without ``terminal`` standard output and standard error are separate.
         With ``start`` the operation starts it, too. The operation's ``resources`` name the instance.
         """
         body: dict[str, object] = {
@@ -99,6 +103,10 @@ class Instances:
         }
         if profiles is not None:
             body["profiles"] = list(profiles)
+        if program is not None:
+            body["program"] = dict(program)
+        if not terminal:
+            body["terminal"] = False
         chosen = {"description": description, "isolation": isolation, "runtime": runtime}
         body.update({key: value for key, value in chosen.items() if value})
         return begin(self._client, "POST", _ROOT, body)

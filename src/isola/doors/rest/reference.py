@@ -107,6 +107,9 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 ## Extensions of Isola
 
 - `POST /1.0/instances` accepts `isolation` (`container`) and `runtime` (`runc`, `crun`); instances have these fields.
+- `POST /1.0/instances` accepts `program`: `entrypoint` and `arguments` (lists), `cwd`, `user` (`uid:gid` or names),
+  `stop_signal` and `stop_timeout` (seconds, -1: no limit), each in place of the image's; instances have this field.
+  `terminal: false` keeps stdout and stderr of its program apart; with `stdin: true` attached clients write its input.
   With `start` the instance is created and started in one operation. An alias that an image source offers
   (`debian/12`) is built on demand.
 - `POST /1.0/images` with `{"source": {"type": "image", "protocol": "build", "alias": "debian/12", "options": {...}},

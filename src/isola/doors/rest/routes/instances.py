@@ -11,6 +11,7 @@ from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
+from isola.doors.rest.programs import program_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
@@ -175,6 +176,9 @@ def _request_of(fields: Fields, request: Request, image: str | None) -> Instance
         profiles=fields.texts("profiles") if fields.has("profiles") else None,
         ephemeral=fields.boolean("ephemeral"),
         start=fields.boolean("start"),
+        program=program_of(fields),
+        terminal=fields.boolean("terminal", default=True),
+        stdin=fields.boolean("stdin"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from isola.doors.rest.programs import program_json
 from isola.doors.rest.shapes.times import moment
 from isola.instances.metadata import Metadata
 from isola.model.instance import Config, Devices, Instance, InstanceState, InterfaceState, Status
@@ -33,6 +34,7 @@ def instance_json(
         "expanded_devices": plain(expanded[1]),
         "isolation": instance.isolation,
         "runtime": instance.runtime,
+        "program": program_json(instance.start),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from runtime_bench import Bench
 
@@ -94,3 +96,15 @@ async def test_processes_may_be_killed_earlier(bench: Bench) -> None:
         return
     await bench.launch(application(bench, oom_score_adj=500))
     assert (await bench.run("cat", "/proc/1/oom_score_adj"))[1] == b"500\n"
+
+
+async def test_a_read_only_root_is_so_for_the_program(bench: Bench) -> None:
+    if not bench.real:
+        return
+    root = replace(bench.spec().root, read_only=True)
+    await bench.launch(application(bench, root=root))
+    assert (await bench.run("sh", "-c", "echo x > /etc/new"))[0] != 0
+    assert (await bench.run("sh", "-c", "echo x > /dev/shm/new"))[0] == 0
+    await bench.runtime.remove("one")
+    await bench.launch(application(bench))
+    assert (await bench.run("sh", "-c", "echo x > /etc/new && rm /etc/new || true"))[0] == 0

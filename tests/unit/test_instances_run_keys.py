@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
 from isola.instances.run_spec import INIT
 from isola.model.confinement import Confinement
@@ -116,3 +116,27 @@ async def test_profiles_and_copies_carry_them(world: World) -> None:
     await world.finish(services.instances.start(Ref.default("web2")))
     spec = world.on_host("web2").spec
     assert spec.ulimits == {"nofile": (7, 7)} and spec.umask == 0o77 and spec.command == ("/bin/app", "-v")
+
+
+async def test_a_root_is_read_only_from_the_next_start_on(world: World) -> None:
+    root = {"type": "disk", "path": "/", "pool": "default", "readonly": "true"}
+    await world.create("web1", devices={"root": root}, start=True)
+    assert world.on_host("web1").spec.root.read_only
+    await world.create("web2", start=True)
+    assert not world.on_host("web2").spec.root.read_only
+
+
+async def test_a_missing_directory_of_the_host_is_created_only_on_request(world: World) -> None:
+    disk = {"type": "disk", "source": "/srv/new/data", "path": "/data"}
+    with pytest.raises(NotFound, match="/srv/new/data does not exist"):
+        await world.create("web1", devices={"data": disk}, start=True)
+    assert not await world.host.files.exists(Path("/srv/new"))
+    await world.create("web2", devices={"data": disk | {"create": "true"}}, start=True)
+    assert await world.host.files.exists(Path("/srv/new/data"))
+
+
+async def test_a_tmpfs_has_its_owner_and_permissions(world: World) -> None:
+    disk = {"type": "disk", "source": "tmpfs:", "path": "/tmp", "mode": "1777", "uid": "5", "gid": "6"}
+    made = await world.create("web1", devices={"tmp": disk}, start=True)
+    graft = world.host.guest_mounts.grafts[-1]
+    assert (graft.mode, graft.owner, graft.group) == (0o1777, made.idmap.base + 5, made.idmap.base + 6)

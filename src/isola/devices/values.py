@@ -135,13 +135,30 @@ def size(value: str) -> int:
 
 def mode(value: str) -> int:
     """Permission bits in octal."""
+    return _octal(value, 0o777, "0660")
+
+
+def mode_of_directory(value: str) -> int:
+    """The same, with the bit for directories in which only owners remove files."""
+    return _octal(value, 0o1777, "1777")
+
+
+def _octal(value: str, most: int, example: str) -> int:
     try:
         found = int(value, 8)
     except ValueError:
         found = -1
-    if not 0 <= found <= 0o777 or not value.isascii():
-        raise ValueError("permission bits in octal such as 0660 are expected")
+    if not 0 <= found <= most or not value.isascii():
+        raise ValueError(f"permission bits in octal such as {example} are expected")
     return found
+
+
+def path_below(value: str) -> str:
+    """A relative path without ``..``."""
+    parts = value.split("/")
+    if value.startswith("/") or ".." in parts or "\0" in value or not value.strip("./") or len(value) > _LONGEST_PATH:
+        raise ValueError("a relative path is expected, without ..")
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 def _address(text: str, version: int, sentence: str) -> object:

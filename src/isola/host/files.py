@@ -130,8 +130,10 @@ class Files(Protocol):
         """Write at an offset of a file, which is created if missing, and truncate it after the data. Not durable."""
         ...
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
         """Copy a directory and its content to a new one, or ``into`` an existing empty one.
+
+        ``inside``: a directory that is the root for the path of the source and for symbolic links in that.
 
         Owners, modes, times, extended attributes, links and holes are kept.
 
@@ -291,14 +293,14 @@ class LinuxFiles:
         """In a thread."""
         await in_thread(_reported, path, lambda: _extend(path, data, at))
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
         """By ``cp`` of coreutils, which supports all of this and can be killed."""
         if not into and await self.exists(target):
             raise AlreadyExists(f"{target} exists already")
-        if not await self.exists(source):
+        if inside is None and not await self.exists(source):
             raise NotFound(f"{source} does not exist")
         options = ("--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory")
-        tree = await in_thread(_reported, source, lambda: trees.without_links(source))
+        tree = await in_thread(_reported, source, lambda: trees.without_links(source, inside))
         try:
             argv = ("cp", *options, "--", f"/proc/self/fd/{tree}/.", str(target))
             await self._processes.run(argv, timeout=None, pass_fds=(tree,))

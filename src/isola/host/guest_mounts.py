@@ -56,7 +56,11 @@ class Graft:
     size: int = 0
     """Maximum size of a tmpfs in bytes."""
     owner: int = 0
-    """Host id of a tmpfs's root directory."""
+    """Host id of the owner of a tmpfs's root directory."""
+    group: int | None = None
+    """None: as ``owner``."""
+    mode: int = 0o755
+    """Permission bits of a tmpfs's root directory."""
 
     def describe(self) -> str:
         """One line for messages."""
@@ -222,8 +226,9 @@ def _opened(graft: Graft, source: Path) -> int:
 def _tree(graft: Graft, source: int | None) -> int:
     """A descriptor of a detached mount with its attributes."""
     if source is None:
-        owner = str(graft.owner)
-        options = {"source": "isola", "size": str(graft.size), "mode": "0755", "uid": owner, "gid": owner}
+        group = graft.owner if graft.group is None else graft.group
+        options = {"source": "isola", "size": str(graft.size), "mode": f"{graft.mode:o}"}
+        options |= {"uid": str(graft.owner), "gid": str(group)}
         tree = kernel.new_file_system("tmpfs", options)
     else:
         tree = kernel.clone_tree_of(source, recursive=graft.recursive)

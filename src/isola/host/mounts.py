@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -135,6 +136,13 @@ class Mounts(Protocol):
         """
         ...
 
+    async def make_root_read_only(self, process: ProcessRef) -> None:
+        """Make the root of the mount namespace of a process read-only, not what is mounted below it.
+
+        Raises WrongState when the process has ended, HostFailure.
+        """
+        ...
+
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """Whether the file system mounted there responds in time: a FUSE server may have ended or hang.
 
@@ -186,7 +194,11 @@ class LinuxMounts:
 
     async def share(self, process: ProcessRef) -> None:
         """In a thread that enters the mount namespace, and then ends."""
-        await in_thread(_share, process)
+        await in_thread(_in_mounts_of, process, _share_all, "share the mounts")
+
+    async def make_root_read_only(self, process: ProcessRef) -> None:
+        """In such a thread, too."""
+        await in_thread(_in_mounts_of, process, _read_only_root, "make the root read-only")
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """In a thread of its own: one that hangs continues only when the file system responds or is aborted."""
@@ -359,14 +371,27 @@ def _check(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future
         loop.call_soon_threadsafe(finish)
 
 
-def _share(process: ProcessRef) -> None:
+def _share_all() -> None:
+    kernel.mount("none", Path("/"), "", "", kernel.MS_REC | kernel.MS_SHARED)
+
+
+def _read_only_root() -> None:
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        kernel.set_attributes(root, kernel.MOUNT_ATTR_RDONLY)
+    finally:
+        os.close(root)
+
+
+def _in_mounts_of(process: ProcessRef, work: Callable[[], None], what: str) -> None:
+    """In a thread that enters the mount namespace of the process, and then ends."""
     namespace = open_of(process, "ns/mnt")
     failed: list[OSError] = []
 
     def inside() -> None:
         try:
             kernel.enter_mounts(namespace)
-            kernel.mount("none", Path("/"), "", "", kernel.MS_REC | kernel.MS_SHARED)
+            work()
         except OSError as error:
             failed.append(error)
 
@@ -377,7 +402,7 @@ def _share(process: ProcessRef) -> None:
     finally:
         os.close(namespace)
     if failed:
-        raise HostFailure(f"Cannot share the mounts of process {process.pid}", evidence=str(failed[0])) from failed[0]
+        raise HostFailure(f"Cannot {what} of process {process.pid}", evidence=str(failed[0])) from failed[0]
 
 
 def _unmount(target: Path) -> None:

@@ -149,12 +149,16 @@ def disk_usage(directory: Path) -> int:
         os.close(top)
 
 
-def without_links(directory: Path) -> int:
+def without_links(directory: Path, root: Path | None = None) -> int:
     """A descriptor of a detached read-only mount of a tree, in which the kernel follows no symbolic link.
 
     For programs on the host that open files by path, while an instance may replace a directory by a symbolic link.
+    With ``root`` the path of the directory itself is resolved in there, as in an instance with this root.
     """
-    tree = kernel.clone_tree(directory, recursive=True)
+    with contextlib.ExitStack() as stack:
+        if root is not None:
+            directory = Path(f"/proc/self/fd/{_resolved(stack, root, directory)}")
+        tree = kernel.clone_tree(directory, recursive=root is None)
     try:
         attributes = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOSYMFOLLOW
         kernel.set_attributes(tree, attributes, recursive=True)
@@ -162,6 +166,15 @@ def without_links(directory: Path) -> int:
         os.close(tree)
         raise
     return tree
+
+
+def _resolved(stack: contextlib.ExitStack, root: Path, path: Path) -> int:
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, top)
+    how = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
+    found = kernel.open_beneath(top, os.fsencode(path), os.O_PATH | os.O_DIRECTORY, how)
+    stack.callback(os.close, found)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

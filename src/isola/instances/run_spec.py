@@ -7,12 +7,13 @@ from pathlib import Path
 from isola.errors import Unsupported
 from isola.instances.configuration import environment
 from isola.instances.context import Context
+from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.placement import limits
 from isola.instances.program import configured
 from isola.instances.settings import HOSTNAME, SETTINGS
 from isola.model.confinement import Confinement
-from isola.model.instance import Config, Instance
+from isola.model.instance import Config, Devices, Instance
 from isola.model.names import hostname
 from isola.model.signals import signal_number
 from isola.runtimes import Mount, Root, RunSpec
@@ -24,7 +25,7 @@ INIT = "/dev/init"
 _INITS = ("tini-static", "catatonit", "docker-init")
 
 
-async def spec_of(context: Context, instance: Instance, config: Config, root: Path) -> RunSpec:
+async def spec_of(context: Context, instance: Instance, config: Config, devices: Devices, root: Path) -> RunSpec:
     """All but its network. Raises InvalidInput, Unsupported (a part that this host lacks)."""
     runtime, begins = context.working_runtime(instance), configured(instance.start, config)
     command, mounts = begins.command, tuple[Mount, ...]()
@@ -33,7 +34,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, root: Pa
     return RunSpec(
         id=instance.id,
         hostname=config.get(HOSTNAME) or hostname(instance.name),
-        root=Root(root, runtime.capabilities.root),
+        root=Root(root, runtime.capabilities.root, _true(devices[root_name(devices)], "readonly")),
         idmap=context.ids(instance),
         command=command,
         environment=dict(begins.environment) | environment(config),

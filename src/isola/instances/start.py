@@ -51,7 +51,7 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
         await apply(context, instance, root, config, devices)
-    spec = await spec_of(context, instance, config, root)
+    spec = await spec_of(context, instance, config, devices, root)
     try:
         with op.step("Start program"):
             guest = await _run(context, op, instance, spec)

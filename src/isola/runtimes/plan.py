@@ -75,7 +75,7 @@ def _endpoint(value: dict[str, Any] | None) -> Endpoint | None:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in dataclasses.fields(RunSpec)} | {
-    "root": lambda value: Root(Path(value["path"]), RootKind(value["kind"])),
+    "root": lambda value: Root(Path(value["path"]), RootKind(value["kind"]), bool(value.get("read_only"))),
     "command": tuple,
     "idmap": lambda value: value and IdRange(**value),
     "limits": _limits,

@@ -29,6 +29,8 @@ class Root:
 
     path: Path
     kind: RootKind = RootKind.DIRECTORY
+    read_only: bool = False
+    """From the start of the program on: devices may still create their mount points in it before that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,9 +179,9 @@ class FakeFiles:
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.data = node.data[:at].ljust(at, b"\0") + data
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
         """Copies all nodes."""
-        tree = self._find(source)
+        tree = self._find(source) if inside is None else find(self._find(inside), source)
         holder, name = self._parent(target)
         if into:
             there, copy = self._find(target), duplicate(tree)

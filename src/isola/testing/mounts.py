@@ -28,6 +28,8 @@ class FakeMounts:
         """Mounts that do not respond."""
         self.shared: list[ProcessRef] = []
         """Processes whose mounts were made shared."""
+        self.read_only: list[ProcessRef] = []
+        """Processes whose root was made read-only."""
 
     async def overlay(self, mount: OverlayMount) -> None:
         if self.failure is not None:
@@ -103,6 +105,10 @@ class FakeMounts:
 
     def _on(self, target: Path, node: Node) -> None:
         find(self.files.tree, target.parent).children[target.name].mounts.append(node)
+
+    async def make_root_read_only(self, process: ProcessRef) -> None:
+        """Remember it."""
+        self.read_only.append(process)
 
     async def share(self, process: ProcessRef) -> None:
         """Remember it."""

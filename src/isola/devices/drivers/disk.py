@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.devices import values
-from isola.devices.driver import DeviceDriver, Plug, Target
+from isola.devices.copy_up import CopyUp
+from isola.devices.driver import DeviceDriver, Parts, Plug, Target
 from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
+from isola.model.identity import IdRange
 from isola.model.volume import VolumeRef
 from isola.runtimes import Capability
-from isola.settings import Setting, Settings, boolean, one_of, text
+from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 ROOT = "/"
 TMPFS = "tmpfs:"
@@ -27,6 +29,7 @@ _OPTIONS = {
     "suid": "",
     "nodev": "",
 }
+_TMPFS_KEYS = ("mode", "uid", "gid")
 _MOUNT = "mount"
 """Key of the mount id in the note."""
 _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for kind in PROPAGATIONS}
@@ -76,8 +79,23 @@ class Disk(DeviceDriver):
         ),
         Setting("required", boolean, "Whether the instance fails to start if the source does not exist.", "true"),
         Setting("optional", boolean, "The opposite of `required`, used by older clients.", "false"),
+        Setting("create", boolean, "Create a missing source on the host as a directory that belongs to root.", "false"),
+        Setting(
+            "copy",
+            boolean,
+            "Fill an empty custom volume with what the instance has at `path`: files, owners and permissions.",
+            "false",
+        ),
+        Setting("subpath", values.path_below, "A directory or file of the custom volume to mount, not all of it."),
+        Setting("mode", values.mode_of_directory, "Permission bits of a tmpfs, in octal.", "0755"),
+        Setting("uid", whole(0, 65535), "Owner of a tmpfs inside.", "0"),
+        Setting("gid", whole(0, 65535), "Group of a tmpfs inside; by default `uid`."),
         Setting("raw.mount.options", _options, "Mount options, separated by commas."),
     )
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._copying = CopyUp(self.host)
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -89,8 +107,6 @@ class Disk(DeviceDriver):
             _only(where, config, "A root disk", ("path", "pool", "size", "readonly"))
             if not pool:
                 raise InvalidInput("A root disk needs a pool", field=f"{where}.pool", remedy="name a storage pool")
-            if boolean(config.get("readonly") or "false"):
-                raise InvalidInput("A root disk cannot be read-only", field=f"{where}.readonly", remedy="leave it out")
             return
         if not source:
             raise InvalidInput(
@@ -107,7 +123,17 @@ class Disk(DeviceDriver):
         if source != TMPFS and config.get("size"):
             raise InvalidInput("Only a root and a tmpfs have a size here", field=f"{where}.size", remedy="leave it out")
         if source == TMPFS:
-            _only(where, config, "A tmpfs", ("path", "source", "size", "readonly", "raw.mount.options"))
+            _only(where, config, "A tmpfs", ("path", "source", "size", "readonly", "raw.mount.options", *_TMPFS_KEYS))
+        for keys, what, fits in (
+            (_TMPFS_KEYS, "a tmpfs", source == TMPFS),
+            (("copy", "subpath"), "a custom volume", bool(pool)),
+            (("create",), "a path of the host", source.startswith("/")),
+        ):
+            for key in keys:
+                if config.get(key) and not fits:
+                    raise InvalidInput(
+                        f"Only {what} has the key {key!r}", field=f"{where}.{key}", remedy="leave it out"
+                    )
 
     @classmethod
     def pool(cls, config: Mapping[str, str]) -> str | None:
@@ -134,7 +160,7 @@ class Disk(DeviceDriver):
             except NotFound as error:
                 field = f"{plug.field}.source"
                 raise NotFound(error.message, field=field, remedy="create the volume first") from error
-        if source.startswith("/") and required(plug.config):
+        if source.startswith("/") and required(plug.config) and not _true(plug.config, "create"):
             await self._find(plug, Path(source))
 
     def _require(self, plug: Plug, target: Target) -> None:
@@ -144,7 +170,7 @@ class Disk(DeviceDriver):
     async def _attach(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") == ROOT:
             return
-        graft = await self._volume_graft(plug) if _is_volume(plug.config) else await self._graft(plug)
+        graft = await self._volume_graft(plug, target) if _is_volume(plug.config) else await self._graft(plug)
         if graft is None:
             return
         instance, path = plug.instance, values.path_inside(plug.config["path"])
@@ -176,9 +202,10 @@ class Disk(DeviceDriver):
         read_only = _true(config, "readonly") or "ro" in options
         set_ids, executable = "nosuid" not in options, "noexec" not in options
         if config["source"] == TMPFS:
-            size = values.size(config.get("size") or "64MiB")
-            return Graft(size=size, owner=idmap.base, read_only=read_only, set_ids=False, executable=executable)
+            return _memory(config, idmap, read_only=read_only, executable=executable)
         source = Path(config["source"])
+        if _true(config, "create"):
+            await self._create(plug, source)
         if not required(config) and not await self.host.files.exists(source):
             return None
         await self._find(plug, source)
@@ -207,12 +234,25 @@ class Disk(DeviceDriver):
             remedy="see restricted.devices.disk.paths of the project",
         )
 
-    async def _volume_graft(self, plug: Plug) -> Graft:
+    async def _create(self, plug: Plug, source: Path) -> None:
+        """Not where a project limits the sources: the path could lead elsewhere by a symbolic link."""
+        if await self.host.files.exists(source) or self._beneath(plug, source) is not None:
+            return
+        await self.host.files.make_directory(source, mode=0o755)
+
+    async def _volume_graft(self, plug: Plug, target: Target) -> Graft:
         """The volume, mounted on the host for this device, with the instance's ids."""
-        place = await self.parts.volumes.show(self._volume(plug), _holder(plug), plug.instance.idmap)
+        ref, idmap = self._volume(plug), plug.instance.idmap
+        place = await self.parts.volumes.show(ref, _holder(plug), idmap)
+        plan = target.guest.plan
+        if _true(plug.config, "copy") and plan is not None:
+            path = values.path_inside(plug.config["path"])
+            await self._copying.fill(place, Path(ref.key), plan.root.path, path, idmap)
         options = plug.config.get("raw.mount.options", "").split(",")
+        below = plug.config.get("subpath", "")
         return Graft(
-            place,
+            place / below,
+            beneath=place if below else None,
             read_only=_true(plug.config, "readonly") or "ro" in options,
             propagation=_PROPAGATIONS[plug.config.get("propagation") or "private"],
             set_ids="nosuid" not in options,
@@ -229,6 +269,19 @@ class Disk(DeviceDriver):
                 field=f"{plug.field}.source",
                 remedy="create it, or set required=false",
             )
+
+
+def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, executable: bool) -> Graft:
+    owner = int(config.get("uid") or 0)
+    return Graft(
+        size=values.size(config.get("size") or "64MiB"),
+        owner=idmap.outside(owner),
+        group=idmap.outside(int(config.get("gid") or owner)),
+        mode=values.mode_of_directory(config.get("mode") or "0755"),
+        read_only=read_only,
+        set_ids=False,
+        executable=executable,
+    )
 
 
 def _is_volume(config: Mapping[str, str]) -> bool:

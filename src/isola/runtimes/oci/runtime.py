@@ -96,6 +96,8 @@ class OciRuntime(Runtime):
         guest = OciGuest(self, found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
+        if spec.root.read_only:
+            await self.host.mounts.make_root_read_only(found.run.init)
         await op.effect(f"start program of {id}", lambda: self.let_go(id))
         return guest
 

@@ -27,6 +27,7 @@ from isola.instances.snapshots import Snapshots
 from isola.model.caller import DAEMON
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
+from isola.model.log_query import LogQuery
 from isola.model.reference import Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
@@ -268,7 +269,7 @@ async def runs_commands(vm: Machines) -> None:
     await command.close()
 
 
-@covers("console", "attach", "console_log", "output", "clear_console_log", "start_log")
+@covers("console", "attach", "console_log", "output", "read_output", "clear_console_log", "start_log")
 async def has_a_console(vm: Machines) -> None:
     console, attachment = vm.instances.console(VICTIM, ConsoleRequest(80, 25)), await vm.instances.attach(VICTIM)
     stream = await console.attach()
@@ -279,6 +280,7 @@ async def has_a_console(vm: Machines) -> None:
     attachment.close()
     assert await vm.instances.console_log(VICTIM) == b"login: " == await vm.instances.start_log(VICTIM)
     assert [line.data for line in await vm.instances.output(VICTIM)] == [b"login: "]
+    assert [block.data async for block in vm.instances.read_output(VICTIM, LogQuery())] == [b"login: "]
     await vm.instances.clear_console_log(VICTIM)
     assert await vm.instances.console_log(VICTIM) == b""
 

@@ -12,7 +12,7 @@ from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import HostTap, NetworkNamespace
-from isola.runtimes import DeviceNode, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 from isola.runtimes.plan import decode, encode
 
 LITTLE = RunSpec("one", "web", Root(Path("/r")), ("/sbin/init",))
@@ -41,6 +41,7 @@ FULL = RunSpec(
     sysctls={"net.core.somaxconn": "1"},
     ulimits={"nofile": (1, -1)},
     shares={Shareable.PID: "other"},
+    log=Log(kept=False, size=4096, files=3, fresh=False),
     terminal=False,
     stdin=True,
     confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),

@@ -12,6 +12,7 @@ from isola.host.firewall import Firewall
 from isola.host.guest_mounts import GuestMounts
 from isola.host.id_ranges import IdRanges
 from isola.host.links import Links
+from isola.host.log_files import LogFiles
 from isola.host.mirrors import Mirrors
 from isola.host.mounts import Mounts
 from isola.host.namespaces import Namespaces
@@ -38,6 +39,7 @@ class Host:
     nodes: Nodes
     id_ranges: IdRanges
     files: Files
+    log_files: LogFiles
     subvolumes: Subvolumes
     archives: Archives
     templates: Templates

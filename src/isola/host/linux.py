@@ -11,6 +11,7 @@ from isola.host.firewall import LinuxFirewall
 from isola.host.guest_mounts import LinuxGuestMounts
 from isola.host.id_ranges import LinuxIdRanges
 from isola.host.links import LinuxLinks
+from isola.host.log_files import LinuxLogFiles
 from isola.host.mirrors import LinuxMirrors
 from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
@@ -37,6 +38,7 @@ def linux_host() -> Host:
         nodes=LinuxNodes(),
         id_ranges=LinuxIdRanges(processes),
         files=LinuxFiles(processes),
+        log_files=LinuxLogFiles(),
         subvolumes=LinuxSubvolumes(processes),
         archives=LinuxArchives(processes),
         templates=LinuxTemplates(processes),

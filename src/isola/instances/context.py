@@ -77,6 +77,8 @@ class Live:
     again: bool = False
     """It was stopped by an operation after which it has to be started again."""
     watcher: asyncio.Task[None] | None = None
+    rotation: Callable[[], None] | None = None
+    """Ends keeping the older files of its log."""
     consoles: set[asyncio.Event] = field(default_factory=set)
     """Clients attached to its console: the event is set when the client has lost it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists, Unsupported
@@ -13,7 +13,7 @@ from isola.instances import console as console_verb
 from isola.instances import copy as copy_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
-from isola.instances import evidence
+from isola.instances import evidence, log_reading, rotation
 from isola.instances import files as files_verb
 from isola.instances import last_run as last_run_verb
 from isola.instances import logs as logs_verb
@@ -47,10 +47,11 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.last_run import Until
+from isola.model.log_query import LogQuery
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
-from isola.runtimes import Attachment, LogLine
+from isola.runtimes import Attachment, LogBlock, LogLine
 from isola.state import Versioned
 
 _STATEFUL = Unsupported("Stateful stop and start are not supported yet", field="stateful", remedy="leave it out")
@@ -88,6 +89,7 @@ class Instances:
         for live in self._context.live.values():
             if live.watcher is not None:
                 live.watcher.cancel()
+            rotation.end(live)
         await self._context.devices.close()
         leave(self._context)
         if self._context.undoing is not None:
@@ -486,6 +488,10 @@ class Instances:
         With ``ahead``, of one that does not run, to all that its next run says.
         """
         return await console_verb.attach(self._context, self.get(ref), ahead=ahead)
+
+    def read_output(self, ref: Ref, query: LogQuery) -> AsyncGenerator[LogBlock, None]:
+        """Its output as bytes, of any length: raw, or with the time of each line. Raises NotFound, Unsupported."""
+        return log_reading.read(self._context, self.get(ref), query)
 
     async def start_log(self, ref: Ref) -> bytes:
         """Why its last start failed, and its console output."""

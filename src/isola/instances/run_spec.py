@@ -9,6 +9,7 @@ from isola.instances.configuration import environment
 from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
+from isola.instances.log_settings import log_of
 from isola.instances.placement import limits
 from isola.instances.program import configured
 from isola.instances.settings import HOSTNAME, SETTINGS
@@ -50,6 +51,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         terminals=terminals(config),
         terminal=begins.terminal or begins.system,
         stdin=begins.stdin,
+        log=log_of(config, system=begins.system),
         lxcfs=await answering(context.host, context.lxcfs),
         mounts=mounts,
         sysctls={name: str(value) for name, value in SETTINGS.values(config, "linux.sysctl.*").items()},

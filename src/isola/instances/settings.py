@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.instances.log_settings import LOG_SETTINGS
 from isola.instances.run_settings import RUN
 from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
@@ -103,6 +104,7 @@ SETTINGS = Settings(
         "Host name inside, from its next start on: `mail.example.org`. By default its name.",
         expects="a host name such as mail or mail.example.org",
     ),
+    *LOG_SETTINGS,
     *RUN,
     Setting(
         "environment.*",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from isola.errors import IsolaError
+from isola.instances import rotation
 from isola.instances.background import when_idle
 from isola.instances.context import Context, Live
 from isola.instances.phases import RunState
@@ -27,6 +28,7 @@ def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *,
     state = RunState.FROZEN if frozen else RunState.RUNNING
     live = context.live[instance.id] = Live(guest, started, state, limits=limits, since=since, reboots=reboots)
     watch(context, instance.id, live)
+    rotation.begin(context, instance, live)
     return live
 
 
@@ -41,6 +43,7 @@ async def _watch(context: Context, id: str, live: Live) -> None:
         return
     status = await _end_of(context, instance, live)
     live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed())
+    rotation.end(live)
     stopping = live.state is RunState.STOPPING
     live.enter(RunState.ENDED)
     if not stopping:

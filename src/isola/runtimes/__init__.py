@@ -1,13 +1,15 @@
 """Runtimes: run an instance on this host."""
 
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import RUNS, Held, Runtime
+from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Runtime
 from isola.runtimes.guest import Execution, Guest
+from isola.runtimes.log_lines import Lines, LogBlock
 from isola.runtimes.output import Attachment, Channel, LogLine
 from isola.runtimes.runtimes import Runtimes
-from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes.spec import DeviceNode, ExecSpec, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
 __all__ = [
+    "CONSOLE_LOG",
     "RUNS",
     "Attachment",
     "Capability",
@@ -18,6 +20,9 @@ __all__ = [
     "Guest",
     "Held",
     "Lack",
+    "Lines",
+    "Log",
+    "LogBlock",
     "LogLine",
     "Mount",
     "Root",

@@ -18,6 +18,8 @@ from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RunSpec
 
 Held = Callable[[Guest], Awaitable[None]]
+CONSOLE_LOG = "console.log"
+"""Name of the log of an instance's output, in the directory of its logs."""
 RUNS = "run"
 """Name of the directory, in that of the daemon, for files that are obsolete after a boot of the host."""
 
@@ -26,7 +28,8 @@ class Runtime(ABC):
     """Runs instances by an engine. One object per daemon; all its state can be recovered from the host.
 
     ``directory`` is the daemon's: a runtime keeps its files of an instance under ``directory/run/<id>``, among them the
-    plan of what was started, and the console's log in ``directory/logs/<id>/console.log``.
+    plan of what was started, and the log of its output in ``directory/logs/<id>/console.log``, older generations beside
+    it (``host.log_files``): lines ``TIME STREAM F|P CONTENT``, where the time has nanoseconds and a zone.
     """
 
     capabilities: ClassVar[RuntimeCapabilities]
@@ -71,7 +74,7 @@ class Runtime(ABC):
 
     @abstractmethod
     async def console_log(self, id: str) -> bytes:
-        """Raw console output since the start (the last MiB); also after the instance has ended."""
+        """Raw output (the end of its log, at most a MiB); also after the instance has ended."""
 
     @abstractmethod
     async def output(self, id: str) -> tuple[LogLine, ...]:

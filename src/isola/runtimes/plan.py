@@ -13,7 +13,7 @@ from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostTap, NetworkNamespace
-from isola.runtimes.spec import DeviceNode, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes.spec import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
 
 def encode(spec: RunSpec) -> bytes:
@@ -79,6 +79,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "command": tuple,
     "idmap": lambda value: value and IdRange(**value),
     "limits": _limits,
+    "log": lambda value: Log(**value),
     "lxcfs": lambda value: value and Path(value),
     "network": _endpoint,
     "nics": lambda value: tuple(TapNic(**each) for each in value),

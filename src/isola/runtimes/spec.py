@@ -88,6 +88,19 @@ class Shareable(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """How its output is kept."""
+
+    kept: bool = True
+    size: int = 2 << 20
+    """Size in bytes at which a new file is begun."""
+    files: int = 1
+    """How many there are at most, the present one included."""
+    fresh: bool = True
+    """A start begins a new log."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSpec:
     """All that a runtime needs to run an instance."""
 
@@ -132,6 +145,7 @@ class RunSpec:
     """Namespaces to share -> id of another guest of this runtime, with which it must share the network namespace
     too.
     """
+    log: Log = field(default_factory=Log)
     terminal: bool = True
     """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
     stdin: bool = False

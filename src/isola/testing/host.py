@@ -20,6 +20,7 @@ from isola.testing.forwarder import forwarder
 from isola.testing.guest_mounts import FakeGuestMounts
 from isola.testing.id_ranges import FakeIdRanges
 from isola.testing.links import FakeLinks
+from isola.testing.log_files import FakeLogFiles
 from isola.testing.mirrors import FakeMirrors
 from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
@@ -46,6 +47,7 @@ class FakeHost(Host):
     nodes: FakeNodes
     id_ranges: FakeIdRanges
     files: FakeFiles
+    log_files: FakeLogFiles
     subvolumes: FakeSubvolumes
     archives: FakeArchives
     templates: FakeTemplates
@@ -93,6 +95,7 @@ def fake_host(
         nodes=FakeNodes(files),
         id_ranges=FakeIdRanges(granted),
         files=files,
+        log_files=FakeLogFiles(),
         subvolumes=FakeSubvolumes(files),
         archives=FakeArchives(files),
         templates=FakeTemplates(),

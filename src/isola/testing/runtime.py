@@ -25,6 +25,7 @@ from isola.model.network import HostTap, NetworkNamespace
 from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.runtimes import (
+    CONSOLE_LOG,
     Capability,
     Channel,
     ExecSpec,
@@ -38,6 +39,7 @@ from isola.runtimes import (
     RuntimeCapabilities,
     TapNic,
 )
+from isola.testing.log_files import FakeLogFiles, logged
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.sockets import FakeStream, stream_pair
 
@@ -161,6 +163,8 @@ class FakeRuntime(Runtime):
         async def make() -> None:
             self.instances[spec.id] = FakeInstance(spec, next(_numbers), spec.limits, nics=list(spec.nics))
             self.logs[spec.id], self._state.lines[spec.id] = b"", []
+            if spec.log.fresh:
+                await self.host.log_files.remove(self.directory / "logs" / spec.id / CONSOLE_LOG)
 
         async def start() -> None:
             program = spec.command[0]
@@ -226,6 +230,10 @@ class FakeRuntime(Runtime):
         channel = Channel.STDOUT if self.instances[id].spec.terminal else channel
         self.logs[id] = (self.logs[id] + data)[-(1 << 20) :]
         now = self.host.clock.now()
+        log = self.instances[id].spec.log
+        if log.kept and isinstance(self.host.log_files, FakeLogFiles):
+            path = self.directory / "logs" / id / CONSOLE_LOG
+            self.host.log_files.append(path, logged(now, channel.value, data))
         self._state.lines.setdefault(id, []).extend(LogLine(now, channel, line) for line in data.splitlines(True))
         for attached in self.instances[id].attached:
             attached.say((channel, data))
@@ -265,6 +273,7 @@ class FakeRuntime(Runtime):
 
     async def clear_console_log(self, id: str) -> None:
         """Truncate it."""
+        await self.host.log_files.remove(self.directory / "logs" / id / CONSOLE_LOG)
         if id in self.logs:
             self.logs[id], self._state.lines[id] = b"", []
 

@@ -14,10 +14,10 @@ from isola.host.sockets import Stream
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.record import Run
+from isola.runtimes.spec import Log
 
-LOG_SIZE = 2 << 20
-"""Size in bytes at which the monitor truncates the console log."""
 _LONGEST_SOCKET = 107
+_LOG = Log()
 _PATIENCE = 60.0
 _REPORT_LIMIT = 65536
 
@@ -37,7 +37,9 @@ exec "$@"\
 """
 
 
-def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True, stdin: bool = False) -> list[str]:
+def arguments(
+    layout: Layout, engine: Sequence[str], *, terminal: bool = True, stdin: bool = False, log: Log = _LOG
+) -> list[str]:
     """The command line of conmon; it runs ``engine ... create`` itself. Pure."""
     engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
     return [
@@ -49,7 +51,8 @@ def arguments(layout: Layout, engine: Sequence[str], *, terminal: bool = True, s
         "--bundle", str(layout.run), "--full-attach",
         "--container-pidfile", str(layout.first_pid),
         "--exit-dir", str(layout.exits),
-        "--log-path", f"k8s-file:{layout.console_log}", "--log-size-max", str(LOG_SIZE), "--no-sync-log",
+        "--log-path", f"k8s-file:{layout.console_log}" if log.kept else "none",
+        "--log-size-max", str(log.size), "--no-sync-log",
         *(["--terminal"] if terminal else ["--stdin"] if stdin else []),
     ]  # fmt: skip
 
@@ -66,7 +69,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
         child = await host.processes.spawn(
             argv,
             stderr=stderr.remote,
-            env={"PATH": PATH, "_OCI_SYNCPIPE": str(report.remote)} | _scratch(layout),
+            env={"PATH": PATH, "TZ": "UTC0", "_OCI_SYNCPIPE": str(report.remote)} | _scratch(layout),
             cwd=layout.run,
             pass_fds=[report.remote],
             place=place,

@@ -35,6 +35,8 @@ from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RootKind, RunSpec
 from isola.runtimes.users import resolve
 
+_SHOWN = 2 << 20
+"""Bytes that are read of the end of a log, where all of it is wanted."""
 _REMOVALS = 5
 """Attempts to kill and remove a control group that processes keep entering."""
 
@@ -142,17 +144,25 @@ class OciRuntime(Runtime):
         return lines(await self._log(id))
 
     async def _log(self, id: str) -> bytes:
+        """The end of it."""
+        found, log = await self.host.log_files.open(self.layout(id).console_log), b""
         try:
-            return await self.host.files.read(self.layout(id).console_log)
-        except NotFound:
-            return b""
+            for file in reversed(found):
+                size = await file.size()
+                log = await file.read(max(0, size - (_SHOWN - len(log))), size) + log
+                if len(log) >= _SHOWN:
+                    break
+        finally:
+            for file in found:
+                file.close()
+        return log
 
     async def clear_console_log(self, id: str) -> None:
         """Let a running monitor reopen its log as a new file."""
         layout = self.layout(id)
-        if await self._find(id) is not None and self.host.sockets.post(layout.control, b"2 0 0\n"):
-            return
-        await self.host.files.remove_tree(layout.console_log)
+        await self.host.log_files.remove(layout.console_log)
+        if await self._find(id) is not None:
+            self.host.sockets.post(layout.control, b"2 0 0\n")
 
     def layout(self, id: str) -> Layout:
         """Where its files are."""
@@ -224,10 +234,18 @@ class OciRuntime(Runtime):
             {layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()},
             directories={layout.run: 0o711}
             | dict.fromkeys((layout.exits, layout.state, layout.commands, layout.logs), 0o700),
-            without=[layout.console_log],
         )
+        await self._begin_log(spec)
         await self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
         return config["process"]
+
+    async def _begin_log(self, spec: RunSpec) -> None:
+        """The monitor counts only what it writes itself."""
+        path, logs = self.layout(spec.id).console_log, self.host.log_files
+        if spec.log.fresh:
+            await logs.remove(path)
+        else:
+            await logs.rotate(path, spec.log.files, most=spec.log.size)
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
         """The files of this lxcfs: versions differ, and a missing file would make the start fail."""
@@ -247,7 +265,10 @@ class OciRuntime(Runtime):
 
     async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
-        argv, place = monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin), caller.place
+        argv, place = (
+            monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin, log=spec.log),
+            caller.place,
+        )
         groups = self.host.cgroups.directories_of_monitor(group + MONITOR_SUFFIX)
         if self.host.cgroups.layout == "unified":
             argv = monitor.entering(groups, argv)

@@ -1,0 +1,51 @@
+"""Configuration keys of the log of an instance's output."""
+
+from __future__ import annotations
+
+from isola.model.instance import Config
+from isola.model.units import parse_size
+from isola.runtimes import Log
+from isola.settings import Setting, Settings, one_of, whole
+
+DRIVER, SIZE, FILES = "isola.log.driver", "isola.log.max_size", "isola.log.max_files"
+_APPLICATION, _SYSTEM = 128 << 20, 2 << 20
+
+
+def _log_size(value: str) -> int:
+    size = parse_size(value)
+    if not 4096 <= size <= 1 << 40:
+        raise ValueError("at least 4KiB are expected")
+    return size
+
+
+LOG_SETTINGS = Settings(
+    "instance",
+    Setting(
+        DRIVER,
+        one_of("json-file", "local", "none"),
+        "Whether its output is kept: `none` does not, `json-file` and `local` do, in the same way.",
+        "local",
+    ),
+    Setting(
+        SIZE,
+        _log_size,
+        "Size at which a new log file is begun. By default 128MiB, for a system 2MiB.",
+        expects="a size of at least 4KiB, such as 10MiB",
+    ),
+    Setting(
+        FILES,
+        whole(1, 100),
+        "Number of log files that are kept, the present one included. By default 2, for a system 1.",
+    ),
+)
+
+
+def log_of(config: Config, *, system: bool) -> Log:
+    """How the output of an instance is kept: that of a system since its last start, that of an application longer."""
+    size, files = LOG_SETTINGS.value(config, SIZE), LOG_SETTINGS.value(config, FILES)
+    return Log(
+        kept=LOG_SETTINGS.value(config, DRIVER) != "none",
+        size=size if isinstance(size, int) else _SYSTEM if system else _APPLICATION,
+        files=files if isinstance(files, int) else 1 if system else 2,
+        fresh=system,
+    )

@@ -213,6 +213,10 @@ async def fill_memory(side: Side, group: str) -> Child:
     pytest.fail("the memory is not charged to the group")
 
 
+def test_nothing_may_be_mounted(tmp_path: Path) -> None:
+    assert (LinuxCgroups(tmp_path).layout, LinuxCgroups(tmp_path).unified) == ("none", None)
+
+
 # From here on: tests with the real kernel only. All limits, on the layout of this host.
 
 

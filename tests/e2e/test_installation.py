@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -149,6 +150,26 @@ def test_nothing_is_repeated(installation: Installation) -> None:
     assert ((installation.commands / "isolad").stat().st_mtime_ns, installation.copies()) == before
     shown = subprocess.run([installation.commands / "isola", "--help"], capture_output=True, text=True, check=True)
     assert "launch" in shown.stdout
+
+
+def test_commands_find_the_libraries_of_the_installation(installation: Installation, tmp_path: Path) -> None:
+    """A certificate is made with a library, a configuration is read with another one."""
+    installation.install()
+    environment = os.environ | {"HOME": str(tmp_path), "ISOLA_DEBUG": "1"}
+    isola = str(installation.commands / "isola")
+    token = base64.b64encode(
+        b'{"client_name":"c","fingerprint":"00","addresses":["127.0.0.1:1"],"secret":"s"}'
+    ).decode()
+    refused = subprocess.run(
+        [isola, "remote", "add", "one", token], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "127.0.0.1:1" in refused.stderr and "ModuleNotFoundError" not in refused.stderr
+    assert list(tmp_path.rglob("client.key")), "the client's certificate was made"
+    read = subprocess.run(
+        [isola, "profile", "edit", "default", "--dir", str(tmp_path)],
+        input="config: {}", capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert "ModuleNotFoundError" not in read.stderr
 
 
 def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Installation, installed: Daemon) -> None:

@@ -76,6 +76,12 @@ async def test_a_working_engine_reports_its_version(name: str, layout: str) -> N
     assert (probe.available, probe.version, probe.warnings) == (True, "1.2.3", ())
 
 
+@pytest.mark.parametrize("name", ["crun", "runc"])
+async def test_without_control_groups_no_engine_works(name: str) -> None:
+    probe = await registry.load("runtimes", name).probe(host(layout="none"))
+    assert not probe.available and "control groups" in probe.reason
+
+
 async def test_without_cgroup_v2_only_runc_works_and_warns() -> None:
     crun = await registry.load("runtimes", "crun").probe(host(layout="legacy"))
     assert not crun.available and "runc" in crun.remedy

@@ -32,7 +32,7 @@ class Cgroups(Protocol):
 
     @property
     def layout(self) -> str:
-        """``unified`` (v2 only), ``hybrid`` (both) or ``legacy`` (v1 only)."""
+        """``unified`` (v2 only), ``hybrid`` (both), ``legacy`` (v1 only) or ``none`` (nothing is mounted)."""
         ...
 
     @property
@@ -146,7 +146,7 @@ class LinuxCgroups:
     @property
     def layout(self) -> str:
         if not self._legacy.trees:
-            return "unified"
+            return "unified" if self._unified else "none"
         return "hybrid" if self._unified else "legacy"
 
     @property

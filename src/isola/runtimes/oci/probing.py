@@ -19,6 +19,12 @@ async def probe_engine(host: Host, name: str) -> Probe:
         return Probe(
             available=False, reason=f"{', '.join(sorted(missing))} is missing", remedy="run the daemon as real root"
         )
+    if host.cgroups.layout == "none":
+        return Probe(
+            available=False,
+            reason="no control groups are mounted below /sys/fs/cgroup",
+            remedy="mount them, or start the daemon where they are mounted (`ip netns exec` hides them)",
+        )
     try:
         done = await host.processes.run([name, "--version"], timeout=10)
     except IsolaError as error:

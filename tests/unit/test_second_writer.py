@@ -21,10 +21,12 @@ from isola.model.certificate import Certificate
 from isola.model.identity import IdRange
 from isola.model.image import Alias, Image, ImageConfig
 from isola.model.instance import Instance
+from isola.model.login_token import LoginToken
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Kind, Ref
+from isola.model.repository import Repository, RepositoryBlob, RepositoryManifest, RepositoryTag
 from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
@@ -39,6 +41,7 @@ WEB = Ref.default("web")
 INSTANCE = Instance("0123456789abcdef", "web", "", IdRange(1 << 20), NOW)
 IMAGE = Image("f" * 64, "sha256:" + "0" * 64, 1, "x86_64", NOW, NOW, (), ImageConfig())
 VOLUME = VolumeRecord("v1", "default", "custom", "default", "data", NOW)
+DIGEST = "sha256:" + "0" * 64
 WARNING = WarningRecord("w1", "Lost", "low", "gone", Kind.INSTANCE, "default", ("web",), NOW, NOW)
 CERTIFICATE = Certificate("c" * 64, "PEM", "laptop", created_at=NOW)
 
@@ -62,12 +65,17 @@ SAMPLES = {
     "profiles": described(WEB, Profile("web")),
     "images": described(WEB, IMAGE, "filename"),
     "aliases": described(WEB, Alias("web", "f" * 64)),
+    "repositories": described(WEB, Repository("web", NOW), "name"),
+    "repository_manifests": described(WEB, RepositoryManifest("web", DIGEST, "m", 1, NOW), "media_type"),
+    "repository_tags": described(WEB, RepositoryTag("web", "1", DIGEST, NOW), "image"),
+    "repository_blobs": described(WEB, RepositoryBlob("web", DIGEST, 1, NOW), "size"),
     "networks": described(WEB, Network("web")),
     "pools": described("fast", Pool("fast")),
     "volumes": described("default/custom/default/data", VOLUME),
     "volume_snapshots": described("v1/snap0", VolumeSnapshot("s1", "v1", "snap0", NOW)),
     "instance_snapshots": described(f"{INSTANCE.id}/snap0", InstanceSnapshot("s1", "snap0", NOW, INSTANCE), "id"),
     "certificates": described("c" * 64, CERTIFICATE),
+    "login_tokens": described("ci", LoginToken("ci", "hash", NOW), "project"),
     "warnings": described("w1", WARNING, "message"),
 }
 MEMBERS_OWN = {"intents", "references"}

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from isola.certificates import Certificates, Identity, Tokens, TrustPassword
+from isola.certificates import Certificates, Identity, LoginTokens, Tokens, TrustPassword
 from isola.daemon.records import Records
 from isola.daemon.warn import warn_of_networks, warn_of_pools
 from isola.doors import Services
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
+from isola.images.repositories import Repositories
 from isola.instances import Instances
 from isola.instances.after_end import after_end
 from isola.instances.context import Context
@@ -29,13 +30,14 @@ from isola.model.instance import Config as InstanceConfig
 from isola.model.instance import Devices, Instance
 from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
+from isola.model.units import parse_size
 from isola.network import NetworkDriver, Networks, NetworkVerbs
 from isola.operations import Observer, Operations
 from isola.profiles import Profiles
 from isola.projects import Guard, Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
-from isola.server import TRUST_PASSWORD, Server
+from isola.server import TRUST_PASSWORD, UPLOAD_LIMIT, Server
 from isola.state import Store
 from isola.state.follow import Follower
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
@@ -84,11 +86,13 @@ class Parts:
         self.context.lxcfs = await self.lxcfs.ensure()
         await services.instances.open()
         await services.images.open()
+        await services.repositories.open()
         await services.certificates.open()
 
     async def close(self) -> None:
         """Close the parts in reverse order; instances and networks keep running."""
         await self.services.operations.close()
+        await self.services.repositories.close()
         await self.services.instances.close()
         await self.services.runtimes.close()
         await self.services.networks.close()
@@ -158,6 +162,7 @@ async def build(
         partial(_expanded, records),
         records.volumes,
         records.images,
+        records.repository_blobs,
     )
     warnings = Warnings(records.warnings, events, host.clock)
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
@@ -251,6 +256,7 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
     host, records, events, operations = ground.host, ground.records, ground.events, ground.operations
     certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
     tokens = Tokens(operations, host.clock)
+    login_tokens = LoginTokens(records.login_tokens, events, host.clock, records.projects.__contains__)
     server = Server(records.server, ground.store.copy, lambda: host.clock.token(16))
     profiles = Profiles(
         records.profiles,
@@ -267,20 +273,35 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
         identity=Identity(host, ground.directory),
         certificates=certificates,
         tokens=tokens,
+        login_tokens=login_tokens,
         trust_password=TrustPassword(lambda: server.config.get(TRUST_PASSWORD, ""), tokens.attempts, host.clock),
         operations=operations,
         events=events,
         instances=instances,
         images=stock.images,
+        repositories=_repositories(ground, stock.images, server),
         networks=stock.networks,
         network_verbs=NetworkVerbs(stock.networks, operations),
         pools=stock.pools,
         pool_verbs=PoolVerbs(stock.pools, operations),
         volumes=stock.volumes,
         profiles=profiles,
-        projects=_projects(ground, profiles, _access(certificates, tokens)),
+        projects=_projects(ground, profiles, _access(certificates, tokens, login_tokens)),
         runtimes=stock.runtimes,
         warnings=ground.warnings,
+    )
+
+
+def _repositories(ground: _Ground, images: ImageLibrary, server: Server) -> Repositories:
+    return Repositories(
+        host=ground.host,
+        directory=ground.directory,
+        records=ground.records.of_repositories,
+        library=images,
+        intents=ground.records.intents,
+        events=ground.events,
+        upload_limit=lambda: parse_size(server.setting(UPLOAD_LIMIT)),
+        permit=ground.guard.blob,
     )
 
 
@@ -297,9 +318,10 @@ def _check_profile(guard: Guard, profile: Profile) -> None:
     guard.profile(profile)
 
 
-def _access(certificates: Certificates, tokens: Tokens) -> Access:
+def _access(certificates: Certificates, tokens: Tokens, login_tokens: LoginTokens) -> Access:
     async def change(project: str, instead: str) -> None:
         tokens.project_gone(project)
+        await login_tokens.project_gone(project, instead)
         await (certificates.project_renamed(project, instead) if instead else certificates.project_deleted(project))
 
     return change
@@ -322,7 +344,14 @@ def _projects(ground: _Ground, profiles: Profiles, access: Access) -> Projects:
         records.projects,
         ground.events,
         ground.guard,
-        nouns=(records.instances, records.profiles, records.images, records.networks, records.volumes),
+        nouns=(
+            records.instances,
+            records.profiles,
+            records.images,
+            records.networks,
+            records.volumes,
+            records.repositories,
+        ),
         references=records.references,
         profile=profile,
         access=access,

@@ -9,15 +9,25 @@ from typing import Any, TypeVar
 
 from isola.devices.uses import Home
 from isola.images import uses as image_uses
+from isola.images.repositories import RepositoryRecords
+from isola.images.repositories import uses as repository_uses
 from isola.instances import uses as instance_uses
 from isola.model.certificate import Certificate
 from isola.model.identity import NO_MEMBER
 from isola.model.image import Alias, Image
 from isola.model.instance import Instance
+from isola.model.login_token import LoginToken
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import FEATURES, Project
 from isola.model.reference import Kind
+from isola.model.repository import (
+    Repository,
+    RepositoryBlob,
+    RepositoryManifest,
+    RepositoryTag,
+    repository_entity,
+)
 from isola.model.snapshot import InstanceSnapshot
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRecord, VolumeSnapshot
@@ -45,12 +55,17 @@ class Records:
     profiles: Scoped[Profile]
     images: Scoped[Image]
     aliases: Scoped[Alias]
+    repositories: Scoped[Repository]
+    repository_manifests: Scoped[RepositoryManifest]
+    repository_tags: Scoped[RepositoryTag]
+    repository_blobs: Scoped[RepositoryBlob]
     networks: Scoped[Network]
     pools: Collection[Pool]
     volumes: Collection[VolumeRecord]
     volume_snapshots: Collection[VolumeSnapshot]
     instance_snapshots: Collection[InstanceSnapshot]
     certificates: Collection[Certificate]
+    login_tokens: Collection[LoginToken]
     warnings: Collection[WarningRecord]
     intents: Intents
 
@@ -59,6 +74,13 @@ class Records:
         """All collections that cache the store; each is loaded and followed."""
         held = [getattr(self, each.name) for each in fields(self)]
         return tuple(each for each in held if isinstance(each, Keyed))
+
+    @property
+    def of_repositories(self) -> RepositoryRecords:
+        """Those of the registry."""
+        return RepositoryRecords(
+            self.repositories, self.repository_manifests, self.repository_tags, self.repository_blobs, self.references
+        )
 
     @property
     def home(self) -> Home:
@@ -107,7 +129,13 @@ def _unread(store: Store, member: str) -> Records:
         ),
         profiles=of(Profile, "profile", "profiles", _profile_role(references, home)),
         images=of(Image, "image", "images", _image_role(references)),
-        aliases=of(Alias, "image alias", "aliases"),
+        aliases=of(Alias, "image alias", "aliases", _alias_role(references)),
+        repositories=of(Repository, "repository", "repositories", _repository_role(references)),
+        repository_manifests=of(
+            RepositoryManifest, "manifest", "repository-manifests", _repository_manifest_role(references)
+        ),
+        repository_tags=of(RepositoryTag, "tag", "repository-tags", _repository_tag_role(references)),
+        repository_blobs=of(RepositoryBlob, "blob", "repository-blobs", _repository_blob_role(references)),
         networks=of(Network, "network", "networks", _network_role(references)),
         pools=plain(Pool, "storage pool", "pools", _pool_role(references)),
         volumes=Collection(
@@ -116,6 +144,7 @@ def _unread(store: Store, member: str) -> Records:
         volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
         instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
         certificates=plain(Certificate, "certificate", "certificates"),
+        login_tokens=plain(LoginToken, "login token", "login-tokens"),
         warnings=Collection(store, "warning", "/warnings/", record_codec(WarningRecord), stamp=here),
         intents=Intents(store),
     )
@@ -142,6 +171,26 @@ def _profile_role(references: References, home: Home) -> Role[Profile]:
 
 def _image_role(references: References) -> Role[Image]:
     return Role(references, entity=lambda image: image.entity, uses=image_uses.uses, mentions=image_uses.mentions)
+
+
+def _alias_role(references: References) -> Role[Alias]:
+    return Role(references, entity=lambda alias: alias.entity, mentions=repository_uses.alias_mentions)
+
+
+def _repository_role(references: References) -> Role[Repository]:
+    return Role(references, entity=lambda found: repository_entity(found.ref), uses=repository_uses.repository_uses)
+
+
+def _repository_manifest_role(references: References) -> Role[RepositoryManifest]:
+    return Role(references, entity=repository_uses.entity_of_manifest, mentions=repository_uses.manifest_mentions)
+
+
+def _repository_tag_role(references: References) -> Role[RepositoryTag]:
+    return Role(references, entity=repository_uses.entity_of_tag, mentions=repository_uses.tag_mentions)
+
+
+def _repository_blob_role(references: References) -> Role[RepositoryBlob]:
+    return Role(references, entity=repository_uses.entity_of_blob, mentions=repository_uses.blob_mentions)
 
 
 def _network_role(references: References) -> Role[Network]:

@@ -59,7 +59,10 @@ async def _serve(
         await bootstrap(parts, minimal=minimal)
         copies = Copies(host, directory, store)
         copies.begin()
-        due = Due(host.clock, parts.services.volumes.snapshots.look, parts.services.instances.snapshots.look)
+        services = parts.services
+        due = Due(
+            host.clock, services.volumes.snapshots.look, services.instances.snapshots.look, services.repositories.look
+        )
         due.begin()
         doors = await open_doors(parts.services, directory)
         watching = asyncio.ensure_future(pressure.watch(host))

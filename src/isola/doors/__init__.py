@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isola.certificates import Certificates, Identity, Tokens, TrustPassword
+from isola.certificates import Certificates, Identity, LoginTokens, Tokens, TrustPassword
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
+from isola.images.repositories import Repositories
 from isola.instances import Instances
 from isola.model.identity import HostNames
 from isola.network import Networks, NetworkVerbs
@@ -32,11 +33,13 @@ class Services:
     identity: Identity
     certificates: Certificates
     tokens: Tokens
+    login_tokens: LoginTokens
     trust_password: TrustPassword
     operations: Operations
     events: Events
     instances: Instances
     images: ImageLibrary
+    repositories: Repositories
     networks: Networks
     network_verbs: NetworkVerbs
     pools: Pools

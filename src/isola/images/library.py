@@ -80,6 +80,10 @@ class ImageLibrary:
             record=self._record,
             collect_garbage=self.collect_garbage,
         )
+        self.also_named: Callable[[], set[str]] = set
+        """Blobs that repositories need."""
+        self.on_deletion: Callable[[Image], Awaitable[None]] = _nothing
+        """Called after an image was deleted."""
         self.ensure = self._acquire.ensure
         self.build = self._acquire.build
         self.import_files = self._acquire.import_files
@@ -125,13 +129,13 @@ class ImageLibrary:
 
         async def named() -> set[str]:
             await self._catalogue.learn_missing()
-            return self._catalogue.blobs()
+            return self._catalogue.blobs() | self.also_named()
 
         return await self.store.sweep(named, kept)
 
     async def unknown(self) -> Mapping[str, int]:
         """Blobs of unknown origin with their sizes; they are kept until ``remove_unknown``."""
-        found = await self.store.unreferenced(self._catalogue.blobs() | self._layers_in_use())
+        found = await self.store.unreferenced(self._catalogue.blobs() | self._layers_in_use() | self.also_named())
         return {digest: await self._host.files.size(self.store.path(digest)) for digest in found}
 
     async def remove_unknown(self) -> None:
@@ -158,6 +162,14 @@ class ImageLibrary:
         """The image with this alias or fingerprint, or None. Raises InvalidInput for an ambiguous prefix."""
         alias = self._aliases.find(reference)
         return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
+
+    def blobs_of(self, image: Image) -> frozenset[str]:
+        """Digests of all that its documents refer to."""
+        return self._catalogue.blobs_of(image)
+
+    def names_of(self, image: Image) -> list[Alias]:
+        """Its aliases."""
+        return [alias for alias in self._aliases if Ref(alias.project, alias.target) == image.ref]
 
     def holds(self, fingerprint: str) -> bool:
         """Whether any project has this image."""
@@ -246,7 +258,7 @@ class ImageLibrary:
             await op.commit(lambda: self._forget(image, op.caller))
         finally:
             if op.committed:  # committed: the rest is only cleanup
-                await finish(self._clean_up(image))
+                await finish(self._after_deletion(image))
 
     async def copy(
         self, op: Operation, ref: Ref, project: str, decide: Callable[[Image], Image], aliases: Sequence[str] = ()
@@ -277,6 +289,20 @@ class ImageLibrary:
         await op.commit(record)
         op.resources = (fresh.entity,)
         op.update_metadata(fingerprint=origin.fingerprint, size=origin.size)
+
+    # --- for repositories -------------------------------------------------------------------------------------------
+
+    async def record_pushed(self, image: Image, name: Ref, *, caller: Caller = DAEMON) -> None:
+        """Record an image that was pushed, unless it is there already, and point an alias to it.
+
+        Raises Forbidden (a limit of the project).
+        """
+        await self._record(image, (name.name,), caller)
+
+    async def drop(self, image: Image, *, caller: Caller = DAEMON) -> None:
+        """Remove the record of an image that has no name any more. A repository that has its content keeps it."""
+        await self._forget(image, caller)
+        await finish(self._clean_up(image))
 
     # --- as operations in the background ----------------------------------------------------------------------------
 
@@ -406,6 +432,9 @@ class ImageLibrary:
         """Raises NotFound."""
         return self._aliases.get(ref)
 
+    def find_alias(self, ref: Ref) -> Alias | None:
+        return self._aliases.find(ref)
+
     def alias_revision(self, ref: Ref) -> int:
         """Changes with every write of the alias."""
         return self._aliases.revision(ref)
@@ -450,6 +479,10 @@ class ImageLibrary:
         await self._write_index()
         self._publish("deleted", image, caller)
 
+    async def _after_deletion(self, image: Image) -> None:
+        await self.on_deletion(image)
+        await self._clean_up(image)
+
     async def _clean_up(self, image: Image) -> None:
         if self._released is not None:
             await self._released(layer_keys(image.layers))
@@ -470,3 +503,7 @@ class ImageLibrary:
         if self._operations is None:
             raise Unsupported("This library was built without operations")
         return self._operations
+
+
+async def _nothing(image: Image) -> None:
+    pass

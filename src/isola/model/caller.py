@@ -13,6 +13,8 @@ class Credential(StrEnum):
     UNIX = "unix"
     """May open the daemon's socket, which only root and its group may."""
     CERTIFICATE = "tls"
+    LOGIN_TOKEN = "login-token"
+    """Of the registry: is trusted by no other API."""
     DAEMON = "daemon"
     """The daemon itself: schedules, restarts, recovery."""
 
@@ -29,11 +31,13 @@ class Caller:
     projects: frozenset[str] | None = None
     """Those that it is restricted to; None: all, and the server itself."""
     trusted: bool = True
+    read_only: bool = False
+    """May pull from the registry, and nothing else."""
 
     @property
     def admin(self) -> bool:
         """May do everything."""
-        return self.trusted and self.projects is None
+        return self.trusted and self.projects is None and self.credential is not Credential.LOGIN_TOKEN
 
     def may_use(self, project: str) -> bool:
         """Whether it may see the project and work in it."""

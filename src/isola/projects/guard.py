@@ -12,6 +12,7 @@ from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Kind
+from isola.model.repository import RepositoryBlob
 from isola.model.volume import VolumeRecord
 from isola.projects import limits, restrictions
 from isola.projects.limits import Member, Space
@@ -29,6 +30,7 @@ class Guard:
     expand: Expand
     volumes: Collection[VolumeRecord]
     images: Scoped[Image]
+    blobs: Scoped[RepositoryBlob]
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
         """Check new or changed instances. Raises NotFound (the project), Forbidden, InvalidInput."""
@@ -82,11 +84,23 @@ class Guard:
             spaces = [*self.spaces(project.name), Space(wanted.size)]
             limits.check(project, self.members(project), spaces, limited)
 
+    def blob(self, wanted: RepositoryBlob) -> None:
+        """Check a new blob of a repository. Raises NotFound (the project), Forbidden."""
+        project = self.projects.get(wanted.project)
+        if limited := limits.disk_keys(project):
+            spaces = [*self.spaces(project.name), Space(wanted.size)]
+            limits.check(project, self.members(project), spaces, limited)
+
     def spaces(self, project: str, without: tuple[str, str] = ("", "")) -> list[Space]:
-        """Sizes of its images and custom volumes, except the volume with this id and name."""
+        """Sizes of its images, custom volumes and other blobs in its repositories, except the volume with this id and
+        name.
+        """
         volumes = [each for each in self.volumes if each.project == project and (each.id, each.name) != without]
         images = [each for each in self.images if each.project == project]
-        return [*map(_space, volumes), *(Space(each.size) for each in images)]
+        counted = {layer.digest for image in images for layer in image.layers}
+        blobs = {each.digest: each.size for each in self.blobs if each.project == project}
+        others = (Space(size) for digest, size in blobs.items() if digest not in counted)
+        return [*map(_space, volumes), *(Space(each.size) for each in images), *others]
 
     def project(self, wanted: Project) -> None:
         """Check a changed project. Raises Forbidden, InvalidInput if its resources violate the new configuration."""

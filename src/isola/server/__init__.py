@@ -11,12 +11,15 @@ from isola.host.threads import in_thread
 from isola.model.endpoint import endpoint
 from isola.model.expiry import expiry
 from isola.model.names import plain_name
+from isola.model.units import parse_size
 from isola.passwords import hashed
-from isola.settings import Setting, Settings, text, whole
+from isola.settings import Setting, Settings, boolean, text, whole
 from isola.state import Collection
 
 HTTPS_PORT = 8443
 TRUST_PASSWORD = "core.trust_password"
+ANONYMOUS_PULL = "registry.anonymous_pull"
+UPLOAD_LIMIT = "registry.upload_limit"
 _KEPT = "true"
 """What the password is shown as: a client that sends it back leaves it as it is."""
 _SHORTEST, _LONGEST = 8, 1024
@@ -60,6 +63,20 @@ SETTINGS = Settings(
         "It is stored hashed and shown as `true`.",
         live=True,
         expects="8 to 1024 characters",
+    ),
+    Setting(
+        ANONYMOUS_PULL,
+        boolean,
+        "Whether clients of the registry can pull public images without a certificate or a login token.",
+        "false",
+        live=True,
+    ),
+    Setting(
+        UPLOAD_LIMIT,
+        parse_size,
+        "Most bytes of all unfinished uploads to the registry together, and so of a blob.",
+        "64GiB",
+        live=True,
     ),
     Setting("core.shutdown_timeout", whole(0, 3600), "Accepted from clients of LXD; has no effect.", "5"),
     Setting(
@@ -109,6 +126,11 @@ class Server:
     def shown(self) -> Mapping[str, str]:
         """The same without secrets. All values are strings: clients of Incus can read nothing else."""
         return {key: _KEPT if key == TRUST_PASSWORD else value for key, value in self.config.items()}
+
+    def setting(self, key: str) -> str:
+        """A key's value, or its default."""
+        row = SETTINGS.find(key)
+        return self.config.get(key) or (row.default if row is not None else None) or ""
 
     @property
     def revision(self) -> int:

@@ -249,6 +249,71 @@ async def test_limits_are_raised_lowered_and_removed(real: Side) -> None:
     assert control(real, "pids.max") == "max"
 
 
+async def test_finer_limits_are_set_and_removed(real: Side) -> None:
+    before = {name: control(real, *names) for name, names in FINER.items() if has(real, *names)}
+    reserved, memory = 64 << 20, 128 << 20
+    finer = Limits(cpu_time=(50_000, 100_000), cpu_shares=512, memory=memory, memory_reserved=reserved, swap=memory)
+    await real.cgroups.limit(GROUP, finer)
+    assert control(real, "cpu.cfs_quota_us", "cpu.max") in ("50000", "50000 100000")
+    assert control(real, "cpu.shares", "cpu.weight") in ("512", "20")
+    assert control(real, "memory.soft_limit_in_bytes", "memory.low") == str(reserved)
+    with_swap = control(real, "memory.memsw.limit_in_bytes", "memory.swap.max")
+    assert with_swap == str(2 * memory if real.cgroups.layout != "unified" else memory)
+    await real.cgroups.limit(GROUP, replace(finer, swap=None, memory=memory * 2))
+    assert control(real, "memory.limit_in_bytes", "memory.max") == str(memory * 2)
+    await real.cgroups.limit(GROUP, replace(finer, swap=0, memory=memory))
+    await real.cgroups.limit(GROUP, Limits())
+    assert {name: control(real, *FINER[name]) for name in before} == before
+
+
+FINER = {
+    "time": ("cpu.cfs_quota_us", "cpu.max"),
+    "shares": ("cpu.shares", "cpu.weight"),
+    "memory": ("memory.limit_in_bytes", "memory.max"),
+    "reserved": ("memory.soft_limit_in_bytes", "memory.low"),
+    "swap": ("memory.memsw.limit_in_bytes", "memory.swap.max"),
+    "swappiness": ("memory.swappiness",),
+    "killing": ("memory.oom_control",),
+    "nodes": ("cpuset.mems",),
+}
+
+
+def has(side: Side, *names: str) -> bool:
+    return any((path / name).exists() for name in names for path in side.cgroups.directories(GROUP))
+
+
+@pytest.mark.parametrize(
+    ("limits", "file", "value"),
+    [
+        (Limits(swappiness=7), "memory.swappiness", "7"),
+        (Limits(kill_when_full=False), "memory.oom_control", "oom_kill_disable 1"),
+        (Limits(memory_nodes=(0,)), "cpuset.mems", "0"),
+    ],
+    ids=["swappiness", "waiting", "nodes"],
+)
+async def test_limits_of_some_kernels_are_set_or_refused(real: Side, limits: Limits, file: str, value: str) -> None:
+    if not has(real, file):
+        with pytest.raises(HostFailure, match="cannot limit"):
+            await real.cgroups.limit(GROUP, limits)
+        return
+    before = control(real, file)
+    await real.cgroups.limit(GROUP, limits)
+    assert control(real, file).startswith(value)
+    await real.cgroups.limit(GROUP, Limits())
+    assert control(real, file) == before
+
+
+async def test_a_weight_of_disks_is_set_or_refused(real: Side) -> None:
+    files = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")
+    if has(real, *files):
+        await real.cgroups.limit(GROUP, Limits(io_weight=200))
+        assert control(real, *files).split()[-1] in ("200", "1920")
+    else:
+        with pytest.raises(HostFailure, match="cannot limit the weight of disk access"):
+            await real.cgroups.limit(GROUP, Limits(io_weight=200))
+    await real.cgroups.limit(GROUP, Limits())
+
+
 async def test_members_run_on_the_cpus_of_the_group(real: Side) -> None:
     child = await real.spawn()
     everywhere = os.sched_getaffinity(child.ref.pid)

@@ -187,3 +187,24 @@ async def test_with_cgroup2_only_a_monitor_has_a_group(unified: Path) -> None:
     cgroups, monitor = LinuxCgroups(unified), "/isola/one.monitor"
     await cgroups.create(GROUP, monitor=monitor)
     assert [path.exists() for path in cgroups.directories_of_monitor(monitor)] == [True]
+
+
+async def test_finer_limits_of_v2_are_scaled(unified: Path) -> None:
+    group = unified / "isola/one"
+    for name in ("cpu.max", "cpu.weight", "memory.low", "io.weight"):
+        (group / name).touch()
+    cgroups = LinuxCgroups(unified)
+    time, shares = (7000, 9000), 1024
+    limits = Limits(memory=MIB, swap=2 * MIB, memory_reserved=5, cpu_time=time, cpu_shares=shares, io_weight=1000)
+    await cgroups.limit(GROUP, limits)
+    found = {name: (group / name).read_text() for name in ("cpu.max", "cpu.weight", "memory.low", "io.weight")}
+    assert found == {"cpu.max": "7000 9000", "cpu.weight": "39", "memory.low": "5", "io.weight": "default 10000"}
+    assert (group / "memory.swap.max").read_text() == str(2 * MIB)
+    await cgroups.limit(GROUP, Limits())
+    assert (group / "cpu.max").read_text() == "max 100000" and (group / "cpu.weight").read_text() == "100"
+
+
+@pytest.mark.parametrize("limits", [Limits(swappiness=1), Limits(kill_when_full=False)])
+async def test_v2_has_no_swappiness_and_always_kills(unified: Path, limits: Limits) -> None:
+    with pytest.raises(HostFailure, match="cannot limit"):
+        await LinuxCgroups(unified).limit(GROUP, limits)

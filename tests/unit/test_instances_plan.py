@@ -158,6 +158,49 @@ def test_actions_of_a_restarted_daemon(
     assert judge(record, runs=runs, boot=boot, autostart=autostart) is verdict
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"limits.cpu.allowance": "25ms/100ms"}, {"cpu_time": (25_000, 100_000)}),
+        ({"limits.cpu.allowance": "1500us/1ms"}, {"cpu_time": (1500, 1000)}),
+        ({"limits.cpu.allowance": "50%"}, {"cpu_shares": 512}),
+        ({"limits.cpu.priority": "4"}, {"cpu_shares": 1018}),
+        ({"limits.cpu.allowance": "50%", "limits.cpu.priority": "0"}, {"cpu_shares": 502}),
+        ({"isola.limits.cpu.shares": "7", "limits.cpu.allowance": "50%"}, {"cpu_shares": 7}),
+        ({"limits.memory.swap": "true"}, {"swap": None}),
+        ({"limits.memory.swap": "1GiB"}, {"swap": GIB}),
+        ({"isola.limits.memory.reservation": "1GiB"}, {"memory_reserved": GIB}),
+        ({"isola.limits.memory.swappiness": "0"}, {"swappiness": 0}),
+        ({"isola.limits.memory.oom_kill": "false"}, {"kill_when_full": False}),
+        ({"isola.limits.memory.nodes": "0-1"}, {"memory_nodes": (0, 1)}),
+        ({"limits.disk.priority": "0"}, {"io_weight": 10}),
+        ({"limits.disk.priority": "5", "isola.limits.disk.weight": "77"}, {"io_weight": 77}),
+    ],
+)
+def test_finer_limits_are_those_of_the_configuration(config: dict[str, str], expected: dict[str, object]) -> None:
+    validate(config, {})
+    limits = limits_of(config, memory_total=GIB, cpus=[0], load={})
+    assert limits == Limits(processes=8192, by_default=True, **expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"limits.cpu.allowance": "0%"},
+        {"limits.cpu.allowance": "1us/100ms"},
+        {"limits.cpu.allowance": "10ms/2000ms"},
+        {"limits.cpu.allowance": "half"},
+        {"isola.limits.cpu.shares": "1"},
+        {"limits.memory.swap": "some"},
+        {"isola.limits.memory.swappiness": "101"},
+        {"isola.limits.disk.weight": "9"},
+    ],
+)
+def test_impossible_finer_limits_are_refused(config: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput):
+        validate(config, {})
+
+
 @given(st.text(max_size=80))
 def test_valid_names_are_safe_for_paths_and_links(name: str) -> None:
     for check in (instance_name, network_name, plain_name, alias_name):

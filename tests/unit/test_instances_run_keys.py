@@ -10,7 +10,7 @@ from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
 from isola.instances.run_spec import INIT
 from isola.model.confinement import Confinement
-from isola.model.instance import InstanceRequest
+from isola.model.instance import Instance, InstanceRequest, InstanceUpdate
 from isola.model.profile import Profile
 from isola.model.program import Program
 from isola.model.reference import Ref
@@ -140,3 +140,15 @@ async def test_a_tmpfs_has_its_owner_and_permissions(world: World) -> None:
     made = await world.create("web1", devices={"tmp": disk}, start=True)
     graft = world.host.guest_mounts.grafts[-1]
     assert (graft.mode, graft.owner, graft.group) == (0o1777, made.idmap.base + 5, made.idmap.base + 6)
+
+
+async def test_finer_limits_take_effect_on_a_running_instance(world: World) -> None:
+    await world.create("web1", start=True)
+    keys = {"limits.cpu.allowance": "50ms/100ms", "limits.memory": "64MiB", "limits.memory.swap": "64MiB"}
+
+    def decide(found: Instance) -> InstanceUpdate:
+        return InstanceUpdate(keys, found.devices, found.profiles)
+
+    await world.finish(world.parts.services.instances.update(Ref.default("web1"), decide))
+    limits = world.on_host("web1").limits
+    assert limits.cpu_time == (50_000, 100_000) and limits.swap == limits.memory == 64 << 20

@@ -29,7 +29,7 @@ FULL = RunSpec(
     umask=0o27,
     system=True,
     stop_signal=37,
-    limits=Limits(cpus=(0, 3), memory=1 << 30, processes=7, by_default=True),
+    limits=Limits((0, 3), 1 << 30, 7, True, (5, 6), 8, (0,), 9, None, 3, False, 11),
     tmpfs=5,
     shared_memory=4096,
     terminals=6,

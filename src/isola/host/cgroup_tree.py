@@ -186,6 +186,13 @@ def set_limit(limit: str, file: str, value: str, *, unlimited: bool) -> None:
         raise HostFailure(f"Cannot limit {limit} to {value}", evidence=str(error)) from error
 
 
+def bring(limit: str, file: str, value: int | str | None, default: str) -> None:
+    """Write one limit, or the default where there is none, if the file has another value."""
+    wanted = default if value is None else str(value)
+    if value is not None or read(file).strip() not in ("", wanted):
+        set_limit(limit, file, wanted, unlimited=value is None)
+
+
 def memory_in_use(wanted: int, used: int) -> HostFailure:
     """The error for a limit below the memory that cannot be reclaimed."""
     return HostFailure(

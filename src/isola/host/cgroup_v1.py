@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from isola.errors import HostFailure
 from isola.host.cgroup_tree import (
     Tree,
+    bring,
     check_cpus,
     format_cpus,
     memory_in_use,
@@ -24,6 +25,8 @@ from isola.host.cgroup_tree import (
 from isola.model.limits import Limits, Usage
 
 _UNLIMITED = "-1"
+_NO_LIMIT = 1 << 62
+"""The kernel shows at least this number of bytes where there is no limit."""
 _TRIES = 5
 _NECESSARY = frozenset({"systemd", "freezer", "memory", "pids"})
 """Hierarchies in which a process without limits must not stay in the daemon's group: service managers use them to stop
@@ -56,12 +59,29 @@ class LegacyTrees:
         cpuset = self._directory("cpuset", path)
         available = read(f"{os.path.dirname(cpuset)}/cpuset.effective_cpus")
         check_cpus(limits.cpus, parse_cpus(available))
-        _limit_memory(self._directory("memory", path), limits.memory)
+        memory = self._directory("memory", path)
+        _limit_memory(memory, limits.memory, limits.swap)
+        _limit_more_memory(memory, limits)
+        self._limit_time(path, limits)
         processes = "max" if limits.processes is None else str(limits.processes)
         file = f"{self._directory('pids', path)}/pids.max"
         set_limit("processes", file, processes, unlimited=limits.processes is None or limits.by_default)
         cpus = available.strip() if limits.cpus is None else format_cpus(limits.cpus)
         set_limit("CPUs", f"{cpuset}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
+
+    def _limit_time(self, path: str, limits: Limits) -> None:
+        cpu, io = self._directory("cpu", path), self._directory("blkio", path)
+        quota, period = limits.cpu_time or (None, None)
+        bring("CPU time", f"{cpu}/cpu.cfs_period_us", period, "100000")
+        bring("CPU time", f"{cpu}/cpu.cfs_quota_us", quota, "-1")
+        bring("shares of CPU time", f"{cpu}/cpu.shares", limits.cpu_shares, "1024")
+        weights = [f"{io}/{name}" for name in ("blkio.bfq.weight", "blkio.weight")]
+        weight = next((file for file in weights if os.path.exists(file)), weights[-1])
+        bring("the weight of disk access", weight, limits.io_weight, "500" if weight == weights[-1] else "100")
+        cpuset = self._directory("cpuset", path)
+        nodes = None if limits.memory_nodes is None else format_cpus(limits.memory_nodes)
+        everywhere = read(f"{os.path.dirname(cpuset)}/cpuset.effective_mems").strip()
+        bring("memory nodes", f"{cpuset}/cpuset.mems", nodes, everywhere)
 
     def usage(self, path: str) -> Usage:
         memory = self._directory("memory", path)
@@ -139,21 +159,40 @@ def _inherit_cpuset(directory: str) -> None:
     try_write(f"{directory}/cgroup.clone_children", "1")
 
 
-def _limit_memory(directory: str, memory: int | None) -> None:
-    """Set the limits of memory and of memory with swap to the same value, so that swap is included."""
+def _limit_more_memory(directory: str, limits: Limits) -> None:
+    reserved = read_number(f"{directory}/memory.soft_limit_in_bytes")
+    if limits.memory_reserved is not None or reserved < _NO_LIMIT:
+        value = _UNLIMITED if limits.memory_reserved is None else str(limits.memory_reserved)
+        file = f"{directory}/memory.soft_limit_in_bytes"
+        set_limit("reserved memory", file, value, unlimited=limits.memory_reserved is None)
+    swappiness = read(f"{os.path.dirname(directory)}/memory.swappiness").strip()
+    bring("swapping", f"{directory}/memory.swappiness", limits.swappiness, swappiness)
+    waits = "oom_kill_disable 1" in read(f"{directory}/memory.oom_control")
+    if waits == limits.kill_when_full:
+        value = "0" if limits.kill_when_full else "1"
+        set_limit("killing", f"{directory}/memory.oom_control", value, unlimited=limits.kill_when_full)
+
+
+def _limit_memory(directory: str, memory: int | None, swap: int | None) -> None:
+    """Set the limits of memory and of memory with swap, which are the same value without swap."""
     plain, with_swap = f"{directory}/memory.limit_in_bytes", f"{directory}/memory.memsw.limit_in_bytes"
     value = _UNLIMITED if memory is None else str(memory)
+    total = None if memory is None or swap is None else memory + swap
     before = read_number(plain)
     # The one with swap must never be lower, so it is set first when raising and last when lowering.
     if memory is None or memory > before:
         if os.path.exists(with_swap):
-            set_limit("memory", with_swap, value, unlimited=memory is None)
+            both = _UNLIMITED if total is None else str(total)
+            set_limit("memory", with_swap, both, unlimited=total is None)
         set_limit("memory", plain, value, unlimited=memory is None)
         return
     try:
         _lower(directory, plain, memory)
         if os.path.exists(with_swap):
-            _lower(directory, with_swap, memory)
+            if total is None:
+                set_limit("memory", with_swap, _UNLIMITED, unlimited=True)
+            else:
+                _lower(directory, with_swap, total)
     except BaseException:
         try_write(plain, str(before))
         raise

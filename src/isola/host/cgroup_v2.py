@@ -6,8 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
+from isola.errors import HostFailure
 from isola.host.cgroup_tree import (
     Tree,
+    bring,
     check_cpus,
     format_cpus,
     make,
@@ -51,7 +53,8 @@ class UnifiedTree(Tree):
         directory = self.directory(path)
         there = read(f"{os.path.dirname(directory)}/cpuset.cpus.effective").strip()
         check_cpus(limits.cpus, parse_cpus(there))
-        self._limit_memory(directory, limits.memory)
+        self._limit_memory(directory, limits.memory, limits.swap)
+        _limit_more(directory, limits)
         processes = "max" if limits.processes is None else str(limits.processes)
         set_limit(
             "processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None or limits.by_default
@@ -104,12 +107,36 @@ class UnifiedTree(Tree):
         try_write(f"{directory}/cgroup.max.descendants", str(_MOST_GROUPS))
         try_write(f"{directory}/cgroup.max.depth", str(_DEEPEST))
 
-    def _limit_memory(self, directory: str, memory: int | None) -> None:
+    def _limit_memory(self, directory: str, memory: int | None, swap: int | None) -> None:
         if memory is not None and read_number(f"{directory}/memory.current") > memory:
             _reclaim(directory, memory)
         value = "max" if memory is None else str(memory)
         set_limit("memory", f"{directory}/memory.max", value, unlimited=memory is None)
-        try_write(f"{directory}/memory.swap.max", "max" if memory is None else "0")
+        try_write(f"{directory}/memory.swap.max", "max" if memory is None or swap is None else str(swap))
+
+
+def _limit_more(directory: str, limits: Limits) -> None:
+    """Shares and weights have other scales here; see the kernel's documentation of cgroup v2 for the conversion."""
+    time = None if limits.cpu_time is None else f"{limits.cpu_time[0]} {limits.cpu_time[1]}"
+    bring("CPU time", f"{directory}/cpu.max", time, "max 100000")
+    shares = None if limits.cpu_shares is None else 1 + (limits.cpu_shares - 2) * 9999 // 262142
+    bring("shares of CPU time", f"{directory}/cpu.weight", shares, "100")
+    bring("reserved memory", f"{directory}/memory.low", limits.memory_reserved, "0")
+    nodes = None if limits.memory_nodes is None else format_cpus(limits.memory_nodes)
+    bring("memory nodes", f"{directory}/cpuset.mems", nodes, read(f"{directory}/cpuset.mems.effective").strip())
+    weights = [f"{directory}/{name}" for name in ("io.bfq.weight", "io.weight")]
+    weight = next((file for file in weights if os.path.exists(file)), weights[-1])
+    scaled = limits.io_weight
+    if scaled is not None and weight == weights[-1]:
+        scaled = 1 + (scaled - 10) * 9999 // 990
+    bring("the weight of disk access", weight, None if scaled is None else f"default {scaled}", "default 100")
+    if limits.swappiness is not None or not limits.kill_when_full:
+        what = "swapping" if limits.swappiness is not None else "killing"
+        raise HostFailure(
+            f"This host cannot limit {what} of one instance",
+            evidence="cgroup v2 does not have it",
+            remedy="leave the limit unset",
+        )
 
 
 def _reclaim(directory: str, wanted: int) -> None:

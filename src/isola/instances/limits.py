@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from isola.errors import InvalidInput
 from isola.instances.settings import SETTINGS
@@ -30,7 +31,8 @@ def limits_of(
     number is ``held`` already. Raises InvalidInput.
     """
     processes = SETTINGS.value(config, "limits.processes")
-    return Limits(
+    return replace(
+        _finer(config),
         cpus=_cpus(config, cpus, load, held),
         memory=memory_limit(config, memory_total),
         processes=processes if isinstance(processes, int) else None,
@@ -89,3 +91,39 @@ def _cpus(config: Config, cpus: Sequence[int], load: Mapping[int, int], held: Se
             remedy=f"its CPUs are {', '.join(map(str, cpus))}",
         )
     return wanted
+
+
+def _finer(config: Config) -> Limits:
+    """All limits except CPUs, memory and processes."""
+    allowance = SETTINGS.value(config, "limits.cpu.allowance")
+    nodes = SETTINGS.value(config, "isola.limits.memory.nodes")
+    swap = SETTINGS.value(config, "limits.memory.swap")
+    return Limits(
+        cpu_time=allowance if isinstance(allowance, tuple) else None,
+        cpu_shares=_cpu_shares(config, allowance),
+        memory_nodes=nodes if isinstance(nodes, tuple) else None,
+        memory_reserved=_whole(config, "isola.limits.memory.reservation"),
+        swap=swap if isinstance(swap, int) else None,
+        swappiness=_whole(config, "isola.limits.memory.swappiness"),
+        kill_when_full=bool(SETTINGS.value(config, "isola.limits.memory.oom_kill")),
+        io_weight=_io_weight(config),
+    )
+
+
+def _cpu_shares(config: Config, allowance: object) -> int | None:
+    """As LXD computes them of percentage and priority, or as they are given."""
+    shares, priority = _whole(config, "isola.limits.cpu.shares"), _whole(config, "limits.cpu.priority")
+    if shares is not None or (priority is None and not isinstance(allowance, int)):
+        return shares
+    whole = 1024 * allowance // 100 if isinstance(allowance, int) else 1024
+    return min(max(whole - (10 - (10 if priority is None else priority)), 2), 262_144)
+
+
+def _io_weight(config: Config) -> int | None:
+    weight, priority = _whole(config, "isola.limits.disk.weight"), _whole(config, "limits.disk.priority")
+    return weight if weight is not None or priority is None else max(priority * 100, 10)
+
+
+def _whole(config: Config, key: str) -> int | None:
+    found = SETTINGS.value(config, key)
+    return found if isinstance(found, int) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
 from isola.instances.run_settings import RUN
 from isola.model.names import full_hostname
@@ -58,6 +59,7 @@ SETTINGS = Settings(
         live=True,
         expects="a size of at least 4MiB, such as 512MiB, or a percentage such as 25%",
     ),
+    *LIMITS,
     Setting("limits.processes", whole(1, 4_194_304), "Maximum number of processes and threads.", "8192", live=True),
     Setting(
         "limits.tmpfs",

@@ -16,6 +16,22 @@ class Limits:
     processes: int | None = None
     by_default: bool = False
     """The number of processes is the default's, not the user's: a host that cannot limit them goes without."""
+    cpu_time: tuple[int, int] | None = None
+    """Microseconds of CPU time in each period of so many microseconds."""
+    cpu_shares: int | None = None
+    """Its share of busy CPUs against others, 2 to 262144; None: 1024."""
+    memory_nodes: tuple[int, ...] | None = None
+    """NUMA nodes from which it gets memory."""
+    memory_reserved: int | None = None
+    """Bytes that are kept for it when memory is scarce."""
+    swap: int | None = 0
+    """Bytes of swap beyond ``memory``."""
+    swappiness: int | None = None
+    """0 to 100: how readily its memory is swapped out."""
+    kill_when_full: bool = True
+    """False: at the limit of memory its processes wait until some is free."""
+    io_weight: int | None = None
+    """Its share of busy disks against others, 10 to 1000."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,15 +57,17 @@ def _same(value: Any) -> Any:
 
 
 def _limits(value: dict[str, Any]) -> Limits:
-    return Limits(**value | {"cpus": tuple(value["cpus"]) if value.get("cpus") is not None else None})
+    return Limits(**_known(Limits, value))
 
 
 def _confinement(value: dict[str, Any]) -> Confinement:
-    known = {field.name for field in dataclasses.fields(Confinement)}
-    made: dict[str, Any] = {
-        key: tuple(part) if isinstance(part, list) else part for key, part in value.items() if key in known
-    }
-    return Confinement(**made)
+    return Confinement(**_known(Confinement, value))
+
+
+def _known(kind: type[Limits | Confinement], value: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields of a newer daemon; lists as tuples."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {key: tuple(part) if isinstance(part, list) else part for key, part in value.items() if key in names}
 
 
 def _endpoint(value: dict[str, Any] | None) -> Endpoint | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from memory_audit import settle
 
 from isola.host.links import Bridge
+from isola.instances.commit import CommitRequest
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceUpdate, Status
@@ -310,6 +311,23 @@ def lies_in(world: World, pool: str, name: str = NAME) -> bool:
     return found is not None and found.volatile["root.pool"] == pool
 
 
+async def running_and_uncommitted(world: World) -> None:
+    """A running instance, and no image that was made of it."""
+    await absent(world)
+    for image in [each for each in world.parts.services.images if each.source.get("instance")]:
+        await world.finish(world.parts.services.images.start_delete(image.ref))
+    await running(world)
+
+
+async def commits(world: World) -> None:
+    await world.finish(world.parts.services.instances.contents.commit(VICTIM, CommitRequest(names=("made",))))
+
+
+def has_committed(world: World) -> bool:
+    found = world.parts.services.images.resolve(Ref.default("made"))
+    return found is not None and found.source == {"instance": NAME}
+
+
 def has_snapshot(world: World, name: str = SNAPSHOT) -> bool:
     found = record(world)
     held = None if found is None else world.parts.records.instance_snapshots.find(snapshot_key(found.id, name))
@@ -388,6 +406,14 @@ VERBS = (
         snapshotted,
         instances_do("delete", VICTIM),
         lambda w: not is_there(w),
+    ),
+    Verb(
+        "commit",
+        "Creating image from instance",
+        running_and_uncommitted,
+        commits,
+        has_committed,
+        always=runs,
     ),
     Verb("copy", "Copying instance", snapshotted, copies, lambda w: record(w, COPY) is not None),
     Verb("copy-running", "Copying instance", snapshotted_running, copies, lambda w: record(w, COPY) is not None),

@@ -141,7 +141,8 @@ async def test_building_from_a_source(stand: Stand) -> None:
     [
         ({}, "source.type"),
         ("debian", "source"),
-        ({"type": "instance", "name": "web1"}, "source.type"),
+        ({"type": "instance", "name": "web1/snap0"}, "source.name"),
+        ({"type": "snapshot", "name": "web1"}, "source.name"),
         ({"type": "url", "url": "https://x"}, "source.type"),
         ({"type": "image", "server": "https://x", "protocol": "simplestreams", "alias": "x"}, "source.protocol"),
         ({"type": "image", "protocol": "build"}, "source.alias"),
@@ -152,6 +153,21 @@ async def test_wrong_sources_name_their_field(stand: Stand, source: object, fiel
     status, body = await stand.ask("POST", "/1.0/images", {"source": source})
     assert status in (400, 404)
     assert body["metadata"]["field"] == field
+
+
+async def test_an_instance_is_published(stand: Stand) -> None:
+    await stand.world.import_image()
+    await stand.create("web1")
+    source = {"type": "instance", "name": "web1", "changes": ['CMD ["/bin/x"]'], "message": "why"}
+    body = {"source": source, "aliases": [{"name": "mine"}], "public": True, "properties": {"description": "ours"}}
+    ended = await stand.finish("POST", "/1.0/images", body)
+    assert ended["status"] == "Success", ended
+    shown = await stand.get(f"/1.0/images/{ended['metadata']['fingerprint']}")
+    assert ([alias["name"] for alias in shown["aliases"]], shown["public"]) == (["mine"], True)
+    assert shown["properties"]["description"] == "ours"
+    await stand.finish("POST", "/1.0/instances/web1/snapshots", {"name": "s0"})
+    ended = await stand.finish("POST", "/1.0/images", {"source": {"type": "snapshot", "name": "web1/s0"}})
+    assert ended["status"] == "Success", ended
 
 
 async def test_images_are_listed_filtered_changed_and_deleted(stand: Stand, image_imported: str) -> None:

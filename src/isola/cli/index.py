@@ -31,6 +31,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "copy": "copy",
         "move": "copy",
         "snapshot": "snapshot",
+        "publish": "publish",
         "config": "config",
         "file": "file",
     },
@@ -55,7 +56,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
 }
 ALIASES = {
     "ls": "list", "ps": "list", "init": "create", "rm": "delete", "mv": "move", "sh": "shell",
-    "cp": "copy", "freeze": "pause", "unfreeze": "resume",
+    "cp": "copy", "commit": "publish", "freeze": "pause", "unfreeze": "resume",
 }  # fmt: skip
 FOREIGN = {"restore": ("snapshot", "restore")}
 """Verbs of LXD's clients -> the equivalent noun and verb."""

@@ -50,6 +50,28 @@ class Images:
         body: dict[str, object] = {"source": source, "aliases": [{"name": alias or name, "description": ""}]}
         return begin(self._client, "POST", _ROOT, body)
 
+    def publish(
+        self,
+        instance: str,
+        *,
+        aliases: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+        public: bool = False,
+        **source: object,
+    ) -> Operation:
+        """Make an image of an instance, or of ``INSTANCE/SNAPSHOT``.
+
+        ``source``: ``changes`` (Dockerfile instructions), ``author``, ``message``, ``pause``.
+        """
+        kind = "snapshot" if "/" in instance else "instance"
+        body: dict[str, object] = {
+            "source": {"type": kind, "name": instance, **source},
+            "aliases": [{"name": alias, "description": ""} for alias in aliases],
+            "properties": dict(properties or {}),
+            "public": public,
+        }
+        return begin(self._client, "POST", _ROOT, body)
+
     def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
         """Import a unified tarball, or metadata and root file system."""
         headers = [("X-LXD-filename", quote(files[-1].rpartition("/")[2]))]

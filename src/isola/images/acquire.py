@@ -142,8 +142,11 @@ class Acquire:
                 for each in made:
                     await self._record(each.image, each.names, op.caller)
 
-            await op.commit(record)
-            await finish(intake.recorded())
+            try:
+                await op.commit(record)
+            finally:
+                if op.committed:
+                    await finish(intake.recorded())
         images = [self._catalogue.find(each.image.ref) or each.image for each in made]
         op.resources = tuple(image.entity for image in images)
         if images:

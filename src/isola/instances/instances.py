@@ -27,6 +27,7 @@ from isola.instances import update as update_verb
 from isola.instances.commands import Command, Commands
 from isola.instances.configuration import expanded
 from isola.instances.console import Console
+from isola.instances.contents import Contents
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.copy import Source
 from isola.instances.files import FilesSession
@@ -67,6 +68,7 @@ class Instances:
         self._context = context
         self._commands = Commands(context)
         self.snapshots = Snapshots(context)
+        self.contents = Contents(context)
 
     async def look(self) -> None:
         """Find instances on the host without a record; after the pools are open, before any ids or addresses are

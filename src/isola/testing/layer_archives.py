@@ -13,7 +13,7 @@ from isola.host.archive.archives import Comparison, LayerReport
 from isola.host.archive.tarpack import compressed
 from isola.model.file_change import ChangeKind, FileChange
 from isola.testing.files import FakeFiles
-from isola.testing.tree import Node, find, parent_of
+from isola.testing.tree import Node, find
 
 _TYPES = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}
 _OPAQUE = "trusted.overlay.opaque"
@@ -37,8 +37,7 @@ class FakeLayers:
         leave_out: Sequence[str] = (),
     ) -> LayerReport:
         """A real tar stream."""
-        holder, name = parent_of(self.files.tree, target)
-        if name in holder.children:
+        if await self.files.exists(target):
             raise AlreadyExists(f"{target} exists already")
         entries = [each for each in self._differences(trees) if each[0] not in leave_out]
         data = b"".join(_member(*each, newest) for each in entries) + bytes(1024)
@@ -47,7 +46,7 @@ class FakeLayers:
         buffer = io.BytesIO()
         with compressed(buffer, compression) as output:
             output.write(data)
-        holder.children[name] = Node("file", 0o600, data=buffer.getvalue())
+        await self.files.copy(io.BytesIO(buffer.getvalue()), target)
         return LayerReport(f"sha256:{hashlib.sha256(data).hexdigest()}", len(entries), len(data))
 
     async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:

@@ -15,6 +15,7 @@ from isola.doors.rest.uploads import Upload, receive, scratch
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.cancellation import finish
 from isola.images import SourceRequest
+from isola.instances.commit import CommitRequest
 from isola.model.image import Image
 from isola.model.names import alias_name
 from isola.model.reference import DEFAULT_PROJECT, Kind, Ref
@@ -60,7 +61,7 @@ def _build(request: Request, fields: Fields) -> web.StreamResponse:
     source = fields.inside("source")
     kind = source.text("type", "")
     if kind in ("instance", "container", "snapshot", "virtual-machine"):
-        raise Unsupported("Publishing an instance as an image is not offered yet", field="source.type")
+        return _publish(request, fields, source)
     if kind == "url":
         raise Unsupported("Images by URL are not offered yet", field="source.type", remedy="download and import it")
     if source.text("mode", "") == "push":
@@ -78,6 +79,27 @@ def _build(request: Request, fields: Fields) -> web.StreamResponse:
             remedy="use protocol 'build' for the image sources of this server, or import a file",
         )
     return _begin_copy(request, fields, source)
+
+
+def _publish(request: Request, fields: Fields, source: Fields) -> web.StreamResponse:
+    """Make an image of an instance or a snapshot (``INSTANCE/SNAPSHOT``) of the request's project."""
+    name, slash, snapshot = source.text("name").partition("/")
+    if bool(slash) != (source.text("type") == "snapshot"):
+        raise InvalidInput("INSTANCE is expected, or INSTANCE/SNAPSHOT for a snapshot", field="source.name")
+    wanted = CommitRequest(
+        names=tuple(alias_name(alias.text("name"), "aliases") for alias in fields.objects("aliases")),
+        snapshot=snapshot,
+        author=source.text("author", ""),
+        message=source.text("message", ""),
+        changes=source.texts("changes"),
+        pause=source.boolean("pause", True),
+        properties=fields.mapping("properties"),
+        public=fields.boolean("public"),
+        profiles=fields.texts("profiles") if fields.has("profiles") else None,
+        expires_at=fields.time("expires_at"),
+    )
+    instance = Ref(request.project, name)
+    return background(request.services.instances.contents.commit(instance, wanted, caller=request.caller))
 
 
 def _is_here(request: Request, source: Fields) -> bool:

@@ -92,6 +92,17 @@ async def test_lists_by_recursion(two_instances: Stand) -> None:
     assert (full[0]["snapshots"], full[0]["backups"], full[0]["state"]["network"]) == ([], [], None)
 
 
+async def test_a_record_does_not_grow_without_bound(stand: Stand) -> None:
+    await stand.create("web1")
+    for at in range(9):
+        body = {"config": {f"user.{at}": "x" * (128 << 10)}}
+        status, answer = await stand.ask("PATCH", "/1.0/instances/web1", body)
+        assert (status, answer["error_code"]) == ((200, 0) if at < 7 else (413, 413)), at
+    assert (await stand.ask("PATCH", "/1.0/instances/web1", {"config": {"user.0": "", "user.9": "x"}}))[0] == 200
+    many = {f"user.{at}": "x" * (128 << 10) for at in range(9)}
+    assert (await stand.ask("PATCH", "/1.0/profiles/default", {"config": many}))[0] == 413
+
+
 async def test_filters(two_instances: Stand) -> None:
     assert await two_instances.get("/1.0/instances?filter=status+eq+running") == ["/1.0/instances/web1"]
     found = await two_instances.get("/1.0/instances?recursion=1&filter=config.user.role+eq+db1")

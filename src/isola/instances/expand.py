@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 from isola.devices.checks import check, driver_of, without_type
 from isola.devices.nics import network_name
-from isola.errors import InvalidInput, NotFound
+from isola.errors import InvalidInput, NotFound, TooLarge
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import ROOT_SIZE
 from isola.model.instance import Config, Devices
 from isola.model.profile import Profile
 from isola.model.units import parse_size
+
+_LARGEST = 1 << 20
 
 
 def merge(
@@ -33,9 +35,17 @@ def merge(
 
 
 def validate(config: Config, devices: Devices) -> None:
-    """Validate the configuration of a profile or an instance by itself. Raises InvalidInput, Unsupported."""
+    """Validate the configuration of a profile or an instance by itself. Raises InvalidInput, TooLarge, Unsupported."""
     SETTINGS.validate(config)
     check(devices)
+    # Records are kept in memory and written as a whole, and free keys such as user.* may be added one by one.
+    size = _size(config) + sum(_size(device) + len(name) for name, device in devices.items())
+    if size > _LARGEST:
+        raise TooLarge(f"The configuration has more than {_LARGEST} bytes", field="config", evidence=f"{size} bytes")
+
+
+def _size(keys: Config) -> int:
+    return sum(len(key) + len(value) for key, value in keys.items())
 
 
 def require_distinct(profiles: Sequence[str]) -> None:

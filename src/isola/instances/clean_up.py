@@ -16,12 +16,18 @@ from isola.operations import Operation
 
 
 async def clean_up(
-    context: Context, op: Operation, instance: Instance, *, again: bool = False, reboots: int = 0
+    context: Context,
+    op: Operation,
+    instance: Instance,
+    *,
+    again: bool = False,
+    reboots: int = 0,
+    policy: bool = False,
 ) -> None:
     """Remove every trace of a run from the host and record that it is stopped.
 
     With ``again``, the record makes the next start of the daemon start the instance. With ``reboots``, it has
-    rebooted that many times in quick succession and waits for its next start.
+    rebooted, or with ``policy`` ended, that many times in quick succession and waits for its next start.
     This cannot be undone, but can be repeated: after a failure the record still says running, and the next stop or the
     next start of the daemon continues.
     """
@@ -32,7 +38,7 @@ async def clean_up(
     await context.devices.detach(op, (*plugs_of(context, instance), *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
     await context.storage(instance).unmount(op, context.volume(instance), instance.id)
-    await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots))
+    await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots, policy=policy))
 
 
 async def _end(context: Context, instance: Instance, *, again: bool) -> Ending | None:
@@ -59,7 +65,13 @@ async def mark_restarting(context: Context, id: str, reboots: int) -> None:
 
 
 async def record_stopped(
-    context: Context, ref: Ref, ending: Ending | None = None, *, again: bool = False, reboots: int = 0
+    context: Context,
+    ref: Ref,
+    ending: Ending | None = None,
+    *,
+    again: bool = False,
+    reboots: int = 0,
+    policy: bool = False,
 ) -> None:
     """Record how its run ended, and whether it is to be started again; stop supervising it.
 
@@ -79,7 +91,7 @@ async def record_stopped(
     forget(context, stopped.id)
     context.heal(stopped.id)
     if reboots:
-        context.restarts[stopped.id] = Restart(reboots)
+        context.restarts[stopped.id] = Restart(reboots, policy)
     live = context.live.pop(stopped.id, None)
     for console in list(live.consoles) if live is not None else []:
         console.set()

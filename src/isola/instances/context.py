@@ -74,6 +74,8 @@ class Live:
     """When this daemon began to supervise it, on the monotonic clock."""
     reboots: int = 0
     """How many reboots in quick succession led to this run."""
+    manual: bool = False
+    """A client has sent it a signal that ends it: its restart policy does not apply."""
     again: bool = False
     """It was stopped by an operation after which it has to be started again."""
     watcher: asyncio.Task[None] | None = None
@@ -92,10 +94,12 @@ class Live:
 
 @dataclass(slots=True)
 class Restart:
-    """A pending start of an instance that has rebooted."""
+    """A pending start of an instance that has rebooted, or ended and has a restart policy."""
 
     reboots: int
-    """Number of reboots in quick succession."""
+    """Number of these ends in quick succession."""
+    policy: bool = False
+    """Its restart policy starts it."""
     task: asyncio.Task[None] | None = None
     """Starts it after a pause; None if it is started at once."""
 

@@ -6,7 +6,7 @@ from isola.errors import Forbidden, WrongState
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.remove import remove
-from isola.instances.stop import halt
+from isola.instances.stop import Manner, halt
 from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.settings import boolean
@@ -30,6 +30,6 @@ async def delete(context: Context, op: Operation, ref: Ref, *, force: bool) -> N
     check(context, ref, force=force)
     runs = context.runs(context.records.get(ref))
     if runs:
-        await halt(context, op, ref, timeout=None, force=True)
+        await halt(context, op, ref, Manner(timeout=None, force=True))
         op.reopen()
     await remove(context, op, context.records.get(ref), clean=runs)

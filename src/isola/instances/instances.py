@@ -36,6 +36,7 @@ from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
 from isola.instances.root_limits import apply_sizes
+from isola.instances.runs import Runs
 from isola.instances.shutdown import shutdown
 from isola.instances.snapshots import Snapshots
 from isola.instances.start import require_stopped
@@ -43,6 +44,7 @@ from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
 from isola.instances.steering import steer_all
 from isola.instances.still import let_go_on
+from isola.instances.stop import Manner
 from isola.instances.unknowns import entity_of as unknown_entity
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
@@ -69,6 +71,7 @@ class Instances:
         self._commands = Commands(context)
         self.snapshots = Snapshots(context)
         self.contents = Contents(context)
+        self.runs = Runs(context)
 
     async def look(self) -> None:
         """Find instances on the host without a record; after the pools are open, before any ids or addresses are
@@ -236,10 +239,12 @@ class Instances:
         *,
         timeout: float | None = 30,
         force: bool = False,
+        kill: bool = False,
+        signal: int | None = None,
         stateful: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """``timeout`` None waits without limit; with ``force`` other operations are cancelled.
+        """As in ``Manner``; with ``force`` other operations are cancelled.
 
         Raises NotFound, WrongState, Busy.
         """
@@ -252,13 +257,20 @@ class Instances:
             "Stopping instance",
             ref,
             caller,
-            lambda op: stop_verb.stop(self._context, op, ref, timeout=timeout, force=force),
+            lambda op: stop_verb.stop(self._context, op, ref, Manner(timeout, force, kill, signal)),
             done=lambda found: found is None or not self._context.runs(found),
             force=force,
         )
 
     def restart(
-        self, ref: Ref, *, timeout: float | None = 30, force: bool = False, caller: Caller = DAEMON
+        self,
+        ref: Ref,
+        *,
+        timeout: float | None = 30,
+        force: bool = False,
+        kill: bool = False,
+        signal: int | None = None,
+        caller: Caller = DAEMON,
     ) -> Operation:
         """Raises NotFound, WrongState, Busy."""
         instance = self.get(ref)
@@ -268,7 +280,7 @@ class Instances:
             "Restarting instance",
             ref,
             caller,
-            lambda op: stop_verb.restart(self._context, op, ref, timeout=timeout, force=force),
+            lambda op: stop_verb.restart(self._context, op, ref, Manner(timeout, force, kill, signal)),
             force=force,
         )
 

@@ -1,8 +1,9 @@
-"""The number of reboots of an instance in quick succession, and its pending start."""
+"""The number of reboots or ends of an instance in quick succession, and its pending start."""
 
 from __future__ import annotations
 
 from isola.instances.context import Context, Live
+from isola.instances.restart_policy import STEADY
 
 REBOOT = 128 + 1
 """Exit status of a guest that requests a reboot: reboot() inside a PID namespace ends its init by SIGHUP."""
@@ -11,9 +12,12 @@ _STEADY = 60.0
 _LONGEST = 60.0
 
 
-def reboots_after(context: Context, live: Live) -> int:
-    """The number of reboots in quick succession, including the one that has just ended this run."""
-    return 1 if context.host.clock.monotonic() - live.since >= _STEADY else live.reboots + 1
+def reboots_after(context: Context, live: Live, *, policy: bool = False) -> int:
+    """The number of reboots in quick succession, including the one that has just ended this run.
+
+    ``policy``: the number of ends after which its restart policy starts it.
+    """
+    return 1 if context.host.clock.monotonic() - live.since >= (STEADY if policy else _STEADY) else live.reboots + 1
 
 
 def pause_before(reboots: int) -> float:

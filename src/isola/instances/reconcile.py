@@ -18,6 +18,7 @@ from isola.instances.placement import limits
 from isola.instances.reboots import REBOOT
 from isola.instances.remove import doom, sweep
 from isola.instances.repair import half_changed, repair
+from isola.instances.restart_policy import Policy, When, policy_of, restarts_of
 from isola.instances.restarts import schedule
 from isola.instances.restoring import finish_restoring
 from isola.instances.start import start
@@ -47,11 +48,20 @@ class Verdict(Enum):
     """Its deletion had begun."""
 
 
-def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None, status: int | None = None) -> Verdict:
+def judge(
+    instance: Instance,
+    *,
+    runs: bool,
+    boot: str,
+    autostart: bool | None,
+    status: int | None = None,
+    policy: Policy | None = None,
+) -> Verdict:
     """The action, from the record and the state of the host. Pure.
 
     ``status``: the exit status of a run that has ended.
-    After a boot of the host ``autostart`` decides; None means that instances which ran are started again.
+    After a boot of the host ``autostart`` decides, then ``policy``; without both, instances which ran are started
+    again.
     """
     if instance.deleting:
         return Verdict.DELETE
@@ -60,11 +70,25 @@ def judge(instance: Instance, *, runs: bool, boot: str, autostart: bool | None, 
     if runs and LAST_BOOT in instance.volatile and RESTARTING not in instance.volatile:
         return Verdict.ADOPT  # otherwise the daemon ended while it was starting it again
     rebooted = instance.volatile.get(LAST_BOOT) != boot
-    asked = not runs and status == REBOOT and instance.desired is Desired.RUNNING
-    if (RESTARTING in instance.volatile or asked) and not rebooted:
+    ended = not runs and status is not None and instance.desired is Desired.RUNNING
+    if (RESTARTING in instance.volatile or (ended and wants_more(instance, status or 0, policy))) and not rebooted:
         return Verdict.RESTART
-    wanted = instance.desired is Desired.RUNNING if autostart is None else autostart
-    return Verdict.START if rebooted and wanted else Verdict.CLEAN
+    if instance.desired is Desired.STOPPED and _always(instance, policy) and autostart is None:
+        return Verdict.START
+    wanted = policy.after_boot(instance.desired) if policy is not None else instance.desired is Desired.RUNNING
+    return Verdict.START if rebooted and (wanted if autostart is None else autostart) else Verdict.CLEAN
+
+
+def wants_more(instance: Instance, status: int, policy: Policy | None) -> bool:
+    """Whether a run that ended with this status while no daemon ran is followed by another. Pure."""
+    if status == REBOOT and instance.start.system:
+        return True
+    return policy is not None and not instance.ephemeral and policy.wants(status, restarts_of(instance))
+
+
+def _always(instance: Instance, policy: Policy | None) -> bool:
+    """Whether it is started by each daemon, if it has ever run."""
+    return policy is not None and policy.when is When.ALWAYS and instance.last_used_at is not None
 
 
 async def reconcile(context: Context) -> None:
@@ -84,14 +108,18 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
         guest = await runtime.find(instance.id)
         ending = await runtime.ending(instance.id) if guest is None else None
         config, _ = expanded(context, instance)
+        policy = policy_of(config)
         verdict = judge(
             instance,
             runs=guest is not None,
             boot=context.host.system.boot_id(),
             autostart=boolean(config["boot.autostart"]) if config.get("boot.autostart") else None,
             status=ending.status if ending is not None else None,
+            policy=policy,
         )
-        await _carry_out(context, instance, guest, verdict)
+        last = ending.status if ending is not None else instance.last_run.exit_status if instance.last_run else 0
+        by_policy = policy is not None and not (last == REBOOT and instance.start.system)
+        await _carry_out(context, instance, guest, verdict, policy=by_policy)
         context.warnings.resolve(WarningType.INSTANCE_BROKEN, instance.entity)
     except IsolaError as error:
         log.error("Instance %s: %s", instance.name, error)
@@ -100,7 +128,9 @@ async def _settle(context: Context, instance: Instance) -> Instance | None:
     return instance if verdict is Verdict.START else None
 
 
-async def _carry_out(context: Context, instance: Instance, guest: Guest | None, verdict: Verdict) -> None:
+async def _carry_out(
+    context: Context, instance: Instance, guest: Guest | None, verdict: Verdict, *, policy: bool
+) -> None:
     if verdict is Verdict.ADOPT and guest is not None:
         await _adopt(context, instance, guest)
         return
@@ -110,7 +140,7 @@ async def _carry_out(context: Context, instance: Instance, guest: Guest | None, 
             await sweep(context, op, instance)
             return
         reboots = int(instance.volatile.get(RESTARTING, "1")) if verdict is Verdict.RESTART else 0
-        await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots)
+        await clean_up(context, op, instance, again=verdict is Verdict.START, reboots=reboots, policy=policy)
         await finish_restoring(context, instance.ref)
         if instance.ephemeral and verdict is Verdict.CLEAN and instance.desired is Desired.RUNNING:
             await sweep(context, op, (await context.records.change(instance.ref, doom)).value)

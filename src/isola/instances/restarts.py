@@ -1,5 +1,7 @@
 """Start an instance that has rebooted: at once, and in a reboot loop after increasing pauses.
 
+One that has ended is started, if its restart policy says so, after a pause that increases too.
+
 A pause holds no lock: stopping, starting or deleting the instance works at once and ends the pause.
 """
 
@@ -14,7 +16,9 @@ from isola.host.cancellation import finish
 from isola.instances.background import when_idle
 from isola.instances.clean_up import clean_up, mark_restarting, record_stopped
 from isola.instances.context import Context, Restart
+from isola.instances.last_run import last_status
 from isola.instances.reboots import forget, pause_before
+from isola.instances.restart_policy import pause_after, restarts_of
 from isola.instances.start import start
 from isola.model.instance import Instance
 from isola.model.reference import Ref
@@ -23,12 +27,15 @@ from isola.operations import Operation
 log = logging.getLogger(__name__)
 
 
-async def rebooted(context: Context, op: Operation, instance: Instance, reboots: int) -> None:
-    """Clean up after a run that ended with a reboot, and start the instance after its pause."""
+async def rebooted(context: Context, op: Operation, instance: Instance, reboots: int, *, policy: bool = False) -> None:
+    """Clean up after a run that ended with a reboot, and start the instance after its pause.
+
+    ``policy``: it has ended, and its restart policy starts it.
+    """
     # Cleaning up removes the exit status, by which the next daemon would know of the reboot.
     await op.effect(f"mark {instance.name} as restarting", lambda: mark_restarting(context, instance.id, reboots))
-    await clean_up(context, op, instance, reboots=reboots)
-    context.tell("shutdown", instance.ref)
+    await clean_up(context, op, instance, reboots=reboots, policy=policy)
+    context.tell("shutdown", instance.ref, exit_status=last_status(context, context.records.get(instance.ref)))
     schedule(context, instance.id)
 
 
@@ -40,16 +47,18 @@ def schedule(context: Context, id: str) -> None:
 
 
 async def _after_pause(context: Context, id: str, restart: Restart) -> None:
-    seconds = pause_before(restart.reboots)
+    seconds = pause_after(restart.reboots) if restart.policy else pause_before(restart.reboots)
     if seconds:
-        log.warning("Instance %s has rebooted %d times in a row: it waits %g seconds", id, restart.reboots, seconds)
+        what = "ended" if restart.policy else "rebooted"
+        level = logging.WARNING if seconds >= 1 else logging.INFO
+        log.log(level, "Instance %s has %s %d times in a row: it waits %g seconds", id, what, restart.reboots, seconds)
     await context.host.clock.sleep(seconds)
     # A cancelled start is retried: to keep the instance off, it has to be stopped.
     while context.restarts.get(id) is restart:
         operation = await when_idle(
             context,
             id,
-            "Starting instance after its reboot",
+            "Starting instance again" if restart.policy else "Starting instance after its reboot",
             lambda op, ref: _start(context, op, ref, restart),
             wanted=lambda: context.restarts.get(id) is restart,
         )
@@ -63,9 +72,9 @@ async def _start(context: Context, op: Operation, ref: Ref, restart: Restart) ->
     if context.restarts.get(instance.id) is not restart:
         return
     try:
-        await start(context, op, ref)
+        await start(context, op, ref, restarts=restarts_of(instance) + 1 if restart.policy else 0)
     except Exception as error:
-        log.error("Instance %s could not be started after its reboot: %s", ref, error)
+        log.error("Instance %s could not be started again: %s", ref, error)
         if instance.id not in context.live:
             with suppress(IsolaError):
                 await finish(_give_up(context, ref, str(error)))

@@ -19,7 +19,7 @@ from isola.instances.restoring import marked
 from isola.instances.roots import devices_in
 from isola.instances.snapshot_records import find
 from isola.instances.start import start
-from isola.instances.stop import halt
+from isola.instances.stop import Manner, halt
 from isola.instances.update import allow, bring_to, configured_size, size_to_be
 from isola.model.instance import Instance
 from isola.model.reference import Ref
@@ -57,7 +57,7 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
     ran = context.runs(instance)
     try:
         if ran:
-            await halt(context, op, ref, timeout=None, force=True, again=True)
+            await halt(context, op, ref, Manner(force=True), again=True)
             op.reopen()
         await _restore(context, op, ref, name)
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
+from isola.instances.restart_policy import RESTART_SETTINGS
 from isola.instances.run_settings import RUN
 from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
@@ -106,6 +107,7 @@ SETTINGS = Settings(
         "Host name inside, from its next start on: `mail.example.org`. By default its name.",
         expects="a host name such as mail or mail.example.org",
     ),
+    *RESTART_SETTINGS,
     *LOG_SETTINGS,
     *RUN,
     Setting(

@@ -10,7 +10,7 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.reboots import leave
 from isola.instances.remove import remove
-from isola.instances.stop import halt
+from isola.instances.stop import Manner, halt
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -63,10 +63,10 @@ async def _stop_and_remember(context: Context, op: Operation, ref: Ref) -> None:
     timeout = float(config.get("boot.host_shutdown_timeout") or 30)
     again = not context.records.get(ref).ephemeral
     try:
-        await halt(context, op, ref, timeout=timeout, force=False, again=again)
+        await halt(context, op, ref, Manner(timeout), again=again)
     except TimedOut:
         log.warning("Instance %s did not stop within %g seconds and is killed", ref, timeout)
-        await halt(context, op, ref, timeout=None, force=True, again=again)
+        await halt(context, op, ref, Manner(force=True), again=again)
     if not again:
         op.reopen()
         await remove(context, op, context.records.get(ref))

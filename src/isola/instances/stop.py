@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from functools import partial
 
 from isola.errors import TimedOut, WrongState
 from isola.instances.clean_up import clean_up, mark_restarting
 from isola.instances.context import Context, Live
+from isola.instances.last_run import last_status
 from isola.instances.phases import Phase, RunState
 from isola.instances.remove import remove
 from isola.instances.start import start
 from isola.instances.supervise import look_after_end
+from isola.model.caller import Caller
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
 
 
-async def stop(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How an instance is stopped."""
+
+    timeout: float | None = 30
+    """Seconds that a clean stop may take; None waits without limit."""
+    force: bool = False
+    """Kill it at once."""
+    kill: bool = False
+    """Kill it after the timeout, instead of failing."""
+    signal: int | None = None
+    """Sent to its first process instead of its stop signal."""
+
+
+async def stop(context: Context, op: Operation, ref: Ref, manner: Manner) -> None:
     """Stop it, and delete it if it is ephemeral."""
-    await halt(context, op, ref, timeout=timeout, force=force)
+    await halt(context, op, ref, manner)
     instance = context.records.get(ref)
     if instance.ephemeral:
         op.reopen()
         await remove(context, op, instance, clean=True)
 
 
-async def halt(
-    context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool, again: bool = False
-) -> None:
-    """Request a shutdown and wait, or with ``force`` kill it. Raises WrongState, TimedOut (it may still end later).
+async def halt(context: Context, op: Operation, ref: Ref, manner: Manner, *, again: bool = False) -> None:
+    """Request a shutdown and wait, or kill it. Raises WrongState, TimedOut (it may still end later).
 
     With ``again`` the next start of the daemon starts it again, also if this daemon is killed meanwhile; if this fails
     or is cancelled after the program has ended, it is cleaned up and started again in the background.
@@ -52,20 +68,20 @@ async def halt(
                 await thaw(live)
             if live.state is RunState.RUNNING:
                 live.enter(RunState.STOPPING)
-            if not force:
-                await _ask(op, instance, live, timeout)
+            if not manner.force:
+                await _ask(op, instance, live, manner)
         await clean_up(context, op, instance, again=again)
     finally:
         if live.state is RunState.STOPPING:
             live.enter(RunState.RUNNING)
         if live.state is RunState.ENDED and context.live.get(instance.id) is live:
             look_after_end(context, instance.id, live)
-    context.tell("stopped", ref, caller=op.caller)
+    context.tell("stopped", ref, caller=op.caller, exit_status=last_status(context, context.records.get(ref)))
 
 
-async def restart(context: Context, op: Operation, ref: Ref, *, timeout: float | None, force: bool) -> None:
+async def restart(context: Context, op: Operation, ref: Ref, manner: Manner) -> None:
     """Stop and start; a stopped instance is refused as in Incus."""
-    await halt(context, op, ref, timeout=timeout, force=force)
+    await halt(context, op, ref, manner)
     op.reopen()
     await start(context, op, ref)
     context.tell("restarted", ref, caller=op.caller)
@@ -112,6 +128,17 @@ def require_live(context: Context, instance: Instance) -> Live:
     return live
 
 
+async def send(context: Context, instance: Instance, signum: int, caller: Caller) -> None:
+    """A signal to its first process; after its stop signal its restart policy does not apply. Raises WrongState."""
+    live = require_live(context, instance)
+    if live.state is RunState.ENDED:
+        raise WrongState(f"Instance {instance.name!r} is not running")
+    plan = live.guest.plan
+    live.manual = live.manual or (plan is not None and signum == plan.stop_signal)
+    await live.guest.signal(signum)
+    context.tell("signalled", instance.ref, caller=caller, signal=signum)
+
+
 async def freeze(live: Live) -> None:
     """Freeze all processes."""
     await live.guest.pause()
@@ -126,14 +153,17 @@ async def thaw(live: Live) -> None:
         live.enter(RunState.RUNNING)
 
 
-async def _ask(op: Operation, instance: Instance, live: Live, timeout: float | None) -> None:
-    await op.effect(f"ask {instance.name} to stop", live.guest.request_stop)
+async def _ask(op: Operation, instance: Instance, live: Live, manner: Manner) -> None:
+    ask = live.guest.request_stop if manner.signal is None else partial(live.guest.signal, manner.signal)
+    await op.effect(f"ask {instance.name} to stop", ask)
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(manner.timeout):
             await live.ended.wait()
     except TimeoutError:
+        if manner.kill:
+            return
         raise TimedOut(
-            f"Instance {instance.name!r} did not stop within {timeout:g} seconds",
+            f"Instance {instance.name!r} did not stop within {manner.timeout:g} seconds",
             evidence="a shutdown was requested, and it may still stop by itself",
             remedy="give it more time, or stop it by force",
         ) from None

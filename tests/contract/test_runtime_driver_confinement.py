@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from runtime_bench import Bench
+from runtime_bench import IDMAP, Bench
 
 from isola.model.confinement import Confinement
 from isola.runtimes import RunSpec
@@ -108,3 +108,18 @@ async def test_a_read_only_root_is_so_for_the_program(bench: Bench) -> None:
     await bench.runtime.remove("one")
     await bench.launch(application(bench))
     assert (await bench.run("sh", "-c", "echo x > /etc/new && rm /etc/new || true"))[0] == 0
+
+
+async def test_files_of_the_run_hide_those_of_the_root(bench: Bench) -> None:
+    if not bench.real:
+        return
+    files = {"/etc/passwd": "root:x:0:0::/root:/bin/sh\n", "/etc/new/hosts": "192.0.2.1 db\n"}
+    await bench.launch(application(bench, files=files))
+    assert (await bench.run("cat", "/etc/passwd", "/etc/new/hosts"))[1].decode() == "".join(files.values())
+    assert (await bench.run("sh", "-c", "ls -ln /etc/new/hosts | grep -c '^-rw-r--r--    1 0        0'"))[1] == b"1\n"
+    assert (await bench.run("sh", "-c", "echo more >> /etc/new/hosts && cat /etc/new/hosts"))[1].endswith(b"more\n")
+    await bench.runtime.remove("one")
+    async with bench.host.files.root(bench.root, idmap=IDMAP) as root:
+        assert (await root.stat("/etc/new/hosts")).size == 0
+        for path in ("/etc/new/hosts", "/etc/new"):
+            await root.remove(path)

@@ -37,6 +37,7 @@ FULL = RunSpec(
     network=NetworkNamespace(Path("/netns/one")),
     nics=(TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400),),
     mounts=(Mount("/mnt", "/src", read_only=True, recursive=True, propagation="slave", options=("noexec",)),),
+    files={"/etc/hosts": "127.0.0.1 localhost"},
     devices=(DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 1, 2),),
     sysctls={"net.core.somaxconn": "1"},
     ulimits={"nofile": (1, -1)},

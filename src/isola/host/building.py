@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,22 @@ def build(news: Sequence[New], flush: Sequence[Path]) -> None:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             os.fsync(descriptor)
+
+
+def make_directory(path: Path, mode: int, owner: int | None) -> None:
+    """With its parents; no effect if it exists, except for the owner. Raises OSError."""
+    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
+    for place in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            place.mkdir()
+            place.chmod(mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, owner, owner)
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _make(new: NewDirectory) -> None:

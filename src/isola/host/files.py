@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import secrets
 import time
@@ -18,7 +17,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel, trees
-from isola.host.building import New, build
+from isola.host.building import New, build, make_directory
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
 from isola.host.process import LinuxProcesses, Processes
@@ -57,11 +56,17 @@ class Files(Protocol):
         ...
 
     async def write_all(
-        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Modes | None = None,
+        without: Sequence[Path] = (),
+        owners: Mapping[Path, int] | None = None,
     ) -> None:
         """Write several files in this order, each like ``write`` with its default mode, without ``durable``.
 
-        Before that ``directories`` are created with these modes, and the files ``without`` are removed.
+        Before that ``directories`` are created with these modes, and the files ``without`` are removed. Files in
+        ``owners`` belong to this id and can be read by all.
         """
         ...
 
@@ -210,10 +215,15 @@ class LinuxFiles:
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
     async def write_all(
-        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Modes | None = None,
+        without: Sequence[Path] = (),
+        owners: Mapping[Path, int] | None = None,
     ) -> None:
         """In one thread."""
-        await in_thread(_replace_all, files, directories or {}, without)
+        await in_thread(_replace_all, files, directories or {}, without, owners or {})
 
     async def refresh(self, files: Mapping[Path, bytes | None], *, mode: int = 0o600) -> bool:
         """In one thread."""
@@ -420,13 +430,17 @@ def _replace(path: Path, data: bytes, mode: int, durable: bool) -> None:
         _sync_directory(path.parent)
 
 
-def _replace_all(files: Mapping[Path, bytes], directories: Mapping[Path, int], without: Sequence[Path]) -> None:
+def _replace_all(
+    files: Mapping[Path, bytes], directories: Mapping[Path, int], without: Sequence[Path], owners: Mapping[Path, int]
+) -> None:
     for path, mode in directories.items():
         _make_directories((path,), mode, None)
     for path in without:
         _reported(path, partial(path.unlink, missing_ok=True))
     for path, data in files.items():
-        _reported(path, partial(_replace, path, data, 0o600, False))
+        _reported(path, partial(_replace, path, data, 0o644 if path in owners else 0o600, False))
+        if path in owners:
+            _reported(path, partial(os.chown, path, owners[path], owners[path]))
 
 
 def _refresh(files: Mapping[Path, bytes | None], mode: int) -> bool:
@@ -514,22 +528,7 @@ def _settle(path: Path, descriptor: int) -> None:
 
 def _make_directories(paths: tuple[Path, ...], mode: int, owner: int | None) -> None:
     for path in paths:
-        _reported(path, partial(_make_directory, path, mode, owner))
-
-
-def _make_directory(path: Path, mode: int, owner: int | None) -> None:
-    missing = list(itertools.takewhile(lambda place: not place.is_dir(), (path, *path.parents)))
-    for place in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            place.mkdir()
-            place.chmod(mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if owner is not None:
-            os.fchown(descriptor, owner, owner)
-            os.fchmod(descriptor, mode)
-    finally:
-        os.close(descriptor)
+        _reported(path, partial(make_directory, path, mode, owner))
 
 
 def _names(directory: Path) -> tuple[str, ...]:

@@ -64,6 +64,28 @@ RUN = (
     ),
     Setting("isola.shm.size", run_values.shared_memory, "Size of `/dev/shm`; by default `limits.tmpfs`."),
     Setting(
+        "isola.domainname",
+        run_values.domain,
+        "Domain of its host name in its `/etc/hosts`, where `isola.hostname` has none: `example.org`.",
+    ),
+    Setting(
+        "isola.hosts",
+        run_values.hosts,
+        "Further names in its `/etc/hosts`: `db=192.0.2.7,host=host-gateway`, the host on its first managed network.",
+        expects="names with addresses, such as db=192.0.2.7 or host=host-gateway",
+    ),
+    Setting(
+        "isola.dns.servers",
+        run_values.addresses,
+        "Name servers in its `/etc/resolv.conf`; by default those of its managed networks, else the host's.",
+    ),
+    Setting(
+        "isola.dns.search",
+        run_values.domains,
+        "Domains in which it looks for names; a dot for none; by default those of its managed networks.",
+    ),
+    Setting("isola.dns.options", run_values.resolver_options, "Options in its `/etc/resolv.conf`: `ndots:2,rotate`."),
+    Setting(
         "limits.kernel.*",
         run_values.ulimit,
         "Resource limits of its processes (`nofile`, `nproc`, `core`, ...), soft and hard: `1024:4096`, `unlimited`.",

@@ -10,6 +10,7 @@ from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
+from isola.instances.name_files import name_files
 from isola.instances.placement import limits
 from isola.instances.program import configured
 from isola.instances.settings import HOSTNAME, SETTINGS
@@ -32,9 +33,10 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
     command, mounts = begins.command, tuple[Mount, ...]()
     if _true(config, "isola.init") and not begins.system:
         command, mounts = (INIT, "--", *command), (_init(context),)
+    called = config.get(HOSTNAME) or hostname(instance.name)
     return RunSpec(
         id=instance.id,
-        hostname=config.get(HOSTNAME) or hostname(instance.name),
+        hostname=called,
         root=Root(root, runtime.capabilities.root, _true(devices[root_name(devices)], "readonly")),
         idmap=context.ids(instance),
         command=command,
@@ -54,6 +56,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         log=log_of(config, system=begins.system),
         lxcfs=await answering(context.host, context.lxcfs),
         mounts=mounts,
+        files={} if begins.system else await name_files(context, instance, config, called),
         sysctls={name: str(value) for name, value in SETTINGS.values(config, "linux.sysctl.*").items()},
         ulimits={name: _pair(value) for name, value in SETTINGS.values(config, "limits.kernel.*").items()},
         confinement=confinement(config),

@@ -136,6 +136,8 @@ class RunSpec:
     nics: tuple[TapNic, ...] = ()
     """NICs that are taps."""
     mounts: tuple[Mount, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Absolute path inside -> text of files that exist for the run alone, and hide those of the root."""
     devices: tuple[DeviceNode, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """Sysctls of its own namespaces, in addition to those that every instance gets."""

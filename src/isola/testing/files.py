@@ -48,12 +48,20 @@ class FakeFiles:
         holder.children[name] = Node("file", mode, data=bytes(data))
 
     async def write_all(
-        self, files: Mapping[Path, bytes], *, directories: Modes | None = None, without: Sequence[Path] = ()
+        self,
+        files: Mapping[Path, bytes],
+        *,
+        directories: Modes | None = None,
+        without: Sequence[Path] = (),
+        owners: Mapping[Path, int] | None = None,
     ) -> None:
         for path, mode in (directories or {}).items():
             self._make_directory(path, mode, None)
         for path in (*without, *files):
             await (self.write(path, files[path]) if path in files else self.remove_tree(path))
+        for path, owner in (owners or {}).items():
+            node = self._find(path)
+            node.uid, node.gid, node.mode = owner, owner, 0o644
 
     async def refresh(self, files: Mapping[Path, bytes | None], *, mode: int = 0o600) -> bool:
         changed = False

@@ -47,6 +47,8 @@ class Surroundings:
     seen: Callable[[Path], Path] = field(default=lambda path: path)
     """Maps a path of the host to the path that the engine sees."""
     lxcfs_files: tuple[str, ...] = ()
+    file: Callable[[str], Path] = field(default=Path)
+    """Maps the path of one of the run's files to where it is on the host."""
     limit_devices: bool = True
 
 
@@ -66,6 +68,7 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
                 lxcfs=host.seen(spec.lxcfs) if spec.lxcfs is not None else None,
                 lxcfs_files=host.lxcfs_files,
             ),
+            *(_file(path, host) for path in spec.files),
             *(_mount(each, host) for each in spec.mounts),
         ],
         "linux": _linux(spec, host),
@@ -207,6 +210,11 @@ def _mount(mount: Mount, host: Surroundings) -> dict[str, object]:
     options += [("r" if mount.recursive else "") + mount.propagation, *mount.options]
     source = str(host.seen(Path(mount.source))) if bind else mount.kind
     return {"destination": mount.target, "type": mount.kind, "source": source, "options": options}
+
+
+def _file(path: str, host: Surroundings) -> dict[str, object]:
+    options = ["bind", "rw", "nosuid", "nodev", "noexec", "private"]
+    return {"destination": path, "type": "bind", "source": str(host.file(path)), "options": options}
 
 
 def _most(limit: int) -> int:

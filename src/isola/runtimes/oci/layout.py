@@ -52,6 +52,15 @@ class Layout:
         return self.run / "exec"
 
     @property
+    def files(self) -> Path:
+        """Files that exist inside for the run alone."""
+        return self.run / "files"
+
+    def file(self, path: str) -> Path:
+        """Of the one that is at this path inside."""
+        return self.files / path.strip("/").replace("/", "-")
+
+    @property
     def record(self) -> Path:
         """Its processes: written when the first process exists, read by a daemon that adopts it."""
         return self.run / "running.json"

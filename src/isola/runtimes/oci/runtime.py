@@ -227,13 +227,17 @@ class OciRuntime(Runtime):
             seen=seen,
             lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
+            file=layout.file,
         )
         config = bundle(spec, user, surroundings)
         engine, planned = self.name.encode(), plan.encode(spec)
+        texts = {layout.file(path): text.encode() for path, text in spec.files.items()}
         await files.write_all(
-            {layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()},
+            {layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()} | texts,
             directories={layout.run: 0o711}
+            | ({layout.files: 0o711} if texts else {})
             | dict.fromkeys((layout.exits, layout.state, layout.commands, layout.logs), 0o700),
+            owners=dict.fromkeys(texts, spec.idmap.base),
         )
         await self._begin_log(spec)
         await self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)

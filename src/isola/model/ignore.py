@@ -48,6 +48,14 @@ def read_ignore_file(data: bytes) -> Patterns:
     return Patterns(line for line in text.splitlines() if not line.startswith("#"))
 
 
+def name_pattern(pattern: str) -> re.Pattern[str]:
+    """One name with ``*``, ``?`` and sets, to be matched as a whole. Raises InvalidInput."""
+    try:
+        return re.compile(_name(re.sub(r"\*+", "*", pattern)), re.DOTALL)
+    except re.error as error:
+        raise InvalidInput(f"The pattern {pattern[:80]!r} is wrong: {error}", field="dockerignore") from error
+
+
 def _clean(pattern: str) -> str:
     rest = pattern.removeprefix("!").strip()
     if not rest:

@@ -18,6 +18,7 @@ from isola.host.archive.tarpack import compressed
 from isola.host.archive.tarstream import Member, TarStream
 from isola.host.archive.untar import clean
 from isola.model.identity import IdRange
+from isola.testing.copy_archives import FakeCopies
 from isola.testing.files import FakeFiles
 from isola.testing.layer_archives import FakeLayers
 from isola.testing.tree import Node, find, parent_of
@@ -26,7 +27,7 @@ _LIMITS = UnpackLimits()
 _KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}
 
 
-class FakeArchives(FakeLayers):
+class FakeArchives(FakeLayers, FakeCopies):
     """Reads archives in the fake file system, with the same checks and errors as the real implementation."""
 
     def __init__(self, files: FakeFiles) -> None:

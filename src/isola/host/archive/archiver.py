@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
-from isola.host.archive import layer_verbs, packed, squashfs, untar
+from isola.host.archive import copy_verbs, layer_verbs, packed, squashfs, untar
 from isola.host.archive.output import created, flush
 from isola.host.archive.packed import Counted, Unpacked
 from isola.host.archive.repacking import Repacking, Sink
@@ -204,6 +204,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "pack": _pack,
     "repack": _repack,
     "probe": _probe,
+    **copy_verbs.VERBS,
     **layer_verbs.VERBS,
 }
 

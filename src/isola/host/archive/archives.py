@@ -21,6 +21,8 @@ from isola.model.file_change import ChangeKind, FileChange
 _LARGEST_LAYER = 64 << 30
 _LONGEST_LIST = 64 << 20
 """Bytes of a list of changes."""
+_LONGEST_REQUEST = 100 << 10
+"""Characters; the kernel takes 128 KiB."""
 _LETTERS = {b"C": ChangeKind.MODIFIED, b"A": ChangeKind.ADDED, b"D": ChangeKind.DELETED}
 
 
@@ -89,6 +91,35 @@ class LayerReport:
     """Number of files that a layer cannot contain: devices, sockets, and names beginning with ``.wh.``."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopySource:
+    """Files of a tree that a build copies."""
+
+    tree: Path
+    patterns: tuple[str, ...]
+    keep_owner: bool = False
+    """Otherwise they belong to root."""
+    parents: bool = False
+    """Their paths are kept below the target."""
+    excludes: tuple[str, ...] = ()
+    """As in an ignore file, relative to a copied directory."""
+    name: str = "build context"
+    """For messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTarget:
+    """Where in a root copied files go."""
+
+    root: Path | None
+    """None is an empty root."""
+    place: str
+    """Absolute; with a slash at the end it is a directory."""
+    owner: str = ""
+    """``USER[:GROUP]`` by number, or by name as in the root."""
+    mode: int | None = None
+
+
 class Archives(Protocol):
     """Tar archives, plain or compressed by gzip, bzip2, xz or zstd (recognised by content, not by name)."""
 
@@ -152,6 +183,28 @@ class Archives(Protocol):
 
         Times of modification after ``newest`` (seconds since 1970) become that. ``leave_out``: relative paths.
         Raises TooLarge, AlreadyExists, HostFailure; leaves no file then.
+        """
+        ...
+
+    async def survey_copy(self, sources: Sequence[CopySource]) -> str:
+        """A digest of the files: of names, kinds, modes and contents, without times. Raises InvalidInput, TooLarge."""
+        ...
+
+    async def copy_layer(
+        self,
+        sources: Sequence[CopySource],
+        to: CopyTarget,
+        target: Path,
+        *,
+        now: int,
+        newest: int | None = None,
+        compression: str = "zstd",
+        limit: int = _LARGEST_LAYER,
+    ) -> LayerReport | None:
+        """Write files as an image layer on a root, fsynced; None, and no file, if the root has all of it already.
+
+        Links in the root are followed inside it. ``now``: time of new directories, in seconds since 1970; times after
+        ``newest`` become that. Raises InvalidInput, TooLarge, AlreadyExists, HostFailure; leaves no file then.
         """
         ...
 
@@ -250,6 +303,34 @@ class LinuxArchives:
             answer.digest("diff_id"), answer.number("entries"), answer.number("bytes"), answer.number("skipped")
         )
 
+    async def survey_copy(self, sources: Sequence[CopySource]) -> str:
+        """Reads all contents."""
+        return (await self._ask("survey_copy", {"sources": _checked(sources)})).digest("digest")
+
+    async def copy_layer(
+        self,
+        sources: Sequence[CopySource],
+        to: CopyTarget,
+        target: Path,
+        *,
+        now: int,
+        newest: int | None = None,
+        compression: str = "zstd",
+        limit: int = _LARGEST_LAYER,
+    ) -> LayerReport | None:
+        """In a process that sees these trees and the root only."""
+        request: dict[str, object] = {"target": str(target), "compression": compression, "newest": newest}
+        place = {"root": None if to.root is None else str(to.root), "place": to.place, "owner": to.owner}
+        answer = await self._write(
+            "copy_layer",
+            target,
+            {"sources": _checked(sources), "mode": to.mode, "limit": limit, "now": now} | request | place,
+        )
+        if not answer.number("entries"):
+            await in_thread(target.unlink, missing_ok=True)
+            return None
+        return LayerReport(answer.digest("diff_id"), answer.number("entries"), answer.number("bytes"))
+
     async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:
         """The process writes the list to a file, whose size is bounded by the number and length of paths."""
         await self._write("list_changes", scratch, {"target": str(scratch), "limit": limit} | _paths(trees))
@@ -308,6 +389,14 @@ class LinuxArchives:
         if done.status != 0:
             raise _died(done.status, done.stderr)
         return read_answer(done.stdout)
+
+
+def _checked(sources: Sequence[CopySource]) -> list[dict[str, object]]:
+    """For the arguments of a program, of which each has a bound."""
+    found = [asdict(source) | {"tree": str(source.tree)} for source in sources]
+    if len(json.dumps(found)) > _LONGEST_REQUEST:
+        raise TooLarge("There are too many sources, or their names are too long", field="dockerfile")
+    return found
 
 
 def _paths(trees: Comparison) -> dict[str, object]:

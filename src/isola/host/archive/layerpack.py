@@ -45,6 +45,12 @@ class LayerPacking:
                     self.entries += members.add(found.path)
             self.write(bytes(2 * tarfile.BLOCKSIZE))
 
+    def write_all(self, add: Callable[[LayerPacking], None]) -> None:
+        """Write what ``add`` writes to this, and the end of the stream. Raises TooLarge, OSError."""
+        with self._compressed as self._output:
+            add(self)
+            self.write(bytes(2 * tarfile.BLOCKSIZE))
+
     def write(self, data: bytes) -> None:
         """The next bytes of the tar stream, hashed before they are compressed."""
         self.bytes += len(data)

@@ -10,7 +10,7 @@ import os
 import stat
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from isola.errors import InvalidInput
@@ -25,6 +25,7 @@ _KINDS = {
     stat.S_IFLNK: tarfile.SYMTYPE,
     stat.S_IFIFO: tarfile.FIFOTYPE,
 }
+_AS_THEY_ARE: Mapping[str, int] = {}
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
@@ -72,7 +73,18 @@ class Packing:
 class Members:
     """Writes files below an open directory as members of an archive."""
 
-    def __init__(self, root: int, output: Any, *, prefix: str = "", base: int = 0, newest: int | None = None) -> None:
+    def __init__(
+        self,
+        root: int,
+        output: Any,
+        *,
+        prefix: str = "",
+        base: int = 0,
+        newest: int | None = None,
+        dress: Mapping[str, int] = _AS_THEY_ARE,
+    ) -> None:
+        self._dress = dress
+        """``uid``, ``gid`` and ``mode`` that all members get; links have no mode."""
         self._root = root
         self._output = output
         self._prefix = prefix.strip("/")
@@ -81,8 +93,8 @@ class Members:
         """Later times of modification are replaced by this one, in seconds since 1970."""
         self._linked: dict[int, str] = {}
 
-    def add(self, path: bytes) -> bool:
-        """Write a file; False if it is of a kind that is left out. Raises OSError."""
+    def add(self, path: bytes, *, name: str = "") -> bool:
+        """Write a file, by another name if one is given; False if it is of a kind that is left out. Raises OSError."""
         root, output = self._root, self._output
         flags = os.O_PATH | os.O_NOFOLLOW
         descriptor = kernel.open_beneath(root, path, flags, _RESOLVE)
@@ -91,19 +103,19 @@ class Members:
             kind = _KINDS.get(stat.S_IFMT(status.st_mode))
             if kind is None:
                 return False  # sockets and device nodes are meaningless on another host
-            info = self._info(path, kind, status)
+            info = self._info(name or os.fsdecode(path), kind, status)
             if kind == tarfile.SYMTYPE:
                 info.linkname = os.fsdecode(os.readlink(b"", dir_fd=descriptor))
         finally:
             os.close(descriptor)
         if info.type in (tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE):
-            output.write(_header(info))
+            output.write(header(info))
             return True
         reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = kernel.open_beneath(root, path, reading, _RESOLVE)
         try:
             info.pax_headers = self._xattrs(descriptor)
-            output.write(_header(info))
+            output.write(header(info))
             if info.type == tarfile.REGTYPE:
                 _copy(descriptor, info.size, output)
         finally:
@@ -112,15 +124,17 @@ class Members:
 
     def add_empty(self, path: bytes) -> None:
         """Write an empty file that does not exist in the tree: a whiteout."""
-        self._output.write(_header(tarfile.TarInfo(os.fsdecode(path))))
+        self._output.write(header(tarfile.TarInfo(os.fsdecode(path))))
 
-    def _info(self, path: bytes, kind: bytes, status: os.stat_result) -> tarfile.TarInfo:
-        name = os.fsdecode(path)
+    def _info(self, name: str, kind: bytes, status: os.stat_result) -> tarfile.TarInfo:
         full = "/".join(part for part in (self._prefix, "" if name == "." else name) if part) or "."
         info = tarfile.TarInfo(full)
         info.type = kind
         info.mode = stat.S_IMODE(status.st_mode)
         info.uid, info.gid = self._inside(status.st_uid), self._inside(status.st_gid)
+        for field, value in self._dress.items():
+            if field != "mode" or kind != tarfile.SYMTYPE:
+                setattr(info, field, value)
         info.mtime = int(status.st_mtime) if self._newest is None else min(int(status.st_mtime), self._newest)
         if status.st_nlink > 1 and kind != tarfile.DIRTYPE:
             first = self._linked.setdefault(status.st_ino, full)
@@ -175,7 +189,8 @@ def _walk(root: int) -> Iterator[bytes]:
         pending += [(prefix + name, is_directory) for name, is_directory in sorted(found, reverse=True)]
 
 
-def _header(info: tarfile.TarInfo) -> bytes:
+def header(info: tarfile.TarInfo) -> bytes:
+    """In the pax format; names that are not UTF-8 are kept."""
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

@@ -142,3 +142,21 @@ async def test_console_and_its_log(bench: Bench) -> None:
     again = await guest.console()
     await bench.runtime.remove("one")
     assert await everything(again) is not None
+
+
+async def test_processes_and_commands_have_numbers(bench: Bench) -> None:
+    guest = await bench.launch(bench.spec())
+    if not bench.kind.capabilities.shares_kernel:
+        return
+    assert guest.number in guest.numbers()
+    execution = await guest.exec(ExecSpec(("sleep", "99"), PATH))
+    number = await execution.number()
+    if bench.real:
+        assert number in guest.numbers() and number != guest.number
+        found = guest.stats()
+        assert found.processes >= 2 and found.cpu_ns > 0 and found.memory > 0
+        assert not guest.oom_killed()
+    await execution.close()
+    assert await execution.number() == 0
+    await bench.runtime.remove("one")
+    assert guest.numbers() == () and guest.stats().memory == 0

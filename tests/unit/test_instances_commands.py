@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from channels import eventually
 
@@ -95,6 +97,50 @@ async def test_a_start_that_fails_leaves_an_exit_status(running: World) -> None:
         await command.start()
     assert (command.exit_status, command.running) == (126, False)
     assert await command.wait() == 126
+
+
+async def test_a_command_runs_without_a_client(running: World) -> None:
+    command = make(running, "echo")
+    assert await command.number() == 0
+    await command.detach()
+    await eventually(lambda: not command.running)
+    assert command.exit_status == 3 and await command.number() == 0
+    stays = make(running, "trap", interactive=True)
+    await stays.detach()
+    assert stays.running and await stays.number() > 0
+    await stays.signal(9)
+    await eventually(lambda: not stays.running)
+    assert stays.exit_status == 137
+    with pytest.raises(WrongState, match="already been started"):
+        await stays.detach()
+
+
+async def test_without_a_user_a_command_runs_as_the_program(running: World) -> None:
+    ref = Ref.default("web1")
+    found = await running.parts.records.instances.change(
+        ref,
+        lambda found: dataclasses.replace(
+            found, start=dataclasses.replace(found.start, user="www", cwd="/srv", environment={"A": "image"})
+        ),
+    )
+    root = running.on_host("web1").spec.root.path
+    await running.host.files.make_directory(root / "etc")
+    await running.host.files.write(root / "etc/passwd", b"www:x:33:34::/var/www:/bin/sh\n")
+    await running.host.files.write(root / "etc/group", b"www:x:34:\nlog:x:4:www\n")
+    for wanted, spec in (
+        ({"user": None, "interactive": True}, (33, 34, (4,), "/srv", "/var/www", "xterm")),
+        ({"user": None, "cwd": "/tmp"}, (33, 34, (4,), "/tmp", "/var/www", None)),
+        ({"user": "www:log"}, (33, 4, (), "/", "/var/www", None)),
+        ({"user": "7:8"}, (7, 8, (), "/", "/", None)),
+        ({"user": 0}, (0, 0, (), "/root", "/root", None)),
+    ):
+        command = running.parts.services.instances.exec(found.value.ref, ExecRequest(("trap",), **wanted))
+        await command.start()
+        said = running.on_host("web1").commands[-1].command.spec
+        variables = said.environment
+        here = (said.user, said.group, said.groups, said.cwd if spec[3] != "/root" else "/root", variables.get("HOME"))
+        assert (*here, variables.get("TERM")) == spec and variables["A"] == "image"
+        await command.close()
 
 
 async def test_ended_commands_are_limited_and_running_ones_are_kept(running: World) -> None:

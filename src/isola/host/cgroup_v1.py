@@ -22,7 +22,9 @@ from isola.host.cgroup_tree import (
     try_write,
     write,
 )
+from isola.host.group_stats import TICK, disk_io, read_fields, read_limit
 from isola.model.limits import Limits, Usage
+from isola.model.stats import GroupStats
 
 _UNLIMITED = "-1"
 _NO_LIMIT = 1 << 62
@@ -98,6 +100,33 @@ class LegacyTrees:
             swap=max(0, with_swap - used),
             swap_peak=max(0, with_swap_peak - peak),
             processes=processes,
+        )
+
+    def stats(self, path: str) -> GroupStats:
+        """From the files of its controllers."""
+        memory, cpu = self._directory("memory", path), self._directory("cpuacct", path)
+        times, throttled = read_fields(f"{cpu}/cpuacct.stat"), read_fields(f"{self._directory('cpu', path)}/cpu.stat")
+        pids, blkio = self._directory("pids", path), self._directory("blkio", path)
+        return GroupStats(
+            cpu_ns=read_number(f"{cpu}/cpuacct.usage"),
+            cpu_user_ns=times.get("user", 0) * TICK,
+            cpu_system_ns=times.get("system", 0) * TICK,
+            per_cpu_ns=tuple(map(int, read(f"{cpu}/cpuacct.usage_percpu").split())),
+            periods=throttled.get("nr_periods", 0),
+            throttled_periods=throttled.get("nr_throttled", 0),
+            throttled_ns=throttled.get("throttled_time", 0),
+            memory=read_number(f"{memory}/memory.usage_in_bytes"),
+            memory_peak=read_number(f"{memory}/memory.max_usage_in_bytes"),
+            memory_limit=read_limit(f"{memory}/memory.limit_in_bytes"),
+            memory_failures=read_number(f"{memory}/memory.failcnt"),
+            memory_stats=read_fields(f"{memory}/memory.stat"),
+            processes=read_number(f"{pids}/pids.current"),
+            processes_limit=read_limit(f"{pids}/pids.max"),
+            io=disk_io(
+                read(f"{blkio}/blkio.throttle.io_service_bytes_recursive")
+                or read(f"{blkio}/blkio.throttle.io_service_bytes"),
+                read(f"{blkio}/blkio.throttle.io_serviced_recursive") or read(f"{blkio}/blkio.throttle.io_serviced"),
+            ),
         )
 
     def oom_kills(self, path: str) -> int:

@@ -21,7 +21,9 @@ from isola.host.cgroup_tree import (
     set_limit,
     try_write,
 )
+from isola.host.group_stats import read_fields, read_limit, unified_io
 from isola.model.limits import Limits, Usage
+from isola.model.stats import GroupStats
 
 _WANTED = ("cpuset", "cpu", "io", "memory", "pids")
 _DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads", "/memory.oom.group")
@@ -75,6 +77,27 @@ class UnifiedTree(Tree):
             swap=read_number(f"{directory}/memory.swap.current"),
             swap_peak=read_number(f"{directory}/memory.swap.peak"),
             processes=processes,
+        )
+
+    def stats(self, path: str) -> GroupStats:
+        """From the files of its directory."""
+        directory = self.directory(path)
+        cpu = read_fields(f"{directory}/cpu.stat")
+        return GroupStats(
+            cpu_ns=cpu.get("usage_usec", 0) * 1000,
+            cpu_user_ns=cpu.get("user_usec", 0) * 1000,
+            cpu_system_ns=cpu.get("system_usec", 0) * 1000,
+            periods=cpu.get("nr_periods", 0),
+            throttled_periods=cpu.get("nr_throttled", 0),
+            throttled_ns=cpu.get("throttled_usec", 0) * 1000,
+            memory=read_number(f"{directory}/memory.current"),
+            memory_peak=read_number(f"{directory}/memory.peak"),
+            memory_limit=read_limit(f"{directory}/memory.max"),
+            memory_failures=read_fields(f"{directory}/memory.events").get("max", 0),
+            memory_stats=read_fields(f"{directory}/memory.stat"),
+            processes=read_number(f"{directory}/pids.current"),
+            processes_limit=read_limit(f"{directory}/pids.max"),
+            io=unified_io(read(f"{directory}/io.stat")),
         )
 
     def oom_kills(self, path: str) -> int:

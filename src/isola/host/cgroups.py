@@ -19,6 +19,7 @@ from isola.host.cgroup_v2 import UnifiedTree
 from isola.host.proc import ProcessRef, hold, unseen
 from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
+from isola.model.stats import GroupStats
 
 _PATIENCE = 10.0
 """Seconds to wait for killed processes to end, for a freeze, and for groups to become removable."""
@@ -77,6 +78,10 @@ class Cgroups(Protocol):
 
     def usage(self, path: str) -> Usage:
         """Current usage of the group; zeros if it does not exist."""
+        ...
+
+    def stats(self, path: str) -> GroupStats:
+        """All that the kernel measures of the group; zeros if it does not exist."""
         ...
 
     def oom_kills(self, path: str) -> int:
@@ -173,6 +178,9 @@ class LinuxCgroups:
 
     def usage(self, path: str) -> Usage:
         return self._limiting().usage(path)
+
+    def stats(self, path: str) -> GroupStats:
+        return self._limiting().stats(path)
 
     def oom_kills(self, path: str) -> int:
         return self._limiting().oom_kills(path)

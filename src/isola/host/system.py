@@ -61,6 +61,10 @@ class System(Protocol):
 
     def os_release(self) -> Mapping[str, str]: ...
 
+    def cpu_time_ns(self) -> int:
+        """CPU time of all processes and idle time, since the boot."""
+        ...
+
     def find_program(self, name: str) -> Path | None:
         """The path of a program on PATH or in the sbin directories."""
         ...
@@ -135,6 +139,11 @@ class LinuxSystem:
         text = self._read("etc/os-release") or self._read("usr/lib/os-release")
         pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
         return {name: "".join(shlex.split(value)[:1]) for name, _, value in pairs}
+
+    def cpu_time_ns(self) -> int:
+        """The first seven numbers of ``/proc/stat``: the others are contained in them."""
+        fields = self._read("proc/stat").partition("\n")[0].split()[1:8]
+        return sum(map(_number, fields)) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
 
     def find_program(self, name: str) -> Path | None:
         return find_program(name)

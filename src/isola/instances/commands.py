@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import logging
 
-from isola.errors import NotFound, WrongState
+from isola.errors import IsolaError, NotFound, WrongState
 from isola.host.sockets import Stream
 from isola.instances import exec as verb
 from isola.instances.context import Context
@@ -13,6 +15,7 @@ from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
 from isola.runtimes import Execution
 
+log = logging.getLogger(__name__)
 _KEEP = 1024
 """Maximum number of remembered commands that are not running."""
 _KEEP_BYTES = 16 * 2**20
@@ -83,6 +86,34 @@ class Command:
         """Send a signal to the command. Raises WrongState before its start."""
         await self._started.signal(signum)
 
+    async def number(self) -> int:
+        """Its PID, for display only; 0 if it does not run."""
+        return await self._execution.number() if self._execution is not None and self.running else 0
+
+    async def detach(self) -> None:
+        """Start it without a client: its input is empty, its output is dropped, and it is closed at its end.
+
+        Raises the errors of ``start``.
+        """
+        await self.start()
+        task = asyncio.get_running_loop().create_task(self._run_alone(), name=f"command {self.id}")
+        self._known.alone.add(task)
+        task.add_done_callback(self._known.alone.discard)
+
+    async def _run_alone(self) -> None:
+        if not self.request.interactive:
+            self.stdin.close()
+        streams = [self.stdout, *([self.stderr] if self.stderr is not None else [])]
+        drains = [asyncio.ensure_future(_drop(stream)) for stream in streams]
+        try:
+            await self.wait()
+        except IsolaError as error:
+            log.info("Command %s: %s", self.id, error)
+        finally:
+            for drain in drains:
+                drain.cancel()
+            await self.close()
+
     async def wait(self) -> int:
         """Exit status. Raises WrongState before its start."""
         if self.exit_status is None:
@@ -116,6 +147,8 @@ class Commands:
         self._running: dict[str, Command] = {}
         self._idle: dict[str, tuple[Command, int]] = {}
         self._bytes = 0
+        self.alone: set[asyncio.Task[None]] = set()
+        """Commands without a client."""
 
     def make(self, instance: Instance, request: ExecRequest, caller: Caller) -> Command:
         """Create a command without starting it. Raises WrongState, InvalidInput."""
@@ -152,6 +185,11 @@ class Commands:
         while len(self._idle) > 1 and (len(self._idle) > _KEEP or self._bytes > _KEEP_BYTES):
             oldest = next(iter(self._idle))
             self._bytes -= self._idle.pop(oldest)[1]
+
+
+async def _drop(stream: Stream) -> None:
+    while await stream.read():
+        pass
 
 
 def _size(request: ExecRequest) -> int:

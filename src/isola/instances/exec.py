@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from isola.errors import InvalidInput, IsolaError, WrongState
 from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.phases import RunState
+from isola.instances.program import configured
 from isola.instances.stop import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
@@ -34,18 +37,33 @@ def require_ready(context: Context, instance: Instance) -> None:
 
 async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller) -> Execution:
     """Run it. Raises WrongState, InvalidInput."""
+    request = _as_program(context, instance, request)
     who = await _who(context, instance, request)
-    spec = spec_of(context, instance, request, who, await _home(context, instance, request, who))
+    spec = spec_of(context, instance, request, who, await _home(context, instance, request, who.uid))
     context.working_runtime(instance)
     execution = await require_live(context, instance).guest.exec(spec)
     context.tell("exec", instance.ref, caller=caller, command=list(request.command))
     return execution
 
 
-async def _home(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int]) -> str:
+def _as_program(context: Context, instance: Instance, request: ExecRequest) -> ExecRequest:
+    """Without a user: that of its program, its directory, and a terminal type as its program has one."""
+    if request.user is not None:
+        return request
+    begins = configured(instance.start, expanded(context, instance)[0])
+    variables = {"TERM": "xterm"} if request.interactive else {}
+    return dataclasses.replace(
+        request,
+        user=begins.user,
+        cwd=request.cwd or begins.cwd,
+        environment=variables | dict(request.environment),
+    )
+
+
+async def _home(context: Context, instance: Instance, request: ExecRequest, uid: int) -> str:
     """The default working directory of a command; root's home is determined once per run."""
     live = require_live(context, instance)
-    if request.cwd or who[0] != 0 or not instance.start.system:
+    if request.cwd or uid != 0 or not instance.start.system:
         return "/"
     if not live.home:
         try:
@@ -56,31 +74,33 @@ async def _home(context: Context, instance: Instance, request: ExecRequest, who:
     return live.home
 
 
-async def _who(context: Context, instance: Instance, request: ExecRequest) -> tuple[int, int]:
-    """User and group as numbers; names and primary groups are resolved by the instance's own files."""
+async def _who(context: Context, instance: Instance, request: ExecRequest) -> users.User:
+    """User and groups as numbers; names and groups are resolved by the instance's own files."""
     user, group = request.user, request.group
     if user in (0, "root"):
-        return 0, group or 0
+        return users.User(0, group or 0)
     if isinstance(user, int) and group is not None:
-        return user, group
-    found = await users.of_guest(require_live(context, instance).guest, str(user))
-    return found.uid, found.gid if group is None else group
+        return users.User(user, group, home="")
+    found = await users.of_guest(require_live(context, instance).guest, str(user or 0))
+    return found if group is None else dataclasses.replace(found, gid=group, groups=())
 
 
-def spec_of(context: Context, instance: Instance, request: ExecRequest, who: tuple[int, int], home: str) -> ExecSpec:
+def spec_of(context: Context, instance: Instance, request: ExecRequest, who: users.User, home: str) -> ExecSpec:
     """The spec for the runtime: options of the client override those of the instance, which override the defaults."""
     config, _ = expanded(context, instance)
-    user, group = who
     defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
-    if user == 0:
+    if who.uid == 0:
         defaults |= {"HOME": "/root", "USER": "root"}
+    elif who.home:
+        defaults["HOME"] = who.home
     variables = defaults | dict(instance.start.environment) | environment(config) | dict(request.environment)
     return ExecSpec(
         command=request.command,
         environment=variables,
         cwd=request.cwd or home,
-        user=user,
-        group=group,
+        user=who.uid,
+        group=who.gid,
+        groups=who.groups,
         terminal=request.interactive,
         width=request.width,
         height=request.height,

@@ -16,12 +16,12 @@ class ExecRequest:
     """One pseudo-terminal instead of three pipes."""
     width: int = 0
     height: int = 0
-    user: int | str = 0
-    """A number, or a name as in the instance's /etc/passwd."""
+    user: int | str | None = 0
+    """A number, or a name as in the instance's /etc/passwd, also with a group: ``1000:www``. None: as its program."""
     group: int | None = None
     """None means the user's own: its primary group, or 0 where the instance does not know the user."""
     cwd: str = ""
-    """Directory; empty means the user's home as the image knows it, or /."""
+    """Directory; empty means the user's home as the image knows it, or /; without a user, as its program."""
 
 
 @dataclass(frozen=True, slots=True)

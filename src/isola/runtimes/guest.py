@@ -12,6 +12,7 @@ from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
+from isola.model.stats import GroupStats
 from isola.runtimes.output import Attachment
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
@@ -36,6 +37,10 @@ class Execution(Protocol):
 
     async def signal(self, signum: int) -> None:
         """Send a signal to the command inside."""
+        ...
+
+    async def number(self) -> int:
+        """The PID for display only; 0 if there is none any more, or the guest has its own kernel."""
         ...
 
     async def wait(self) -> int:
@@ -114,6 +119,14 @@ class Watched(Protocol):
     @property
     def number(self) -> int:
         """The PID for display only (the API's ``pid``); 0: none."""
+        ...
+
+    def numbers(self) -> tuple[int, ...]:
+        """PIDs of all its processes on the host, for display only; never blocks; empty if it has its own kernel."""
+        ...
+
+    def stats(self) -> GroupStats:
+        """All that is measured of it, without its interfaces; never blocks; zeros if it has ended."""
         ...
 
     def usage(self) -> Usage:

@@ -10,6 +10,7 @@ from isola.errors import HostFailure
 from isola.host.cgroup_tree import Tree, check_cpus, memory_in_use
 from isola.host.proc import ProcessRef
 from isola.model.limits import Limits, Usage
+from isola.model.stats import GroupStats
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -94,6 +95,13 @@ class FakeCgroups:
         """As set by the test; zeros if the group does not exist."""
         self._names.directory(path)
         return self.groups[path].usage if path in self.groups else Usage()
+
+    def stats(self, path: str) -> GroupStats:
+        """The part that ``usage`` has."""
+        used = self.usage(path)
+        return GroupStats(
+            cpu_ns=used.cpu_ns, memory=used.memory, memory_peak=used.memory_peak, processes=used.processes
+        )
 
     def oom_kills(self, path: str) -> int:
         return self.groups[path].oom_kills if path in self.groups else 0

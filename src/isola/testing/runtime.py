@@ -23,6 +23,7 @@ from isola.model.last_run import Ending
 from isola.model.limits import Limits, Usage
 from isola.model.network import HostTap, NetworkNamespace
 from isola.model.probe import Probe
+from isola.model.stats import GroupStats
 from isola.operations import Operation
 from isola.runtimes import (
     CONSOLE_LOG,
@@ -399,6 +400,16 @@ class FakeGuest:
         """Of the run."""
         return self._run
 
+    def numbers(self) -> tuple[int, ...]:
+        """The number of the run, unless it has ended."""
+        instance = self._instance()
+        return (self._run,) if instance is not None and instance.status is None else ()
+
+    def stats(self) -> GroupStats:
+        """The part that ``usage`` has."""
+        used = self.usage()
+        return GroupStats(cpu_ns=used.cpu_ns, memory=used.memory, processes=used.processes)
+
     def usage(self) -> Usage:
         """As set by a test."""
         instance = self._instance()
@@ -493,6 +504,7 @@ class FakeExecution:
         self._stdout, far_out = (self._stdin, far_in) if spec.terminal else stream_pair()
         self._stderr, far_err = (self._stdin, far_in) if spec.terminal else stream_pair()
         self._terminal = spec.terminal
+        self._number = next(_numbers)
         self.command = FakeCommand(spec, far_in, far_out, far_err, (spec.width, spec.height))
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._task = asyncio.ensure_future(self._run(program))
@@ -522,6 +534,9 @@ class FakeExecution:
         if signum == 9:
             self.kill(_KILLED)
         self.command.signals.put_nowait(signum)
+
+    async def number(self) -> int:
+        return 0 if self._status.done() else self._number
 
     async def wait(self) -> int:
         """Exit status."""

@@ -24,6 +24,7 @@ class FakeSystem:
     bounding_set: frozenset[str] = _CAPABILITIES
     cpu_count: int = 2
     threads_per_core: int = 1
+    cpu_ns: int = 10**15
     memory_total: int = 8 << 30
     memory_free: int = 6 << 30
     release: Mapping[str, str] = field(default_factory=lambda: {"ID": "debian", "VERSION_ID": "12", "NAME": "Debian"})
@@ -69,6 +70,9 @@ class FakeSystem:
 
     def os_release(self) -> Mapping[str, str]:
         return self.release
+
+    def cpu_time_ns(self) -> int:
+        return self.cpu_ns
 
     def find_program(self, name: str) -> Path | None:
         return self.programs.get(name)

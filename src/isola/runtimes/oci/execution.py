@@ -79,6 +79,11 @@ class OciExecution:
         if command is not None and not self._status.done():
             self._host.processes.signal(command, signum)
 
+    async def number(self) -> int:
+        """Of the command itself."""
+        command = await self._find_command()
+        return command.pid if command is not None and not self._status.done() else 0
+
     async def wait(self) -> int:
         """Exit status as in a shell."""
         return await asyncio.shield(self._status)

@@ -18,6 +18,7 @@ from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
+from isola.model.stats import GroupStats
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, device_rules, exec_process
@@ -161,6 +162,13 @@ class OciGuest:
     def number(self) -> int:
         """PID of the first process on the host."""
         return self.processes.init.pid
+
+    def numbers(self) -> tuple[int, ...]:
+        """Those of its group."""
+        return tuple(self._host.cgroups.processes(self._group))
+
+    def stats(self) -> GroupStats:
+        return self._host.cgroups.stats(self._group)
 
     def usage(self) -> Usage:
         """Of its group."""

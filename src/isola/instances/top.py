@@ -1,0 +1,54 @@
+"""The processes of an instance, as the host's ``ps`` shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from isola.errors import CommandFailed, InvalidInput, Unsupported
+from isola.instances.context import Context
+from isola.instances.stop import require_live
+from isola.model.instance import Instance
+from isola.model.stats import ProcessTable
+
+_ARGUMENT = re.compile(r"[-A-Za-z0-9,=_.:%+]{1,200}", re.ASCII)
+_MOST_ARGUMENTS = 32
+_BY_PID = 4096
+"""Most processes that are named to ``ps``; of more, all of the host are listed and chosen from."""
+
+
+async def processes(context: Context, instance: Instance, arguments: Sequence[str]) -> ProcessTable:
+    """``arguments``: of ``ps``; they must leave the column of PIDs. Raises WrongState, InvalidInput, Unsupported."""
+    live = require_live(context, instance)
+    if len(arguments) > _MOST_ARGUMENTS or not all(map(_ARGUMENT.fullmatch, arguments)):
+        raise InvalidInput(
+            "These are no options of ps", field="ps_args", remedy="use options such as aux or -o pid,comm"
+        )
+    pids = live.guest.numbers()
+    if not pids:
+        raise Unsupported("This instance has a kernel of its own", remedy="run ps inside")
+    if context.host.system.find_program("ps") is None:
+        raise Unsupported("The host has no ps", remedy="install the package procps")
+    return table(await _ps(context, arguments or ("-ef",), pids), {str(pid) for pid in pids})
+
+
+async def _ps(context: Context, arguments: Sequence[str], pids: Collection[int]) -> str:
+    chosen = [f"-q{','.join(map(str, pids))}"] if len(pids) <= _BY_PID else []
+    try:  # some options exclude the choice by PID
+        done = await context.host.processes.run(["ps", *arguments, *chosen], timeout=10, check=False)
+        if done.status or not done.stdout:
+            done = await context.host.processes.run(["ps", *arguments], timeout=10)
+    except CommandFailed as error:
+        raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or "use other options") from error
+    return done.stdout.decode(errors="replace")
+
+
+def table(text: str, pids: Collection[str]) -> ProcessTable:
+    """The rows of these processes. Raises InvalidInput if there is no column of PIDs. Pure."""
+    lines = text.splitlines()
+    titles = tuple(lines[0].split()) if lines else ()
+    if "PID" not in titles:
+        raise InvalidInput("The options of ps leave out the PID", field="ps_args", remedy="add the column pid")
+    column = titles.index("PID")
+    rows = (tuple(line.split(None, len(titles) - 1)) for line in lines[1:])
+    return ProcessTable(titles, tuple(row for row in rows if len(row) > column and row[column] in pids))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from isola.doors import Services, docker, rest
+from isola.doors import Services, docker, registry, rest
 from isola.doors.http.https import Https
 from isola.doors.http.unix import UnixServer, serve_unix
 from isola.errors import IsolaError
@@ -19,6 +19,7 @@ class Doors:
 
     rest: rest.Dispatcher
     docker: docker.Dispatcher
+    registry: registry.Dispatcher
     servers: Sequence[UnixServer]
     https: Https
 
@@ -29,7 +30,7 @@ class Doors:
 
 async def open_doors(services: Services, directory: Path) -> Doors:
     """Listen in the daemon's directory, and on the network if configured. Raises HostFailure if another one does."""
-    api, containers = rest.Dispatcher(services), docker.Dispatcher(services)
+    api, containers, images = rest.Dispatcher(services), docker.Dispatcher(services), registry.Dispatcher(services)
     servers: list[UnixServer] = []
     try:
         servers.append(await serve_unix(api, directory / "unix.socket"))
@@ -37,6 +38,6 @@ async def open_doors(services: Services, directory: Path) -> Doors:
     except IsolaError:
         await asyncio.gather(*(server.close() for server in servers))
         raise
-    https = Https(services, (containers, api))
+    https = Https(services, (containers, images, api))
     await https.open()
-    return Doors(api, containers, servers, https)
+    return Doors(api, containers, images, servers, https)

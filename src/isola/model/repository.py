@@ -152,6 +152,14 @@ def reachable(repository: Ref) -> bool:
         return False
 
 
+def is_tag(text: str) -> bool:
+    """Whether it can be the name of a tag."""
+    try:
+        return bool(check_tag(text))
+    except InvalidInput:
+        return False
+
+
 def split_alias(name: str) -> tuple[str, str] | None:
     """Repository and tag of an alias; ``debian/12`` is ``latest`` of its own repository. None for another name."""
     repository, colon, tag = name.rpartition(":")

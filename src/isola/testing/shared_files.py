@@ -71,6 +71,10 @@ class SharedFiles(FakeFiles):
         else:
             await self.copy(io.BytesIO(await self.read(source)), target)
 
+    async def extend(self, path: Path, data: bytes, *, at: int) -> None:
+        """Write at an offset, and truncate after it."""
+        await self._at(path).extend(path, data, at=at)
+
     async def digest(self, *paths: Path, algorithm: str = "sha256") -> tuple[str, int]:
         """Of all contents concatenated; the files must all be real, or all in memory."""
         return await self._at(paths[0]).digest(*paths, algorithm=algorithm)

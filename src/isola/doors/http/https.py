@@ -200,6 +200,7 @@ class Https:
             )
             lost = asyncio.Event()
             protocol.lost = lost.set
+            protocol.trusted = partial(self._not_untrusted, task)
             fingerprint = _fingerprint(transport)
             self._open[protocol] = fingerprint
             if self._services.certificates.caller(fingerprint, who).trusted:
@@ -247,6 +248,12 @@ class Https:
         for protocol in protocols:
             if protocol.transport is not None:
                 asyncio.get_running_loop().call_later(_CLOSE_SECONDS, protocol.transport.abort)
+
+
+def trust_connection(request: web.BaseRequest) -> None:
+    """The client has logged in by its request: the limits for untrusted connections end."""
+    if isinstance(request.protocol, NetworkProtocol):
+        request.protocol.trusted()
 
 
 def _wanted(config: Mapping[str, str]) -> Endpoint | None:

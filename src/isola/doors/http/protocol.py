@@ -36,13 +36,14 @@ class Protocol(web.RequestHandler):
 class NetworkProtocol(Protocol):
     """A network connection: closed if no request arrives in time, or if it stays idle for long."""
 
-    __slots__ = ("_first_request_timer", "lost", "requested")
+    __slots__ = ("_first_request_timer", "lost", "requested", "trusted")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """After the TLS handshake."""
         super().connection_made(transport)
         self.requested = False
         self.lost: Callable[[], object] = lambda: None
+        self.trusted: Callable[[], object] = lambda: None
         self._first_request_timer = asyncio.get_running_loop().call_later(_FIRST_REQUEST_SECONDS, self._hang_up)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -15,9 +15,8 @@ from isola.images.oci_manifest import Index, Manifest, read_document
 from isola.images.platforms import choose
 from isola.images.repositories.records import RepositoryRecords
 from isola.model.image import Image
-from isola.model.image_reference import check_tag
 from isola.model.reference import Ref
-from isola.model.repository import alias_names, by_tag, reachable, split_alias, synonyms
+from isola.model.repository import alias_names, by_tag, is_tag, reachable, split_alias, synonyms
 
 _LARGE = 64 << 10
 """Documents of at least this many bytes are parsed in a thread."""
@@ -66,8 +65,7 @@ class Views:
             if any(self._has_manifest(each, digest, public) for each in synonyms(repository)):
                 return digest
         else:
-            check_tag(reference)
-            for each in synonyms(repository):
+            for each in synonyms(repository) if is_tag(reference) else ():
                 if found := self.tagged(each, reference, public=public):
                     return found
         raise NotFound("manifest unknown", field="manifest")

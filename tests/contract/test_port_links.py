@@ -13,7 +13,7 @@ import pytest
 from netns import fresh_namespace
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
-from isola.host.links import Bridge, Inside, Links, LinuxLinks, Macvlan, Pair, Routing, Tap
+from isola.host.links import Bridge, Inside, Links, LinuxLinks, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.process import LinuxProcesses
 from isola.testing.links import FakeLinks
 
@@ -325,3 +325,14 @@ async def test_ports_are_isolated_and_shaped(subject: Subject) -> None:
         await subject.links.isolate("nolink", isolated=True)
     with pytest.raises(HostFailure):
         await subject.links.shape("nolink", 10**7)
+
+
+async def test_a_loop_is_completed_when_it_is_there_and_removed_by_one_end(subject: Subject) -> None:
+    loop = Loop("is7e57-gate", "is7e57-gate-in")
+    for _ in range(2):
+        await subject.links.create_loop(loop)
+        assert {loop.near, loop.far} <= set(await subject.links.names("is7e57-gate"))
+    views = [view for view in await subject.links.all() if view.name in (loop.near, loop.far)]
+    assert [(view.kind, view.state.state) for view in views] == [("veth", "up"), ("veth", "up")]
+    await subject.links.delete(loop.near)
+    assert await subject.links.names("is7e57-gate") == ()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
@@ -15,54 +12,7 @@ from command import Cli
 from daemon import Daemon
 from echoes import ask, echo, until_answer
 from lxc_client import Lxc
-
-
-@dataclass
-class Bed:
-    """A running instance with an address, and access to its network and the host's."""
-
-    daemon: Daemon
-    lxc: Lxc
-    name: str
-
-    @property
-    def host(self) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.daemon.netns}"]
-
-    @property
-    def inside(self) -> list[str]:
-        return ["nsenter", "-t", str(self.daemon.pid(self.name)), "-n"]
-
-    @property
-    def gateway(self) -> str:
-        return str(ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).ip)
-
-    @property
-    def address(self) -> str:
-        return str(self.daemon.get(f"/1.0/instances/{self.name}")["config"]["volatile.eth0.ipv4"])
-
-    def configure(self) -> None:
-        """Configure the NIC like a DHCP client inside."""
-        run = [*self.inside, "ip"]
-        prefix = ip_interface(self.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"]).network.prefixlen
-        for arguments in (
-            "link set lo up",
-            "link set eth0 up",
-            f"addr add {self.address}/{prefix} dev eth0",
-            f"route add default via {self.gateway}",
-        ):
-            subprocess.run([*run, *arguments.split()], check=True)
-
-    def add(self, device: str, *config: str, status: int = 0) -> None:
-        self.lxc("config", "device", "add", self.name, device, "proxy", *config, status=status)
-
-    def remove(self, device: str) -> None:
-        self.lxc("config", "device", "remove", self.name, device)
-
-    def forwarders(self) -> list[int]:
-        """PIDs of the forwarders, including parents and children."""
-        found = self.daemon.host_processes().items()
-        return sorted(int(pid) for pid, argv in found if "isola.host.forwarder" in argv)
+from proxy_bed import Bed
 
 
 @pytest.fixture
@@ -124,28 +74,32 @@ def test_the_proxy_protocol_names_the_client(bed: Bed) -> None:
 
 
 def test_nat_forwards_the_host_and_neighbours(bed: Bed) -> None:
+    """They are forwarded by a process; see ``test_published_ports.py`` for the others."""
     bed.daemon.launch("neighbour")
     try:
         near = Bed(bed.daemon, bed.lxc, "neighbour")
         near.configure()
-        before = set(bed.daemon.tables())
+        before = bed.rewriting()
         bed.add("nat", f"listen=tcp:{bed.gateway}:7000-7001", f"connect=tcp:{bed.address}:80", "nat=true")
         bed.add("wild", "listen=udp:0.0.0.0:7053", f"connect=udp:{bed.address}:53", "nat=true")
-        assert bed.forwarders() == [] and len(set(bed.daemon.tables()) - before) == 2
+        assert len(bed.forwarders()) == 2 and len(bed.rewriting() - before) == 2
         with echo(bed.inside, "tcp", "0.0.0.0", "80"), echo(bed.inside, "udp", bed.address, "53"):
             assert ask(bed.host, "hello", "tcp", bed.gateway, "7000") == f"{bed.gateway} hello"
-            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{near.address} hello"
-            assert ask(near.inside, "who", "udp", bed.gateway, "7053") == f"{near.address} who"
+            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{bed.gateway} hello"
+            assert ask(bed.inside, "hello", "tcp", bed.gateway, "7001") == f"{bed.gateway} hello"
+            assert ask(near.inside, "who", "udp", bed.gateway, "7053") == f"{bed.gateway} who"
+            inside, gateway = near.inside, bed.gateway
             bed.daemon.kill()
+            assert ask(inside, "hello", "tcp", gateway, "7001") == f"{gateway} hello"
             bed.daemon.start()
-            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{near.address} hello"
-            assert len(set(bed.daemon.tables()) - before) == 2
+            assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{bed.gateway} hello"
+            assert len(bed.rewriting() - before) == 2
             bed.lxc("stop", "--force", bed.name)
-        assert set(bed.daemon.tables()) <= before
+        assert bed.rewriting() <= before and bed.forwarders() == []
         bed.lxc("start", bed.name)
-        assert len(set(bed.daemon.tables()) - before) == 2
+        assert len(bed.rewriting() - before) == 2
         bed.remove("nat")
-        assert len(set(bed.daemon.tables()) - before) == 1
+        assert len(bed.rewriting() - before) == 1
         assert "error" in ask(near.inside, "hello", "tcp", bed.gateway, "7001")
     finally:
         bed.daemon.run("DELETE", "/1.0/instances/neighbour?force=1")

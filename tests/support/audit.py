@@ -122,7 +122,7 @@ def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
             config = state["config"]
             if config.get("nat") == "true" or config.get("nictype") == "routed" or _FILTERED & set(config):
                 tables.add(daemon.names.device_table(record["id"], name))
-            elif state["kind"] == "proxy":
+            if state["kind"] == "proxy":
                 forwarders.add(f"{record['id']}/{name}")
     lines = [line for line in daemon.host_processes().values() if "isola.host.forwarder" in line]
     seen = {line.split()[-1] for line in lines}

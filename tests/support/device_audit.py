@@ -46,12 +46,13 @@ def _expected(world: World, plug: Plug) -> list[tuple[str, str]]:
         inside = (config.get("path") or config["source"]).lstrip("/")
         files = [("notes", f"{own}.json"), ("notes", f"{own}.node")]
         return [("mounts", f"{owner}/{inside}"), ("rules", f"{owner}/c 10:232"), *files]
-    if plug.state.kind == "proxy" and config.get("nat") != "true":
-        return [("forwarders", own), ("notes", f"{own}.pid")]
+    if plug.state.kind == "proxy":
+        tables = [("tables", own)] if config.get("nat") == "true" else []
+        return [("forwarders", own), ("notes", f"{own}.pid"), *tables]
     if config.get("nictype") == "macvlan":
         return [("macvlans", f"{owner}/{config['name']}")]
     noted = [("notes", f"{own}.json")] if plug.state.kind == "nic" and config.get("host_name") else []
-    filtered = plug.state.kind == "proxy" or {"security.mac_filtering", "limits.egress"} & set(config)
+    filtered = {"security.mac_filtering", "limits.egress"} & set(config)
     return noted + ([("tables", own)] if filtered else [])
 
 
@@ -65,7 +66,7 @@ async def _seen(world: World, instances: list[Instance]) -> Found:
     names = world.parts.services.names
     owners = {names.device_table(one.id, name): f"{one.id}/{name}" for one in instances for name in one.plugged}
     ours = f"{names.tag}."
-    tables = {name for family in ("inet", "bridge") for name in await host.firewall.tables(ours, family)}
+    tables = {name for family in ("inet", "bridge", "ip", "ip6") for name in await host.firewall.tables(ours, family)}
     assert len(forwarders) == len(set(forwarders)), f"forwarders twice: {sorted(forwarders)}"
     return {
         "mounts": {f"{id}{target}" for id, guest in guests.items() for target in guest.mounts.values()},

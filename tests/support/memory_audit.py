@@ -168,7 +168,9 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
         inside = [(seen.spec.id, nic) for seen in world.runtime.instances.values() for nic in seen.nics]
         seen = {(nic.link, nic.interface, nic.mac) for _, nic in inside if nic.link not in doomed}
     veths = {view.name for view in await world.host.links.all() if view.kind in ("veth", "tun")} - doomed
-    return found + _compare("NICs attached", seen, wired) + _compare("links", veths, {link for link, _, _ in wired})
+    links = {link for link, _, _ in wired}
+    links |= set(world.parts.services.names.loop) if any(world.host.firewall.others.values()) else set()
+    return found + _compare("NICs attached", seen, wired) + _compare("links", veths, links)
 
 
 async def _layers(world: World, records: Records) -> list[str]:

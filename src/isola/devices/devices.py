@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from isola.devices.checks import driver_of, without_type
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
@@ -54,11 +55,14 @@ class Devices:
 
     async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
         """The states of expanded devices; facts in the record of the same devices are kept if they still apply."""
-        found = {}
-        for plug in self._wanted(instance, devices):
+        found: dict[str, DeviceState] = {}
+        plugs = list(self._wanted(instance, devices))
+        # NICs first: other devices depend on their addresses.
+        for plug in sorted(plugs, key=lambda plug: self.driver(plug.state.kind).stage):
             known = instance.plugged.get(plug.name)
-            found[plug.name] = await self.driver(plug.state.kind).choose(op, plug, known)
-        return found
+            so_far = Plug(replace(instance, plugged=dict(found)), plug.name, plug.state)
+            found[plug.name] = await self.driver(plug.state.kind).choose(op, so_far, known)
+        return {plug.name: found[plug.name] for plug in plugs}
 
     def forget(self, plugs: Iterable[Plug], *, but: Instance | None = None) -> None:
         """Release what was chosen for devices, such as addresses, unless ``but``, the next record, has the same."""

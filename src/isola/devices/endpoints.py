@@ -25,7 +25,7 @@ class Endpoint:
 
 
 def parse(value: str) -> Endpoint:
-    """Raises ValueError with the reason."""
+    """Raises ValueError with the reason. The only port may be 0: one that is to be chosen."""
     protocol, _, rest = value.partition(":")
     if protocol == "unix":
         return Endpoint(protocol, _path(rest))
@@ -47,6 +47,8 @@ def _path(text: str) -> str:
 
 
 def _ports(text: str) -> tuple[int, ...]:
+    if text == "0":
+        return (0,)
     found: list[int] = []
     for part in text.split(","):
         match = _PORTS.fullmatch(part)

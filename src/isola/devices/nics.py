@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from isola.devices import values
 from isola.devices.driver import Plug
 from isola.devices.filters import Filter
+from isola.model.device import DeviceState
 from isola.model.identity import HostNames
+from isola.model.instance import Instance
 from isola.model.network import Nic
 from isola.model.reference import Ref
 from isola.runtimes import TapNic
@@ -151,3 +153,28 @@ def _senders6(plug: Plug) -> tuple[str, ...]:
 
 def _listed(value: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",")) if value else ()
+
+
+def networks_of(instance: Instance) -> tuple[str, ...]:
+    """The managed networks that it is on, the one by which it reaches others first."""
+    nics = [(name, state) for name, state in instance.plugged.items() if state.kind == "nic" and NETWORK in state.facts]
+
+    def rank(nic: tuple[str, DeviceState]) -> tuple[int, str]:
+        name, state = nic
+        return -int(state.config.get("gateway.priority") or "0"), state.facts.get(NAME, name)
+
+    return tuple(dict.fromkeys(state.facts[NETWORK] for _, state in sorted(nics, key=rank)))
+
+
+def own_addresses(instance: Instance, leads_out: Callable[[str], bool]) -> tuple[str, str]:
+    """Its IPv4 and IPv6 address on the first network that leads out, else on the first; empty without one."""
+    names = sorted(networks_of(instance), key=lambda name: not leads_out(name))
+    nics = [
+        state.facts
+        for name in names
+        for state in instance.plugged.values()
+        if state.kind == "nic" and state.facts.get(NETWORK) == name
+    ]
+    found = (next((facts[key] for facts in nics if facts.get(key)), "") for key in (IPV4, IPV6))
+    ipv4, ipv6 = found
+    return ipv4, ipv6

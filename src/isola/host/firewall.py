@@ -10,7 +10,7 @@ from isola.host.process import Processes
 
 
 class Firewall(Protocol):
-    """Tables in the daemon's network namespace, of a ``family`` of nftables: ``inet`` or ``bridge``."""
+    """Tables in the daemon's network namespace, of a ``family`` of nftables: inet, ip, ip6 or bridge."""
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace the whole table by ``body`` (chains and sets in nft syntax) in one transaction."""

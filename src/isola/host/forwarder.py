@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -34,6 +35,10 @@ _MOST_SENDERS, _IDLE = 1024, 60.0
 """UDP: maximum number of senders of one address, and seconds after which an idle one is removed."""
 _IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 _CONNECT_SECONDS = 10.0
+_FREEBIND4, _FREEBIND6 = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
+_PIPE = 1 << 18
+"""Bytes in the kernel between two connections that carry much."""
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Side:
     """A file that refers to its network namespace; empty: the one in which it is started."""
     rooted: bool = False
     """Whether its path is resolved within another root."""
+    public: bool = False
+    """With ``::`` it listens on all addresses of IPv4 too; its address may be one that the host does not have yet."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -171,7 +178,9 @@ def _bound(side: Side, address: object) -> socket.socket:
         if side.kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if side.family is socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if side.public and side.host == "::" else 1)
+        if side.public:
+            made.setsockopt(*(_FREEBIND6 if side.family is socket.AF_INET6 else _FREEBIND4), 1)
         if side.family is not socket.AF_UNIX:
             # The address may be added to the link later, or be removed and added again.
             made.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND
@@ -357,7 +366,43 @@ async def _pump(source: socket.socket, target: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     while data := await loop.sock_recv(source, _BLOCK):
         await loop.sock_sendall(target, data)
+        if len(data) == _BLOCK:
+            await _splice(source, target)
+            break
     target.shutdown(socket.SHUT_WR)
+
+
+async def _splice(source: socket.socket, target: socket.socket) -> None:
+    """Move the rest through a pipe, without copying it."""
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # the user's pipes have a limit in all
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
+        while count := await _moved(source.fileno(), writing, _PIPE, source.fileno(), writes=False):
+            while count:
+                count -= await _moved(reading, target.fileno(), count, target.fileno(), writes=True)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+async def _moved(source: int, target: int, count: int, watched: int, *, writes: bool) -> int:
+    """Bytes that were moved; waits for the ``watched`` end if there are none now."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            moved = os.splice(source, target, count, flags=_SPLICE)
+        except BlockingIOError:
+            ready = asyncio.Event()
+            add, remove = (loop.add_writer, loop.remove_writer) if writes else (loop.add_reader, loop.remove_reader)
+            add(watched, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                remove(watched)
+            continue
+        await asyncio.sleep(0)
+        return moved
 
 
 def proxy_line(client: socket.socket) -> bytes:

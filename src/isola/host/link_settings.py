@@ -33,6 +33,14 @@ def prepare_router(link: str, *, ipv6: bool) -> None:
         _set(f"ipv6/conf/{link}/{name}", value)
 
 
+def prepare_loop(near: str, far: str, *, ipv6: bool) -> None:
+    """Settings of a pair on which packets come back to this host."""
+    for link in (near, far):
+        prepare_router(link, ipv6=ipv6)
+    _set(f"ipv4/conf/{far}/rp_filter", "2")  # the way back to a sender is not this link
+    forward(far, ipv4=True, ipv6=ipv6)
+
+
 def forward(link: str, *, ipv4: bool, ipv6: bool) -> None:
     """Enable forwarding between this link and others for the named address families; disable it for the other."""
     if ipv4:

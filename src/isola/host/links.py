@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import orjson
 
@@ -36,6 +36,9 @@ _ARP_REQUEST = bytes.fromhex("0001 0800 06 04 0001")
 _BROADCAST = b"\xff" * 6
 _MIN_BURST = 16_384
 """Minimum burst of a rate limit, in bytes."""
+_DUMMY = "192.0.0.8"
+"""The IPv4 dummy address (RFC 7600)."""
+_LOOP_MACS = ("0a:69:73:ff:00:01", "0a:69:73:ff:00:02")
 _DELETE_PAUSES = (0, 0.005, 0.02, 0.1, 0.5)
 """Seconds before each attempt at deleting a link."""
 _VANISH_PAUSES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
@@ -80,6 +83,19 @@ class Tap:
     bridge: str
     owner: int = 0
     mtu: int = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A veth pair with both ends in the daemon's namespace: what is sent to a neighbour on ``near`` arrives on ``far``
+    as if it came from outside.
+    """
+
+    near: str
+    far: str
+
+    NEIGHBOURS: ClassVar[tuple[str, str]] = ("240.0.0.8", "fe80::8")
+    """A reserved IPv4 address, which no network has, and a link-local one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +168,10 @@ class Links(Protocol):
 
     async def create_tap(self, tap: Tap) -> None:
         """Create it, up, as a port of its bridge; nothing remains if this fails. Raises AlreadyExists, HostFailure."""
+        ...
+
+    async def create_loop(self, loop: Loop) -> None:
+        """Create it, up, or complete it. Packets that arrive may have any source that the host has a route to."""
         ...
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
@@ -300,6 +320,24 @@ class LinuxLinks:
         except BaseException:
             await self.delete(tap.name)
             raise
+
+    async def create_loop(self, loop: Loop) -> None:
+        """The neighbours are permanent entries and routes. The far end needs an address, whichever: the kernel takes
+        nothing from a link without one while it checks the way back to senders.
+        """
+        ends = ((loop.near, _LOOP_MACS[0]), (loop.far, _LOOP_MACS[1]))
+        if not await self.exists(loop.near):
+            (near, mac), (far, other) = ends
+            await self._batch(f"link add name {near} address {mac} type veth peer name {far} address {other}")
+        ipv6 = self.has_ipv6()
+        await in_thread(link_settings.prepare_loop, loop.near, loop.far, ipv6=ipv6)
+        known = [each for each in Loop.NEIGHBOURS if ipv6 or ":" not in each]
+        await self._batch(
+            *(f"link set {name} up" for name, _ in ends),
+            f"addr replace {_DUMMY}/32 dev {loop.far} scope host",
+            *(f"neigh replace {each} lladdr {_LOOP_MACS[1]} nud permanent dev {loop.near}" for each in known),
+            *(f"route replace {each} dev {loop.near}" for each in known),
+        )
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
         """Created inside, so that its name may be in use on the host."""

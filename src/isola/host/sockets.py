@@ -19,6 +19,8 @@ from isola.host.terminals import LinuxOffer, LinuxTerminal
 
 _CONNECT_PATIENCE = 5.0
 _BLOCK = 65536
+_FREEBIND4, _FREEBIND6 = 15, 78
+"""Socket options IP_FREEBIND and IPV6_FREEBIND."""
 
 
 class Stream(Protocol):
@@ -116,6 +118,10 @@ class Sockets(Protocol):
         """The child writes, the daemon reads."""
         ...
 
+    def free_port(self, address: str, *, udp: bool) -> int:
+        """A port on which nothing listens now, of those that the kernel chooses itself. Raises HostFailure."""
+        ...
+
     async def connect_packets(self, path: Path) -> Packets:
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``); the path may be longer than 107 bytes."""
         ...
@@ -162,6 +168,18 @@ class LinuxSockets:
 
     def offer(self, path: Path) -> Offer:
         return LinuxOffer(path)
+
+    def free_port(self, address: str, *, udp: bool) -> int:
+        """By binding a socket for a moment; an address that the host does not have is permitted."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        free = (socket.IPPROTO_IPV6, _FREEBIND6) if family == socket.AF_INET6 else (socket.IPPROTO_IP, _FREEBIND4)
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as probe:
+                probe.setsockopt(*free, 1)
+                probe.bind((address, 0))
+                return int(probe.getsockname()[1])
+        except OSError as error:
+            raise HostFailure(f"No port of {address} is free", evidence=str(error)) from error
 
     def pipe_to_child(self) -> Pipe:
         reader, writer = os.pipe()

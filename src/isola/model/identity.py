@@ -81,6 +81,11 @@ class HostNames:
         """Whether a link that says this of itself is the bridge of a network, of whatever daemon."""
         return _ALIAS.fullmatch(alias) is not None
 
+    @property
+    def loop(self) -> tuple[str, str]:
+        """The pair of links over which the host receives packets again: where they are sent, where they arrive."""
+        return f"{self.short}-gate", f"{self.short}-gate-in"
+
     def veth(self, instance_id: str, device: str) -> str:
         """Host end of an instance's NIC; at most 15 characters."""
         return f"{self.short}{_digest(instance_id + device, 8)}"

@@ -11,6 +11,8 @@ class FakeFirewall:
         """Table -> body, of family ``inet``."""
         self.bridges: dict[str, str] = {}
         """Table -> body, of family ``bridge``."""
+        self.others: dict[str, dict[str, str]] = {"ip": {}, "ip6": {}}
+        """Family -> table -> body."""
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace it."""
@@ -25,4 +27,4 @@ class FakeFirewall:
         return tuple(sorted(name for name in self._of(family) if name.startswith(prefix)))
 
     def _of(self, family: str) -> dict[str, str]:
-        return {"inet": self.bodies, "bridge": self.bridges}[family]
+        return {"inet": self.bodies, "bridge": self.bridges, **self.others}[family]

@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
-from isola.host.links import Bridge, Inside, LinkView, Macvlan, Pair, Routing, Tap
+from isola.host.links import Bridge, Inside, LinkView, Loop, Macvlan, Pair, Routing, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -179,6 +179,12 @@ class FakeLinks:
         self._links[tap.name] = replace(_view(tap.name, "tun", mtu=tap.mtu), master=tap.bridge)
         self.taps[tap.name] = tap
 
+    async def create_loop(self, loop: Loop) -> None:
+        """Both ends."""
+        for name in (loop.near, loop.far):
+            _check_name(name)
+            self._links.setdefault(name, _view(name, "veth"))
+
     def appear(self, namespace: Path) -> None:
         """A namespace is created, maybe under the path of one that has ended."""
         self._gone.discard(namespace)
@@ -197,6 +203,8 @@ class FakeLinks:
     def _remove(self, link: str) -> None:
         if self._links.pop(link, None) is None:
             return
+        if link.endswith("-gate"):  # a loop, whose ends go together
+            self._links.pop(f"{link}-in", None)
         if link in self._peers:
             self.inside.pop(self._peers.pop(link), None)
         self.forwarding.pop(link, None)

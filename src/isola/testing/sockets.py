@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from isola.host.sockets import Offer, Pipe, Stream, Terminal
 _BLOCK = 65536
 _FIRST_DESCRIPTOR = 10_000
 _PACKET = 8192
+_FIRST_PORT = 32768
 
 
 class FakeStream:
@@ -156,6 +158,7 @@ class FakeSockets:
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
         self._files: dict[Path, bytes] = {}
+        self._ports = itertools.count(_FIRST_PORT)
         self._grown: dict[Path, asyncio.Event] = {}
 
     def terminal(self, width: int = 0, height: int = 0, *, owner: int | None = None, raw: bool = False) -> Terminal:
@@ -164,6 +167,10 @@ class FakeSockets:
         self.terminals.append(terminal)
         self._given[terminal.slave] = terminal
         return terminal
+
+    def free_port(self, address: str, *, udp: bool) -> int:
+        """Another one each time."""
+        return next(self._ports)
 
     def offer(self, path: Path) -> Offer:
         self.offers[path] = FakeOffer(path)

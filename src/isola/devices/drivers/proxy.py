@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import ClassVar
 
 from isola.devices import values
 from isola.devices.companions import Forwarders
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.endpoints import Endpoint, parse
-from isola.errors import InvalidInput
+from isola.devices.nics import networks_of, own_addresses
+from isola.devices.publishing import FAMILIES, IPV4, IPV6, PORTS, Published
+from isola.errors import CommandFailed, HostFailure, InvalidInput
 from isola.host.forwarder import NOBODY, Side, Spec
+from isola.host.links import Loop
+from isola.model.device import DeviceState
+from isola.model.network import Network
+from isola.operations import Operation
 from isola.settings import Setting, Settings, boolean, one_of, whole
 
+_ATTEMPTS = 16
+"""How many ports of the kernel's choice are looked at."""
+log = logging.getLogger(__name__)
 _INSIDE = ("instance", "guest", "container")
 _ADDRESS = "tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:PATH, with ports such as 80,8000-8010"
 
@@ -26,7 +37,7 @@ def _endpoint(value: str) -> Endpoint:
 
 
 class Proxy(DeviceDriver):
-    """A separate process for each proxy, which keeps running when the daemon ends; with ``nat``, firewall rules."""
+    """A separate process for each proxy, which keeps running when the daemon ends; with ``nat`` also rules."""
 
     stage = Stage.PROGRAM
     example: ClassVar[Mapping[str, str]] = {"listen": "tcp:127.0.0.1:18080", "connect": "tcp:127.0.0.1:80"}
@@ -42,7 +53,8 @@ class Proxy(DeviceDriver):
         Setting(
             "nat",
             boolean,
-            "Rewrite addresses by nftables instead of forwarding; preserves the client's address.",
+            "Rewrite addresses in the kernel, which preserves the client's address; an unspecified address in "
+            "`connect` is the instance's own, and port 0 in `listen` is chosen once.",
             "false",
         ),
         Setting("proxy_protocol", boolean, "Send the client's address to the server by the PROXY protocol.", "false"),
@@ -60,6 +72,10 @@ class Proxy(DeviceDriver):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._forwarders = Forwarders(parts.host, self.notes)
+        self._publishing = asyncio.Lock()
+        """The pair of links is there as long as there are tables."""
+        self._published: set[tuple[str, str]] = set()
+        """Devices (instance id, name) for which there may be tables."""
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -88,6 +104,9 @@ class Proxy(DeviceDriver):
             for key in ("uid", "gid", "mode"):
                 if config.get(key):
                     raise InvalidInput("Only a Unix socket has an owner", field=f"{where}.{key}", remedy="leave it out")
+        if 0 in connect.ports or (0 in listen.ports and not _true(config, "nat")):
+            key = "connect" if 0 in connect.ports else "listen"
+            raise InvalidInput("Only a proxy with nat can choose its port", field=f"{where}.{key}", remedy=_ADDRESS)
         if _true(config, "nat"):
             _check_nat(where, config, listen, connect)
 
@@ -100,9 +119,20 @@ class Proxy(DeviceDriver):
         if not _true(plug.config, "nat"):
             _ = target.network
 
+    async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
+        """With ``nat``: the addresses of the instance, and a port if the configured one is 0."""
+        if not _true(plug.config, "nat"):
+            return plug.state
+        facts = dict(zip((IPV4, IPV6), own_addresses(plug.instance, self._leads_out(plug)), strict=True))
+        listen = parse(plug.config["listen"])
+        if listen.ports == (0,):
+            held = known.facts.get(PORTS) if known is not None and known.config == plug.config else None
+            facts[PORTS] = held or str(self._free_port(plug, listen))
+        return plug.state.with_facts(**facts)
+
     async def _attach(self, plug: Plug, target: Target) -> None:
         if _true(plug.config, "nat"):
-            await self.host.firewall.apply(self._table(plug), nat_rules(plug.config))
+            await self._publish(plug)
             return
         spec = _spec(plug, target)
         rooted = spec.listen.rooted or spec.connect.rooted
@@ -110,56 +140,106 @@ class Proxy(DeviceDriver):
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if _true(plug.config, "nat"):
-            await self.host.firewall.delete(self._table(plug))
-            return
+            await self._unpublish(plug)
         await self._forwarders.stop(plug)
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         if _true(plug.config, "nat"):
-            return self._table(plug) in await self.host.firewall.tables(self._table(plug))
+            table = self._table(plug)
+            for family in Published.read(plug.state).tables(Loop(*self.parts.names.loop), ()):
+                if table not in await self.host.firewall.tables(table, family):
+                    return False
         return await self._forwarders.runs(plug)
 
     async def resume(self, plug: Plug, target: Target) -> None:
         """Adopt its process, or restart it."""
-        if not _true(plug.config, "nat") or not await self._attached(plug, target):
-            await self._attach(plug, target)
+        if _true(plug.config, "nat"):
+            await self.host.firewall.delete(self._table(plug))  # Isola 0.1 rewrote everything, in one table
+        await self._attach(plug, target)
 
     async def close(self) -> None:
         """The processes keep running."""
         self._forwarders.leave()
 
+    async def _publish(self, plug: Plug) -> None:
+        """The process comes first: if another one has the port, nothing of it is rewritten."""
+        published = Published.read(plug.state)
+        connect, listen = published.connect, published.listen
+        if connect is None:
+            log.warning("Proxy %s of instance %s has no address to publish", plug.name, plug.instance.name)
+            return
+        side = Side(listen.protocol, listen.host, listen.ports, public=True)
+        spec = Spec(side, Side(connect.protocol, connect.host, connect.ports))
+        try:
+            await self._forwarders.start(plug, spec, None)
+        except HostFailure as error:
+            if "in use" not in error.evidence:
+                raise
+            port = next((port for port in listen.ports if f":{port}:" in error.evidence), listen.ports[0])
+            shown = f"[{listen.host}]" if ":" in listen.host else listen.host
+            message = f"Bind for {shown}:{port} failed: port is already allocated"
+            raise HostFailure(message, evidence=error.evidence, remedy="choose a port that is free") from error
+        table, loop = self._table(plug), Loop(*self.parts.names.loop)
+        tables = published.tables(loop, self._bridges(plug))
+        async with self._publishing:
+            self._published.add((plug.instance.id, plug.name))
+            try:
+                if tables:
+                    await self.host.links.create_loop(loop)
+                for family, body in tables.items():
+                    await self.host.firewall.apply(table, body, family)
+            except CommandFailed as error:  # a kernel without "dup": the process forwards everything
+                log.warning("Ports of %s are forwarded by a process only: %s", plug.instance.name, error.evidence)
+                await self._clear(plug)
+
+    async def _unpublish(self, plug: Plug) -> None:
+        async with self._publishing:
+            await self._clear(plug)
+
+    async def _clear(self, plug: Plug) -> None:
+        """Remove its tables, and the pair of links with the last ones."""
+        loop, ours = Loop(*self.parts.names.loop), f"{self.parts.names.tag}."
+        for family in Published.read(plug.state).tables(loop, ()):
+            await self.host.firewall.delete(self._table(plug), family)
+        self._published.discard((plug.instance.id, plug.name))
+        # Others may be running that a daemon which is just starting has not seen yet.
+        if not self._published and not any([await self.host.firewall.tables(ours, family) for family in FAMILIES]):
+            await self.host.links.delete(loop.near)
+
     def _table(self, plug: Plug) -> str:
         return self.parts.names.device_table(plug.instance.id, plug.name)
 
+    def _bridges(self, plug: Plug) -> tuple[str, ...]:
+        """Links of the networks that the instance is on."""
+        found = [self._network(plug, name) for name in networks_of(plug.instance)]
+        links = [self.parts.networks.driver(network.ref).link(network) for network in found if network is not None]
+        return tuple(sorted({link for link in links if link}))
 
-def nat_rules(config: Mapping[str, str]) -> str:
-    """The firewall table that redirects packets to the host's ports into the instance. Pure.
+    def _leads_out(self, plug: Plug) -> Callable[[str], bool]:
+        """Whether a network is one that its instances reach others by."""
 
-    It also covers packets from the host itself, and from the instance to itself by the host's address.
-    """
-    listen, connect = parse(config["listen"]), parse(config["connect"])
-    family = "ip6" if ":" in connect.host else "ip"
-    wild = ip_address(listen.host).is_unspecified
-    to = "fib daddr type local" if wild else f"{family} daddr {listen.host}"
-    shown = f"[{connect.host}]" if family == "ip6" else connect.host
-    ports = connect.ports if len(connect.ports) > 1 else connect.ports * len(listen.ports)
-    version = "meta nfproto ipv6" if family == "ip6" else "meta nfproto ipv4"
-    rules = [
-        f"{version} {to} {listen.protocol} dport {port} dnat {family} to {shown}:{other}"
-        for port, other in zip(listen.ports, ports, strict=True)
-    ]
-    back = f"{family} saddr {connect.host} {family} daddr {connect.host} ct status dnat masquerade"
-    return "\n".join(
-        (
-            "chain prerouting {\n  type nat hook prerouting priority dstnat; policy accept;",
-            *(f"  {rule}" for rule in rules),
-            "}\nchain output {\n  type nat hook output priority -100; policy accept;",
-            *(f"  {rule}" for rule in rules),
-            "}\nchain postrouting {\n  type nat hook postrouting priority srcnat; policy accept;",
-            f"  {back}",
-            "}",
-        )
-    )
+        def leads(name: str) -> bool:
+            network = self._network(plug, name)
+            return network is not None and boolean(network.config.get("ipv4.routing") or "true")
+
+        return leads
+
+    def _network(self, plug: Plug, name: str) -> Network | None:
+        return self.parts.networks.find(self.parts.network_ref(plug.instance.project, name))
+
+    def _free_port(self, plug: Plug, listen: Endpoint) -> int:
+        """One of those that the kernel gives to listeners, and that no other proxy has."""
+        taken = {
+            port
+            for other in self.parts.others()
+            if other.state.kind == "proxy" and (other.instance.id, other.name) != (plug.instance.id, plug.name)
+            for port in (*parse(other.config["listen"]).ports, int(other.state.facts.get(PORTS, 0)))
+        }
+        for _ in range(_ATTEMPTS):
+            port = self.host.sockets.free_port(listen.host, udp=listen.protocol == "udp")
+            if port not in taken:
+                return port
+        raise HostFailure("No port is free", remedy="name one")
 
 
 def _spec(plug: Plug, target: Target) -> Spec:
@@ -212,18 +292,16 @@ def _check_nat(where: str, config: Mapping[str, str], listen: Endpoint, connect:
             remedy="leave one of them out",
         )
     here, there = ip_address(listen.host), ip_address(connect.host)
-    if here.version != there.version:
+    if here.version != there.version and not there.is_unspecified:
         raise InvalidInput(
             "nat cannot change the IP version", field=f"{where}.connect", remedy="use the same on both sides"
         )
-    if _nowhere(there):
+    if there.is_loopback or there.is_multicast:
         raise InvalidInput(
-            "nat needs the instance's own address", field=f"{where}.connect", remedy="use an address of one of its NICs"
+            "nat needs the instance's own address",
+            field=f"{where}.connect",
+            remedy="use 0.0.0.0, or one of its NICs' addresses",
         )
-
-
-def _nowhere(address: IPv4Address | IPv6Address) -> bool:
-    return address.is_unspecified or address.is_loopback or address.is_multicast
 
 
 DRIVER = Proxy

@@ -1,0 +1,142 @@
+"""Published ports, as another machine, the host and neighbours reach them, under the administrator's own rules."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from command import Cli
+from daemon import Daemon
+from echoes import ask, echo, until_answer
+from lxc_client import Lxc
+from proxy_bed import Bed
+
+HOST, OUTSIDE = "192.0.2.1", "192.0.2.2"
+HOST6, OUTSIDE6 = "2001:db8::1", "2001:db8::2"
+ESTABLISHED = "ct state established,related accept;"
+
+
+@dataclass
+class Outside(Bed):
+    """The same with another machine, on a link of the host."""
+
+    machine: str = ""
+
+    @property
+    def enter(self) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.machine}"]
+
+    def ask(self, *where: str, kind: str = "tcp") -> str:
+        return ask(self.enter, "hello", kind, *where)
+
+    def rules(self, *chains: str) -> None:
+        """The administrator's table, instead of the one before."""
+        text = "\n".join(("add table inet admin", "delete table inet admin", "table inet admin {", *chains, "}"))
+        subprocess.run([*self.host, "nft", "-f", "-"], input=f"{text}\n".encode(), check=True)
+
+
+@pytest.fixture
+def bed(daemon: Daemon, lxc: Lxc, instance: str) -> Iterator[Outside]:
+    machine = f"out{time.monotonic_ns() % 10**8}"
+    made = Outside(daemon, lxc, instance, machine)
+    made.configure()
+    _run("ip", "netns", "add", machine)
+    try:
+        link = ("link", "add", "up0", "netns", str(daemon.netns), "type", "veth", "peer", "name", "eth0")
+        _run("ip", *link, "netns", machine)
+        for at, name, *addresses in ((str(daemon.netns), "up0", HOST, HOST6), (machine, "eth0", OUTSIDE, OUTSIDE6)):
+            for address in addresses:
+                prefix, more = ("64", ["nodad"]) if ":" in address else ("24", [])
+                _run("ip", "-n", at, "addr", "add", f"{address}/{prefix}", "dev", name, *more)
+            _run("ip", "-n", at, "link", "set", name, "up")
+        with echo(made.inside, "tcp", "0.0.0.0", "80"), echo(made.inside, "udp", "0.0.0.0", "53"):
+            yield made
+    finally:
+        made.rules()
+        subprocess.run([*made.host, "nft", "delete", "table", "inet", "admin"], check=True)
+        _run("ip", "-n", str(daemon.netns), "link", "del", "up0")
+        _run("ip", "netns", "del", machine)
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, check=True)
+
+
+def publish(bed: Outside) -> None:
+    bed.add("web", "listen=tcp:[::]:7000", "connect=tcp:0.0.0.0:80", "nat=true")
+    bed.add("dns", "listen=udp:0.0.0.0:7053", "connect=udp:0.0.0.0:53", "nat=true")
+
+
+def test_from_outside_with_the_clients_address_and_from_the_host(bed: Outside) -> None:
+    publish(bed)
+    assert bed.ask(HOST, "7000") == f"{OUTSIDE} hello"
+    assert bed.ask(HOST, "7053", kind="udp") == f"{OUTSIDE} hello"
+    for address in ("127.0.0.1", "::1", HOST):
+        assert ask(bed.host, "hello", "tcp", address, "7000") == f"{bed.gateway} hello"
+    assert ask(bed.host, "hello", "udp", "127.0.0.1", "7053") == f"{bed.gateway} hello"
+    bed.daemon.kill()
+    assert bed.ask(HOST, "7000") == f"{OUTSIDE} hello"
+    bed.daemon.start()
+    assert bed.ask(HOST, "7000") == f"{OUTSIDE} hello"
+    bed.remove("web")
+    assert bed.ask(HOST, "7000") == "error: ConnectionRefusedError"
+
+
+def test_a_rule_on_input_blocks_them(bed: Outside) -> None:
+    publish(bed)
+    bed.rules("chain input { type filter hook input priority 0; tcp dport 7000 drop; udp dport 7053 drop; }")
+    assert bed.ask(HOST, "7000") == bed.ask(HOST6, "7000") == "error: TimeoutError"
+    assert bed.ask(HOST, "7053", kind="udp") == "error: TimeoutError"
+    assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7000") == "error: TimeoutError"
+    bed.rules(f"chain input {{ type filter hook input priority 0; policy drop; {ESTABLISHED} }}")
+    assert bed.ask(HOST, "7000") == "error: TimeoutError"
+    bed.rules(
+        f"chain input {{ type filter hook input priority 0; policy drop; {ESTABLISHED}"
+        f" ip saddr {OUTSIDE} ct state new tcp dport 7000 accept; }}"
+    )
+    until_answer(f"{OUTSIDE} hello", bed.enter, "hello", "tcp", HOST, "7000")
+    assert bed.ask(HOST6, "7000") == "error: TimeoutError"
+
+
+def test_a_policy_on_forward_is_respected(bed: Outside) -> None:
+    publish(bed)
+    bed.rules(f"chain forward {{ type filter hook forward priority 0; policy drop; {ESTABLISHED} }}")
+    assert bed.ask(HOST, "7000") == "error: TimeoutError"
+    assert bed.ask(HOST, "7053", kind="udp") == "error: TimeoutError"
+    bed.rules(
+        f"chain forward {{ type filter hook forward priority 0; policy drop; {ESTABLISHED}"
+        " meta l4proto tcp ct original proto-dst 7000 accept; }"
+    )
+    until_answer(f"{OUTSIDE} hello", bed.enter, "hello", "tcp", HOST, "7000")
+    bed.rules(f"chain forward {{ type filter hook forward priority 0; ip daddr {bed.address} drop; }}")
+    assert bed.ask(HOST, "7000") == "error: TimeoutError"
+
+
+def test_by_ipv6_from_outside(bed: Outside) -> None:
+    bed.add("six", "listen=tcp:[::]:7006", "connect=tcp:[::]:86", "nat=true")
+    with echo(bed.inside, "tcp", "::", "86"):
+        until_answer(f"{OUTSIDE6} hello", bed.enter, "hello", "tcp", HOST6, "7006")
+        assert ask(bed.host, "hello", "tcp", "::1", "7006") == f"::ffff:{bed.gateway} hello"
+
+
+def test_a_port_that_is_taken_is_refused_and_one_that_is_free_is_chosen(bed: Outside, isola: Cli) -> None:
+    publish(bed)
+    command = ("config", "device", "add", bed.name, "other", "proxy", "listen=tcp:0.0.0.0:7000")
+    said = isola(*command, "connect=tcp:0.0.0.0:81", "nat=true", check=False)
+    assert said.returncode == 1 and "Bind for 0.0.0.0:7000 failed: port is already allocated" in said.stderr
+    bed.add("any", "listen=tcp:0.0.0.0:0", "connect=tcp:0.0.0.0:80", "nat=true")
+    port = bed.daemon.get(f"/1.0/instances/{bed.name}")["config"]["volatile.any.ports"]
+    assert bed.ask(HOST, port) == f"{OUTSIDE} hello"
+    bed.lxc("restart", "--force", bed.name)
+    assert bed.daemon.get(f"/1.0/instances/{bed.name}")["config"]["volatile.any.ports"] == port
+
+
+def test_ports_are_changed_while_the_instance_runs(bed: Outside) -> None:
+    publish(bed)
+    bed.lxc("config", "device", "set", bed.name, "web", "listen=tcp:0.0.0.0:7100")
+    assert bed.ask(HOST, "7100") == f"{OUTSIDE} hello"
+    assert bed.ask(HOST, "7000") == "error: ConnectionRefusedError"
+    until_answer(f"{bed.gateway} hello", bed.host, "hello", "tcp", "127.0.0.1", "7100")

@@ -96,6 +96,7 @@ class Parts:
         await self.services.instances.close()
         await self.services.runtimes.close()
         await self.services.networks.close()
+        await self.services.host.http.close()
         self.lxcfs.leave()
         await self.follower.end()
         self.services.warnings.close()
@@ -215,6 +216,7 @@ def _stock(ground: _Ground) -> _Stock:
         released=layers.drop_unused,
         intents=records.intents,
         permit=ground.guard.image,
+        config=lambda: records.server.find("config") or {},
     )
     runtimes = Runtimes(host, directory, names, drivers=ground.drivers.runtimes)
     return _Stock(pools, volumes, networks, images, runtimes, unknown, layers, nics)

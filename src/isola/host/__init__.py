@@ -10,6 +10,7 @@ from isola.host.clock import Clock
 from isola.host.files import Files
 from isola.host.firewall import Firewall
 from isola.host.guest_mounts import GuestMounts
+from isola.host.http import Http
 from isola.host.id_ranges import IdRanges
 from isola.host.links import Links
 from isola.host.log_files import LogFiles
@@ -44,5 +45,6 @@ class Host:
     archives: Archives
     templates: Templates
     sockets: Sockets
+    http: Http
     clock: Clock
     system: System

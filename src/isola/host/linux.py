@@ -9,6 +9,7 @@ from isola.host.clock import LinuxClock
 from isola.host.files import LinuxFiles
 from isola.host.firewall import LinuxFirewall
 from isola.host.guest_mounts import LinuxGuestMounts
+from isola.host.http import LinuxHttp
 from isola.host.id_ranges import LinuxIdRanges
 from isola.host.links import LinuxLinks
 from isola.host.log_files import LinuxLogFiles
@@ -43,6 +44,7 @@ def linux_host() -> Host:
         archives=LinuxArchives(processes),
         templates=LinuxTemplates(processes),
         sockets=LinuxSockets(),
+        http=LinuxHttp(),
         clock=LinuxClock(),
         system=LinuxSystem(),
     )

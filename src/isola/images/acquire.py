@@ -60,7 +60,8 @@ class Acquire:
                 raise self._unknown(reference)
             source, name = offering[0], reference.renamed(offering[1])
             if (image := self._resolve(name)) is not None:
-                await self._aliases.point(reference, image.fingerprint, caller=op.caller)
+                if reference.name in self._sources.aliases(source, reference.name):
+                    await self._aliases.point(reference, image.fingerprint, caller=op.caller)
                 return image
             if (build := self._builds.get(name)) is None:
                 return await self._make(op, source, name, reference)
@@ -86,12 +87,12 @@ class Acquire:
         """
         self.check_build(source, request, aliases)
         driver = self._sources.get(source)
-        if not aliases and not request.options and request.name in driver.offers():
-            aliases = sorted({request.name, driver.canonical(request.name)})
+        if not aliases and not request.options and driver.serves(request.name):
+            aliases = driver.aliases(request.name)
         async with self._fetched(op, source, request) as made:
-            image = self._catalogue.find(Ref(project, made.fingerprint)) or replace(
-                made, public=public, auto_update=auto_update, project=project
-            )
+            image = replace(made, public=public, auto_update=auto_update, project=project)
+            if (same := self._catalogue.same(image)) is not None:
+                image = replace(same, index=made.index or same.index)
             await op.commit(lambda: self._record(image, aliases, op.caller))
         _set_result(op, image)
         return image
@@ -180,8 +181,8 @@ class Acquire:
         try:
             async with self._fetched(op, source, SourceRequest(name=name.name)) as made:
                 made = replace(made, project=name.project)  # noqa: PLW2901
-                image = self._catalogue.find(made.ref) or made
-                names = sorted({name.name, reference.name})
+                image = self._catalogue.same(made) or made
+                names = self._sources.aliases(source, reference.name)
                 await op.effect("record image", lambda: finish(self._record(image, names, op.caller)))
         except Exception as error:
             build.set_exception(error)

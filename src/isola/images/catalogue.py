@@ -123,6 +123,10 @@ class Catalogue:
             )
         return found[0] if found else None
 
+    def same(self, image: Image) -> Image | None:
+        """The record of this image in its project, also if it was built here and has another fingerprint."""
+        return self._exactly(image.ref) or self._records.find(image.ref.renamed(image.manifest))
+
     def _exactly(self, ref: Ref) -> Image | None:
         """By a cached key if the record still exists, since only the records are authoritative."""
         held = self._records.find(self._keys.get(ref, ref))

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from isola import state
-from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.archive.archives import UnpackReport
@@ -24,6 +24,8 @@ from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
 from isola.images.oci_manifest import Manifest, read_document
+from isola.images.registry.reaching import Reach
+from isola.images.registry.verbs import RegistryVerbs
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
@@ -58,7 +60,9 @@ class ImageLibrary:
         released: Callable[[Collection[str]], Awaitable[None]] | None = None,
         intents: state.Intents,
         permit: Callable[[Image], None] = lambda image: None,
+        config: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """``config``: of the server."""
         self._host = host
         self._records = images
         self._events = events
@@ -69,7 +73,8 @@ class ImageLibrary:
         self._operations = operations
         self._indexing = asyncio.Lock()
         self.store = ContentStore(host, directory / "images", intents)
-        self.sources = Sources(host, self.store.scratch)
+        certificates = directory / "certs.d"
+        self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
         self._acquire = Acquire(
@@ -84,10 +89,25 @@ class ImageLibrary:
         """Blobs that repositories need."""
         self.on_deletion: Callable[[Image], Awaitable[None]] = _nothing
         """Called after an image was deleted."""
+        self._reach = Reach(host, certificates, config)
         self.ensure = self._acquire.ensure
         self.build = self._acquire.build
         self.import_files = self._acquire.import_files
         self.add = self._acquire.add
+
+    @cached_property
+    def registries(self) -> RegistryVerbs:
+        """Pulling and pushing."""
+        return RegistryVerbs(
+            host=self._host,
+            reach=self._reach,
+            store=self.store,
+            build=self._acquire.build,
+            get=self._catalogue.get,
+            aliases=lambda: self._aliases,
+            operations=self._running,
+            collect_garbage=self.collect_garbage,
+        )
 
     # --- at daemon start ----------------------------------------------------------------------------------------
 
@@ -464,16 +484,25 @@ class ImageLibrary:
     async def _record(self, image: Image, aliases: Sequence[str], caller: Caller) -> None:
         """Commit the image's record."""
         await self._catalogue.learn(image)
-        if self._catalogue.find(image.ref) is None:
-            await self._records.add(self._catalogue.key(image), image, allow=lambda: self._permit(image))
-            self._publish("created", image, caller)
+        recorded = self._catalogue.find(image.ref)
+        if recorded is not None and image.index not in ("", recorded.index):
+            gone = [recorded.index] if recorded.index else []
+            with self.store.holding(gone):
+                await self.store.mark_removable(gone)
+                await self._change(recorded, lambda record: replace(record, index=image.index))
+        if recorded is None:
+            with suppress(AlreadyExists):  # added by another pull of it meanwhile
+                await self._records.add(self._catalogue.key(image), image, allow=lambda: self._permit(image))
+                self._publish("created", image, caller)
         for name in aliases:
             await self._aliases.point(Ref(image.project, name), image.fingerprint, caller=caller)
         await self._write_index()
 
     async def _forget(self, image: Image, caller: Caller) -> None:
-        await self.store.mark_removable(sorted(self._catalogue.blobs_of(image)))
-        await self._records.remove(self._catalogue.key(image))
+        blobs = sorted(self._catalogue.blobs_of(image))
+        with self.store.holding(blobs):  # another sweep would not find the mark useful while there is a record
+            await self.store.mark_removable(blobs)
+            await self._records.remove(self._catalogue.key(image))
         await self._aliases.remove_all_of(image.ref, caller)
         self._catalogue.forget(image.fingerprint)
         await self._write_index()

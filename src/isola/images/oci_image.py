@@ -15,6 +15,7 @@ _PROPERTIES = {
     "org.opencontainers.image.description": "description",
     "org.opencontainers.image.version": "version",
     "org.opencontainers.image.title": "os",
+    **{f"org.isola.image.{name}": name for name in ("os", "release", "variant", "serial")},
 }
 _NONE: Mapping[str, str] = {}
 

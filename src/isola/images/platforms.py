@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from isola.errors import Unsupported
@@ -10,6 +11,10 @@ from isola.images.oci_manifest import Index
 
 _ATTESTATION = "vnd.docker.reference.type"
 """Annotation of attestation manifests, which BuildKit adds to an index."""
+_PLATFORM = re.compile(r"[a-z0-9_]{1,20}(?:/[a-z0-9_]{1,20}){0,2}", re.ASCII)
+_SYNONYMS = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+_IMPLIED = (("arm64", "v8"), ("arm", "v7"), ("amd64", "v1"))
+"""Variants that are meant where none is given."""
 _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
     "x86_64": (("amd64", ""), ("amd64", "v1"), ("386", "")),
     "i686": (("386", ""),),
@@ -25,21 +30,44 @@ _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
 """
 
 
-def choose(index: Index, architecture: str) -> Descriptor:
-    """The manifest for a kernel architecture (``x86_64``). Raises Unsupported with the platforms on offer."""
+def parse_platform(text: str) -> tuple[str, str]:
+    """Architecture and variant of ``linux/arm/v7``, ``arm64`` or ``linux``. Raises ValueError."""
+    system, *rest = text.split("/")
+    if not _PLATFORM.fullmatch(text) or len(rest) > 2 or (rest and system != "linux"):
+        raise ValueError("a platform such as linux/arm64 or linux/arm/v7 is expected")
+    if not rest and system != "linux":
+        rest = [system]
+    architecture, variant = (*rest, "", "")[:2]
+    return _SYNONYMS.get(architecture, architecture), variant
+
+
+def choose(index: Index, architecture: str, platform: str = "") -> Descriptor:
+    """The manifest for a kernel architecture (``x86_64``), or for a platform (``linux/arm64``) if one is given.
+
+    Raises Unsupported with the platforms on offer.
+    """
     images = [each for each in index.manifests if _is_image(each)]
     if len(images) == 1 and not images[0].platform:
         return images[0]  # the platform is checked with its configuration
-    for wanted in _RUNS.get(architecture, ()):
+    for wanted in _wanted(architecture, platform):
         for each in images:
             if each.platform.get("os", "linux") == "linux" and _platform(each) == wanted:
                 return each
     offered = sorted({"/".join(filter(None, each.platform.values())) for each in images})[:20]
     raise Unsupported(
-        f"The image is not available for {architecture}",
+        f"The image is not available for {platform or architecture}",
         evidence=f"it is available for {', '.join(offered) or 'no platform'}",
         remedy="use an image made for this architecture",
     )
+
+
+def _wanted(architecture: str, platform: str) -> Sequence[tuple[str, str]]:
+    name, variant = parse_platform(platform) if platform else ("", "")
+    if not name:
+        return _RUNS.get(architecture, ())
+    if variant:
+        return ((name, variant), (name, "")) if (name, variant) in _IMPLIED else ((name, variant),)
+    return ((name, ""), *(each for each in _IMPLIED if each[0] == name))
 
 
 def _is_image(each: Descriptor) -> bool:

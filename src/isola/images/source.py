@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from isola.host import Host
 from isola.host.cancellation import finish
+from isola.images.registry.credentials import ANONYMOUS, Credentials
+from isola.images.registry.progress import Watch, unwatched
 from isola.images.store import Intake
 from isola.model.image import Image
 from isola.model.probe import Probe
 from isola.operations import Operation
 from isola.settings import Settings
+
+_NOWHERE = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class SourceRequest:
     """SHA-256 over the files; empty if not computed."""
     filename: str = ""
     """The client's name of the file."""
+    credentials: Credentials = ANONYMOUS
+    """For the registry of an image."""
+    watch: Watch = unwatched
+    """Told about each layer that is transferred."""
 
 
 class ImageSource(ABC):
@@ -39,8 +47,18 @@ class ImageSource(ABC):
     settings: ClassVar[Settings] = Settings("image option")
     """Options of a request."""
 
-    def __init__(self, host: Host, directory: Path) -> None:
+    def __init__(
+        self,
+        host: Host,
+        directory: Path,
+        certificates: Path = _NOWHERE,
+        config: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self.host = host
+        self.certificates = certificates
+        """Directories of certificates by host and port, as Docker's ``certs.d``."""
+        self.config = config
+        """The configuration of the server."""
         self.directory = directory
         """Scratch space on the store's file system, emptied at start; each ``fetch`` has its own directory in it."""
 
@@ -53,9 +71,17 @@ class ImageSource(ABC):
     def offers(self) -> Mapping[str, str]:
         """Names that need no options -> description; creating an instance builds them on demand."""
 
+    def serves(self, name: str) -> bool:
+        """Whether it can bring an image of this name: one of those it offers, or one that it would ask for."""
+        return name in self.offers()
+
     def canonical(self, name: str) -> str:
         """The canonical name among synonyms (``debian/bookworm`` is ``debian/12``)."""
         return name
+
+    def aliases(self, name: str) -> Sequence[str]:
+        """The aliases that an image fetched by this name gets."""
+        return sorted({name, self.canonical(name)})
 
     @abstractmethod
     def check(self, request: SourceRequest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isola import registry
@@ -16,10 +17,14 @@ from isola.model.probe import Probe
 class Sources:
     """All image source drivers, one instance of each."""
 
-    def __init__(self, host: Host, scratch: Path) -> None:
+    def __init__(
+        self, host: Host, scratch: Path, certificates: Path, config: Callable[[], Mapping[str, str]] = dict
+    ) -> None:
+        """``certificates``: of registries. ``config``: of the server."""
         self._host = host
         self._all: dict[str, ImageSource] = {
-            name: registry.load("images", name)(host, scratch) for name in registry.names("images")
+            name: registry.load("images", name)(host, scratch, certificates, config)
+            for name in registry.names("images")
         }
         self.probes: dict[str, Probe] = {}
 
@@ -46,9 +51,13 @@ class Sources:
     def offering(self, reference: str) -> tuple[str, str] | None:
         """The source that offers ``reference``, working or not, and the canonical name; None if there is none."""
         for name, source in self._all.items():
-            if reference in source.offers():
+            if source.serves(reference):
                 return name, source.canonical(reference)
         return None
+
+    def aliases(self, source: str, name: str) -> Sequence[str]:
+        """The aliases that an image gets which was asked for by this name."""
+        return self._all[source].aliases(name)
 
     def _works(self, name: str) -> bool:
         return name not in self.probes or self.probes[name].available

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +172,16 @@ class ContentStore:
             await self.host.files.make_directory(self._blobs / algorithm)
             await self.host.files.flush(self._blobs)
 
+    @contextmanager
+    def holding(self, digests: Collection[str]) -> Iterator[None]:
+        """Protect blobs from the sweep; marks that are made meanwhile stay for the next one."""
+        for digest in digests:
+            self.hold(digest)
+        try:
+            yield
+        finally:
+            self.release(digests)
+
     def release(self, digests: Collection[str]) -> None:
         """Undo ``hold``."""
         self._held.subtract(digests)
@@ -232,6 +242,14 @@ class Intake:
     async def keep(self, digest: str) -> None:
         """Protect a blob that is to stay, existing or not."""
         await self._claim(check_digest(digest))
+
+    async def holds(self, digest: str) -> bool:
+        """Whether the store has this blob already."""
+        return await self._store.has(digest)
+
+    async def read(self, digest: str) -> bytes:
+        """``ContentStore.read``."""
+        return await self._store.read(digest)
 
     async def recorded(self) -> None:
         """A record now refers to all of its blobs."""

@@ -146,6 +146,12 @@ def check_reference_digest(text: str) -> str:
     return text
 
 
+def names_registry(text: str) -> bool:
+    """Whether the name begins with a registry."""
+    head, slash, _ = text.partition("/")
+    return bool(slash) and _names_host(head)
+
+
 def is_id(text: str) -> bool:
     """Whether it is a whole image id, which is never taken for a name."""
     return _ID.fullmatch(text.removeprefix("sha256:")) is not None

@@ -11,7 +11,7 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _HOSTNAME_LIMIT = 64
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:+-]{0,254})", re.ASCII)
+_ALIAS = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:+@\]-]{0,254}", re.ASCII)
 
 
 def instance_name(value: object, field: str = "name") -> str:
@@ -32,8 +32,8 @@ def plain_name(value: object, field: str = "name") -> str:
 
 
 def alias_name(value: object, field: str = "name") -> str:
-    """An image alias such as ``debian/12``."""
-    name = _check(_ALIAS, value, "alias", field, "use letters, digits, and . _ / : + -")
+    """An image alias such as ``debian/12``, or a name of a registry, such as ``docker.io/library/x@sha256:...``."""
+    name = _check(_ALIAS, value, "alias", field, "use letters, digits, and . _ / : + - @")
     if ".." in name or "//" in name:
         raise InvalidInput(f"Invalid alias {name!r}", field=field, remedy="no empty or dotted path parts")
     return name

@@ -18,6 +18,7 @@ from isola.testing.files import FakeFiles
 from isola.testing.firewall import FakeFirewall
 from isola.testing.forwarder import forwarder
 from isola.testing.guest_mounts import FakeGuestMounts
+from isola.testing.http import FakeHttp
 from isola.testing.id_ranges import FakeIdRanges
 from isola.testing.links import FakeLinks
 from isola.testing.log_files import FakeLogFiles
@@ -52,6 +53,7 @@ class FakeHost(Host):
     archives: FakeArchives
     templates: FakeTemplates
     sockets: FakeSockets
+    http: FakeHttp
     clock: FakeClock
     system: FakeSystem
 
@@ -100,6 +102,7 @@ def fake_host(
         archives=FakeArchives(files),
         templates=FakeTemplates(),
         sockets=sockets,
+        http=FakeHttp(files),
         clock=clock or FakeClock(skips=True),
         system=system,
     )

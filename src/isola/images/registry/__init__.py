@@ -1,0 +1,1 @@
+"""The client side of OCI registries: pulling, pushing, listing."""

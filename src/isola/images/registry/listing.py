@@ -1,0 +1,47 @@
+"""Lists of a registry: the tags of a repository, and its repositories."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlencode, urljoin
+
+from isola.errors import InvalidInput
+from isola.images.hostile_json import MAX_DOCUMENT, Fields
+from isola.images.registry.failures import failure
+from isola.images.registry.session import Session, pull_scope
+from isola.model.image_reference import ImageReference, check_path, check_tag
+
+_PAGE = 1000
+_MOST_PAGES = 50
+_NEXT = re.compile(r'<([^>]{1,2000})>\s*;\s*rel="?next"?', re.ASCII)
+_CATALOG = "registry:catalog:*"
+
+
+async def tags(session: Session, reference: ImageReference) -> tuple[str, ...]:
+    """The tags of a repository. Raises NotFound, Forbidden, HostFailure."""
+    path = f"{reference.path}/tags/list"
+    found = await _pages(session, path, pull_scope(reference.path), "tags", reference.familiar_name)
+    return tuple(check_tag(tag) for tag in found)
+
+
+async def repositories(session: Session, part: str) -> tuple[str, ...]:
+    """The repositories with this text in their names. Raises Unsupported or NotFound if the registry has no list."""
+    found = await _pages(session, "_catalog", _CATALOG, "repositories", "a list of repositories")
+    return tuple(check_path(name) for name in found if part in name)
+
+
+async def _pages(session: Session, path: str, scope: str, key: str, what: str) -> list[str]:
+    found: list[str] = []
+    url = f"{session.url}/v2/{path}?{urlencode({'n': _PAGE})}"
+    for _ in range(_MOST_PAGES):
+        async with session.request("GET", url, scope) as response:
+            if response.status != 200:
+                raise await failure(response, what)
+            found += Fields.parse(await response.read(MAX_DOCUMENT), "list").texts(key, most=100_000)
+            onward = _NEXT.search(response.headers.get("link", ""))
+            if onward is None:
+                return found
+            url = urljoin(response.url, onward[1])
+    raise InvalidInput(
+        f"The registry {session.endpoint.domain} has too many entries", evidence=f"{len(found)} and more"
+    )

@@ -9,7 +9,7 @@ from isola.host.sockets import Stream
 from isola.instances.attaching import Ahead
 from isola.instances.context import Context
 from isola.instances.phases import RunState
-from isola.instances.stop import require_live
+from isola.instances.running import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ConsoleRequest
 from isola.model.instance import Instance

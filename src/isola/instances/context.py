@@ -25,6 +25,7 @@ from isola.instances.unknowns import Unknowns
 from isola.instances.volatile import ROOT_SIZE
 from isola.instances.waiting import Waits
 from isola.model.caller import DAEMON, Caller
+from isola.model.health import Health
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import Instance, Status
 from isola.model.last_run import Ending
@@ -79,6 +80,8 @@ class Live:
     again: bool = False
     """It was stopped by an operation after which it has to be started again."""
     watcher: asyncio.Task[None] | None = None
+    health: asyncio.Task[None] | None = None
+    """Checks its health."""
     rotation: Callable[[], None] | None = None
     """Ends keeping the older files of its log."""
     consoles: set[asyncio.Event] = field(default_factory=set)
@@ -167,6 +170,10 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     attaching: dict[str, list[Any]] = field(default_factory=dict)
     """Clients that are attached to the next run of an instance (``attaching.Ahead``), by id."""
+    health: dict[str, Health] = field(default_factory=dict)
+    """Health of the last runs that are or were checked, by id."""
+    checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
+    """Held by each health check."""
     waits: Waits = field(default_factory=Waits)
     """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.phases import RunState
 from isola.instances.program import configured
-from isola.instances.stop import require_live
+from isola.instances.running import require_live
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
@@ -36,14 +36,19 @@ def require_ready(context: Context, instance: Instance) -> None:
 
 
 async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller) -> Execution:
-    """Run it. Raises WrongState, InvalidInput."""
+    """Run it, and tell. Raises WrongState, InvalidInput."""
+    execution = await run(context, instance, request)
+    context.tell("exec", instance.ref, caller=caller, command=list(request.command))
+    return execution
+
+
+async def run(context: Context, instance: Instance, request: ExecRequest) -> Execution:
+    """Raises WrongState, InvalidInput."""
     request = _as_program(context, instance, request)
     who = await _who(context, instance, request)
     spec = spec_of(context, instance, request, who, await _home(context, instance, request, who.uid))
     context.working_runtime(instance)
-    execution = await require_live(context, instance).guest.exec(spec)
-    context.tell("exec", instance.ref, caller=caller, command=list(request.command))
-    return execution
+    return await require_live(context, instance).guest.exec(spec)
 
 
 def _as_program(context: Context, instance: Instance, request: ExecRequest) -> ExecRequest:

@@ -13,7 +13,7 @@ from isola.instances import console as console_verb
 from isola.instances import copy as copy_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
-from isola.instances import evidence, log_reading, rotation
+from isola.instances import evidence, log_reading, supervise
 from isola.instances import files as files_verb
 from isola.instances import last_run as last_run_verb
 from isola.instances import logs as logs_verb
@@ -32,10 +32,12 @@ from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.copy import Source
 from isola.instances.files import FilesSession
 from isola.instances.move import Destination
+from isola.instances.profile_changes import profile_changed
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
 from isola.instances.root_limits import apply_sizes
+from isola.instances.running import require_live
 from isola.instances.runs import Runs
 from isola.instances.shutdown import shutdown
 from isola.instances.snapshots import Snapshots
@@ -51,7 +53,7 @@ from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.last_run import Until
 from isola.model.log_query import LogQuery
-from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
 from isola.runtimes import Attachment, LogBlock, LogLine
@@ -92,9 +94,7 @@ class Instances:
     async def close(self) -> None:
         """Stop supervising; the instances keep running."""
         for live in self._context.live.values():
-            if live.watcher is not None:
-                live.watcher.cancel()
-            rotation.end(live)
+            supervise.leave(live)
         await self._context.devices.close()
         leave(self._context)
         if self._context.undoing is not None:
@@ -288,7 +288,7 @@ class Instances:
         """Raises NotFound, WrongState, Busy."""
         instance = self.get(ref)
         if self._idle(ref):
-            stop_verb.require_live(self._context, instance)
+            require_live(self._context, instance)
         return self._steer(
             "Freezing instance",
             ref,
@@ -301,7 +301,7 @@ class Instances:
         """Raises NotFound, WrongState, Busy."""
         instance = self.get(ref)
         if self._idle(ref):
-            stop_verb.require_live(self._context, instance)
+            require_live(self._context, instance)
         return self._steer(
             "Unfreezing instance",
             ref,
@@ -428,43 +428,7 @@ class Instances:
 
         It waits until no other operation works on these instances.
         """
-        while not await self._follow(profile, record, take_back, caller):
-            pass
-
-    async def _follow(
-        self,
-        profile: Ref,
-        record: Callable[[], Awaitable[object]],
-        take_back: Callable[[], Awaitable[object]],
-        caller: Caller,
-    ) -> bool:
-        """False if another instance has begun to use the profile while this waited: then it has to be locked as
-        well.
-        """
-        users = self._users_of(profile)
-        missed: set[Ref] = set()
-
-        async def work(op: Operation) -> None:
-            now = self._users_of(profile)
-            missed.update(now - users)
-            if not missed:
-                await update_verb.follow(
-                    self._context, op, profile, users=sorted(now), write=record, take_back=take_back
-                )
-
-        operation = self._context.operations.start(
-            "Updating profile",
-            work,
-            locks=[Entity.of(Kind.PROFILE, profile).lock, *map(lock_of, sorted(users))],
-            resources=[Entity.of(Kind.PROFILE, profile)],
-            caller=caller,
-        )
-        await self._context.operations.finish(operation)
-        return not missed
-
-    def _users_of(self, profile: Ref) -> set[Ref]:
-        users = self._context.references.users(Entity.of(Kind.PROFILE, profile))
-        return {user.ref for user in users if user.kind is Kind.INSTANCE}
+        await profile_changed(self._context, profile, record, take_back, caller)
 
     def exec(self, ref: Ref, request: ExecRequest, *, caller: Caller = DAEMON) -> Command:
         """Create a command. Raises NotFound, WrongState, InvalidInput."""

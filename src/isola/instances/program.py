@@ -65,6 +65,7 @@ def _of_image(image: Image, templates: tuple[Template, ...]) -> Start:
         cwd=config.cwd,
         user=config.user,
         stop_signal=config.stop_signal,
+        health_check=config.health_check,
         layers=layer_keys(image.layers),
         blobs=image.layers,
         templates=templates,

@@ -66,6 +66,7 @@ async def _forget(context: Context, instance: Instance) -> None:
     await context.warnings.forget(instance.entity)
     await context.records.remove(instance.ref)
     attaching.give_up(context, instance.id)
+    context.health.pop(instance.id, None)
     context.waits.removed(instance.id, last_status(context, instance))
 
 

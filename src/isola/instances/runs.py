@@ -9,7 +9,9 @@ from isola.host.threads import in_thread
 from isola.instances import stop as stop_verb
 from isola.instances import top as top_verb
 from isola.instances.context import Context
+from isola.instances.running import require_live
 from isola.model.caller import DAEMON, Caller
+from isola.model.health import Health
 from isola.model.reference import Ref
 from isola.model.stats import ProcessTable, Stats
 from isola.runtimes import Guest
@@ -32,9 +34,13 @@ class Runs:
         """As the host's ``ps`` shows them, with these options. Raises InvalidInput, Unsupported."""
         return await top_verb.processes(self._context, self._context.records.get(ref), arguments)
 
+    def health(self, ref: Ref) -> Health | None:
+        """Of its last run since the start of the daemon; None if it is not checked."""
+        return self._context.health.get(self._context.records.get(ref).id)
+
     async def stats(self, ref: Ref) -> Stats:
         """What it uses now."""
-        host, live = self._context.host, stop_verb.require_live(self._context, self._context.records.get(ref))
+        host, live = self._context.host, require_live(self._context, self._context.records.get(ref))
         return await in_thread(lambda: _stats(host, live.guest))
 
 

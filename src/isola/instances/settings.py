@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.instances.health_settings import HEALTH_SETTINGS
 from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
 from isola.instances.restart_policy import RESTART_SETTINGS
@@ -108,6 +109,7 @@ SETTINGS = Settings(
         expects="a host name such as mail or mail.example.org",
     ),
     *RESTART_SETTINGS,
+    *HEALTH_SETTINGS,
     *LOG_SETTINGS,
     *RUN,
     Setting(

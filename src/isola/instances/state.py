@@ -31,7 +31,7 @@ async def observe_all(context: Context, instances: Sequence[Instance]) -> Sequen
 
 def _look(context: Context, instance: Instance, live: Live | None, memory: int) -> InstanceState:
     if live is None:
-        return InstanceState(status=context.status(instance))
+        return InstanceState(status=context.status(instance), health=context.health.get(instance.id))
     return InstanceState(
         status=context.status(instance),
         pid=live.guest.number,
@@ -39,6 +39,7 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
         memory_total=live.limits.memory or memory,
         network=_interfaces(context, instance, live.guest),
         started_at=live.started_at,
+        health=context.health.get(instance.id),
     )
 
 

@@ -12,6 +12,7 @@ from isola.instances.context import Context, Live
 from isola.instances.last_run import last_status
 from isola.instances.phases import Phase, RunState
 from isola.instances.remove import remove
+from isola.instances.running import require_live
 from isola.instances.start import start
 from isola.instances.supervise import look_after_end
 from isola.model.caller import Caller
@@ -113,19 +114,6 @@ def require_running(context: Context, instance: Instance) -> None:
     """Raises WrongState unless it runs, has a pending start, or may have remains of a run."""
     if not context.runs(instance) and context.phase(instance) is not Phase.BROKEN:
         require_live(context, instance)
-
-
-def require_live(context: Context, instance: Instance) -> Live:
-    """Raises WrongState if the instance does not run."""
-    live = context.live.get(instance.id)
-    if live is None and instance.id in context.restarts:
-        raise WrongState(
-            f"Instance {instance.name!r} is in a reboot loop and waits for its next start",
-            remedy="start it to end the pause",
-        )
-    if live is None:
-        raise WrongState(f"Instance {instance.name!r} is not running", remedy="start it first")
-    return live
 
 
 async def send(context: Context, instance: Instance, signum: int, caller: Caller) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from isola.errors import IsolaError
-from isola.instances import rotation
+from isola.instances import health, rotation
 from isola.instances.background import when_idle
 from isola.instances.context import Context, Live
 from isola.instances.phases import RunState
@@ -29,7 +29,16 @@ def adopt(context: Context, instance: Instance, guest: Guest, limits: Limits, *,
     live = context.live[instance.id] = Live(guest, started, state, limits=limits, since=since, reboots=reboots)
     watch(context, instance.id, live)
     rotation.begin(context, instance, live)
+    health.begin(context, instance, live)
     return live
+
+
+def leave(live: Live) -> None:
+    """Stop supervising; the instance keeps running."""
+    if live.watcher is not None:
+        live.watcher.cancel()
+    rotation.end(live)
+    health.end(live)
 
 
 def watch(context: Context, id: str, live: Live) -> None:
@@ -44,6 +53,7 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     status = await _end_of(context, instance, live)
     live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed())
     rotation.end(live)
+    health.end(live)
     stopping = live.state is RunState.STOPPING
     live.enter(RunState.ENDED)
     if not stopping:

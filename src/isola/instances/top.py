@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from isola.errors import CommandFailed, InvalidInput, Unsupported
 from isola.instances.context import Context
-from isola.instances.stop import require_live
+from isola.instances.running import require_live
 from isola.model.instance import Instance
 from isola.model.stats import ProcessTable
 

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from isola.model.device import DeviceState
+from isola.model.health import Health
 from isola.model.identity import NO_MEMBER, IdRange
-from isola.model.image import Layer
+from isola.model.image import HealthCheck, Layer
 from isola.model.image_facts import ImageFacts
 from isola.model.last_run import LastRun
 from isola.model.limits import Usage
@@ -80,6 +81,8 @@ class Start:
     """Without a terminal: its input is what attached clients write."""
     entrypoint: tuple[str, ...] = ()
     """The beginning of ``command`` that stays when a user gives other arguments."""
+    health_check: HealthCheck | None = None
+    """That of its image."""
     stop_timeout: int | None = None
     """Seconds until it is killed when it is to stop, -1: it is not killed; None: as the client of the stop says."""
 
@@ -234,6 +237,8 @@ class InstanceState:
     """Device name -> bytes used."""
     network: tuple[InterfaceState, ...] = ()
     started_at: datetime | None = None
+    health: Health | None = None
+    """None: it is not checked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,207 @@
+"""Health checks: their settings, what follows from results, and what they leave."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from heard import lifecycle
+from memory_audit import settle
+from strike import end_tasks
+
+from isola.errors import InvalidInput, WrongState
+from isola.instances.health import judged, pause
+from isola.instances.health_settings import HEALTH_SETTINGS, command_text, duration, health_check
+from isola.model.event import EventKind
+from isola.model.health import Health, HealthResult, HealthStatus
+from isola.model.image import HealthCheck
+from isola.model.reference import Ref
+from isola.runtimes import RUNS
+from isola.testing.clock import FakeClock
+from isola.testing.host import fake_host
+from isola.testing.parts import World
+from isola.testing.runtime import FakeCommand
+
+WEB = Ref.default("web1")
+S = 10**9
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+CHECK = HealthCheck(("/check",), interval=10 * S, timeout=2 * S, start_period=30 * S, start_interval=1 * S, retries=2)
+
+
+def result(status: int) -> HealthResult:
+    return HealthResult(NOON, NOON + timedelta(seconds=1), status)
+
+
+def test_durations_are_read_as_docker_writes_them() -> None:
+    assert [duration(text) for text in ("30s", "1m30s", "500ms", "1h", "2", "0s", "1.5s")] == [
+        30 * S, 90 * S, S // 2, 3600 * S, 2 * S, 0, 3 * S // 2,
+    ]  # fmt: skip
+    for wrong in ("", "s", "1x", "-1s", "25h", "1us", "9" * 30, "1s1"):
+        with pytest.raises(ValueError, match="a time"):
+            duration(wrong)
+
+
+def test_settings_take_the_place_of_those_of_the_image() -> None:
+    assert health_check(None, {}) is None and health_check(HealthCheck(disabled=True), {}) is None
+    found = health_check(HealthCheck(("/i",), retries=7), {"isola.health.interval": "2s"})
+    assert found == HealthCheck(("/i",), False, 2 * S, 30 * S, 0, 5 * S, 7)
+    own = {"isola.health.command": "curl -f localhost || exit 1"}
+    found = health_check(HealthCheck(disabled=True), own)
+    assert found is not None and found.argv == ("/bin/sh", "-c", own["isola.health.command"]) and found.in_shell
+    assert command_text(found) == own["isola.health.command"]
+    found = health_check(None, {"isola.health.command": '["/check", "a b"]'})
+    assert found is not None and found.argv == ("/check", "a b") and command_text(found) == '["/check", "a b"]'
+    assert health_check(found, own | {"isola.health.disable": "true"}) is None
+    for wrong in ("[]", "[1]", '["', "[" * 100_000, " ", '[""]', "x" * 100_000):
+        with pytest.raises(InvalidInput):
+            HEALTH_SETTINGS.validate({"isola.health.command": wrong})
+
+
+def test_results_are_judged_as_docker_does() -> None:
+    found = judged(Health(), result(1), CHECK, age=5)
+    assert (found.status, found.failing) == (HealthStatus.STARTING, 0), "the start period"
+    assert pause(found, CHECK, age=5) == 1 and pause(found, CHECK, age=31) == 10
+    late = judged(found, result(1), CHECK, age=31)
+    assert (late.status, late.failing) == (HealthStatus.STARTING, 1)
+    assert judged(late, result(-1), CHECK, age=41).status is HealthStatus.UNHEALTHY
+    well = judged(found, result(0), CHECK, age=6)
+    assert well.status is HealthStatus.HEALTHY and pause(well, CHECK, age=7) == 10
+    assert judged(well, result(1), CHECK, age=8) == dataclasses.replace(well, failing=1, log=(*well.log, result(1)))
+    for _ in range(9):
+        well = judged(well, result(0), CHECK, age=9)
+    assert len(well.log) == 5
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A world in which only tests advance the clock; ``sh`` is the program of checks."""
+    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()))
+    await world.start()
+    await world.import_image()
+    yield world
+    world.forget()
+    await end_tasks()
+
+
+class Checks:
+    """The program of the check: what it says, and how often it ran."""
+
+    def __init__(self, world: World) -> None:
+        self.status, self.runs, self.hangs = 0, 0, False
+        self._clock = world.host.clock
+        world.runtime.programs["sh"] = self.run
+
+    async def run(self, command: FakeCommand) -> int:
+        self.runs += 1
+        if self.hangs:
+            await command.signals.get()
+        await command.stdout.write(b"x" * 3000)
+        await command.stderr.write(b"y" * 3000)
+        return self.status
+
+
+async def launch(world: World, **config: str) -> Checks:
+    checks = Checks(world)
+    settings = {"command": "true", "interval": "10s", "timeout": "5s", "retries": "2"} | config
+    await world.create("web1", start=True, config={f"isola.health.{key}": text for key, text in settings.items()})
+    return checks
+
+
+def health(world: World) -> Health:
+    found = world.parts.services.instances.runs.health(WEB)
+    assert found is not None
+    return found
+
+
+async def wait(world: World, seconds: float) -> None:
+    for _ in range(int(seconds * 10)):
+        await world.host.clock.advance(0.1)
+    await settle(world)
+
+
+async def test_without_a_check_there_is_no_task(world: World) -> None:
+    await world.create("web1", start=True)
+    [live] = world.context.live.values()
+    assert live.health is None and world.parts.services.instances.runs.health(WEB) is None
+
+
+async def test_it_becomes_unhealthy_and_well_again(world: World) -> None:
+    checks = await launch(world)
+    events = world.parts.services.events.follow([EventKind.LIFECYCLE])
+    assert health(world).status is HealthStatus.STARTING
+    await wait(world, 10.5)
+    assert (health(world).status, checks.runs) == (HealthStatus.HEALTHY, 1)
+    checks.status = 1
+    await wait(world, 11)
+    assert (health(world).status, health(world).failing) == (HealthStatus.HEALTHY, 1)
+    await wait(world, 11)
+    assert (health(world).status, health(world).failing) == (HealthStatus.UNHEALTHY, 2)
+    checks.status = 0
+    await wait(world, 11)
+    assert (health(world).status, health(world).failing) == (HealthStatus.HEALTHY, 0)
+    assert len(health(world).log[0].output) == 4096
+    told = [lifecycle(event) for event in [await anext(aiter(events)) for _ in range(3)]]
+    assert [each.action for each in told] == ["instance-health-status"] * 3
+    assert [each.context["status"] for each in told] == ["healthy", "unhealthy", "healthy"]
+    state = await world.parts.services.instances.state(world.parts.services.instances.get(WEB), disk=False)
+    assert state.health == health(world)
+
+
+async def test_a_check_that_hangs_is_killed_and_has_failed(world: World) -> None:
+    checks = await launch(world)
+    checks.hangs = True
+    await wait(world, 16)
+    [found] = health(world).log
+    assert found.exit_status == -1 and "within 5 seconds" in found.output
+    await wait(world, 1)
+    assert all(each._status.done() for each in world.on_host("web1").commands)
+
+
+async def test_a_program_that_is_missing_is_a_failure(world: World) -> None:
+    await launch(world, command='["/no/such"]')
+    await wait(world, 22)
+    assert health(world).status is HealthStatus.UNHEALTHY and health(world).log[-1].exit_status == 127
+
+
+async def test_it_rests_while_the_instance_is_frozen_and_ends_with_the_run(world: World) -> None:
+    checks = await launch(world)
+    await world.finish(world.parts.services.instances.pause(WEB))
+    await wait(world, 60)
+    assert checks.runs == 0
+    await world.finish(world.parts.services.instances.resume(WEB))
+    await wait(world, 11)
+    assert checks.runs == 1
+    await world.finish(world.parts.services.instances.stop(WEB, force=True))
+    await wait(world, 60)
+    assert checks.runs == 1 and health(world).status is HealthStatus.HEALTHY
+    await world.finish(world.parts.services.instances.start(WEB))
+    assert health(world).status is HealthStatus.STARTING
+    await world.finish(world.parts.services.instances.delete(WEB, force=True))
+    assert not world.context.health
+
+
+async def test_the_next_daemon_goes_on(world: World) -> None:
+    checks = await launch(world)
+    run = world.directory / RUNS / world.parts.services.instances.get(WEB).id
+    await world.host.files.make_directory(run)
+    await wait(world, 11)
+    before = health(world)
+    assert before.status is HealthStatus.HEALTHY
+    await world.parts.services.instances.close()
+    await end_tasks()
+    await world.start()
+    world.runtime.programs["sh"] = checks.run
+    await settle(world)
+    assert health(world) == before
+    checks.status = 3
+    await wait(world, 22)
+    assert health(world).status is HealthStatus.UNHEALTHY and checks.runs == 3
+
+
+async def test_a_check_needs_a_run(world: World) -> None:
+    await launch(world)
+    await world.finish(world.parts.services.instances.stop(WEB, force=True))
+    with pytest.raises(WrongState):
+        await world.parts.services.instances.runs.stats(WEB)

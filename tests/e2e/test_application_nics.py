@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from application_image import import_application
 from daemon import Daemon
 
 
 @pytest.fixture
 def application(daemon: Daemon) -> Iterator[str]:
     """A running instance of an application image."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name in (".dockerenv", "bin/busybox", "bin/sh", "dev", "etc", "proc", "sys"):
-            info = tarfile.TarInfo(name)
-            content = Path("/bin/busybox").read_bytes() if name == "bin/busybox" else b""
-            info.type = tarfile.REGTYPE if content or name == ".dockerenv" else tarfile.DIRTYPE
-            if name == "bin/sh":
-                info.type, info.linkname = tarfile.SYMTYPE, "busybox"
-            info.size, info.mode = len(content), 0o755
-            archive.addfile(info, io.BytesIO(content))
-    headers = {"Content-Type": "application/octet-stream"}
-    made = daemon.run("POST", "/1.0/images", buffer.getvalue(), headers=headers)
-    fingerprint = made["metadata"]["fingerprint"]
-    daemon.run("POST", "/1.0/images/aliases", {"name": "app", "target": fingerprint})
+    fingerprint = import_application(daemon, "app")
     daemon.launch("app1", "app")
     yield "app1"
     daemon.run("DELETE", "/1.0/instances/app1?force=1")

@@ -77,6 +77,21 @@ class Option:
         self.default = default
         self.complete = complete
 
+    def without(self, names: Iterable[str]) -> Option:
+        """The same without names that another option has; its key stays."""
+        if not (taken := {*names} & {*self.names}):
+            return self
+        left = " ".join(name for name in self.names if name not in taken)
+        return Option(
+            left,
+            self.help,
+            value=self.value,
+            repeat=self.repeat,
+            choices=self.choices,
+            default=self.default,
+            complete=self.complete,
+        )
+
     @property
     def key(self) -> str:
         """The key of its value in ``Arguments``: the long name without dashes."""
@@ -128,13 +143,20 @@ class Group:
 
     aliases: Sequence[str] = ()
 
-    def __init__(self, name: str, summary: str, *commands: Command | Group, default: str = "") -> None:
+    def __init__(
+        self, name: str, summary: str, *commands: Command | Group, default: str = "", options: Sequence[Option] = ()
+    ) -> None:
         self.name = self.path = name
         self.summary = summary
         self.commands = commands
         self.default = default
         """The verb to use if none is given (``lxc snapshot web1``); empty for none."""
+        self.options = tuple(options)
+        """Options of all its verbs, also accepted before the verb."""
         self._set_paths("")
+        for command in self.all():
+            own = {name for option in command.options for name in option.names}
+            command.options += [option.without(own) for option in self.options]
 
     def find(self, name: str) -> Command | Group | None:
         """The verb of that name or alias, or the noun."""

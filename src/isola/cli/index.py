@@ -41,6 +41,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "storage": "storage",
         "profile": "profile",
         "project": "project",
+        "compose": "compose",
     },
     "The daemon": {
         "remote": "remote",

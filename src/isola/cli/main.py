@@ -51,7 +51,7 @@ def _report(error: Exception) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    from isola.cli.parsing import parse, split_globals
+    from isola.cli.parsing import joined, parse, split_globals
 
     values, arguments = split_globals(arguments)
     if values.get("version"):
@@ -60,10 +60,10 @@ def _dispatch(arguments: list[str]) -> int:
         return _help(arguments[1:])
     if values.get("help"):
         return _help(arguments)
-    command, arguments = _find(arguments)
+    command, arguments, given = _find(arguments)
     if command is None:
         return _help(arguments)
-    values = {**values, **parse(command, arguments)}
+    values = joined(joined(values, given), parse(command, arguments))
     if values.get("help"):
         return _show_help(command)
     return _run(command, values)
@@ -85,8 +85,11 @@ def _run(command: Command, values: dict[str, Value]) -> int:
         context.close()
 
 
-def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
-    """The command named by the first arguments, and the remaining ones; None for a noun without a verb."""
+def _find(arguments: list[str]) -> tuple[Command | None, list[str], dict[str, Value]]:
+    """The command named by the first arguments, the remaining ones, and options between noun and verb.
+
+    None for a noun without a verb; then the arguments name the noun.
+    """
     from isola.cli import index
     from isola.cli.arguments import UsageError
     from isola.cli.grammar import Group
@@ -98,9 +101,17 @@ def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
         hint = near(arguments[0], [*index.names(), *index.ALIASES]) or "isola --help shows all commands"
         raise UsageError(f"Unknown command {arguments[0]!r}", hint=hint)
     place = 1
+    values: dict[str, Value] = {}
     while isinstance(found, Group):
+        if found.options and len(arguments) > place:
+            from isola.cli.parsing import split_globals
+
+            values, rest = split_globals(arguments[place:], found.options)
+            if values.get("help"):
+                return None, arguments[:place], values
+            arguments = [*arguments[:place], *rest]
         if len(arguments) == place or arguments[place] in ("-h", "--help"):
-            return None, arguments[:place]
+            return None, arguments[:place], values
         above, found = found, found.find(arguments[place])
         if found is None:
             from isola.cli.parsing import near
@@ -111,7 +122,7 @@ def _find(arguments: list[str]) -> tuple[Command | None, list[str]]:
         if found is None:
             raise UsageError(f"Unknown command '{above.path} {arguments[place]}'", hint=hint, command=above)
         place += 1
-    return found, arguments[place:]
+    return found, arguments[place:], values
 
 
 def _help(arguments: list[str]) -> int:

@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     from isola.cli.arguments import Value
 
 
-def split_globals(arguments: Sequence[str]) -> tuple[dict[str, Value], list[str]]:
-    """The global options before the verb, and the remaining arguments."""
-    reader = _Reader(GLOBAL_OPTIONS, arguments, None)
+def split_globals(arguments: Sequence[str], options: Iterable[Option] = ()) -> tuple[dict[str, Value], list[str]]:
+    """The global options before the verb, and ``options`` of its noun; and the remaining arguments."""
+    reader = _Reader((*options, *GLOBAL_OPTIONS), arguments, None)
     while reader.arguments and reader.at_option():
         reader.take_option()
     return reader.values, reader.arguments
+
+
+def joined(values: dict[str, Value], more: dict[str, Value]) -> dict[str, Value]:
+    """Both; of options that may be repeated all values."""
+    found = {**values, **more}
+    for key, value in more.items():
+        before = values.get(key)
+        if isinstance(value, list) and isinstance(before, list):
+            found[key] = [*before, *value]
+    return found
 
 
 def parse(command: Command, arguments: Sequence[str]) -> dict[str, Value]:

@@ -85,11 +85,13 @@ class Instances:
         runtime: str = "",
         program: Mapping[str, object] | None = None,
         terminal: bool = True,
+        stdin: bool = False,
     ) -> Operation:
         """Create an instance from an image (alias, fingerprint, or a name that a source offers); None: an empty root.
 
         ``program``: ``entrypoint``, ``arguments``, ``cwd``, ``user``, ``stop_signal``, ``stop_timeout`` in place of the
-        image's. Without ``terminal`` standard output and standard error are separate.
+        image's. Without ``terminal`` standard output and standard error are separate; ``stdin`` keeps its input
+        open.
         With ``start`` the operation starts it, too. The operation's ``resources`` name the instance.
         """
         body: dict[str, object] = {
@@ -107,6 +109,8 @@ class Instances:
             body["program"] = dict(program)
         if not terminal:
             body["terminal"] = False
+        if stdin:
+            body["stdin"] = True
         chosen = {"description": description, "isolation": isolation, "runtime": runtime}
         body.update({key: value for key, value in chosen.items() if value})
         return begin(self._client, "POST", _ROOT, body)
@@ -216,12 +220,16 @@ class Instances:
     def start(self, name: str) -> Operation:
         return self._set_state(name, "start")
 
-    def stop(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
-        """Request a shutdown and wait ``timeout`` seconds (-1: without limit); with ``force`` kill it."""
-        return self._set_state(name, "stop", force=force, timeout=timeout)
+    def stop(self, name: str, *, force: bool = False, timeout: int = 30, kill: bool = False) -> Operation:
+        """Request a shutdown and wait ``timeout`` seconds (-1: without limit).
 
-    def restart(self, name: str, *, force: bool = False, timeout: int = 30) -> Operation:
-        return self._set_state(name, "restart", force=force, timeout=timeout)
+        With ``force`` kill it at once, with ``kill`` after the timeout; without them the operation fails then.
+        """
+        return self._set_state(name, "stop", force=force, timeout=timeout, kill=kill)
+
+    def restart(self, name: str, *, force: bool = False, timeout: int = 30, kill: bool = False) -> Operation:
+        """Stop it as ``stop`` does, and start it again."""
+        return self._set_state(name, "restart", force=force, timeout=timeout, kill=kill)
 
     def pause(self, name: str) -> Operation:
         """Freeze its processes."""

@@ -72,6 +72,7 @@ class InstanceInfo(TypedDict, total=False):
     status_code: int
     type: str
     isolation: str
+    program: dict[str, object]
     runtime: str
     architecture: str
     description: str

@@ -315,9 +315,10 @@ class Instances:
         errors.
         """
         if change.action is Action.STOP:
-            return self.stop(ref, timeout=change.timeout, force=change.force, stateful=change.stateful, caller=caller)
+            how = {"force": change.force, "kill": change.kill, "stateful": change.stateful}
+            return self.stop(ref, timeout=change.timeout, **how, caller=caller)
         if change.action is Action.RESTART:
-            return self.restart(ref, timeout=change.timeout, force=change.force, caller=caller)
+            return self.restart(ref, timeout=change.timeout, force=change.force, kill=change.kill, caller=caller)
         if change.action is Action.FREEZE:
             return self.pause(ref, caller=caller)
         if change.action is Action.UNFREEZE or self.status(self.get(ref)) is Status.FROZEN:

@@ -42,3 +42,5 @@ class StateChange:
     """Seconds that a clean stop may take; None waits for ever."""
     force: bool = False
     stateful: bool = False
+    kill: bool = False
+    """Kill it after the timeout, instead of failing."""

@@ -107,6 +107,7 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 ## Extensions of Isola
 
 - `POST /1.0/instances` accepts `isolation` (`container`) and `runtime` (`runc`, `crun`); instances have these fields.
+- `PUT /1.0/instances/NAME/state` accepts `kill`: after its timeout a stop or restart kills the instance.
 - `POST /1.0/instances` accepts `program`: `entrypoint` and `arguments` (lists), `cwd`, `user` (`uid:gid` or names),
   `stop_signal` and `stop_timeout` (seconds, -1: no limit), each in place of the image's; instances have this field.
   `terminal: false` keeps stdout and stderr of its program apart; with `stdin: true` attached clients write its input.

@@ -45,7 +45,7 @@ def _change(fields: Fields) -> StateChange:
     if action not in list(Action):
         raise InvalidInput(f"Unknown action {action[:40]!r}", field="action", remedy=f"use one of: {', '.join(Action)}")
     timeout = None if seconds < 0 else float(seconds or _DEFAULT_SECONDS)
-    return StateChange(Action(action), timeout, force, stateful)
+    return StateChange(Action(action), timeout, force, stateful, kill=fields.boolean("kill"))
 
 
 ROUTES = in_every_tree(

@@ -1,0 +1,83 @@
+"""``isola compose down``: removes what ``up`` has made."""
+
+from __future__ import annotations
+
+from isola.cli.compose.server import facts, instances
+from isola.compose.application import order
+from isola.compose.instances import LABEL, SERVICE
+from isola.errors import InUse, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.client.operations import Operation
+    from isola.client.shapes import InstanceInfo
+    from isola.compose.application import Application
+
+_SECONDS = 10
+"""For a clean stop, where neither the command nor the service says."""
+
+
+def down(context: Context, application: Application, *, volumes: bool, orphans: bool) -> None:
+    """Stop and remove instances, those that depend on others first, then networks and with ``volumes`` volumes."""
+    client = context.client
+    wanted = order(application)
+    found = [one for one in instances(client, application.name) if orphans or _service(one) in application.services]
+    for name in [*{_service(one) for one in found if _service(one) not in wanted}, *reversed(wanted)]:
+        remove(context, [one for one in found if _service(one) == name])
+    for network in application.networks.values():
+        if not network.get("external"):
+            _try(context, f"Network {network['name']}", lambda name=network["name"]: client.networks.delete(name))
+    if volumes:
+        _remove_volumes(context, application, {one["name"] for one in found})
+
+
+def remove(context: Context, found: list[InstanceInfo]) -> None:
+    """Stop and remove instances, side by side."""
+    instances = context.client.instances
+    running = [one for one in found if one["status"] != "Stopped"]
+    for name, operation in [(one["name"], stop(context, one)) for one in running]:
+        context.follow(operation, f"Stopping {name}")
+    for one in found:
+        _try(context, one["name"], lambda name=one["name"]: instances.delete(name, force=True))
+
+
+def stop(context: Context, one: InstanceInfo, seconds: int | None = None) -> Operation:
+    """Stop it cleanly, or kill it after the time that its service allows."""
+    return context.client.instances.stop(one["name"], timeout=patience(one, seconds), kill=True)
+
+
+def patience(one: InstanceInfo, seconds: int | None = None) -> int:
+    """Seconds that a clean stop may take."""
+    allowed = one["program"].get("stop_timeout")
+    return next((each for each in (seconds, allowed) if isinstance(each, int)), _SECONDS)
+
+
+def _remove_volumes(context: Context, application: Application, names: set[str]) -> None:
+    pool = facts(context.client).pool
+    wanted = {volume["name"] for volume in application.volumes.values() if not volume.get("external")}
+    for volume in context.client.volumes.all(pool):
+        if volume.get("type") != "custom":
+            continue
+        labels, name = volume.get("config") or {}, volume["name"]
+        ours = labels.get(LABEL + "project") == application.name and name in wanted
+        if ours or labels.get(LABEL + "anonymous") in names:
+            _try(context, f"Volume {name}", lambda name=name: context.client.volumes.delete(pool, name))
+
+
+def _try(context: Context, what: str, begin: object) -> None:
+    """Remove one thing: one that is gone or used by others is no failure."""
+    assert callable(begin)
+    try:
+        operation: Operation = begin()
+        context.follow(operation, f"Removing {what}")
+    except NotFound:
+        return
+    except InUse as error:
+        context.say(f"{what} stays: {error}")
+        return
+    context.say(f"{what} is removed")
+
+
+def _service(one: InstanceInfo) -> str:
+    return one["config"].get(SERVICE, "")

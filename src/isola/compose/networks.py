@@ -1,0 +1,100 @@
+"""Networks and ports of a service -> devices. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from isola.compose.application import Application
+from isola.errors import InvalidInput
+
+Tree = dict[str, Any]
+Devices = dict[str, dict[str, str]]
+_ANY = "0.0.0.0"
+_LABEL = "user.com.docker.compose."
+
+
+def nics(application: Application, name: str, links: Sequence[str]) -> Devices:
+    """A NIC for each network, the first of them the way out; ``links`` are those of profiles, which go."""
+    service = application.services[name]
+    attachments = _attachments(service, f"services.{name}")
+    found: Devices = {link: {"type": "none"} for link in links}
+    for at, (key, given) in enumerate(attachments):
+        attachment = given or {}
+        device = {
+            "type": "nic",
+            "network": application.networks[key]["name"],
+            "name": attachment.get("interface_name") or f"eth{at}",
+            "dns.aliases": ",".join(dict.fromkeys((name, *attachment.get("aliases", ())))),
+        }
+        for theirs, ours in (
+            ("ipv4_address", "ipv4.address"),
+            ("ipv6_address", "ipv6.address"),
+            ("mac_address", "hwaddr"),
+        ):
+            if attachment.get(theirs):
+                device[ours] = attachment[theirs]
+        if not at and service.get("mac_address"):
+            device.setdefault("hwaddr", service["mac_address"])
+        found[f"eth{at}"] = device
+    return found
+
+
+def ports(service: Tree, where: str) -> Devices:
+    """A proxy for each published port; without a published one the daemon chooses it."""
+    found: Devices = {}
+    for port in service.get("ports", ()):
+        protocol = port.get("protocol", "tcp")
+        if protocol == "sctp":
+            raise InvalidInput("SCTP ports cannot be published", field=f"{where}.ports")
+        address = port.get("host_ip") or _ANY
+        host = f"[{address}]" if ":" in address else address
+        published = port.get("published") or "0"
+        found[f"port-{published}-{port['target']}-{protocol}"] = {
+            "type": "proxy",
+            "listen": f"{protocol}:{host}:{published}",
+            "connect": f"{protocol}:127.0.0.1:{port['target']}",
+        }
+    return found
+
+
+def _attachments(service: Tree, where: str) -> list[tuple[str, Tree | None]]:
+    mode = service.get("network_mode", "")
+    if mode in ("", "bridge"):
+        found = list((service.get("networks") or {}).items())
+        return sorted(found, key=lambda item: -(item[1] or {}).get("gw_priority", 0))
+    if mode == "none":
+        return []
+    raise InvalidInput(f"{where}.network_mode {mode!r} is not supported yet", field=f"{where}.network_mode")
+
+
+def network_config(application: Application, key: str) -> dict[str, str]:
+    """The configuration of a network to be created. Raises InvalidInput for drivers other than ``bridge``."""
+    network = application.networks[key]
+    where = f"networks.{key}"
+    if network.get("driver", "bridge") not in ("bridge", "default"):
+        raise InvalidInput(f"{where}.driver {network['driver'][:40]!r} is not supported", field=f"{where}.driver")
+    found = {f"user.{name}": value or "" for name, value in network.get("labels", {}).items()}
+    found |= {f"{_LABEL}project": application.name, f"{_LABEL}network": key}
+    for block in network.get("ipam", {}).get("config", ()):
+        found |= _subnet(block, f"{where}.ipam")
+    if network.get("internal"):
+        found |= {"ipv4.nat": "false", "ipv4.routing": "false", "ipv6.nat": "false", "ipv6.routing": "false"}
+    if network.get("enable_ipv6") is False:
+        found.setdefault("ipv6.address", "none")
+    return found
+
+
+def _subnet(block: Tree, where: str) -> dict[str, str]:
+    try:
+        subnet = ip_network(block["subnet"])
+    except (KeyError, ValueError):
+        raise InvalidInput(f"{where} needs a subnet such as 192.0.2.0/24", field=where) from None
+    gateway = block.get("gateway") or str(next(subnet.hosts()))
+    family = f"ipv{subnet.version}"
+    found = {f"{family}.address": f"{gateway}/{subnet.prefixlen}", f"{family}.nat": "true"}
+    if block.get("ip_range"):
+        hosts = ip_network(block["ip_range"], strict=False)
+        found[f"{family}.dhcp.ranges"] = f"{hosts[0]}-{hosts[-1]}"
+    return found

@@ -1,0 +1,153 @@
+"""``isola compose`` with a real daemon: applications come up, work together, change, and go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from application_image import import_application
+from command import Cli
+from daemon import Daemon
+
+_FILE = """
+    name: shop
+    services:
+      web:
+        image: app:1
+        command: httpd -f -p 8080 -h /srv/www
+        environment: {GREETING: "hello $${USER}", OTHER: "${WHO:-world}"}
+        labels: {team: shop}
+        ports: ["18080:8080"]
+        volumes: [pages:/srv/www, /var/cache]
+        networks: {front: {aliases: [site]}, back: {}}
+        configs: [{source: motd, target: /etc/motd, mode: 0400}]
+        secrets: [token]
+        depends_on: [db]
+      db:
+        image: app:1
+        command: [sleep, "1000"]
+        networks: [back]
+        stop_signal: SIGKILL
+        tmpfs: /scratch:size=1m
+        mem_limit: 64m
+    networks: {front: {}, back: {internal: true}}
+    volumes: {pages: {}}
+    configs: {motd: {content: "welcome\\n"}}
+    secrets: {token: {environment: TOKEN}}
+    """
+
+
+@pytest.fixture(scope="module")
+def application(daemon: Daemon) -> Iterator[Daemon]:
+    """The daemon with an application image."""
+    fingerprint = import_application(daemon, "docker.io/library/app:1")
+    yield daemon
+    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+class Compose:
+    """``isola compose`` in a directory with a compose file."""
+
+    def __init__(self, isola: Cli, place: Path) -> None:
+        self._isola, self.place = isola, place
+        isola.env = isola.env | {"TOKEN": "s3cret"}
+
+    def write(self, text: str, name: str = "compose.yaml") -> None:
+        (self.place / name).write_text(dedent(text))
+
+    def __call__(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self._isola("compose", *arguments, cwd=self.place, **options)
+
+    def status(self) -> dict[str, str]:
+        """Instance -> status."""
+        return {one["name"]: one["status"] for one in json.loads(self("ps", "--format", "json").stdout)}
+
+    def inside(self, service: str, *command: str) -> str:
+        """The output of a command in a service."""
+        return self("exec", service, *command).stdout
+
+
+@pytest.fixture
+def compose(application: Daemon, isola: Cli, tmp_path: Path) -> Iterator[Compose]:
+    found = Compose(isola, tmp_path)
+    yield found
+    if (tmp_path / "compose.yaml").exists():
+        found("down", "-v", "--remove-orphans")
+        assert [path for path in application.get("/1.0/instances") if "shop" in path] == []
+        assert [path for path in application.get("/1.0/networks") if "shop" in path] == []
+        assert [path for path in application.get("/1.0/storage-pools/default/volumes/custom") if "shop" in path] == []
+
+
+def test_an_application_comes_up_and_its_services_reach_each_other(compose: Compose, application: Daemon) -> None:
+    compose.write(_FILE)
+    compose("up", "-d")
+    assert compose.status() == {"shop-db-1": "Running", "shop-web-1": "Running"}
+    compose.inside("web", "sh", "-c", "echo page > /srv/www/index.html")
+    assert compose.inside("web", "sh", "-c", "echo $GREETING $OTHER") == "hello ${USER} world\n"
+    assert compose.inside("web", "cat", "/etc/motd", "/run/secrets/token") == "welcome\ns3cret"
+    assert compose.inside("db", "wget", "-q", "-O", "-", "http://web:8080/") == "page\n"
+    assert application.inside("curl", "-s", "http://127.0.0.1:18080/").stdout == "page\n"
+    assert "1.0M" in compose.inside("db", "/bin/busybox", "df", "-h", "/scratch")
+    config = application.get("/1.0/instances/shop-db-1")["config"]
+    assert (config["limits.memory"], config["user.com.docker.compose.project"]) == (str(64 << 20), "shop")
+
+
+def test_only_what_changes_is_replaced_and_volumes_stay(compose: Compose, application: Daemon) -> None:
+    compose.write(_FILE)
+    compose("up")
+    before = _ids(application)
+    compose.inside("web", "sh", "-c", "echo kept > /srv/www/page; echo kept > /var/cache/own; echo gone > /tmp/file")
+    assert compose("up").stderr == ""
+    assert _ids(application) == before
+    compose.write(_FILE.replace("world", "moon"))
+    compose("up")
+    after = _ids(application)
+    assert after["shop-db-1"] == before["shop-db-1"] and after["shop-web-1"] != before["shop-web-1"]
+    assert compose.inside("web", "sh", "-c", "cat /srv/www/page /var/cache/own; ls /tmp; echo $OTHER") == (
+        "kept\nkept\nmoon\n"
+    )
+
+
+def test_services_are_scaled_stopped_and_started(compose: Compose) -> None:
+    compose.write("name: shop\nservices: {db: {image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}}")
+    compose("up", "--scale", "db=3")
+    assert compose.status() == {f"shop-db-{at}": "Running" for at in (1, 2, 3)}
+    compose("stop", "-t", "5")
+    assert set(compose.status().values()) == {"Stopped"}
+    compose("start")
+    compose("pause")
+    assert set(compose.status().values()) == {"Frozen"}
+    compose("unpause")
+    compose("up", "--scale", "db=1")
+    assert compose.status() == {"shop-db-1": "Running"}
+    assert "shop" in compose("ls").stdout
+
+
+def test_instances_of_removed_services_are_orphans(compose: Compose) -> None:
+    text = "name: shop\nservices: {{db: {{image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}}{more}}}"
+    compose.write(text.format(more=", old: {image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}"))
+    compose("up")
+    compose.write(text.format(more=""))
+    assert "shop-old-1" in compose("up").stderr
+    compose("up", "--remove-orphans")
+    assert compose.status() == {"shop-db-1": "Running"}
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_made(compose: Compose, application: Daemon) -> None:
+    compose.write(_FILE.replace("image: app:1", "image: app:none", 1))
+    refused = compose("up", "--pull", "never", check=False)
+    assert refused.returncode == 1 and "app:none" in refused.stderr
+    assert compose("ps", "--names").stdout == ""
+    compose.write("services: {web: {image: a, imag: b}}", "other.yaml")
+    refused = compose("-f", "other.yaml", "config", check=False)
+    assert refused.returncode == 1 and "services.web.imag" in refused.stderr
+
+
+def _ids(daemon: Daemon) -> dict[str, str]:
+    found = daemon.get("/1.0/instances?recursion=1")
+    return {one["name"]: one["config"]["volatile.uuid"] for one in found if one["name"].startswith("shop")}

@@ -11,7 +11,6 @@ from image_library import DIRECTORY, World
 from tars import directory, member, packed, tar
 
 from isola.errors import HostFailure, IsolaError, NotFound
-from isola.host.archive.archives import LayerReport
 from isola.images import ImageLibrary
 from isola.images.compose import Named, compose, store_layer
 from isola.images.oci_config import History, OciConfig
@@ -33,7 +32,7 @@ async def layer(world: World, library: ImageLibrary, intake: Intake, tree: bytes
     file = library.store.scratch / f"layer-{world.host.clock.token(4)}"
     await world.host.files.write(file, data)
     probe = await world.host.archives.repack(file, None)
-    return await store_layer(intake, file, LayerReport(probe.diff_id, 2, len(tree)))
+    return await store_layer(intake, file, probe.diff_id)
 
 
 async def added(world: World, library: ImageLibrary, *names: str, command: str = "-v") -> Image:

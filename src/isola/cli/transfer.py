@@ -198,9 +198,9 @@ def save(pieces: Iterable[bytes], folder: int, name: str, *, mode: int | None = 
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def save_image(client: Client, reference: str, target: str) -> list[str]:
+def save_image(client: Client, reference: str, target: str, *, oci: bool = False) -> list[str]:
     """Write an exported image; returns the paths written."""
-    response = client.images.export(reference)
+    response = client.images.export(reference, oci=oci)
     try:
         if response.headers.get("content-type", "").startswith("multipart/"):
             from isola.client.multipart import Splitter

@@ -73,8 +73,11 @@ class Images:
         return begin(self._client, "POST", _ROOT, body)
 
     def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
-        """Import a unified tarball, or metadata and root file system."""
-        headers = [("X-LXD-filename", quote(files[-1].rpartition("/")[2]))]
+        """Import a unified tarball, metadata and root file system, or an archive of OCI images or ``docker save``.
+
+        A directory is one of OCI's layout.
+        """
+        headers = [("X-LXD-filename", quote(files[-1].rstrip("/").rpartition("/")[2]))]
         if properties:
             text = "&".join(f"{quote(key)}={quote(value)}" for key, value in properties.items())
             headers.append(("X-LXD-properties", text))
@@ -85,6 +88,11 @@ class Images:
             self._client.release(response)
 
     def _upload_one(self, path: str, headers: list[tuple[str, str]]) -> Response:
+        from isola.client.layout import is_layout, pieces_of
+
+        if is_layout(path):
+            kind = ("Content-Type", "application/octet-stream")
+            return self._client.exchange("POST", _ROOT, pieces_of(path), headers=[*headers, kind])
         with open(path, "rb") as file:
             body = FileBody(file.fileno(), posix.fstat(file.fileno()).st_size)
             return self._client.exchange(
@@ -98,9 +106,13 @@ class Images:
             body = _multipart(boundary, {"metadata": metadata, "rootfs": rootfs})
             return self._client.exchange("POST", _ROOT, body, headers=[*headers, ("Content-Type", kind)])
 
-    def export(self, reference: str) -> Response:
-        """The image as one file or as multipart; the caller reads and releases the response."""
-        response = self._client.exchange("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}/export")
+    def export(self, reference: str, *, oci: bool = False) -> Response:
+        """The image as one file or as multipart; the caller reads and releases the response.
+
+        ``oci``: as an archive that docker, podman and skopeo can load.
+        """
+        query = "?format=oci" if oci else ""
+        response = self._client.exchange("GET", f"{_ROOT}/{quote(self.fingerprint(reference))}/export{query}")
         if response.status >= 400:
             Reply.read(response)
         return response

@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol, TypeVar
 from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel, trees
 from isola.host.building import New, build, make_directory
+from isola.host.file_systems import space_of, sync_all
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
 from isola.host.process import LinuxProcesses, Processes
@@ -46,6 +47,10 @@ class Files(Protocol):
 
     async def read(self, path: Path, size: int = -1) -> bytes:
         """The content, or the first ``size`` bytes of it. Raises NotFound."""
+        ...
+
+    def blocks(self, path: Path) -> AsyncIterator[bytes]:
+        """The content in pieces of a MiB. Raises NotFound."""
         ...
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -210,6 +215,15 @@ class LinuxFiles:
         """The content, or its beginning."""
         return await in_thread(_reported, path, lambda: _read(path, size))
 
+    async def blocks(self, path: Path) -> AsyncIterator[bytes]:
+        """In threads."""
+        file = await in_thread(_reported, path, lambda: path.open("rb", buffering=0))
+        try:
+            while block := await in_long_thread(Work.COPY, _reported, path, lambda: file.read(_COPY_BLOCK)):
+                yield block
+        finally:
+            file.close()
+
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Atomically and, unless told otherwise, durably."""
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
@@ -357,11 +371,11 @@ class LinuxFiles:
 
     async def space(self, directory: Path) -> Space:
         """Size and use of a file system."""
-        return await in_thread(_reported, directory, lambda: _space(directory))
+        return await in_thread(_reported, directory, lambda: space_of(directory))
 
     async def sync(self, directory: Path) -> None:
         """By ``syncfs``."""
-        await in_long_thread(Work.COPY, _reported, directory, lambda: _sync(directory))
+        await in_long_thread(Work.COPY, _reported, directory, lambda: sync_all(directory))
 
     async def flush(self, *paths: Path) -> None:
         """Calls ``fsync`` for one after the other, in one thread."""
@@ -579,21 +593,3 @@ def _fsync(path: Path, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        kernel.sync_file_system(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _space(directory: Path) -> Space:
-    found = os.statvfs(directory)
-    return Space(
-        total=found.f_blocks * found.f_frsize,
-        used=(found.f_blocks - found.f_bfree) * found.f_frsize,
-        inodes_total=found.f_files,
-        inodes_used=found.f_files - found.f_ffree,
-    )

@@ -7,18 +7,22 @@ import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound
+from isola.host.archive.archives import UnpackLimits
 from isola.host.cancellation import finish
 from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
 from isola.images.compose import Named
+from isola.images.loading import Loading
+from isola.images.root_import import RootImport, import_root
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore, Intake
 from isola.model.caller import Caller
-from isola.model.image import Image
+from isola.model.image import Image, Layer
 from isola.model.names import alias_name
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.operations import Operation
@@ -153,6 +157,48 @@ class Acquire:
         if images:
             op.update_metadata(fingerprint=images[0].fingerprint, size=images[0].size)
         return images
+
+    async def load(
+        self,
+        op: Operation,
+        file: Path,
+        *,
+        project: str = DEFAULT_PROJECT,
+        limits: UnpackLimits,
+        names: Sequence[str] = (),
+        known: Sequence[Layer] = (),
+    ) -> Sequence[Named]:
+        """Load all images of an archive, under the names in it, and ``names`` if it has one image. Commits.
+
+        Raises InvalidInput, UnsafeArchive, Unsupported.
+        """
+        loaded: list[Named] = []
+
+        async def make(intake: Intake) -> Sequence[Named]:
+            loading = Loading(self._store.host, self._store, intake, project=project, limits=limits, known=known)
+            loaded.extend(await loading.load(op, file))
+            if names and len(loaded) > 1:
+                raise InvalidInput("The archive has several images", field="aliases", remedy="import without an alias")
+            loaded[:] = [replace(each, names=(*each.names, *names)) for each in loaded]
+            return loaded
+
+        await self.add(op, make)
+        op.update_metadata(images=[{"fingerprint": each.image.fingerprint, "names": [*each.names]} for each in loaded])
+        return loaded
+
+    async def import_root(
+        self,
+        op: Operation,
+        file: Path,
+        wanted: RootImport,
+        *,
+        project: str = DEFAULT_PROJECT,
+        limits: UnpackLimits,
+    ) -> Image:
+        """Make an application image of a root file system, and commit. Raises InvalidInput, UnsafeArchive."""
+        importing = partial(import_root, self._store.host, self._store, op)
+        (image,) = await self.add(op, lambda intake: importing(intake, file, wanted, project=project, limits=limits))
+        return image
 
     def check_aliases(self, project: str, names: Sequence[str], *, but: str = "") -> None:
         """Raise InvalidInput for an impossible name, AlreadyExists for a taken one.

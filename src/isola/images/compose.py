@@ -7,18 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import orjson
-
-from isola.host.archive.archives import LayerReport
 from isola.images.descriptor import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor
 from isola.images.oci_config import OciConfig, write_config
 from isola.images.oci_image import oci_image
-from isola.images.oci_manifest import Manifest
+from isola.images.oci_manifest import Manifest, manifest_document
 from isola.images.store import Intake
 from isola.model.image import Image, Layer
 
 _NOTHING: Mapping[str, str] = {}
-_TYPES = {"": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
+LAYER_KINDS: Mapping[str, str] = {"": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
+"""Compressions that layers may have -> their media types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +28,10 @@ class Named:
     """Aliases that point to it from then on, whatever they pointed to before."""
 
 
-async def store_layer(intake: Intake, file: Path, report: LayerReport, compression: str = "zstd") -> Layer:
+async def store_layer(intake: Intake, file: Path, diff_id: str, compression: str = "zstd") -> Layer:
     """Move a layer that ``VolumeDriver.pack_layer`` wrote to the store's ``scratch`` into the store."""
     stored = await intake.put_file(file, consume=True)
-    return Layer(stored.digest, _TYPES[compression], stored.size, report.diff_id)
+    return Layer(stored.digest, LAYER_KINDS[compression], stored.size, diff_id)
 
 
 async def compose(
@@ -54,18 +52,5 @@ async def compose(
     stored = await intake.put_bytes(write_config(config), CONFIG_TYPE)
     descriptors = tuple(Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers)
     manifest = Manifest(MANIFEST_TYPE, stored, descriptors, annotations=dict(annotations))
-    at = await intake.put_bytes(_document(manifest), MANIFEST_TYPE)
+    at = await intake.put_bytes(manifest_document(manifest), MANIFEST_TYPE)
     return oci_image(at, manifest, config, now=now, source=source)
-
-
-def _document(manifest: Manifest) -> bytes:
-    return orjson.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": manifest.media_type,
-            "config": manifest.config.document(),
-            "layers": [layer.document() for layer in manifest.layers],
-            **({"annotations": dict(manifest.annotations)} if manifest.annotations else {}),
-        },
-        option=orjson.OPT_SORT_KEYS,
-    )

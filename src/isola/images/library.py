@@ -19,6 +19,8 @@ from isola.host.archive.archives import UnpackReport
 from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
+from isola.images.archive_limits import limits_of
+from isola.images.archive_verbs import ArchiveVerbs
 from isola.images.catalogue import Catalogue
 from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
@@ -63,6 +65,7 @@ class ImageLibrary:
         config: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """``config``: of the server."""
+        self._limits = partial(limits_of, config)
         self._host = host
         self._records = images
         self._events = events
@@ -107,6 +110,18 @@ class ImageLibrary:
             aliases=lambda: self._aliases,
             operations=self._running,
             collect_garbage=self.collect_garbage,
+        )
+
+    @cached_property
+    def archives(self) -> ArchiveVerbs:
+        """Loading, importing and saving archives."""
+        return ArchiveVerbs(
+            host=self._host,
+            store=self.store,
+            acquire=self._acquire,
+            limits=self._limits,
+            layers=lambda: [layer for image in self._records for layer in image.layers if layer.diff_id],
+            operations=self._running,
         )
 
     # --- at daemon start ----------------------------------------------------------------------------------------
@@ -212,6 +227,10 @@ class ImageLibrary:
             raise Unsupported(f"Image {image.fingerprint[:12]} has no tarball to export")
         return [(part.file_name(image.fingerprint), self.store.path(part.digest)) for part in parts]
 
+    def has_files(self, ref: Ref) -> bool:
+        """Whether it can be exported as in LXD. Raises NotFound."""
+        return bool(self._catalogue.parts(self.get(ref)))
+
     async def metadata(self, ref: Ref) -> Metadata:
         """The parsed ``metadata.yaml``. Raises NotFound, Unsupported."""
         (_, first), *_ = self.export(ref)
@@ -242,7 +261,9 @@ class ImageLibrary:
     ) -> UnpackReport:
         """Unpack a layer to an empty directory. Raises UnsafeArchive, and InvalidInput if the diff id differs."""
         source = self.store.path(layer.digest)
-        report = await self._host.archives.unpack(source, target, whiteouts=True, progress=progress)
+        report = await self._host.archives.unpack(
+            source, target, whiteouts=True, limits=self._limits(), progress=progress
+        )
         if layer.diff_id and report.diff_id != layer.diff_id:
             raise InvalidInput(
                 "The content of an image layer does not match the image's configuration",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import orjson
+
 from isola.errors import InvalidInput, Unsupported
 from isola.images.descriptor import (
     CONFIG_TYPES,
@@ -80,6 +82,18 @@ def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
     if kind in MANIFEST_TYPES:
         return _manifest(fields, kind)
     raise Unsupported(f"Documents of type {kind[:80]!r} are no images", remedy="use an OCI or Docker image")
+
+
+def manifest_document(manifest: Manifest) -> bytes:
+    """The document of an image's manifest; the same for equal ones."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": manifest.media_type,
+        "config": manifest.config.document(),
+        "layers": [layer.document() for layer in manifest.layers],
+        **({"annotations": dict(manifest.annotations)} if manifest.annotations else {}),
+    }
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
 def check_image(manifest: Manifest) -> None:

@@ -173,7 +173,7 @@ async def _packed(
         async with _at(context, op, origin, request) as snapshot:
             with op.step(f"Pack changes of {origin.name}"):
                 report = await driver.pack_layer(volume, file, snapshot=snapshot, leave_out=MOUNT_POINTS)
-        return await store_layer(intake, file, report) if report.entries else None
+        return await store_layer(intake, file, report.diff_id) if report.entries else None
     finally:
         await finish(context.host.files.remove_tree(file))
 

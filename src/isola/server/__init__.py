@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from isola.errors import InvalidInput
 from isola.host.threads import in_thread
+from isola.images.archive_limits import ARCHIVE_SETTINGS
 from isola.images.registry.settings import SETTINGS as REGISTRY_SETTINGS
 from isola.model.endpoint import endpoint
 from isola.model.expiry import expiry
@@ -96,6 +97,7 @@ SETTINGS = Settings(
         live=True,
         expects="a name",
     ),
+    *ARCHIVE_SETTINGS,
     Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
     *REGISTRY_SETTINGS,
     Setting("user.*", text, "User-defined, not interpreted."),

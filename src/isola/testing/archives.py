@@ -21,13 +21,14 @@ from isola.model.identity import IdRange
 from isola.testing.copy_archives import FakeCopies
 from isola.testing.files import FakeFiles
 from isola.testing.layer_archives import FakeLayers
+from isola.testing.member_archives import FakeMembers
 from isola.testing.tree import Node, find, parent_of
 
 _LIMITS = UnpackLimits()
 _KINDS = {0x30: "file", 0x32: "symlink", 0x35: "directory", 0x36: "other"}
 
 
-class FakeArchives(FakeLayers, FakeCopies):
+class FakeArchives(FakeLayers, FakeCopies, FakeMembers):
     """Reads archives in the fake file system, with the same checks and errors as the real implementation."""
 
     def __init__(self, files: FakeFiles) -> None:

@@ -40,6 +40,11 @@ class FakeFiles:
             raise HostFailure(f"The file system refused {path}", evidence="not a file")
         return node.data if size < 0 else node.data[:size]
 
+    async def blocks(self, path: Path) -> AsyncIterator[bytes]:
+        data = await self.read(path)
+        for start in range(0, len(data), 1 << 20):
+            yield data[start : start + (1 << 20)]
+
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Replaces the node, as a rename does."""
         holder, name = self._parent(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +30,10 @@ class SharedFiles(FakeFiles):
     async def read(self, path: Path, size: int = -1) -> bytes:
         """The content, or its first ``size`` bytes."""
         return await self._at(path).read(path, size)
+
+    def blocks(self, path: Path) -> AsyncIterator[bytes]:
+        """Of the part that has it."""
+        return self._at(path).blocks(path)
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
         """Without fsync."""

@@ -85,7 +85,10 @@ def import_(context: Context) -> None:
     fingerprint = str(operation.metadata.get("fingerprint") or "")
     for alias in context.args.many("alias"):
         context.client.images.add_alias(alias, fingerprint)
-    context.say(f"Imported {fingerprint[:12]}")
+    images = operation.metadata.get("images")
+    for image in images if isinstance(images, list) else [{"fingerprint": fingerprint}]:
+        names = ", ".join(image.get("names") or ())
+        context.say(f"Imported {image['fingerprint'][:12]}{f' as {names}' if names else ''}")
 
 
 def export(context: Context) -> None:
@@ -97,7 +100,7 @@ def export(context: Context) -> None:
         raise UsageError(
             "An image cannot be written to a terminal", hint="redirect standard output to a file or a command"
         )
-    for path in save_image(context.client, reference, context.args.text("TARGET")):
+    for path in save_image(context.client, reference, context.args.text("TARGET"), oci=context.args.flag("oci")):
         context.say(f"Written to {path}")
 
 
@@ -174,11 +177,12 @@ COMMANDS = (
         ),
         Command(
             "import",
-            "Import an image made for LXD, Incus or LXC, or a root file system",
+            "Import an image made for LXD, Incus or LXC, OCI images, or a root file system",
             import_,
             Argument(
                 "FILE",
-                "A unified tarball, metadata and root file system, or a root file system alone",
+                "A unified tarball, metadata and root file system, an archive or a directory of OCI images, what docker"
+                " save wrote, or a root file system alone",
                 many=True,
                 complete="paths",
             ),
@@ -186,6 +190,7 @@ COMMANDS = (
             Option("--property", "A property to add or replace", value="KEY=VALUE", repeat=True),
             examples=(
                 ("isola image import alpine.tar.xz --alias alpine", "one file"),
+                ("isola image import app.tar", "what docker save, podman save or skopeo wrote, with the names in it"),
                 ("isola image import incus.tar.xz rootfs.squashfs --alias alpine", "two files"),
                 (
                     "isola image import root.tar --alias mine --property os=Mine --property architecture=amd64",
@@ -204,7 +209,9 @@ COMMANDS = (
                 optional=True,
                 complete="paths",
             ),
+            Option("--oci", "Write an archive of OCI's layout, which docker, podman and skopeo can read"),
             examples=(
+                ("isola image export app app.tar --oci", "for docker load, podman load and skopeo"),
                 ("isola image export debian/12 debian12", "debian12.meta-....tar.gz and debian12.....tar.zst"),
                 ("isola image export alpine .", "the file or files it was imported from"),
             ),

@@ -21,6 +21,20 @@ async def send_file(name: str, path: Path) -> web.StreamResponse:
     return web.FileResponse(path, headers=headers)
 
 
+async def send_pieces(request: Request, name: str, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+    """A file of unknown size, made while it is sent; its errors before the first piece are responses of their own."""
+    first = b"" if request.http.method == "HEAD" else await anext(pieces)
+    headers = {"Content-Type": _BINARY, "Content-Disposition": f"inline;filename={quote(name)}"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request.http)
+    if first:
+        await response.write(first)
+        async for piece in pieces:
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
 async def send_parts(request: Request, parts: Sequence[tuple[str, str, Path]]) -> web.StreamResponse:
     """Several files, each a form field: (field, file name, path)."""
     boundary = request.services.host.clock.token(24)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
 from isola.host.archive import copy_verbs, layer_verbs, packed, squashfs, untar
+from isola.host.archive.member_list import Listing
 from isola.host.archive.output import created, flush
 from isola.host.archive.packed import Counted, Unpacked
 from isola.host.archive.repacking import Repacking, Sink
@@ -191,6 +192,31 @@ def _pack(directory: str, target: str, prefix: str, compression: str, base: int)
     return cell.run(place, work)
 
 
+def _list_members(source: str, target: str | None, most: int, only: int, limits: dict[str, int]) -> bytes:
+    archive = _Source(source)
+    output = created(target, "none") if target is not None and archive.is_compressed else None
+    place = Cell(
+        keep=(*archive.descriptors, *([] if output is None else [output.fileno()])),
+        file_size=2 * limits["bytes"] + _SLACK,
+        seconds=archive.seconds,
+    )
+
+    def work(inside: Inside) -> Mapping[str, object]:
+        listing = Listing(output, most=most)
+        try:
+            content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+            listing.run(content, only=only)
+            if output is not None:
+                output.flush()
+        except OSError as error:
+            raise HostFailure("Cannot uncompress the archive", evidence=str(error)) from error
+        archive.finished()
+        return {"members": listing.members, "copied": int(output is not None)}
+
+    answer = cell.run(place, work)
+    return answer if only else archive.checked(answer)
+
+
 def _probe() -> bytes:
     """The restrictions that this host does not support."""
     return cell.run(Cell(root=Path(sys.prefix), seconds=60), lambda inside: {"lacks": inside.lacks})
@@ -205,6 +231,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "repack": _repack,
     "probe": _probe,
     **copy_verbs.VERBS,
+    "list_members": _list_members,
     **layer_verbs.VERBS,
 }
 
@@ -227,6 +254,11 @@ class _Source:
             self._converter = squashfs.Converter(Path(path), seconds=self.seconds)
         elif self._kind == "zstd":
             import zstandard  # noqa: F401 - there is no importing in a cell
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether its content differs from that of the file."""
+        return self._kind != ""
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -14,8 +14,10 @@ from typing import Protocol
 
 from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, UnsafeArchive
 from isola.host.archive.answers import Answer, read_answer
+from isola.host.archive.member_list import text_of
+from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, content
 from isola.host.process import Processes
-from isola.host.threads import in_thread
+from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.file_change import ChangeKind, FileChange
 
 _LARGEST_LAYER = 64 << 30
@@ -169,6 +171,33 @@ class Archives(Protocol):
         """Pack a tree in a reproducible order with owners shifted down by ``base``; fsynced."""
         ...
 
+    async def first_names(self, source: Path, count: int = 1) -> Sequence[str]:
+        """Names of the first members. Raises InvalidInput if it is not a tar archive."""
+        ...
+
+    async def list_members(
+        self,
+        source: Path,
+        plain: Path,
+        *,
+        most: int = 20_000,
+        limits: UnpackLimits = UnpackLimits(),
+        progress: Callable[[int], None] | None = None,
+    ) -> ArchiveIndex:
+        """The regular files and links of an archive; a compressed one is uncompressed to the new file ``plain``.
+
+        Raises UnsafeArchive with more than ``most`` members, InvalidInput; leaves no file then.
+        """
+        ...
+
+    async def content(self, index: ArchiveIndex, member: ArchiveMember, limit: int) -> builtins.bytes:
+        """The first bytes of a regular file, at most ``limit``."""
+        ...
+
+    async def extract(self, index: ArchiveIndex, member: ArchiveMember, target: Path) -> str:
+        """Copy a regular file to a new one, fsynced, and return its digest. Leaves no file if it fails."""
+        ...
+
     async def pack_layer(
         self,
         trees: Comparison,
@@ -286,6 +315,43 @@ class LinuxArchives:
         request = {"directory": str(directory), "target": str(target), "prefix": prefix, "compression": compression}
         await self._write("pack", target, request | {"base": base})
 
+    async def first_names(self, source: Path, count: int = 1) -> Sequence[str]:
+        """Reads no further than that."""
+        request = {"source": str(source), "target": None, "most": count, "only": count}
+        answer = await self._ask("list_members", request | {"limits": asdict(UnpackLimits())})
+        return [each.name for each in _members(answer)]
+
+    async def list_members(
+        self,
+        source: Path,
+        plain: Path,
+        *,
+        most: int = 20_000,
+        limits: UnpackLimits = UnpackLimits(),
+        progress: Callable[[int], None] | None = None,
+    ) -> ArchiveIndex:
+        """The process sees neither files nor directories, only what is opened for it."""
+        request = {"source": str(source), "target": str(plain), "most": most, "only": 0, "limits": asdict(limits)}
+        answer = await self._write("list_members", plain, request, _Counter(progress).take_line)
+        return ArchiveIndex(plain if answer.number("copied") else source, _members(answer))
+
+    async def content(self, index: ArchiveIndex, member: ArchiveMember, limit: int) -> builtins.bytes:
+        return await in_thread(content, index.file, member, limit)
+
+    async def extract(self, index: ArchiveIndex, member: ArchiveMember, target: Path) -> str:
+        """In a thread, piece by piece."""
+        extraction = await in_thread(Extraction, index.file, member, target)
+        done = False
+        try:
+            while await in_long_thread(Work.COPY, extraction.proceed):
+                pass
+            done = True
+            return extraction.digest
+        finally:
+            extraction.close()
+            if not done:
+                await in_thread(target.unlink, missing_ok=True)
+
     async def pack_layer(
         self,
         trees: Comparison,
@@ -339,10 +405,12 @@ class LinuxArchives:
         finally:
             await in_thread(scratch.unlink, missing_ok=True)
 
-    async def _write(self, verb: str, target: Path, request: Mapping[str, object]) -> Answer:
+    async def _write(
+        self, verb: str, target: Path, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
+    ) -> Answer:
         """Leaves no file if it fails."""
         try:
-            return await self._ask(verb, request)
+            return await self._ask(verb, request, on_line)
         except BaseException as error:
             if not isinstance(error, AlreadyExists):
                 await in_thread(target.unlink, missing_ok=True)
@@ -396,6 +464,22 @@ def _checked(sources: Sequence[CopySource]) -> list[dict[str, object]]:
     found = [asdict(source) | {"tree": str(source.tree)} for source in sources]
     if len(json.dumps(found)) > _LONGEST_REQUEST:
         raise TooLarge("There are too many sources, or their names are too long", field="dockerfile")
+    return found
+
+
+def _members(answer: Answer) -> Sequence[ArchiveMember]:
+    """The process that listed them may have been compromised: places beyond the file's end are found when read."""
+    found = []
+    for each in answer.pieces("members", ("name", "offset", "size", "link", "hard"), limit=_LONGEST_LIST):
+        try:
+            offset, size = int(each.get("offset", "0")), int(each.get("size", "0"))
+            name, link = text_of(each.get("name", "")), text_of(each.get("link", ""))
+        except ValueError:
+            offset = size = -1
+            name = link = ""
+        if not 0 <= offset < 1 << 62 or not 0 <= size < 1 << 62:
+            raise HostFailure("The process that reads archives returned an invalid result", evidence="members")
+        found.append(ArchiveMember(name, offset, size, link, "hard" in each))
     return found
 
 

@@ -25,7 +25,10 @@ _PROTOCOLS = ("", "lxd", "incus")
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Create an image from a tarball in the body, two as multipart, or JSON that names its source."""
+    """Create an image from a tarball in the body, two as multipart, or JSON that names its source.
+
+    A tarball of OCI's layout or of ``docker save`` may have several; ``images`` in the metadata lists them.
+    """
     if request.http.content_type in _JSON_TYPES:
         return _build(request, await request.fields())
     return await _import(request)
@@ -40,6 +43,16 @@ async def _import(request: Request) -> web.StreamResponse:
     directory = await scratch(request)
     try:
         upload = await receive(request, directory)
+        if len(upload.files) == 1 and await services.images.archives.holds_images(upload.files[0]):
+            return background(
+                services.images.archives.load(
+                    upload.files[0],
+                    aliases=aliases,
+                    scratch=directory,
+                    project=request.home(Kind.IMAGE),
+                    caller=request.caller,
+                )
+            )
         operation = services.images.start_import(
             upload.files,
             properties=properties,

@@ -11,12 +11,12 @@ from aiohttp import web
 from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, sync
-from isola.doors.rest.downloads import send_file, send_parts
+from isola.doors.rest.downloads import send_file, send_parts, send_pieces
 from isola.doors.rest.filtering import select_records
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.images import by_target, image_json, writable
-from isola.errors import NotFound, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.image import Image
 from isola.model.reference import Kind
 
@@ -81,11 +81,20 @@ async def delete(request: Request) -> web.StreamResponse:
 
 
 async def export(request: Request) -> web.StreamResponse:
-    """The files from which the fingerprint is computed, unchanged: one, or metadata and root file system."""
-    image = _visible(request)
-    files = request.services.images.export(image.ref)
+    """The files from which the fingerprint is computed, unchanged: one, or metadata and root file system.
+
+    With ``format=oci``, and for images without such files, an archive of the layout of OCI and ``docker save``.
+    """
+    image, images = _visible(request), request.services.images
+    if request.query.get("format", "") not in ("", "lxd", "oci"):
+        raise InvalidInput("Unknown format", field="format", remedy="use lxd or oci")
+    oci = request.query.get("format") == "oci" or (not images.has_files(image.ref) and "format" not in request.query)
+    files = [] if oci else images.export(image.ref)
     if request.http.method != "HEAD":
         request.services.events.lifecycle("image-retrieved", image.entity, caller=request.caller)
+    if oci:
+        pieces = images.archives.save([(image, sorted(alias.name for alias in images.names_of(image)))])
+        return await send_pieces(request, f"{image.fingerprint}.oci.tar", pieces)
     if len(files) == 1:
         return await send_file(*files[0])
     return await send_parts(request, [(field, name, path) for field, (name, path) in zip(_FIELDS, files, strict=True)])

@@ -1,0 +1,118 @@
+"""Members of an archive by their place in the uncompressed file, so that their content is copied without parsing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
+
+PIECE = 64 << 20
+"""Bytes that are copied at once; between them a copy can be cancelled."""
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """A regular file, or a link to another member."""
+
+    name: str
+    """With surrogate escapes for bytes that are not UTF-8, without a leading ``/`` or ``./``."""
+    offset: int = 0
+    size: int = 0
+    link: str = ""
+    """Target of a symbolic link, or the name that a hard link is another one of."""
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveIndex:
+    """What an archive contains."""
+
+    file: Path
+    """The archive itself, or its uncompressed copy."""
+    members: Sequence[ArchiveMember]
+
+
+def content(file: Path, member: ArchiveMember, limit: int) -> bytes:
+    """The first ``limit`` bytes of a member. Raises InvalidInput if the archive is shorter than it was."""
+    with _opened(file) as descriptor:
+        size = min(limit, member.size)
+        data = os.pread(descriptor, size, member.offset)
+    if len(data) != size:
+        raise _truncated(member)
+    return data
+
+
+class Extraction:
+    """A member that is being copied to a new file."""
+
+    def __init__(self, file: Path, member: ArchiveMember, target: Path) -> None:
+        self._member = member
+        self._total = hashlib.sha256()
+        self._done = 0
+        self._source = _open(file)
+        try:
+            self._target = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError as error:
+            os.close(self._source)
+            raise AlreadyExists(f"{target} exists already") from error
+        except OSError as error:
+            os.close(self._source)
+            raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+
+    def close(self) -> None:
+        """Close both files."""
+        os.close(self._source)
+        os.close(self._target)
+
+    def proceed(self) -> int:
+        """Copy the next piece and return its size; 0 when all is copied and synced. Raises HostFailure."""
+        end = min(self._done + PIECE, self._member.size)
+        before = self._done
+        try:
+            while self._done < end:
+                block = os.pread(self._source, min(_BLOCK, end - self._done), self._member.offset + self._done)
+                if not block:
+                    raise _truncated(self._member)
+                self._total.update(block)
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(self._target, view) :]
+                self._done += len(block)
+            if end == before:
+                os.fsync(self._target)
+        except OSError as error:
+            raise HostFailure("Cannot copy a member of the archive", evidence=str(error)) from error
+        return end - before
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of what was copied."""
+        return f"sha256:{self._total.hexdigest()}"
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[int]:
+    descriptor = _open(file)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(file: Path) -> int:
+    try:
+        return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(f"{file} does not exist") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot read {file}", evidence=str(error)) from error
+
+
+def _truncated(member: ArchiveMember) -> InvalidInput:
+    return InvalidInput("The archive is truncated", evidence=f"member {member.name[:200]!r}")

@@ -36,7 +36,11 @@ class DockerStand:
 
     async def get(self, path: str) -> Any:
         """The object at a path."""
-        status, body = await self.ask("GET", path)
+        return await self.get_after("GET", path)
+
+    async def get_after(self, method: str, path: str, body: object = None) -> Any:
+        """The object in the response of a request."""
+        status, body = await self.ask(method, path, body)
         assert status == 200, body
         return body
 

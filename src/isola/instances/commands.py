@@ -36,11 +36,18 @@ class Command:
         self.request = request
         self.exit_status: int | None = None
         """As in a shell; None until it has ended."""
+        self.notes: dict[str, object] = {}
+        """What the door that created it remembers of the request."""
         self._known = known
         self._caller = caller
         self._context = context
         self._execution: Execution | None = None
         self._begun = False
+
+    @property
+    def started(self) -> bool:
+        """Also if it has ended since."""
+        return self._begun
 
     @property
     def running(self) -> bool:

@@ -17,8 +17,19 @@ _IDLE_SECONDS = 60.0
 class Protocol(web.RequestHandler):
     """aiohttp's protocol, with the door's own response to malformed HTTP."""
 
-    __slots__ = ("malformed",)
+    __slots__ = ("half_closed", "malformed")
     malformed: Malformed
+    half_closed: Callable[[], object]
+    """Set while the connection is taken over by what goes on writing after the client's EOF."""
+
+    def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio expects a truth value
+        """Whether the connection stays open."""
+        told = getattr(self, "half_closed", None)
+        if told is None:
+            super().eof_received()
+            return None
+        told()
+        return True
 
     def handle_error(
         self,

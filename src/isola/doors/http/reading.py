@@ -91,6 +91,18 @@ class Fields:
             self._checked(f"{name}[{index}]", item)
         return tuple(value)
 
+    def numbers(self, name: str, *, maximum: int = 2**31 - 1) -> tuple[int, ...]:
+        """A list of integers from 0; empty if it is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > _ENTRIES:
+            raise self.wrong(name, "must be a list of integers")
+        for item in value:
+            if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= maximum:
+                raise self.wrong(name, f"must be a list of integers from 0 to {maximum}")
+        return tuple(value)
+
     def mapping(self, name: str, *, empty: bool = False) -> dict[str, str]:
         """Strings by name; numbers and booleans are converted to strings, as in Incus.
 

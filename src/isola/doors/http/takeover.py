@@ -1,12 +1,18 @@
-"""Turns an HTTP connection into a stream of bytes after ``101 Switching Protocols``."""
+"""Turns an HTTP connection into a stream of bytes after ``101 Switching Protocols``, or after ``200 OK``."""
 
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Mapping
+from contextlib import suppress
 
 from aiohttp import web
 
+from isola.doors.http.protocol import Protocol
+
 _READ_AHEAD = 64 * 1024
+_NONE: Mapping[str, str] = {}
 
 
 class _Feed:
@@ -26,31 +32,71 @@ class _Feed:
         self._reader.feed_eof()
 
 
+class _Unframed(web.StreamResponse):
+    """Neither chunked nor with a length, as the bytes after the headers are not HTTP."""
+
+    _length_check = False
+
+
 class TakenOver:
     """The connection. Both buffers are bounded: while the client does not read, nothing is read from it."""
 
-    def __init__(self, response: web.StreamResponse, reader: asyncio.StreamReader) -> None:
+    def __init__(
+        self, response: web.StreamResponse, reader: asyncio.StreamReader, transport: asyncio.BaseTransport
+    ) -> None:
         self.response = response
         self._reader = reader
+        self._transport = transport
 
     async def read(self, size: int) -> bytes:
         """Read exactly ``size`` bytes. Raises IncompleteReadError, an EOFError, after the client has closed."""
         return await self._reader.readexactly(size)
 
+    async def read_some(self, most: int = _READ_AHEAD) -> bytes:
+        """What has arrived; empty at EOF."""
+        return await self._reader.read(most)
+
     async def write(self, data: bytes) -> None:
         """Waits while the client is slow. Raises ConnectionError after it has closed."""
         await self.response.write(data)
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client reads no more. Some time after EOF only this tells it: it may have closed one side."""
+        if self._transport.is_closing():
+            return True
+        link = self._transport.get_extra_info("socket")
+        poll = select.poll()
+        with suppress(OSError, ValueError):
+            poll.register(link.fileno(), 0)  # errors and hang-ups are always reported
+            return bool(poll.poll(0))
+        return True
 
-async def take_over(request: web.BaseRequest, protocol: str) -> TakenOver:
-    """Answer ``101`` to an upgrade to ``protocol``. The handler returns ``response`` when it has finished."""
+
+async def take_over(
+    request: web.BaseRequest,
+    protocol: str,
+    *,
+    headers: Mapping[str, str] = _NONE,
+    reason: str | None = None,
+    upgrade: bool = True,
+    half_close: bool = False,
+) -> TakenOver:
+    """Answer ``101`` to an upgrade to ``protocol``, or 200. The handler returns ``response`` when it has finished.
+
+    With ``half_close``, the connection stays open for writing after the client's EOF; not over TLS.
+    """
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client has gone")
-    response = web.StreamResponse(status=101, headers={"Upgrade": protocol, "Connection": "Upgrade"})
+    upgrading = {"Upgrade": protocol, "Connection": "Upgrade"} if upgrade else {}
+    response = _Unframed(status=101 if upgrade else 200, reason=reason, headers={**headers, **upgrading})
     await response.prepare(request)
     response.force_close()
     reader = asyncio.StreamReader(limit=_READ_AHEAD)
     reader.set_transport(transport)  # lets the reader pause the transport while its buffer is full
-    request.protocol.set_parser(_Feed(reader))  # type: ignore[arg-type] # anything that is fed as WebSockets' parser is
-    return TakenOver(response, reader)
+    feed = _Feed(reader)
+    request.protocol.set_parser(feed)  # type: ignore[arg-type] # anything that is fed as WebSockets' parser is
+    if half_close and transport.get_extra_info("ssl_object") is None and isinstance(request.protocol, Protocol):
+        request.protocol.half_closed = feed.feed_eof
+    return TakenOver(response, reader, transport)

@@ -1,0 +1,175 @@
+"""Filters of lists of containers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from isola.doors.docker.containers.mount_points import mount_points
+from isola.doors.docker.containers.ports import published, split
+from isola.doors.docker.containers.view import STATES, View
+from isola.doors.docker.filtering import matches_labels
+from isola.doors.docker.identity import find, long_id
+from isola.doors.docker.image_lookup import find_image
+from isola.doors.docker.request import Request
+from isola.errors import InvalidInput, NotFound
+from isola.model.image import chain_ids
+from isola.model.reference import Kind
+
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
+_WILDCARDS = 8
+Match = Callable[[View], bool]
+Values = Sequence[str]
+
+
+def matcher(request: Request, filters: Mapping[str, Values]) -> Match:
+    """Whether a container has what all filters name; one of the values of each. Raises InvalidInput, NotFound."""
+    for name in filters:
+        if name not in _FILTERS:
+            raise InvalidInput(f"invalid filter '{name[:80]}'", field="filters")
+    tests = [_FILTERS[name](request, values) for name, values in filters.items() if values]
+    return lambda view: all(test(view) for test in tests)
+
+
+def _id(request: Request, values: Values) -> Match:
+    return lambda view: any(view.id.startswith(value) or _finds(value, view.id) for value in values)
+
+
+def _name(request: Request, values: Values) -> Match:
+    return lambda view: any(
+        _finds(value, name) for value in values for name in (view.instance.name, f"/{view.instance.name}")
+    )
+
+
+def _finds(pattern: str, text: str) -> bool:
+    """As in Docker an expression, of which ``^``, ``$`` and ``.*`` are known: others can take very long."""
+    head, tail, parts = pattern.startswith("^"), pattern.endswith("$"), pattern.strip("^$").split(".*")[:_WILDCARDS]
+    expression = ".*".join(map(re.escape, parts))
+    return re.search(f"{'^' if head else ''}{expression}{'$' if tail else ''}", text) is not None
+
+
+def _label(request: Request, values: Values) -> Match:
+    return lambda view: matches_labels(view.labels, values)
+
+
+def _status(request: Request, values: Values) -> Match:
+    for value in values:
+        if value not in STATES:
+            raise InvalidInput(f"invalid filter 'status={value[:80]}'", field="filters")
+    return lambda view: view.state in values
+
+
+def _ancestor(request: Request, values: Values) -> Match:
+    images, chains = set(), set()
+    for value in values:
+        try:
+            found = find_image(request, value)
+        except NotFound:
+            continue
+        images.add(found.fingerprint)
+        if diff_ids := [layer.diff_id for layer in found.layers]:
+            chains.add(chain_ids(diff_ids)[-1])
+    return lambda view: (
+        view.instance.image in images or view.note.image in values or bool(chains & set(view.instance.start.layers))
+    )
+
+
+def _volume(request: Request, values: Values) -> Match:
+    def match(view: View) -> bool:
+        places = [(each.get("Name"), each["Source"], each["Destination"]) for each in mount_points(view)]
+        return any(value in place for place in places for value in values)
+
+    return match
+
+
+def _network(request: Request, values: Values) -> Match:
+    ids = {
+        long_id(each.identity): each.name
+        for each in request.services.networks
+        if each.project == request.home(Kind.NETWORK)
+    }
+    names = {name for id, name in ids.items() if any(id.startswith(value) for value in values)} | set(values)
+    return lambda view: any(device.get("network") in names for device in view.devices.values())
+
+
+def _health(request: Request, values: Values) -> Match:
+    for value in values:
+        if value not in _HEALTH:
+            raise InvalidInput(f"invalid filter 'health={value[:80]}'", field="filters")
+    return lambda view: view.health in values
+
+
+def _exited(request: Request, values: Values) -> Match:
+    if not all(value.lstrip("-").isdecimal() for value in values):
+        raise InvalidInput("invalid filter 'exited': its values must be integers", field="filters")
+    codes = {int(value) for value in values}
+    return lambda view: view.state == "exited" and view.exit_status in codes
+
+
+def _before(request: Request, values: Values) -> Match:
+    moments = [find(request, value).created_at for value in values]
+    return lambda view: view.instance.created_at < min(moments)
+
+
+def _since(request: Request, values: Values) -> Match:
+    moments = [find(request, value).created_at for value in values]
+    return lambda view: view.instance.created_at > max(moments)
+
+
+def _publish(request: Request, values: Values) -> Match:
+    ports = _ports(values)
+
+    def match(view: View) -> bool:
+        return any((int(each.host_port), each.port.partition("/")[2]) in ports for each in published(view.devices))
+
+    return match
+
+
+def _expose(request: Request, values: Values) -> Match:
+    ports = _ports(values)
+
+    def match(view: View) -> bool:
+        exposed = [*(view.note.config.get("ExposedPorts") or {}), *(each.port for each in published(view.devices))]
+        return any(split(port) in ports for port in exposed)
+
+    return match
+
+
+def _ports(values: Values) -> set[tuple[int, str]]:
+    """``80``, ``80/udp``, ``8000-8080/tcp``."""
+    found = set()
+    for value in values:
+        numbers, _, protocol = value.partition("/")
+        first, dash, last = numbers.partition("-")
+        low, high = split(f"{first}/{protocol or 'tcp'}"), split(f"{last if dash else first}/{protocol or 'tcp'}")
+        found |= {(number, low[1]) for number in range(low[0], high[0] + 1)}
+    return found
+
+
+def _is_task(request: Request, values: Values) -> Match:
+    """Tasks of a swarm: none."""
+    return lambda view: not any(value.lower() in ("1", "true", "t") for value in values)
+
+
+def _isolation(request: Request, values: Values) -> Match:
+    """Of containers of Windows."""
+    return lambda view: "default" in values or "" in values
+
+
+_FILTERS: Mapping[str, Callable[[Request, Values], Match]] = {
+    "ancestor": _ancestor,
+    "before": _before,
+    "exited": _exited,
+    "expose": _expose,
+    "health": _health,
+    "id": _id,
+    "is-task": _is_task,
+    "isolation": _isolation,
+    "label": _label,
+    "name": _name,
+    "network": _network,
+    "publish": _publish,
+    "since": _since,
+    "status": _status,
+    "volume": _volume,
+}

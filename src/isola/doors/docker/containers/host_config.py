@@ -1,0 +1,69 @@
+"""``HostConfig`` of ``inspect``: as the client gave it, with what keys and devices say now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isola.doors.docker.containers.host_keys import values_of
+from isola.doors.docker.containers.mount_points import binds
+from isola.doors.docker.containers.network_settings import bindings
+from isola.doors.docker.containers.summary import network_mode
+from isola.doors.docker.containers.view import View
+
+_ZERO = (
+    "CpuShares", "NanoCpus", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "Memory",
+    "MemoryReservation", "MemorySwap", "BlkioWeight", "OomScoreAdj", "CpuCount", "CpuPercent", "IOMaximumIOps",
+    "IOMaximumBandwidth", "ShmSize",
+)  # fmt: skip
+_NULL = (
+    "Binds", "VolumesFrom", "CapAdd", "CapDrop", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Links",
+    "SecurityOpt", "Devices", "DeviceCgroupRules", "DeviceRequests", "Ulimits", "MemorySwappiness", "OomKillDisable",
+    "PidsLimit", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+)  # fmt: skip
+_EMPTY = ("ContainerIDFile", "VolumeDriver", "Cgroup", "PidMode", "UTSMode", "UsernsMode", "CgroupParent", "Isolation")
+_FALSE = ("AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs")
+_MASKED = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def host_config(view: View) -> dict[str, Any]:
+    """All fields."""
+    found = _defaults(view)
+    found |= {name: value for name, value in view.note.host.items() if name in found and value is not None}
+    found |= values_of(view.config)
+    found |= {
+        "AutoRemove": view.instance.ephemeral,
+        "Binds": binds(view),
+        "NetworkMode": network_mode(view),
+        "PortBindings": bindings(view),
+        "Runtime": view.instance.runtime,
+        "Mounts": view.note.host.get("Mounts"),
+        "Tmpfs": view.note.host.get("Tmpfs"),
+    }
+    return {name: value for name, value in found.items() if value is not None or name not in ("Mounts", "Tmpfs")}
+
+
+def _defaults(view: View) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_NULL),
+        **dict.fromkeys(_ZERO, 0),
+        **dict.fromkeys(_EMPTY, ""),
+        **dict.fromkeys(_FALSE, False),
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "NetworkMode": "",
+        "PortBindings": {},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "ConsoleSize": [0, 0],
+        "CgroupnsMode": "private",
+        "IpcMode": "private",
+        "Runtime": "",
+        "CpusetCpus": "",
+        "CpusetMems": "",
+        "MaskedPaths": list(_MASKED),
+        "ReadonlyPaths": list(_READ_ONLY),
+    }

@@ -1,0 +1,191 @@
+"""Fields of ``HostConfig`` that are configuration keys of instances: both directions, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isola.doors.http.reading import Fields
+from isola.model.instance import Config
+from isola.model.units import parse_size
+
+_SHM = 64 * 2**20
+_BILLION = 10**9
+_MOST_PROCESSES = 4_194_304
+_SYSCTL, _ULIMIT = "linux.sysctl.", "limits.kernel."
+_NO_PATHS = "none"
+Keys = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """One field."""
+
+    field: str
+    keys: Callable[[Fields], Keys]
+    """Configuration keys of the request's field; none where it has its default."""
+    value: Callable[[Config], Any]
+    """The field's value by the expanded configuration; None: as the client gave it."""
+
+
+def keys_of(host: Fields) -> Keys:
+    """Configuration keys of all fields. Raises InvalidInput."""
+    keys: Keys = {}
+    for each in HOST_KEYS:
+        keys |= each.keys(host)
+    return keys
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """The fields by an expanded configuration, as changed through any door."""
+    found = {each.field: each.value(config) for each in HOST_KEYS}
+    return {field: value for field, value in found.items() if value is not None}
+
+
+def _names(field: str, key: str, prefix: str = "") -> HostKey:
+    def keys(host: Fields) -> Keys:
+        names = [name.upper().removeprefix(prefix) if prefix else name for name in host.texts(field)]
+        return {key: ",".join(names)} if names else {}
+
+    def value(config: Config) -> list[str] | None:
+        names = [name.strip() for name in config.get(key, "").split(",") if name.strip()]
+        return [name if name == "ALL" else f"{prefix}{name}" for name in names] or None
+
+    return HostKey(field, keys, value)
+
+
+def _memory_keys(host: Fields) -> Keys:
+    size = host.whole("Memory", 0, maximum=2**63 - 1)
+    if 0 < size < 6 * 2**20:
+        raise host.wrong("Memory", "is too low: Minimum memory limit allowed is 6MB")
+    return {"limits.memory": str(size)} if size else {}
+
+
+def _memory(config: Config) -> int | None:
+    text = config.get("limits.memory", "")
+    return parse_size(text) if text and not text.endswith("%") else None
+
+
+def _processes(host: Fields) -> Keys:
+    most = host.whole("PidsLimit", 0, minimum=-1, maximum=2**63 - 1)
+    if not most:
+        return {}
+    return {"limits.processes": str(_MOST_PROCESSES if most < 0 else min(most, _MOST_PROCESSES))}
+
+
+def _cpus(host: Fields) -> Keys:
+    """A plain number in ``CpusetCpus`` is a CPU; in our key it would be how many."""
+    chosen, share = host.text("CpusetCpus", ""), host.whole("NanoCpus", 0, maximum=2**63 - 1)
+    if chosen:
+        return {"limits.cpu": f"{chosen}-{chosen}" if chosen.isdecimal() else chosen}
+    if share % _BILLION:
+        raise host.wrong("NanoCpus", "must be a whole number of CPUs on this server")
+    return {"limits.cpu": str(share // _BILLION)} if share else {}
+
+
+def _cpu_set(config: Config) -> str | None:
+    text = config.get("limits.cpu", "")
+    if not text or text.isdecimal():
+        return None
+    first, _, last = text.partition("-")
+    return first if first == last else text
+
+
+def _cpu_share(config: Config) -> int | None:
+    text = config.get("limits.cpu", "")
+    return int(text) * _BILLION if text.isdecimal() else None
+
+
+def _shared_memory(host: Fields) -> Keys:
+    return {"isola.shm.size": str(host.whole("ShmSize", 0, maximum=2**63 - 1) or _SHM)}
+
+
+def _sysctls(host: Fields) -> Keys:
+    return {f"{_SYSCTL}{name}": value for name, value in host.mapping("Sysctls").items()}
+
+
+def _ulimits(host: Fields) -> Keys:
+    most, found = 2**63 - 1, {}
+    for each in host.objects("Ulimits"):
+        soft, hard = (each.whole(name, 0, minimum=-1, maximum=most) for name in ("Soft", "Hard"))
+        found[f"{_ULIMIT}{each.text('Name')}"] = f"{_limit(soft)}:{_limit(hard)}"
+    return found
+
+
+def _limit(number: int) -> str:
+    return "unlimited" if number < 0 else str(number)
+
+
+def _ulimits_of(config: Config) -> list[dict[str, Any]] | None:
+    found = []
+    for key, value in config.items():
+        if key.startswith(_ULIMIT):
+            soft, _, hard = value.partition(":")
+            found.append({"Name": key.removeprefix(_ULIMIT), "Hard": _number(hard or soft), "Soft": _number(soft)})
+    return found or None
+
+
+def _number(text: str) -> int:
+    return -1 if text == "unlimited" else int(text)
+
+
+def _flag(field: str, key: str) -> HostKey:
+    def value(config: Config) -> bool | None:
+        return config.get(key) == "true" if config.get(key) else None
+
+    return HostKey(field, lambda host: {key: "true"} if host.boolean(field) else {}, value)
+
+
+def _paths(field: str, key: str) -> HostKey:
+    """``null`` leaves the default paths, an empty list none."""
+
+    def keys(host: Fields) -> Keys:
+        return {key: ",".join(host.texts(field)) or _NO_PATHS} if host.has(field) else {}
+
+    def value(config: Config) -> list[str] | None:
+        text = config.get(key, "")
+        return None if not text else [] if text == _NO_PATHS else text.split(",")
+
+    return HostKey(field, keys, value)
+
+
+def _priority(host: Fields) -> Keys:
+    value = host.whole("OomScoreAdj", 0, minimum=-1000, maximum=1000)
+    return {"isola.oom.score_adj": str(value)} if value else {}
+
+
+def _sysctls_of(config: Config) -> Mapping[str, str] | None:
+    found = {key.removeprefix(_SYSCTL): value for key, value in config.items() if key.startswith(_SYSCTL)}
+    return found or None
+
+
+def _whole(key: str) -> Callable[[Config], int | None]:
+    return lambda config: int(config[key]) if config.get(key, "").lstrip("-").isdecimal() else None
+
+
+def _size(key: str) -> Callable[[Config], int | None]:
+    return lambda config: parse_size(config[key]) if config.get(key) else None
+
+
+def _nothing(host: Fields) -> Keys:
+    return {}
+
+
+HOST_KEYS: tuple[HostKey, ...] = (
+    HostKey("Memory", _memory_keys, _memory),
+    HostKey("PidsLimit", _processes, _whole("limits.processes")),
+    HostKey("CpusetCpus", _cpus, _cpu_set),
+    HostKey("NanoCpus", _nothing, _cpu_share),
+    _names("CapAdd", "isola.capabilities.add", "CAP_"),
+    _names("CapDrop", "isola.capabilities.drop", "CAP_"),
+    _names("GroupAdd", "isola.groups"),
+    _flag("Init", "isola.init"),
+    _flag("Privileged", "security.privileged"),
+    _paths("MaskedPaths", "isola.paths.masked"),
+    _paths("ReadonlyPaths", "isola.paths.readonly"),
+    HostKey("OomScoreAdj", _priority, _whole("isola.oom.score_adj")),
+    HostKey("ShmSize", _shared_memory, _size("isola.shm.size")),
+    HostKey("Sysctls", _sysctls, _sysctls_of),
+    HostKey("Ulimits", _ulimits, _ulimits_of),
+)

@@ -1,0 +1,209 @@
+"""Binds, volumes and file systems in memory: disk devices."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput
+from isola.model.instance import Devices
+from isola.model.units import parse_size
+
+_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_IGNORED = ("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw", "")
+"""Labels of SELinux, and hints for hosts that are virtual machines."""
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
+_TMPFS = "tmpfs:"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume that is created unless it exists; without a name, one of the container's own."""
+
+    path: str
+    name: str = ""
+    read_only: bool = False
+    labels: Mapping[str, str] | None = None
+    copied: bool = True
+    """Filled with what the image has at the path, as long as it is empty."""
+    subpath: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """What a request mounts."""
+
+    devices: Devices
+    volumes: tuple[Volume, ...] = ()
+
+
+def mounts_of(host: Fields, volumes: Mapping[str, object]) -> Mounts:
+    """Of ``HostConfig``, and of the paths that are volumes by the container's or its image's configuration.
+
+    Raises InvalidInput, Unsupported.
+    """
+    found = [*map(_bind, host.texts("Binds")), *map(_mount, host.objects("Mounts"))]
+    found += [_tmpfs(path, options) for path, options in host.mapping("Tmpfs", empty=True).items()]
+    paths = [each.path for each in found]
+    repeated = next((path for at, path in enumerate(paths) if path in paths[:at]), None)
+    if repeated is not None:
+        raise InvalidInput(f"Duplicate mount point: {repeated[:200]}")
+    more = [Volume(_target(path)) for path in volumes if _target(path) not in paths]
+    devices = {device_name(each.path): each.device for each in found if isinstance(each, _Disk)}
+    named = [each for each in found if isinstance(each, Volume)]
+    return Mounts(devices, (*named, *more))
+
+
+def volume_device(volume: Volume, name: str, pool: str) -> dict[str, str]:
+    """The disk device of a volume."""
+    device = {"type": "disk", "source": name, "pool": pool, "path": volume.path, "subpath": volume.subpath}
+    device |= {"readonly": "true" if volume.read_only else "", "copy": "true" if volume.copied else ""}
+    return {key: value for key, value in device.items() if value}
+
+
+def device_name(path: str) -> str:
+    """Of the device that is mounted at this path."""
+    return f"mount-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    path: str
+    device: Mapping[str, str]
+
+
+def _bind(text: str) -> _Disk | Volume:
+    """``/host:/inside:ro``, ``volume:/inside``."""
+    parts = text.split(":")
+    if not 2 <= len(parts) <= 3 or not parts[0]:
+        raise InvalidInput(f"invalid volume specification: '{text[:200]}'")
+    source, target, options = parts[0], _target(parts[1], text), parts[2].split(",") if len(parts) == 3 else []
+    unknown = [each for each in options if each not in (*_PROPAGATIONS, *_IGNORED, "ro")]
+    if unknown:
+        raise InvalidInput(f"invalid mode: {parts[2][:80]}")
+    if not source.startswith("/"):
+        return Volume(target, _named(source), "ro" in options, copied="nocopy" not in options)
+    device = _path_device(source, target, read_only="ro" in options) | {"create": "true"}
+    for each in options:
+        if each in _PROPAGATIONS:
+            device["propagation"] = each
+    return _Disk(target, device)
+
+
+def _named(name: str) -> str:
+    if not _VOLUME.fullmatch(name):
+        raise InvalidInput(
+            f'create {name[:80]}: "{name[:80]}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    return name
+
+
+def _path_device(source: str, target: str, *, read_only: bool, recursive: bool = True) -> dict[str, str]:
+    """The host's root is the container's root, as clients of Docker expect."""
+    device = {"type": "disk", "source": posixpath.normpath(source), "path": target, "shift": "true"}
+    return device | ({"recursive": "true"} if recursive else {}) | ({"readonly": "true"} if read_only else {})
+
+
+def _mount(mount: Fields) -> _Disk | Volume:
+    kind, target = mount.text("Type", ""), _target(mount.text("Target", ""))
+    source, read_only = mount.text("Source", ""), mount.boolean("ReadOnly")
+    if kind == "bind":
+        return _bind_mount(mount.inside("BindOptions"), source, target, read_only)
+    if kind == "volume":
+        options = mount.inside("VolumeOptions")
+        if options.inside("DriverConfig").text("Name", "local") not in ("", "local"):
+            raise InvalidInput(f"error looking up volume plugin {options.inside('DriverConfig').text('Name')[:80]}")
+        return Volume(
+            target,
+            _named(source) if source else "",
+            read_only,
+            options.mapping("Labels", empty=True),
+            copied=not options.boolean("NoCopy"),
+            subpath=options.text("Subpath", ""),
+        )
+    if kind == "tmpfs":
+        options = mount.inside("TmpfsOptions")
+        size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
+        mode = options.whole("Mode", 0, maximum=0o7777)
+        return _Disk(target, _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else ""))
+    raise InvalidInput(f"invalid mount config for type {kind[:40]!r}: mount type unknown")
+
+
+def _bind_mount(options: Fields, source: str, target: str, read_only: bool) -> _Disk:
+    if not source.startswith("/"):
+        raise InvalidInput(
+            'invalid mount config for type "bind": invalid mount path: \''
+            + source[:200]
+            + "' mount path must be absolute"
+        )
+    device = _path_device(source, target, read_only=read_only, recursive=not options.boolean("NonRecursive"))
+    propagation = options.text("Propagation", "")
+    if propagation and propagation not in _PROPAGATIONS:
+        raise InvalidInput(f'invalid mount config for type "bind": invalid propagation mode {propagation[:40]!r}')
+    if propagation:
+        device["propagation"] = propagation
+    if options.boolean("CreateMountpoint"):
+        device["create"] = "true"
+    return _Disk(target, device)
+
+
+def _tmpfs(path: str, options: str) -> _Disk:
+    """``rw,noexec,size=64m``; by default of everyone, as in Docker."""
+    given, kept = {"mode": "1777"}, []
+    for option in options.split(","):
+        name, _, value = option.partition("=")
+        if name in ("ro", "nosuid", "noexec", "rw", "exec", "suid", "nodev"):
+            kept.append(name)
+        elif name in ("size", "mode", "uid", "gid"):
+            given[name] = value
+        elif name:
+            raise InvalidInput(f"invalid tmpfs option {option[:40]!r}")
+    size = str(_size(given.pop("size"))) if given.get("size") else ""
+    target = _target(path)
+    return _Disk(target, _memory(target, size, read_only="ro" in kept, options=",".join(kept), **given))
+
+
+def _memory(
+    target: str, size: str, *, read_only: bool = False, options: str = "", mode: str = "", **owner: str
+) -> dict[str, str]:
+    device = {"type": "disk", "source": _TMPFS, "path": target, "size": size, "raw.mount.options": options, **owner}
+    device |= {"readonly": "true" if read_only else "", "mode": mode or "1777"}
+    return {key: value for key, value in device.items() if value}
+
+
+def _size(text: str) -> int:
+    """Bytes, with the kernel's ``k``, ``m`` and ``g``."""
+    factors = {"k": 2**10, "m": 2**20, "g": 2**30}
+    factor = factors.get(text[-1:].lower())
+    digits = text[:-1] if factor else text
+    if not digits.isdecimal() or len(digits) > 18:
+        raise InvalidInput(f"invalid tmpfs size {text[:40]!r}")
+    return parse_size(digits) * (factor or 1)
+
+
+def _target(path: str, text: str = "") -> str:
+    if not path.startswith("/"):
+        raise _relative(path, "volume")
+    clean = posixpath.normpath(path)
+    if clean in ("/", "//"):
+        raise InvalidInput(
+            f"invalid volume specification: '{(text or path)[:200]}': invalid specification: destination can't be '/'"
+        )
+    return clean
+
+
+def _relative(path: str, kind: str) -> InvalidInput:
+    return InvalidInput(
+        f"invalid mount config for type \"{kind}\": invalid mount path: '{path[:200]}' mount path must be absolute"
+    )
+
+
+def mount_devices(devices: Devices) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Names and configurations of disks besides the root, by their paths."""
+    disks = [(name, each) for name, each in devices.items() if each.get("type") == "disk" and each.get("path") != "/"]
+    return iter(sorted(disks, key=lambda each: each[1].get("path", "")))

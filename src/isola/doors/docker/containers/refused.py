@@ -1,0 +1,65 @@
+"""Fields of a request that would change how a container runs and are not offered: refused, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isola.doors.http.reading import Fields
+from isola.errors import Unsupported
+
+_SWAPPINESS_OF_HOST = (-1, 0)
+_Test = Callable[[Fields, str], bool]
+
+
+def _number(host: Fields, name: str) -> bool:
+    return host.whole(name, 0, minimum=-(2**63), maximum=2**63 - 1) != 0
+
+
+def _filled(host: Fields, name: str) -> bool:
+    return bool(host.objects(name)) if not host.holds(name, dict) else bool(host.inside(name).names())
+
+
+def _listed(host: Fields, name: str) -> bool:
+    return bool(host.texts(name))
+
+
+def _said(*harmless: str) -> _Test:
+    return lambda host, name: host.text(name, "") not in ("", *harmless)
+
+
+def _true(host: Fields, name: str) -> bool:
+    return host.boolean(name)
+
+
+def _swap(host: Fields, name: str) -> bool:
+    """Unlimited, as much again as the memory, or none at all is what there is anyway."""
+    return host.whole(name, 0, minimum=-1, maximum=2**63 - 1) not in (-1, 0, 2 * host.whole("Memory", 0, maximum=2**62))
+
+
+def _swappiness(host: Fields, name: str) -> bool:
+    return host.whole(name, -1, minimum=-1, maximum=100) != -1
+
+
+_REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
+    (_number, ("CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "BlkioWeight")),
+    (_number, ("MemoryReservation", "KernelMemory")),
+    (_swap, ("MemorySwap",)),
+    (_swappiness, ("MemorySwappiness",)),
+    (_filled, ("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps")),
+    (_filled, ("BlkioDeviceWriteIOps", "DeviceRequests", "Devices", "StorageOpt")),
+    (_listed, ("DeviceCgroupRules", "VolumesFrom", "Links", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts")),
+    (_true, ("OomKillDisable",)),
+    (_said("private", "shareable"), ("IpcMode",)),
+    (_said("private"), ("PidMode", "UTSMode", "CgroupnsMode", "UsernsMode")),
+    (_said(), ("CpusetMems", "CgroupParent")),
+    (_said("default"), ("Isolation",)),
+    (_said("local"), ("VolumeDriver",)),
+)
+
+
+def refuse(host: Fields) -> None:
+    """Raises Unsupported for the first field of ``HostConfig`` that is not offered; InvalidInput for wrong types."""
+    for test, names in _REFUSED:
+        for name in names:
+            if test(host, name):
+                raise Unsupported(f"HostConfig.{name} is not offered by this server", field=f"HostConfig.{name}")

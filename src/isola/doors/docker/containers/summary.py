@@ -1,0 +1,66 @@
+"""A container in a list."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from isola.doors.docker.containers.mount_points import mount_points
+from isola.doors.docker.containers.network_settings import endpoints, port_list
+from isola.doors.docker.containers.view import View
+from isola.doors.docker.image_lookup import image_id
+from isola.doors.docker.request import Request
+from isola.model import image_reference
+from isola.model.instance import Config, Instance
+from isola.model.reference import Kind
+
+
+def summary(request: Request, view: View) -> dict[str, Any]:
+    """What ``docker ps`` shows."""
+    instance = view.instance
+    return {
+        "Id": view.id,
+        "Names": [f"/{instance.name}"],
+        "Image": image_name(request, view),
+        "ImageID": image_id(instance.image) if instance.image else "",
+        "Command": command_line(instance, view.config),
+        "Created": int(instance.created_at.timestamp()),
+        "Ports": port_list(view),
+        "Labels": view.labels,
+        "State": view.state,
+        "Status": view.status,
+        "HostConfig": {"NetworkMode": network_mode(view)},
+        "NetworkSettings": {"Networks": endpoints(request, view)},
+        "Mounts": mount_points(view),
+    }
+
+
+def image_name(request: Request, view: View) -> str:
+    """As the client wrote it, or a name of the image, or its id."""
+    if view.note.image:
+        return view.note.image
+    fingerprint = view.instance.image
+    home = request.home(Kind.IMAGE)
+    for alias in request.services.images.aliases() if fingerprint else ():
+        if alias.project == home and alias.target == fingerprint:
+            return familiar(alias.name)
+    return image_id(fingerprint) if fingerprint else ""
+
+
+def familiar(alias: str) -> str:
+    """An alias as clients of Docker see it, with a tag."""
+    found = image_reference.parse_full(alias)
+    if found is None:
+        return alias if ":" in alias else f"{alias}:latest"
+    return found.tagged().familiar
+
+
+def command_line(instance: Instance, config: Config) -> str:
+    """Quoted as in a shell."""
+    return config.get("oci.entrypoint") or shlex.join(instance.start.command)
+
+
+def network_mode(view: View) -> str:
+    """As the client gave it."""
+    mode = view.note.host.get("NetworkMode")
+    return mode if isinstance(mode, str) and mode not in ("", "default") else "bridge"

@@ -1,0 +1,33 @@
+"""Changes of limits and of the restart policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from isola.doors.docker.containers.host_keys import HOST_KEYS
+from isola.doors.docker.containers.refused import refuse
+from isola.doors.http.reading import Fields
+from isola.model.instance import Instance, InstanceUpdate
+
+_CHANGEABLE = ("Memory", "PidsLimit", "CpusetCpus", "NanoCpus", "BlkioWeight", "RestartPolicy")
+
+
+def changed(fields: Fields) -> Callable[[Instance], InstanceUpdate]:
+    """Decides the new configuration: what the request names replaces what there is. Raises InvalidInput."""
+    refuse(fields)
+    keys: dict[str, str] = {}
+    for each in HOST_KEYS:
+        if each.field in _CHANGEABLE and fields.has(each.field):
+            keys |= each.keys(fields)
+
+    def decide(instance: Instance) -> InstanceUpdate:
+        return InstanceUpdate(
+            config=dict(instance.config) | keys,
+            devices=instance.devices,
+            profiles=instance.profiles,
+            description=instance.description,
+            ephemeral=instance.ephemeral,
+            architecture=instance.architecture,
+        )
+
+    return decide

@@ -1,0 +1,80 @@
+"""Named volumes that containers use: custom volumes of one pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.doors.docker.containers.mounts import Volume, volume_device
+from isola.doors.docker.notes import label_keys
+from isola.doors.docker.request import Request
+from isola.errors import AlreadyExists, InvalidInput, NotFound
+from isola.model.instance import Devices
+from isola.model.reference import Kind, Ref
+from isola.model.volume import VolumeRef
+
+ANONYMOUS = "user.com.docker.volume.anonymous"
+"""The label of volumes that a container has created for itself; Docker gives it no value."""
+
+
+def pool_of(request: Request) -> str:
+    """The setting ``docker.pool``, else the pool of the default profile's root. Raises InvalidInput."""
+    services = request.services
+    if name := services.server.config.get("docker.pool"):
+        return name
+    profile = services.profiles.get(Ref(request.home(Kind.PROFILE), "default"))
+    for device in profile.devices.values():
+        if device.get("type") == "disk" and device.get("path") == "/" and device.get("pool"):
+            return device["pool"]
+    raise InvalidInput("There is no storage pool for volumes", remedy="set docker.pool, or a root in profile default")
+
+
+def read_only_root(request: Request) -> Devices:
+    """The root of the default profile as one that cannot be written to."""
+    profile = request.services.profiles.get(Ref(request.home(Kind.PROFILE), "default"))
+    return {
+        name: {**device, "readonly": "true"}
+        for name, device in profile.devices.items()
+        if device.get("type") == "disk" and device.get("path") == "/"
+    }
+
+
+def volume_ref(request: Request, name: str) -> VolumeRef:
+    """The volume of this name, in the door's pool and project."""
+    return VolumeRef.custom(pool_of(request), name, request.home(Kind.STORAGE_VOLUME))
+
+
+async def devices_of(request: Request, volumes: Sequence[Volume]) -> tuple[Devices, list[VolumeRef]]:
+    """Disk devices of volumes, by path, and the volumes created for it. Raises InvalidInput, NotFound."""
+    devices, created = {}, []
+    for volume in volumes:
+        name = volume.name or request.services.host.clock.token(16)
+        ref = volume_ref(request, name)
+        if await ensure(request, ref, volume):
+            created.append(ref)
+        devices[volume.path] = volume_device(volume, name, ref.pool)
+    return devices, created
+
+
+async def ensure(request: Request, ref: VolumeRef, volume: Volume) -> bool:
+    """Create the volume unless it exists; returns whether it was created."""
+    volumes = request.services.volumes
+    try:
+        volumes.get(ref)
+    except NotFound:
+        keys, _ = label_keys(volume.labels or {})
+        if not volume.name:
+            keys[ANONYMOUS] = "true"
+        try:
+            operation = await volumes.create(ref, keys, caller=request.caller)
+        except AlreadyExists:
+            return False
+        await request.services.operations.finish(operation)
+        return True
+    return False
+
+
+async def remove(request: Request, refs: Sequence[VolumeRef]) -> None:
+    """Delete volumes; raises the error of the first that cannot be deleted."""
+    for ref in refs:
+        operation = await request.services.volumes.delete(ref, caller=request.caller)
+        await request.services.operations.finish(operation)

@@ -1,0 +1,70 @@
+"""Attaching to containers, and the size of their terminals."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from isola.doors.docker.answers import empty
+from isola.doors.docker.containers.attaching import serve
+from isola.doors.docker.containers.streams import DetachKeys, hijack, open_socket
+from isola.doors.docker.containers.view import view
+from isola.doors.docker.identity import named
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission
+from isola.errors import Conflict, InvalidInput
+from isola.model.exec import ConsoleRequest
+
+_CELLS = 10_000
+
+
+async def attach(request: Request) -> web.StreamResponse:
+    """Its streams on this connection, from now on; before its start, from its start on."""
+    seen = view(request, named(request))
+    if seen.state == "paused":
+        raise Conflict(f"container {seen.id} is paused, unpause the container before attach")
+    keys = DetachKeys(request.query.get("detachKeys", ""))
+    attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)
+    try:
+        wire = await hijack(request, terminal=seen.instance.start.terminal)
+        with request.lasts():
+            await serve(request, seen, wire, attachment, keys)
+    finally:
+        attachment.close()
+    return wire.response
+
+
+async def attach_by_socket(request: Request) -> web.StreamResponse:
+    """The same over a WebSocket."""
+    seen = view(request, named(request))
+    keys = DetachKeys(request.query.get("detachKeys", ""))
+    attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)
+    try:
+        wire = await open_socket(request)
+        with request.lasts():
+            await serve(request, seen, wire, attachment, keys)
+        await asyncio.wait_for(wire.close(), 2)
+    finally:
+        attachment.close()
+    return wire.response
+
+
+async def resize(request: Request) -> web.StreamResponse:
+    """The window size of its terminal."""
+    seen = view(request, named(request))
+    height, width = request.whole("h"), request.whole("w")
+    if height is None or width is None or not (0 <= height <= _CELLS and 0 <= width <= _CELLS):
+        raise InvalidInput("invalid resize height or width")
+    if not seen.running:
+        raise Conflict(f"cannot resize a stopped container: Container {seen.id} is not running")
+    console = request.services.instances.console(seen.instance.ref, ConsoleRequest(force=True), caller=request.caller)
+    await console.resize(width, height)
+    return empty(200)
+
+
+ROUTES = (
+    ("POST", "/containers/{name}/attach", attach, Permission.OPERATE),
+    ("GET", "/containers/{name}/attach/ws", attach_by_socket, Permission.OPERATE),
+    ("POST", "/containers/{name}/resize", resize, Permission.OPERATE),
+)

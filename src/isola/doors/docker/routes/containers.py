@@ -1,0 +1,159 @@
+"""Containers: lists, creation, description, changes and removal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from isola.doors.docker.answers import answer, created, empty
+from isola.doors.docker.containers import volumes
+from isola.doors.docker.containers.creation import container_name, require_platform, translate, with_volumes
+from isola.doors.docker.containers.filters import matcher
+from isola.doors.docker.containers.inspect import inspect
+from isola.doors.docker.containers.removal import prune as prune_containers
+from isola.doors.docker.containers.removal import remove as remove_container
+from isola.doors.docker.containers.sizes import sizes_of
+from isola.doors.docker.containers.summary import summary
+from isola.doors.docker.containers.update import changed
+from isola.doors.docker.containers.view import view
+from isola.doors.docker.identity import container_id, containers_of, named
+from isola.doors.docker.image_lookup import find_image, shown
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission
+from isola.doors.http.reading import Fields
+from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError
+from isola.model.instance import Instance
+from isola.model.reference import Ref
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """The newest first; without ``all`` only those that run, unless filters name others."""
+    filters = request.filters()
+    match = matcher(request, filters)
+    limit = request.whole("limit") or 0
+    everything = request.flag("all") or limit > 0 or bool({"status", "exited", "before", "since"} & filters.keys())
+    found = []
+    for instance in sorted(containers_of(request), key=lambda each: each.created_at, reverse=True):
+        seen = view(request, instance)
+        if (everything or seen.running) and match(seen):
+            found.append(seen)
+    chosen = found[:limit] if limit > 0 else found
+    lines = [summary(request, each) for each in chosen]
+    if request.flag("size"):
+        for line, each in zip(lines, chosen, strict=True):
+            line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, each.instance)
+    return answer(lines)
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """Create a container; its volumes are created with it."""
+    raw = await _object(request)
+    fields = Fields(raw)
+    if not fields.text("Image", ""):
+        raise InvalidInput("no image specified: config cannot be empty in order to create a container")
+    image = find_image(request, fields.text("Image"))
+    require_platform(request.query.get("platform", ""), image, shown(fields.text("Image")))
+    wanted = translate(request, fields, raw, image)
+    if wanted.request.name is not None:
+        _require_free(request, wanted.request.name)
+    devices, made = await volumes.devices_of(request, wanted.mounts.volumes)
+    try:
+        operation = request.services.instances.create(
+            replace(wanted.request, devices=with_volumes(wanted, devices)), caller=request.caller
+        )
+        await request.services.operations.finish(operation)
+    except AlreadyExists:
+        await volumes.remove(request, made)
+        if wanted.request.name is not None:
+            _require_free(request, wanted.request.name)
+        raise
+    except IsolaError:
+        await volumes.remove(request, made)
+        raise
+    instance = request.services.instances.get(operation.resources[0].ref)
+    return created({"Id": container_id(instance.id), "Warnings": []})
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """The complete description."""
+    instance = named(request)
+    seen = view(request, instance)
+    state = await request.services.instances.state(instance, disk=False)
+    sizes = await sizes_of(request, instance) if request.flag("size") else None
+    return answer(inspect(request, seen, pid=state.pid, sizes=sizes))
+
+
+async def remove(request: Request) -> web.StreamResponse:
+    """``force`` kills it first; ``v`` removes volumes that it has created for itself."""
+    if request.flag("link"):
+        raise InvalidInput("Links are not offered", field="link")
+    await remove_container(request, view(request, named(request)), force=request.flag("force"), own=request.flag("v"))
+    return empty()
+
+
+async def rename(request: Request) -> web.StreamResponse:
+    """Another name; running containers keep their host name."""
+    instance = named(request)
+    given = request.query.get("name", "")
+    if not given:
+        raise InvalidInput("Neither old nor new names may be empty")
+    new = container_name(given)
+    if new == instance.name:
+        raise InvalidInput("Renaming a container with the same name as its current name")
+    _require_free(request, new)
+    operation = request.services.instances.rename(instance.ref, new, caller=request.caller)
+    await request.services.operations.finish(operation)
+    return empty()
+
+
+async def update(request: Request) -> web.StreamResponse:
+    """Change limits and the restart policy, also while it runs."""
+    fields = await request.fields()
+    instance = named(request)
+    operation = request.services.instances.update(instance.ref, changed(fields), caller=request.caller)
+    await request.services.operations.finish(operation)
+    return answer({"Warnings": None})
+
+
+async def prune(request: Request) -> web.StreamResponse:
+    """Remove all containers that do not run."""
+    deleted, space = await prune_containers(request)
+    return answer({"ContainersDeleted": deleted or None, "SpaceReclaimed": space})
+
+
+async def _object(request: Request) -> Mapping[str, Any]:
+    data = await request.body()
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"invalid JSON: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise InvalidInput("invalid JSON: an object is expected")
+    return value
+
+
+def _require_free(request: Request, name: str) -> None:
+    """Raises Conflict with the text that scripts look for."""
+    found: Instance | None = next(
+        (each for each in containers_of(request) if each.ref == Ref(request.project, name)), None
+    )
+    if found is not None:
+        raise Conflict(
+            f'Conflict. The container name "/{name}" is already in use by container "{container_id(found.id)}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+
+ROUTES = (
+    ("GET", "/containers/json", list_all, Permission.VIEW),
+    ("POST", "/containers/create", create, Permission.EDIT),
+    ("POST", "/containers/prune", prune, Permission.EDIT),
+    ("GET", "/containers/{name}/json", get, Permission.VIEW),
+    ("DELETE", "/containers/{name}", remove, Permission.EDIT),
+    ("POST", "/containers/{name}/rename", rename, Permission.EDIT),
+    ("POST", "/containers/{name}/update", update, Permission.EDIT),
+)

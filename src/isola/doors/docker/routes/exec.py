@@ -1,0 +1,144 @@
+"""Commands inside containers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from isola.doors.docker.answers import answer, created, empty
+from isola.doors.docker.containers.commands import run_attached, run_detached
+from isola.doors.docker.containers.streams import DetachKeys, hijack
+from isola.doors.docker.containers.view import view
+from isola.doors.docker.identity import container_id, named
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission
+from isola.doors.http.reading import Fields
+from isola.errors import Conflict, InvalidInput, NotFound, Unsupported
+from isola.instances.commands import Command
+from isola.model.exec import ExecRequest
+
+_CELLS = 10_000
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """A command that can be started once."""
+    fields = await request.fields()
+    seen = view(request, named(request))
+    if not fields.texts("Cmd"):
+        raise InvalidInput("No exec command specified")
+    if seen.state == "paused":
+        raise Conflict(f"Container {seen.id} is paused, unpause the container before exec")
+    if not seen.running:
+        raise Conflict(f"container {seen.id} is not running")
+    if fields.boolean("Privileged"):
+        raise Unsupported("Commands cannot have more privileges than their container", field="Privileged")
+    DetachKeys(fields.text("DetachKeys", ""))
+    command = request.services.instances.exec(seen.instance.ref, _wanted(fields), caller=request.caller)
+    command.notes.update(
+        {name: fields.boolean(name) for name in ("AttachStdin", "AttachStdout", "AttachStderr")}
+        | {"DetachKeys": fields.text("DetachKeys", "")}
+    )
+    return created({"Id": command.id})
+
+
+async def start(request: Request) -> web.StreamResponse:
+    """Its streams on this connection, unless it is detached."""
+    command = _command(request)
+    fields = await request.fields()
+    if command.started:
+        raise Conflict(
+            f"exec {command.id} has already been started"
+            if command.running
+            else f"Error: Exec command {command.id} has already run"
+        )
+    if size := _console_size(fields):
+        command.resize(*size)
+    if fields.boolean("Detach"):
+        await run_detached(command)
+        return empty(200)
+    terminal = command.request.interactive
+    keys = DetachKeys(str(command.notes.get("DetachKeys") or ""))
+    return await run_attached(request, command, lambda: hijack(request, terminal=terminal), keys)
+
+
+async def inspect(request: Request) -> web.StreamResponse:
+    """What it is, and its exit status."""
+    command = _command(request)
+    program, *arguments = command.request.command
+    return answer(
+        {
+            "ID": command.id,
+            "Running": command.running,
+            "ExitCode": command.exit_status,
+            "ProcessConfig": {
+                "tty": command.request.interactive,
+                "entrypoint": program,
+                "arguments": arguments,
+                "privileged": False,
+                "user": str(command.request.user or ""),
+            },
+            "OpenStdin": bool(command.notes.get("AttachStdin")),
+            "OpenStderr": bool(command.notes.get("AttachStderr")),
+            "OpenStdout": bool(command.notes.get("AttachStdout")),
+            "CanRemove": command.exit_status is not None,
+            "ContainerID": container_id(command.instance.id),
+            "DetachKeys": "",
+            "Pid": await command.number(),
+        }
+    )
+
+
+async def resize(request: Request) -> web.StreamResponse:
+    """The window size of its terminal."""
+    command = _command(request)
+    height, width = request.whole("h"), request.whole("w")
+    if height is None or width is None or not (0 <= height <= _CELLS and 0 <= width <= _CELLS):
+        raise InvalidInput("invalid resize height or width")
+    command.resize(width, height)
+    await asyncio.sleep(0)
+    return empty(200)
+
+
+def _command(request: Request) -> Command:
+    id = request.parameters["id"]
+    try:
+        command = request.services.instances.command(id)
+    except NotFound:
+        raise NotFound(f"No such exec instance: {id[:80]}") from None
+    if command.instance.project != request.project:
+        raise NotFound(f"No such exec instance: {id[:80]}")
+    return command
+
+
+def _wanted(fields: Fields) -> ExecRequest:
+    environment = {}
+    for each in fields.texts("Env"):
+        name, _, value = each.partition("=")
+        if not name:
+            raise InvalidInput(f"invalid environment variable: {each[:80]}")
+        environment[name] = value
+    size = _console_size(fields) or (0, 0)
+    return ExecRequest(
+        command=fields.texts("Cmd"),
+        environment=environment,
+        interactive=fields.boolean("Tty"),
+        width=size[0],
+        height=size[1],
+        user=fields.text("User", "") or None,
+        cwd=fields.text("WorkingDir", ""),
+    )
+
+
+def _console_size(fields: Fields) -> tuple[int, int] | None:
+    """``[height, width]``, as width and height."""
+    size = fields.numbers("ConsoleSize", maximum=_CELLS)
+    return (size[1], size[0]) if len(size) == 2 and any(size) else None
+
+
+ROUTES = (
+    ("POST", "/containers/{name}/exec", create, Permission.OPERATE),
+    ("POST", "/exec/{id}/start", start, Permission.OPERATE),
+    ("POST", "/exec/{id}/resize", resize, Permission.OPERATE),
+    ("GET", "/exec/{id}/json", inspect, Permission.VIEW),
+)

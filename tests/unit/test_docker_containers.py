@@ -1,0 +1,212 @@
+"""Containers through the Docker door, over a daemon in memory: requests, texts of errors, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from docker_door import DockerStand, docker_standing
+
+from isola.model.instance import Status
+from isola.model.reference import Ref
+
+SLEEP: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[DockerStand]:
+    async with docker_standing() as made:
+        yield made
+
+
+async def create(docker: DockerStand, name: str = "web1", **more: Any) -> str:
+    status, body = await docker.ask("POST", f"/containers/create?name={name}", SLEEP | more)
+    assert status == 201, body
+    assert len(body["Id"]) == 64 and body["Warnings"] == []
+    return str(body["Id"])
+
+
+async def does(docker: DockerStand, method: str, path: str, body: object = None) -> int:
+    return (await docker.ask(method, path, body))[0]
+
+
+async def test_a_container_is_an_instance_with_its_life(docker: DockerStand) -> None:
+    id = await create(docker)
+    instance = docker.services.instances.get(Ref.default("web1"))
+    assert id.startswith(instance.id) and instance.start.command == ("sleep", "100")
+    assert (await docker.get("/containers/web1/json"))["State"]["Status"] == "created"
+    assert await does(docker, "POST", f"/containers/{id}/start") == 204
+    assert await does(docker, "POST", f"/containers/{id[:12]}/start") == 304
+    shown = await docker.get(f"/containers/{id[:5]}/json")
+    assert shown["State"]["Running"] and shown["Id"] == id and shown["Name"] == "/web1"
+    assert (shown["Path"], shown["Args"]) == ("sleep", ["100"])
+    assert await does(docker, "POST", "/containers/web1/pause") == 204
+    assert await does(docker, "POST", "/containers/web1/unpause") == 204
+    assert await does(docker, "POST", "/containers/web1/stop?t=0") == 204
+    assert await does(docker, "POST", "/containers/web1/stop") == 304
+    assert (await docker.get("/containers/web1/json"))["State"]["Status"] == "exited"
+    assert await does(docker, "POST", "/containers/web1/restart?t=0") == 204
+    assert await does(docker, "DELETE", "/containers/web1?force=1") == 204
+    assert not list(docker.services.instances)
+
+
+@pytest.mark.parametrize(
+    ("asked", "body", "status", "message"),
+    [
+        ("GET /containers/gone/json", None, 404, "No such container: gone"),
+        ("POST /containers/gone/start", None, 404, "No such container: gone"),
+        ("POST /containers/create", {"Image": "gone"}, 404, "No such image: gone:latest"),
+        (
+            "POST /containers/create?name=-x",
+            SLEEP,
+            400,
+            "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+        ),
+        ("POST /containers/gone/wait?condition=never", None, 404, "No such container: gone"),
+        ('GET /containers/json?filters={"nonsense":["x"]}', None, 400, "invalid filter 'nonsense'"),
+        ('GET /containers/json?filters={"status":["x"]}', None, 400, "invalid filter 'status=x'"),
+        ("GET /containers/json?limit=x", None, 400, "invalid value for limit: 'x' is not an integer"),
+    ],
+)
+async def test_errors_are_those_of_docker(
+    docker: DockerStand, asked: str, body: Any, status: int, message: str
+) -> None:
+    assert await docker.ask(asked.partition(" ")[0], asked.partition(" ")[2], body) == (status, {"message": message})
+
+
+async def test_conflicts_name_the_container(docker: DockerStand) -> None:
+    id = await create(docker)
+    status, body = await docker.ask("POST", "/containers/create?name=web1", SLEEP)
+    assert (status, body["message"]) == (
+        409,
+        f'Conflict. The container name "/web1" is already in use by container "{id}". You have to remove (or rename) '
+        "that container to be able to reuse that name.",
+    )
+    status, body = await docker.ask("POST", "/containers/web1/kill")
+    assert (status, body["message"]) == (409, f"cannot kill container: web1: container {id} is not running")
+    await does(docker, "POST", "/containers/web1/start")
+    status, body = await docker.ask("DELETE", "/containers/web1")
+    assert (status, body["message"]) == (
+        409,
+        'cannot remove container "/web1": container is running: stop the container before removing or force remove',
+    )
+    status, body = await docker.ask("POST", "/containers/web1/unpause")
+    assert (status, body["message"]) == (409, f"Container {id} is not paused")
+
+
+async def test_fields_become_keys_and_devices_and_are_shown_again(docker: DockerStand) -> None:
+    host = {
+        "Memory": 64 * 2**20,
+        "CapAdd": ["CAP_NET_ADMIN"],
+        "CapDrop": ["ALL"],
+        "Ulimits": [{"Name": "nofile", "Soft": 10, "Hard": 20}],
+        "Sysctls": {"net.core.somaxconn": "77"},
+        "SecurityOpt": ["no-new-privileges"],
+        "Init": True,
+        "Tmpfs": {"/scratch": "size=1m,mode=700"},
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+        "ShmSize": 0,
+        "AutoRemove": True,
+    }
+    labels = {"a.b": "c", "bare": ""}
+    await create(docker, HostConfig=host, Labels=labels, Env=["A=1", "B="], Hostname="box", ExposedPorts={"53/udp": {}})
+    instance = docker.services.instances.get(Ref.default("web1"))
+    config = instance.config
+    assert config["limits.memory"] == str(64 * 2**20) and config["user.a.b"] == "c"
+    assert (config["isola.capabilities.add"], config["isola.capabilities.drop"]) == ("NET_ADMIN", "ALL")
+    assert (config["limits.kernel.nofile"], config["linux.sysctl.net.core.somaxconn"]) == ("10:20", "77")
+    assert (config["isola.no_new_privileges"], config["isola.init"], config["isola.hostname"]) == (
+        "true",
+        "true",
+        "box",
+    )
+    assert config["environment.A"] == "1" and config["isola.shm.size"] == str(64 * 2**20) and instance.ephemeral
+    (tmpfs,) = (device for device in instance.devices.values() if device["type"] == "disk")
+    assert (tmpfs["path"], tmpfs["size"], tmpfs["mode"]) == ("/scratch", str(2**20), "700")
+    shown = await docker.get("/containers/web1/json")
+    for name in ("Memory", "CapAdd", "CapDrop", "Ulimits", "Sysctls", "Init", "PortBindings", "AutoRemove"):
+        assert shown["HostConfig"][name] == host[name], name
+    assert shown["Config"]["Labels"] == labels and shown["Config"]["ExposedPorts"] == {"53/udp": {}}
+    assert shown["Config"]["Image"] == "tiny" and "A=1" in shown["Config"]["Env"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        {"PidMode": "container:x"},
+        {"UsernsMode": "host"},
+        {"DeviceRequests": [{"Count": -1}]},
+        {"Binds": ["/a:relative"]},
+        {"Binds": ["/a:/"]},
+        {"Binds": ["a/b:/x"]},
+        {"PortBindings": {"80/x": [{}]}},
+        {"Mounts": [{"Type": "npipe", "Target": "/x"}]},
+        {"SecurityOpt": ["apparmor=mine"]},
+        {"Memory": 1000},
+        {"Memory": "64m"},
+        {"Privileged": True},
+    ],
+)
+async def test_what_is_not_offered_or_wrong_is_refused_and_leaves_nothing(docker: DockerStand, host: Any) -> None:
+    status, body = await docker.ask("POST", "/containers/create?name=web1", SLEEP | {"HostConfig": host})
+    assert status == 400 and body["message"]
+    assert not list(docker.services.instances) and not list(docker.services.volumes)
+
+
+async def test_volumes_are_created_with_the_container_and_own_ones_removed(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"Binds": ["data:/data:ro"]}, Volumes={"/own": {}})
+    names = {record.name for record in docker.services.volumes}
+    assert "data" in names and len(names) == 2
+    shown = await docker.get("/containers/web1/json")
+    assert {(each["Destination"], each["RW"]) for each in shown["Mounts"]} == {("/data", False), ("/own", True)}
+    assert await does(docker, "DELETE", "/containers/web1?v=1") == 204
+    assert [record.name for record in docker.services.volumes] == ["data"]
+
+
+async def test_lists_are_filtered(docker: DockerStand) -> None:
+    await create(docker, "web1", Labels={"tier": "front"})
+    await create(docker, "web2")
+    await does(docker, "POST", "/containers/web2/start")
+
+    async def names(query: str) -> list[str]:
+        return [each["Names"][0] for each in await docker.get(f"/containers/json{query}")]
+
+    assert await names("") == ["/web2"]
+    assert sorted(await names("?all=1")) == ["/web1", "/web2"]
+    for filters, expected in {
+        '{"label":["tier=front"]}': ["/web1"],
+        '{"label":{"tier":true}}': ["/web1"],
+        '{"label":["tier=back"]}': [],
+        '{"name":["^/web2$"]}': ["/web2"],
+        '{"name":["eb"]}': ["/web1", "/web2"],
+        '{"status":["created"]}': ["/web1"],
+        '{"status":["running","created"]}': ["/web1", "/web2"],
+        '{"ancestor":["tiny"]}': ["/web1", "/web2"],
+        '{"ancestor":["other"]}': [],
+        '{"before":["web2"]}': [],
+        '{"is-task":["true"]}': [],
+        '{"health":["none"]}': ["/web1", "/web2"],
+        '{"exited":["0"]}': [],
+    }.items():
+        assert sorted(await names(f"?all=1&filters={filters}")) == expected, filters
+
+
+async def test_containers_of_other_doors_are_shown_too(docker: DockerStand) -> None:
+    await docker.rest.create("plain", start=True)
+    [line] = await docker.get("/containers/json")
+    assert (line["Names"], line["Image"], line["State"]) == (["/plain"], "tiny:latest", "running")
+    shown = await docker.get("/containers/plain/json")
+    assert shown["Config"]["Image"] == "tiny:latest" and shown["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert docker.services.instances.status(docker.services.instances.get(Ref.default("plain"))) is Status.RUNNING
+
+
+async def test_limits_are_changed_and_containers_renamed(docker: DockerStand) -> None:
+    await create(docker)
+    assert await does(docker, "POST", "/containers/web1/update", {"Memory": 2**27}) == 200
+    assert (await docker.get("/containers/web1/json"))["HostConfig"]["Memory"] == 2**27
+    assert await does(docker, "POST", "/containers/web1/rename?name=web2") == 204
+    assert await does(docker, "GET", "/containers/web2/json") == 200
+    id = (await docker.get("/containers/web2/json"))["Id"]
+    pruned = await docker.get_after("POST", "/containers/prune")
+    assert pruned["ContainersDeleted"] == [id] and not list(docker.services.instances)

@@ -5,30 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from applications import application, has, status_of
 from runtime_bench import IDMAP, Bench
 
 from isola.model.confinement import Confinement
-from isola.runtimes import RunSpec
 
-_APPLICATION = {"system": False, "command": ("/bin/sleep", "1000"), "terminal": False}
 _NET_RAW, _NET_ADMIN, _SYS_ADMIN, _CHOWN = 13, 12, 21, 0
 REFUSED = (
     '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
 )
-
-
-def application(bench: Bench, **more: object) -> RunSpec:
-    return bench.spec(**_APPLICATION | more)  # type: ignore[arg-type]
-
-
-async def status_of(bench: Bench, field: str) -> str:
-    """A line of /proc/1/status, as the program's."""
-    _, text, _ = await bench.run("cat", "/proc/1/status")
-    return next(line.partition(":")[2].strip() for line in text.decode().splitlines() if line.startswith(f"{field}:"))
-
-
-async def has(bench: Bench, capability: int) -> bool:
-    return bool(int(await status_of(bench, "CapEff"), 16) >> capability & 1)
 
 
 async def test_capabilities_are_added_and_dropped(bench: Bench) -> None:

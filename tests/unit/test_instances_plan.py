@@ -122,7 +122,10 @@ def test_cpus_are_distributed_evenly() -> None:
         ("limits.processes", "-5"),
         ("limits.processes", "٣"),
         ("boot.autostart", "perhaps"),
-        ("security.privileged", "true"),
+        ("security.privileged", "maybe"),
+        ("isola.namespaces.network", "container:"),
+        ("isola.namespaces.pid", "none"),
+        ("isola.devices.allow", "c 1:x rwm"),
         ("limits.memroy", "1GiB"),
     ],
 )

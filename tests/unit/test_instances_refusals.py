@@ -25,7 +25,11 @@ REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
     "network": ({"devices": {"eth0": NIC | {"network": "nope"}}}, "not_found", "devices.eth0.network"),
     "key": ({"config": {"limits.memroy": "1GiB"}}, "invalid", "config.limits.memroy"),
     "value": ({"config": {"limits.memory": "much"}}, "invalid", "config.limits.memory"),
-    "privileged": ({"config": {"security.privileged": "true"}}, "invalid", "config.security.privileged"),
+    "privileged": ({"config": {"security.privileged": "true"}}, "forbidden", "config.security.privileged"),
+    "host": ({"config": {"isola.namespaces.pid": "host"}}, "forbidden", "config.isola.namespaces.pid"),
+    "peer": ({"config": {"isola.namespaces.network": "container:x"}}, "not_found", "config.isola.namespaces.network"),
+    "alone": ({"config": {"isola.namespaces.pid": "container:x"}}, "invalid", "config.isola.namespaces.pid"),
+    "nic": ({"config": {"isola.namespaces.network": "none"}, "devices": {"eth0": NIC}}, "invalid", "devices.eth0"),
     "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
 }
 

@@ -11,7 +11,7 @@ import pytest
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
-from isola.model.network import HostTap, NetworkNamespace
+from isola.model.network import HostNetwork, HostTap, NetworkNamespace
 from isola.runtimes import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 from isola.runtimes.plan import decode, encode
 
@@ -43,6 +43,7 @@ FULL = RunSpec(
     ulimits={"nofile": (1, -1)},
     shares={Shareable.PID: "other"},
     log=Log(kept=False, size=4096, files=3, fresh=False),
+    host_namespaces=(Shareable.IPC,),
     terminal=False,
     stdin=True,
     confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
@@ -50,7 +51,10 @@ FULL = RunSpec(
 )
 
 
-@pytest.mark.parametrize("spec", [LITTLE, FULL, dataclasses.replace(LITTLE, network=HostTap(7))])
+@pytest.mark.parametrize(
+    "spec",
+    [LITTLE, FULL, dataclasses.replace(LITTLE, network=HostTap(7)), dataclasses.replace(LITTLE, network=HostNetwork())],
+)
 def test_plans_are_read_back_unchanged(spec: RunSpec) -> None:
     assert decode(encode(spec)) == spec
 

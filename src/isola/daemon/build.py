@@ -37,7 +37,8 @@ from isola.profiles import Profiles
 from isola.projects import Guard, Projects
 from isola.runtimes import Runtime, Runtimes
 from isola.runtimes.lxcfs import Lxcfs
-from isola.server import TRUST_PASSWORD, UPLOAD_LIMIT, Server
+from isola.server import PRIVILEGED, TRUST_PASSWORD, UPLOAD_LIMIT, Server
+from isola.settings import boolean
 from isola.state import Store
 from isola.state.follow import Follower
 from isola.storage import Pools, PoolVerbs, VolumeDriver, Volumes
@@ -164,6 +165,7 @@ async def build(
         records.volumes,
         records.images,
         records.repository_blobs,
+        privileged=partial(_privileged, records),
     )
     warnings = Warnings(records.warnings, events, host.clock)
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
@@ -313,6 +315,10 @@ def _expanded(records: Records, instance: Instance, profile: Profile | None) -> 
     known = [records.profiles.find(Ref(home, name)) for name in instance.profiles]
     given = [profile if profile is not None and found and found.ref == profile.ref else found for found in known]
     return merge([each for each in given if each is not None], instance.config, instance.devices)
+
+
+def _privileged(records: Records) -> bool:
+    return boolean((records.server.find("config") or {}).get(PRIVILEGED) or "false")
 
 
 def _check_profile(guard: Guard, profile: Profile) -> None:

@@ -20,7 +20,7 @@ from isola.host import Host
 from isola.model.device import DeviceState
 from isola.model.identity import HostNames
 from isola.model.instance import Instance
-from isola.model.network import Endpoint, NetworkNamespace, Nic
+from isola.model.network import Endpoint, HostNetwork, NetworkNamespace, Nic
 from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
 from isola.network import Networks
@@ -48,22 +48,29 @@ class Stage(IntEnum):
 class Target:
     """The parts of a running or starting instance that devices use."""
 
-    endpoint: Endpoint
-    """The endpoint of its NICs."""
+    endpoint: Endpoint | HostNetwork
+    """The endpoint of its NICs, or the host's network, in which it has none."""
     running: Guest | None = None
     """None before the first process exists."""
     capabilities: RuntimeCapabilities = _ALL
     """Of its runtime."""
 
     @property
+    def ends(self) -> Endpoint:
+        """Where its NICs end. Raises Unsupported in the host's network."""
+        if isinstance(self.endpoint, HostNetwork):
+            raise Unsupported("It runs in the host's network", remedy="unset isola.namespaces.network")
+        return self.endpoint
+
+    @property
     def network(self) -> Path:
         """The file of its network namespace. Raises Unsupported."""
-        if not isinstance(self.endpoint, NetworkNamespace):
+        if not isinstance(ends := self.ends, NetworkNamespace):
             raise Unsupported(
                 "It needs an instance that shares the host's kernel",
                 remedy="remove the device, or use a container; NICs on managed networks work everywhere",
             )
-        return self.endpoint.path
+        return ends.path
 
     @property
     def guest(self) -> Guest:

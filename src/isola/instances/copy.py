@@ -16,7 +16,7 @@ from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
 from isola.instances.mend import mend
 from isola.instances.phases import require_kept
-from isola.instances.ranges import give_back, reserve_range
+from isola.instances.ranges import give_back, range_for
 from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, start_in
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.start import start
@@ -73,7 +73,7 @@ async def copy(context: Context, op: Operation, source: Source, request: Instanc
     half = HalfMade(id, found.ref)
     op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))
-    idmap = await reserve_range(context, id)
+    idmap = await range_for(context, id, found.ref.project, found.config)
     origin, then = _origin(context, source)
     instance = await _record(context, op, found, (origin, then), id=id, idmap=idmap)
     half = half_of(context, instance)

@@ -14,8 +14,9 @@ from isola.instances.describe import describe_new
 from isola.instances.expand import merge, naming, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
+from isola.instances.namespaces import check_namespaces, ids_of_peer
 from isola.instances.program import begin, check_program
-from isola.instances.ranges import give_back, reserve_range
+from isola.instances.ranges import give_back, range_for
 from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import LAST_BOOT
@@ -57,6 +58,8 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         )
     names = _profiles_of(context, request)
     config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)
+    check_namespaces(config, request.devices)
+    ids_of_peer(context, ref.project, config)
     require(
         devices,
         network=lambda name: context.network(ref.project, name),
@@ -98,7 +101,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     half = HalfMade(id, plan.ref)
     op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))
-    idmap = await reserve_range(context, id)
+    idmap = await range_for(context, id, plan.ref.project, plan.config)
     instance = await _record(context, op, plan, image, id=id, idmap=idmap)
     half = half_of(context, instance)
     with context.layers.reserved(id, instance.start):

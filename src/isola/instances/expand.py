@@ -22,7 +22,7 @@ def merge(
 ) -> tuple[dict[str, str], dict[str, Mapping[str, str]]]:
     """Later profiles override earlier ones, the instance overrides all; a device is replaced as a whole.
 
-    Empty values, which 0.1 recorded, override nothing.
+    Empty values, which 0.1 recorded, override nothing. An instance without a network of its own has no NICs.
     """
     merged_config: dict[str, str] = {}
     merged_devices: dict[str, Mapping[str, str]] = {}
@@ -31,6 +31,8 @@ def merge(
         merged_devices |= profile.devices
     merged_config |= {key: value for key, value in config.items() if value}
     merged_devices |= devices
+    if merged_config.get("isola.namespaces.network", "private") != "private":
+        merged_devices = {name: each for name, each in merged_devices.items() if each.get("type") != "nic"}
     return merged_config, merged_devices
 
 

@@ -53,9 +53,19 @@ async def name_files(context: Context, instance: Instance, config: Config, hostn
             tuple(address for nic in nics for address in (nic.ipv4, nic.ipv6) if address),
             gateways,
             tuple(domain for network in networks for domain in _search(context.networks.get(network).config)),
-            "" if gateways else await _resolver_of_host(context),
+            "" if gateways else await _read(context, _RESOLVER_OF_HOST),
         ),
     )
+
+
+async def host_names(context: Context) -> tuple[str, Mapping[str, str]]:
+    """The host's name and its own files, for an instance in its network."""
+    called, hosts = context.host.system.kernel().hostname, await _read(context, Path(HOSTS))
+    return called, {
+        HOSTS: hosts or _LOCAL,
+        RESOLVER: await _read(context, _RESOLVER_OF_HOST),
+        HOSTNAME: f"{called}\n",
+    }
 
 
 def files_of(config: Config, found: Surroundings) -> Mapping[str, str]:
@@ -124,8 +134,8 @@ def _search(config: Mapping[str, str]) -> list[str]:
     return [part.strip() for part in (config.get("dns.search") or config.get("dns.domain") or "isola").split(",")]
 
 
-async def _resolver_of_host(context: Context) -> str:
+async def _read(context: Context, path: Path) -> str:
     try:
-        return (await context.host.files.read(_RESOLVER_OF_HOST, _LARGEST)).decode(errors="replace")
+        return (await context.host.files.read(path, _LARGEST)).decode(errors="replace")
     except NotFound:
         return ""

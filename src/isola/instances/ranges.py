@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from isola.errors import HostFailure, IsolaError
 from isola.host.id_ranges import Extent
 from isola.instances.context import Context
-from isola.model.identity import ID_RANGE_SIZE, IdRange
+from isola.instances.namespaces import ids_of_peer, is_privileged
+from isola.model.identity import ID_RANGE_SIZE, PRIVILEGED, IdRange
+from isola.model.instance import Config, Instance
 
 log = logging.getLogger(__name__)
 _FIRST_SLOT = 16
@@ -19,6 +21,13 @@ _FRESH_SECONDS = 600.0
 """How long grants and other allocations are cached; claims and processes are read each time."""
 _AT_ONCE = 64
 """Ranges that are looked up in the name service at once."""
+
+
+async def range_for(context: Context, id: str, project: str, config: Config) -> IdRange:
+    """The range for a new instance: the host's ids, those of the instance whose network it joins, or new ones."""
+    if is_privileged(config):
+        return PRIVILEGED
+    return ids_of_peer(context, project, config) or await reserve_range(context, id)
 
 
 async def reserve_range(context: Context, id: str) -> IdRange:
@@ -43,12 +52,22 @@ async def reserve_range(context: Context, id: str) -> IdRange:
 async def give_back(context: Context, id: str, *bases: int) -> None:
     """Release the range of an instance, unless a volume still has its ids. Without ``bases`` all claims are read."""
     ranges, mine = context.host.id_ranges, holder(context, id)
+    if PRIVILEGED.base in bases:
+        return
     for base in bases or [base for base, claimed in (await ranges.claims()).items() if claimed == mine]:
         for pool in list(context.pools):
             if await context.pools.driver(pool.name).holds(id):
                 log.warning("User ids from %d on stay reserved: volume %s of pool %s has them", base, id, pool.name)
                 return
         await ranges.release(base, mine)
+        others = [record for record in context.everybody() if record.idmap.base == base and record.id != id]
+        if others:
+            await ranges.keep({base: holder(context, _first(others).id)})
+
+
+def _first(sharing: Iterable[Instance]) -> Instance:
+    """The one of several instances with one range that has the claim: the one that was created first."""
+    return min(sharing, key=lambda each: (each.created_at, each.id))
 
 
 async def look_around(context: Context) -> None:
@@ -59,7 +78,11 @@ async def look_around(context: Context) -> None:
 
 async def claim_again(context: Context) -> None:
     """At the start of the daemon: claim the ranges in the records again, if the claims were lost."""
-    wanted = {record.idmap.base: holder(context, record.id) for record in context.everybody()}
+    sharing: dict[int, list[Instance]] = {}
+    for record in context.everybody():
+        sharing.setdefault(record.idmap.base, []).append(record)
+    sharing.pop(PRIVILEGED.base, None)
+    wanted = {base: holder(context, _first(records).id) for base, records in sharing.items()}
     try:
         for base, other in (await context.host.id_ranges.keep(wanted)).items():
             log.error("User ids from %d on, which an instance has, are claimed by %s too", base, other)

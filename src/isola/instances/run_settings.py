@@ -64,6 +64,29 @@ RUN = (
     ),
     Setting("isola.shm.size", run_values.shared_memory, "Size of `/dev/shm`; by default `limits.tmpfs`."),
     Setting(
+        "isola.namespaces.network",
+        run_values.network_mode,
+        "Network: `private` with its NICs, `none`, that of the `host`, or that of another instance: `container:db`.",
+        "private",
+        expects="private, none, host or container:INSTANCE",
+    ),
+    *(
+        Setting(
+            f"isola.namespaces.{kind}",
+            run_values.mode,
+            f"{what}: `private`, those of the `host`, or of the instance whose network it joins: `container:db`.",
+            "private",
+            expects="private, host or container:INSTANCE",
+        )
+        for kind, what in (("pid", "Processes that it sees"), ("ipc", "Shared memory and queues"), ("uts", "Host name"))
+    ),
+    Setting(
+        "isola.devices.allow",
+        run_values.device_rules,
+        "Devices that its processes may open beside those among its devices: `c 10:200 rwm`, `a *:* rwm` for all.",
+        expects="rules such as `c 10:200 rwm`, separated by commas",
+    ),
+    Setting(
         "isola.domainname",
         run_values.domain,
         "Domain of its host name in its `/etc/hosts`, where `isola.hostname` has none: `example.org`.",

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from isola.errors import Unsupported
-from isola.instances.configuration import environment
+from isola.errors import InvalidInput, Unsupported
+from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
-from isola.instances.name_files import name_files
+from isola.instances.name_files import host_names, name_files
+from isola.instances.namespaces import NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
 from isola.instances.program import configured
+from isola.instances.run_values import HOST, NONE, network_mode
 from isola.instances.settings import HOSTNAME, SETTINGS
 from isola.model.confinement import Confinement
-from isola.model.instance import Config, Devices, Instance
+from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
 from isola.model.signals import signal_number
-from isola.runtimes import Mount, Root, RunSpec
+from isola.runtimes import Mount, Root, RunSpec, Shareable
 from isola.runtimes.lxcfs import answering
 from isola.settings import boolean
 
@@ -33,7 +37,9 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
     command, mounts = begins.command, tuple[Mount, ...]()
     if _true(config, "isola.init") and not begins.system:
         command, mounts = (INIT, "--", *command), (_init(context),)
-    called = config.get(HOSTNAME) or hostname(instance.name)
+    if begins.system:
+        require_application(config)
+    called, files = await _names_of(context, instance, config, begins)
     return RunSpec(
         id=instance.id,
         hostname=called,
@@ -56,8 +62,10 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         log=log_of(config, system=begins.system),
         lxcfs=await answering(context.host, context.lxcfs),
         mounts=mounts,
-        files={} if begins.system else await name_files(context, instance, config, called),
-        sysctls={name: str(value) for name, value in SETTINGS.values(config, "linux.sysctl.*").items()},
+        files=files,
+        shares=joined(context, instance, config),
+        host_namespaces=of_host(config),
+        sysctls=_sysctls(config),
         ulimits={name: _pair(value) for name, value in SETTINGS.values(config, "limits.kernel.*").items()},
         confinement=confinement(config),
         oom_score_adj=_number(config, "isola.oom.score_adj"),
@@ -72,9 +80,42 @@ def confinement(config: Config) -> Confinement:
         drop=_names(config, "isola.capabilities.drop"),
         no_new_privileges=_true(config, "isola.no_new_privileges"),
         seccomp="" if seccomp == "default" else seccomp,
+        device_rules=_names(config, "isola.devices.allow"),
         masked=_names(config, "isola.paths.masked") if config.get("isola.paths.masked") else None,
         read_only=_names(config, "isola.paths.readonly") if config.get("isola.paths.readonly") else None,
     )
+
+
+async def _names_of(
+    context: Context, instance: Instance, config: Config, begins: Start
+) -> tuple[str, Mapping[str, str]]:
+    """Its host name and the files about names: those of the network in which it runs."""
+    called = config.get(HOSTNAME) or hostname(instance.name)
+    if begins.system:
+        return called, {}
+    if network_mode(config.get(NETWORK) or "private")[0] == HOST:
+        return await host_names(context)
+    if (peer := running_peer(context, instance.project, config)) is not None:
+        config, _ = expanded(context, peer)
+        return await _names_of(context, peer, config, replace(peer.start, system=False))
+    if Shareable.UTS in of_host(config):
+        called = context.host.system.kernel().hostname
+    return called, await name_files(context, instance, config, called)
+
+
+def _sysctls(config: Config) -> dict[str, str]:
+    """Raises InvalidInput for those of namespaces that are not its own."""
+    found = {name.replace("/", "."): str(value) for name, value in SETTINGS.values(config, "linux.sysctl.*").items()}
+    private = network_mode(config.get(NETWORK) or "private")[0] in ("private", NONE)
+    own = {True: private, False: Shareable.IPC not in of_host(config)}
+    for name in found:
+        if not own[name.startswith("net.")]:
+            raise InvalidInput(
+                f"The instance has no namespace of its own for {name}",
+                field=f"config.linux.sysctl.{name}",
+                remedy="unset it, or unset isola.namespaces.*",
+            )
+    return found
 
 
 def _init(context: Context) -> Mount:

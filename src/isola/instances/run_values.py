@@ -18,7 +18,8 @@ ULIMITS = frozenset(
     }
 )  # fmt: skip
 """Resources of setrlimit(2)."""
-NONE = "none"
+NONE, HOST, OTHER = "none", "host", "container"
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MOST = 256
 _LIMIT = re.compile(r"unlimited|-1|[0-9]{1,20}", re.ASCII)
 _SYSCTL = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_*:@-]+)+", re.ASCII)
@@ -148,6 +149,26 @@ def hosts(value: str) -> tuple[tuple[str, str], ...]:
     if len(found) > _MOST:
         raise ValueError(f"up to {_MOST} names are expected")
     return tuple(found)
+
+
+def mode(value: str) -> tuple[str, str]:
+    """``private``, ``host``, or ``container`` with the name or the id of an instance."""
+    kind, colon, name = value.partition(":")
+    if kind in ("private", HOST) and not colon:
+        return kind, ""
+    if kind != OTHER or not _INSTANCE.fullmatch(name):
+        raise ValueError("private, host or container:INSTANCE is expected")
+    return kind, name
+
+
+def network_mode(value: str) -> tuple[str, str]:
+    """The same, or ``none``."""
+    if value == NONE:
+        return NONE, ""
+    try:
+        return mode(value)
+    except ValueError:
+        raise ValueError("private, none, host or container:INSTANCE is expected") from None
 
 
 def device_rules(value: str) -> tuple[str, ...]:

@@ -39,12 +39,6 @@ def _room(value: str) -> object:
     return size
 
 
-def _unprivileged(value: str) -> bool:
-    if boolean(value):
-        raise ValueError("every instance is unprivileged; privileged instances are not supported")
-    return False
-
-
 SETTINGS = Settings(
     "instance",
     Setting(
@@ -75,7 +69,12 @@ SETTINGS = Settings(
     Setting("boot.autostart.priority", whole(0, 1_000_000), "Higher starts first.", "0", live=True),
     Setting("boot.stop.priority", whole(0, 1_000_000), "Higher stops first.", "0", live=True),
     Setting("boot.host_shutdown_timeout", whole(0, 86_400), "Seconds to wait for a clean stop.", "30", live=True),
-    Setting("security.privileged", _unprivileged, "Always false: root inside has no privileges outside.", "false"),
+    Setting(
+        "security.privileged",
+        boolean,
+        "Run without a user namespace: root inside is the host's root. Chosen at creation, where that is allowed.",
+        "false",
+    ),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
     Setting(
         "snapshots.schedule",

@@ -25,7 +25,7 @@ from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
 from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
-from isola.model.instance import Desired, Instance
+from isola.model.instance import Config, Desired, Instance
 from isola.model.limits import Limits
 from isola.model.network import HostTap
 from isola.model.reference import Ref
@@ -54,7 +54,7 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
     spec = await spec_of(context, instance, config, devices, root)
     try:
         with op.step("Start program"):
-            guest = await _run(context, op, instance, spec)
+            guest = await _run(context, op, instance, config, spec)
     except IsolaError as error:
         await note_failure(context, instance, error)
         await note_failed_start(context, instance, error)
@@ -73,8 +73,8 @@ def require_stopped(context: Context, instance: Instance) -> None:
     require_kept(instance)
 
 
-async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec) -> Guest:
-    endpoint, devices = await make_endpoint(context, op, instance), context.devices
+async def _run(context: Context, op: Operation, instance: Instance, config: Config, spec: RunSpec) -> Guest:
+    endpoint, devices = await make_endpoint(context, op, instance, config), context.devices
     runtime = context.working_runtime(instance)
     target = Target(endpoint, capabilities=runtime.capabilities)
     await devices.attach(op, instance, target, Stage.NETWORK)

@@ -14,6 +14,7 @@ from isola.instances.endpoint import target_of
 from isola.instances.expand import merge, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
+from isola.instances.namespaces import check_ids, check_namespaces
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
 from isola.instances.program import check_notes
@@ -189,6 +190,8 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
     ]
     config, devices = merge(profiles, wanted.config, wanted.devices)
     SETTINGS.validate(config)
+    check_namespaces(config, wanted.devices)
+    check_ids(context, instance, config)
     require(
         devices,
         network=lambda name: context.network(wanted.project, name),

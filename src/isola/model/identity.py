@@ -37,6 +37,10 @@ class IdRange:
         return self.base <= outer < self.base + self.size
 
 
+PRIVILEGED = IdRange(0)
+"""The host's own ids: of instances without a user namespace."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostNames:
     """Names of one daemon's things on a host shared with other daemons.

@@ -94,6 +94,11 @@ class HostTap:
     """User id that may open them, beside root."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostNetwork:
+    """The host's own network, for an instance without NICs."""
+
+
 Endpoint = NetworkNamespace | HostTap
 """What the far end of an instance's NICs is."""
 

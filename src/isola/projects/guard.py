@@ -31,21 +31,23 @@ class Guard:
     volumes: Collection[VolumeRecord]
     images: Scoped[Image]
     blobs: Scoped[RepositoryBlob]
+    privileged: Callable[[], bool] = lambda: False
+    """Whether the server permits privileged instances in projects that are not restricted."""
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
         """Check new or changed instances. Raises NotFound (the project), Forbidden, InvalidInput."""
         for name in {each.project for each in wanted}:
             project = self.projects.get(name)
             own = [each for each in wanted if each.project == name]
-            for each in own if restrictions.restricted(project) else ():
-                restrictions.check(project, *self.expand(each, None))
+            for each in own:
+                restrictions.check(project, *self.expand(each, None), privileged=self.privileged())
             if limits.has_limits(project):
                 self._count(project, own)
 
     def profile(self, wanted: Profile) -> None:
         """Check a new or changed profile. Raises NotFound (the project), Forbidden, InvalidInput."""
         home = self.projects.get(wanted.project)
-        restrictions.check(home, wanted.config, wanted.devices)
+        restrictions.check(home, wanted.config, wanted.devices, privileged=self.privileged())
         for project in self.projects:
             if project.home(Kind.PROFILE) != home.name:
                 continue
@@ -104,7 +106,7 @@ class Guard:
 
     def project(self, wanted: Project) -> None:
         """Check a changed project. Raises Forbidden, InvalidInput if its resources violate the new configuration."""
-        for member in self.members(wanted):
+        for member in self.members(wanted) if restrictions.restricted(wanted) else ():
             restrictions.check(wanted, member.config, member.devices)
         if limits.has_limits(wanted):
             self._count(wanted, ())

@@ -11,6 +11,8 @@ from isola.model.project import Project
 from isola.projects.settings import DEVICES, SETTINGS
 from isola.settings import boolean
 
+PRIVILEGED = "security.privileged"
+"""Key of the server."""
 _LOWLEVEL = ("raw.", "linux.kernel_modules", "boot.host_shutdown_action")
 
 
@@ -18,9 +20,14 @@ def restricted(project: Project) -> bool:
     return boolean(project.config.get("restricted") or "false")
 
 
-def check(project: Project, config: Config, devices: Devices) -> None:
-    """Raise Forbidden that names the responsible key of the project."""
+def check(project: Project, config: Config, devices: Devices, *, privileged: bool = False) -> None:
+    """Raise Forbidden that names the responsible key of the project, or of the server where it is not restricted.
+
+    ``privileged``: whether the server permits privileged instances in projects that are not restricted.
+    """
     if not restricted(project):
+        if not privileged:
+            _check_privileges(config)
         return
     for key, value in config.items():
         _check_key(project, key, value)
@@ -45,6 +52,34 @@ def disk_paths(project: Project) -> tuple[str, ...]:
     return tuple(_listed(project, "restricted.devices.disk.paths")) if restricted(project) else ()
 
 
+def _check_privileges(config: Config) -> None:
+    for key, value in config.items():
+        if _reaches_host(key, value):
+            raise Forbidden(
+                f"Key {key!r} with this value gives access to the host",
+                field=f"config.{key}",
+                remedy=f"an administrator can allow it by {PRIVILEGED} of the server, or in a restricted project",
+            )
+
+
+def _reaches_host(key: str, value: str) -> bool:
+    """Whether an instance with this value can do what is otherwise reserved for administrators of the host."""
+    if key == "security.privileged":
+        return boolean(value or "false")
+    if key == "isola.devices.allow":
+        return any(rule.split()[0] == "a" for rule in value.split(",") if rule.strip())
+    return key.startswith("isola.namespaces.") and value == "host"
+
+
+def _is_low_level(key: str, value: str) -> bool:
+    """Keys with which an instance comes closer to the kernel than others."""
+    if key == "isola.seccomp":
+        return value != "default"
+    if key == "isola.oom.score_adj":
+        return value.startswith("-")
+    return key.startswith((*_LOWLEVEL, "isola.paths.", "isola.devices.allow")) or _reaches_host(key, value)
+
+
 def _value(project: Project, key: str) -> str:
     row = SETTINGS.find(key)
     return project.config.get(key) or (row.default if row is not None else "") or ""
@@ -54,12 +89,12 @@ def _check_key(project: Project, key: str, value: str) -> None:
     by = ""
     if key == "security.nesting" and boolean(value or "false"):
         by = "restricted.containers.nesting"
-    elif key.startswith(_LOWLEVEL):
+    elif key == "security.privileged" and boolean(value or "false"):
+        by = "restricted.containers.privilege"
+    elif value and _is_low_level(key, value):
         by = "restricted.containers.lowlevel"
     elif key.startswith("security.syscalls.intercept"):
         by = "restricted.containers.interception"
-    elif key == "security.privileged" and boolean(value or "false"):
-        by = "restricted.containers.privilege"
     if by and _value(project, by) != "allow":
         raise _forbidden(project, f"Key {key!r}", by, f"config.{key}")
 

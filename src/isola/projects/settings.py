@@ -42,6 +42,10 @@ def _ranges(value: str) -> str:
     return value
 
 
+_LOWLEVEL = (
+    "Whether `raw.*`, `isola.seccomp`, `isola.paths.*`, `isola.devices.allow`, a negative `isola.oom.score_adj` and "
+    "namespaces of the host may be set."
+)
 SETTINGS = Settings(
     "project",
     *(
@@ -52,7 +56,7 @@ SETTINGS = Settings(
     *(Setting(f"limits.{key}", parse_size, help, live=True) for key, help in _SIZES.items()),
     Setting("restricted", boolean, "Whether the other `restricted.*` keys apply.", "false", live=True),
     Setting("restricted.containers.nesting", _BLOCK, "Whether `security.nesting` may be set.", "block", live=True),
-    Setting("restricted.containers.lowlevel", _BLOCK, "Whether `raw.*` may be set.", "block", live=True),
+    Setting("restricted.containers.lowlevel", _BLOCK, _LOWLEVEL, "block", live=True),
     Setting(
         "restricted.containers.interception", _BLOCK, "Whether `security.syscalls.*` may be set.", "block", live=True
     ),

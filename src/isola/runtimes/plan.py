@@ -12,7 +12,7 @@ from typing import Any
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
-from isola.model.network import Endpoint, HostTap, NetworkNamespace
+from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
 from isola.runtimes.spec import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
 
@@ -35,8 +35,9 @@ def decode(data: bytes) -> RunSpec:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, HostTap | NetworkNamespace):
-        return {"taps": isinstance(value, HostTap)} | {key: _plain(part) for key, part in _fields(value).items()}
+    if isinstance(value, HostTap | NetworkNamespace | HostNetwork):
+        kind = {"taps": isinstance(value, HostTap), "host": isinstance(value, HostNetwork)}
+        return kind | {key: _plain(part) for key, part in _fields(value).items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {key: _plain(part) for key, part in _fields(value).items()}
     if isinstance(value, Mapping):
@@ -70,9 +71,11 @@ def _known(kind: type[Limits | Confinement], value: dict[str, Any]) -> dict[str,
     return {key: tuple(part) if isinstance(part, list) else part for key, part in value.items() if key in names}
 
 
-def _endpoint(value: dict[str, Any] | None) -> Endpoint | None:
+def _endpoint(value: dict[str, Any] | None) -> Endpoint | HostNetwork | None:
     if value is None:
         return None
+    if value.get("host"):
+        return HostNetwork()
     return HostTap(value["owner"]) if value["taps"] else NetworkNamespace(Path(value["path"]))
 
 
@@ -90,5 +93,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "confinement": _confinement,
     "devices": lambda value: tuple(DeviceNode(**each) for each in value),
     "ulimits": lambda value: {name: (soft, hard) for name, (soft, hard) in value.items()},
+    "host_namespaces": lambda value: tuple(map(Shareable, value)),
     "shares": lambda value: {Shareable(kind): id for kind, id in value.items()},
 }

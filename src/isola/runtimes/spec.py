@@ -10,7 +10,7 @@ from pathlib import Path
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
-from isola.model.network import Endpoint
+from isola.model.network import Endpoint, HostNetwork
 
 
 class RootKind(Enum):
@@ -131,8 +131,8 @@ class RunSpec:
     """Maximum number of pseudo-terminals; 0: no limit."""
     lxcfs: Path | None = None
     """Mount point of lxcfs on the host; None: do not use it."""
-    network: Endpoint | None = None
-    """The endpoint of its NICs; None: a network namespace created for the run, with ``lo`` alone."""
+    network: Endpoint | HostNetwork | None = None
+    """The endpoint of its NICs, or the host's network; None: a namespace created for the run, with ``lo`` alone."""
     nics: tuple[TapNic, ...] = ()
     """NICs that are taps."""
     mounts: tuple[Mount, ...] = ()
@@ -148,6 +148,8 @@ class RunSpec:
     too.
     """
     log: Log = field(default_factory=Log)
+    host_namespaces: tuple[Shareable, ...] = ()
+    """Namespaces of the host that it uses."""
     terminal: bool = True
     """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
     stdin: bool = False

@@ -21,6 +21,7 @@ from isola.state import Collection
 HTTPS_PORT = 8443
 TRUST_PASSWORD = "core.trust_password"
 ANONYMOUS_PULL = "registry.anonymous_pull"
+PRIVILEGED = "security.privileged"
 UPLOAD_LIMIT = "registry.upload_limit"
 _KEPT = "true"
 """What the password is shown as: a client that sends it back leaves it as it is."""
@@ -98,6 +99,14 @@ SETTINGS = Settings(
         expects="a name",
     ),
     *ARCHIVE_SETTINGS,
+    Setting(
+        PRIVILEGED,
+        boolean,
+        "Whether projects that are not restricted may have instances that reach the host: privileged ones, and those "
+        "in namespaces of the host or with all its devices.",
+        "false",
+        live=True,
+    ),
     Setting("images.default_architecture", text, "Accepted from clients of LXD; has no effect."),
     *REGISTRY_SETTINGS,
     Setting("user.*", text, "User-defined, not interpreted."),

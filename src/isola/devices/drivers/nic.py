@@ -273,7 +273,7 @@ class NicDevice(DeviceDriver):
         await self._filter(plug)
         if (on := self._on(plug)) is not None:
             driver, network, nic = on
-            await driver.connect(network, nic, target.endpoint)
+            await driver.connect(network, nic, target.ends)
             if isinstance(target.endpoint, HostTap) and target.running is not None:
                 await target.running.plug(tap_of(nic))
         else:

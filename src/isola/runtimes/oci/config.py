@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.model.capabilities import granted
 from isola.model.confinement import UNCONFINED
-from isola.model.network import NetworkNamespace
+from isola.model.identity import PRIVILEGED
+from isola.model.network import HostNetwork, NetworkNamespace
 from isola.runtimes import seccomp_profile
-from isola.runtimes.oci.mounts import MASKED, READ_ONLY, READ_ONLY_FOR_APPLICATIONS, mounts
+from isola.runtimes.oci.mounts import (
+    MASKED,
+    READ_ONLY,
+    READ_ONLY_FOR_APPLICATIONS,
+    SHARED_MEMORY,
+    Outside,
+    mounts,
+)
 from isola.runtimes.oci.seccomp import profile
-from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, RunSpec
+from isola.runtimes.spec import DeviceNode, ExecSpec, Mount, RunSpec, Shareable
 from isola.runtimes.users import User
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,14 +62,18 @@ class Surroundings:
 
 def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
     """The whole ``config.json``."""
+    # With that of others the engine would change their name.
+    own_name = not {Shareable.UTS} & {*spec.host_namespaces, *spec.shares}
     return {
         "ociVersion": "1.0.2",
-        "hostname": spec.hostname,
+        **({"hostname": spec.hostname} if own_name else {}),
         "root": {"path": str(host.seen(spec.root.path)), "readonly": False},
         "process": _first_process(spec, user, host),
         "mounts": [
             *mounts(
                 system=spec.system,
+                outside=_outside(spec, host),
+                privileged=spec.idmap == PRIVILEGED,
                 tmpfs=spec.tmpfs,
                 shared_memory=spec.shared_memory,
                 terminals=spec.terminals,
@@ -79,7 +91,8 @@ def given(spec: RunSpec) -> list[Path]:
     """Paths of the host that an engine needs, without duplicates."""
     binds = (Path(mount.source) for mount in spec.mounts if mount.kind == "bind")
     lxcfs = () if spec.lxcfs is None else (spec.lxcfs,)
-    return list(dict.fromkeys([spec.root.path, *lxcfs, *binds]))
+    memory = (SHARED_MEMORY,) if Shareable.IPC in spec.host_namespaces else ()
+    return list(dict.fromkeys([spec.root.path, *lxcfs, *memory, *binds]))
 
 
 def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
@@ -160,26 +173,21 @@ def _paths(chosen: Sequence[str] | None, default: Sequence[str]) -> list[str]:
 
 def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
     assert spec.idmap is not None
-    mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
     linux: dict[str, object] = {
-        # Created before: a namespace that the engine creates belongs to the host's root, whose limits are shared by
-        # all.
-        "namespaces": [
-            {"type": "user", "path": str(host.user_namespace)},
-            *(_namespace(name, host) for name in _NAMESPACES),
-            _network(spec, host),
-        ],
-        "uidMappings": mapping,
-        "gidMappings": mapping,
+        "namespaces": [*_namespaces(spec, host)],
         "cgroupsPath": host.cgroup,
-        "resources": {"devices": _device_rules(spec.devices)} if host.limit_devices else {},
+        "resources": {"devices": _device_rules(spec)} if host.limit_devices else {},
         "maskedPaths": _paths(spec.confinement.masked, MASKED),
         "readonlyPaths": _paths(spec.confinement.read_only, READ_ONLY if spec.system else READ_ONLY_FOR_APPLICATIONS),
     }
+    if spec.idmap != PRIVILEGED:
+        mapping = [{"containerID": 0, "hostID": spec.idmap.base, "size": spec.idmap.size}]
+        linux |= {"uidMappings": mapping, "gidMappings": mapping}
     if (seccomp := _filter(spec, host)) is not None:
         linux["seccomp"] = seccomp
     # All groups may ping and all users may bind port 80, since the instance has its own network namespace.
-    ours = {} if spec.system else {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
+    shared = spec.system or isinstance(spec.network, HostNetwork)
+    ours = {} if shared else {"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "0"}
     if sysctls := {**ours, **spec.sysctls}:
         linux["sysctl"] = sysctls
     if spec.devices:
@@ -196,6 +204,25 @@ def _linux(spec: RunSpec, host: Surroundings) -> dict[str, object]:
             for device in spec.devices
         ]
     return linux
+
+
+def _namespaces(spec: RunSpec, host: Surroundings) -> Iterator[dict[str, str]]:
+    if spec.idmap != PRIVILEGED:
+        # Created before: a namespace that the engine creates belongs to the host's root, whose limits are shared by
+        # all.
+        yield {"type": "user", "path": str(host.user_namespace)}
+    not_own = {kind.value for kind in spec.host_namespaces}
+    yield from (_namespace(name, host) for name in _NAMESPACES if name not in not_own)
+    if not isinstance(spec.network, HostNetwork):
+        yield _network(spec, host)
+
+
+def _outside(spec: RunSpec, host: Surroundings) -> Outside:
+    return Outside(
+        processes=Shareable.PID in spec.host_namespaces,
+        network=isinstance(spec.network, HostNetwork),
+        memory=host.seen(SHARED_MEMORY) if Shareable.IPC in spec.host_namespaces else None,
+    )
 
 
 def _namespace(name: str, host: Surroundings) -> dict[str, str]:
@@ -229,21 +256,28 @@ def _network(spec: RunSpec, host: Surroundings) -> dict[str, str]:
     return {"type": "network", "path": str(host.joined.get("network", spec.network.path))}
 
 
-def device_rules(devices: Sequence[DeviceNode] = ()) -> list[str]:
+def device_rules(devices: Sequence[DeviceNode] = (), more: Sequence[str] = ()) -> list[str]:
     """The same rules in the notation of cgroup v1."""
-    return [f"{kind} {major}:{'*' if minor is None else minor} rwm" for kind, major, minor in _allowed(devices)]
+    own = (f"{kind} {major}:{'*' if minor is None else minor} rwm" for kind, major, minor in _allowed(devices))
+    return [*own, *more]
 
 
 def _allowed(devices: Sequence[DeviceNode]) -> list[tuple[str, int, int | None]]:
     return [*_DEVICES, *((device.kind, device.major, device.minor) for device in devices)]
 
 
-def _device_rules(devices: Sequence[DeviceNode]) -> list[dict[str, object]]:
-    rules: list[dict[str, object]] = [{"allow": False, "access": "rwm"}]
-    for kind, major, minor in _allowed(devices):
-        rule: dict[str, object] = {"allow": True, "type": kind, "major": major, "access": "rwm"}
-        rules.append(rule if minor is None else rule | {"minor": minor})
-    return rules
+def _device_rules(spec: RunSpec) -> list[dict[str, object]]:
+    rules = device_rules(spec.devices, spec.confinement.device_rules)
+    return [{"allow": False, "access": "rwm"}, *map(_rule, rules)]
+
+
+def _rule(text: str) -> dict[str, object]:
+    kind, numbers, access = text.split()
+    rule: dict[str, object] = {"allow": True, "type": kind, "access": access}
+    for name, number in zip(("major", "minor"), numbers.split(":"), strict=True):
+        if number != "*":
+            rule[name] = int(number)
+    return rule
 
 
 def _user(user: User) -> dict[str, object]:

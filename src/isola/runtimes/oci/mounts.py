@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 Mount = dict[str, object]
@@ -39,9 +40,27 @@ _LEAST_INODES = 16384
 _INODES = f"nr_inodes={_LEAST_INODES}"
 
 
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What is the host's: the kernel mounts these file systems only in namespaces of one's own."""
+
+    processes: bool = False
+    network: bool = False
+    memory: Path | None = None
+    """Where the host's /dev/shm is."""
+
+
+_NOTHING = Outside()
+
+
 def mounts(
     *,
     system: bool,
+    outside: Outside = _NOTHING,
+    privileged: bool = False,
     tmpfs: int = 0,
     shared_memory: int = 0,
     terminals: int = 0,
@@ -52,7 +71,11 @@ def mounts(
     ``shared_memory`` that of /dev/shm, 0 the same.
     """
     room = _room(tmpfs)
-    table = [*_kernel(system), *_devices(system, _room(shared_memory) or room, terminals)]
+    table = [*_kernel(outside, writable=privileged, groups=system or privileged)]
+    table += _devices(system, _room(shared_memory) or room, terminals)
+    if outside.memory is not None:
+        kept = [mount for mount in table if mount["destination"] not in ("/dev/shm", "/dev/mqueue")]
+        table = [*kept, _bind(outside.memory, "/dev/shm")]
     if system:
         # systemd needs /run empty and writable early at boot; otherwise it mounts a tmpfs itself, with a warning.
         table.append(_tmpfs("/run", "mode=0755", "nosuid", "nodev", *room))
@@ -62,13 +85,13 @@ def mounts(
     return table
 
 
-def _kernel(system: bool) -> list[Mount]:
+def _kernel(outside: Outside, *, writable: bool, groups: bool) -> list[Mount]:
     # Type cgroup2 and not cgroup: in its own cgroup namespace an instance sees its own group whichever hierarchies the
     # host has, where engines would build the host's mixture of hierarchies that no systemd accepts any more.
-    access = "rw" if system else "ro"
+    access = "rw" if groups else "ro"
     return [
-        {"destination": "/proc", "type": "proc", "source": "proc", "options": _PROC},
-        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*_PROC, "ro"]},
+        _pseudo("/proc", "proc", outside.processes, *_PROC),
+        _pseudo("/sys", "sysfs", outside.network, *_PROC, "rw" if writable else "ro"),
         {
             "destination": "/sys/fs/cgroup",
             "type": "cgroup2",
@@ -76,6 +99,13 @@ def _kernel(system: bool) -> list[Mount]:
             "options": [*_PROC, "relatime", access],
         },
     ]
+
+
+def _pseudo(destination: str, kind: str, outside: bool, *options: str) -> Mount:
+    if outside:
+        options = ("rbind", "rslave", *options)
+        return {"destination": destination, "type": "bind", "source": destination, "options": list(options)}
+    return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
 
 
 def _room(tmpfs: int) -> list[str]:

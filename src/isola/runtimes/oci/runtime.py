@@ -17,7 +17,7 @@ from isola.host import Host
 from isola.host.cancellation import all_done
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
-from isola.model.network import NetworkNamespace
+from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
@@ -301,7 +301,7 @@ class OciRuntime(Runtime):
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
 
     async def _allow_devices(self, group: str, spec: RunSpec) -> None:
-        await self.host.cgroups.allow_devices(group, device_rules(spec.devices))
+        await self.host.cgroups.allow_devices(group, device_rules(spec.devices, spec.confinement.device_rules))
 
     def _give_streams(self, spec: RunSpec, run: Run, process: object) -> None:
         """The pipes are the monitor's, and an engine inside a user namespace cannot give them away."""
@@ -371,5 +371,5 @@ def _require_supported(spec: RunSpec) -> None:
         raise Unsupported(f"A container's root is a directory, not a {spec.root.kind.value} device")
     if spec.idmap is None:
         raise Unsupported("A container needs user ids of its own")
-    if spec.network is not None and not isinstance(spec.network, NetworkNamespace):
+    if spec.network is not None and not isinstance(spec.network, NetworkNamespace | HostNetwork):
         raise Unsupported("A container's NICs end in a network namespace, not in taps")

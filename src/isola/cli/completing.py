@@ -206,6 +206,8 @@ _LISTS: dict[str, Callable[[Client], list[str]]] = {
     "pools": lambda client: [item["name"] for item in client.storage.all()],
     "profiles": lambda client: [item["name"] for item in client.profiles.all()],
     "remotes": _remotes,
+    "repositories": lambda client: [item["name"] for item in client.registry.repositories()],
+    "login-tokens": lambda client: [item["name"] for item in client.registry.tokens()],
     "certificates": lambda client: [item["fingerprint"][:12] for item in client.certificates.all()],
     "operations": lambda client: [item["id"] for item in client.operations.all()],
     "warnings": lambda client: [item["uuid"] for item in client.warnings.all()],

@@ -42,6 +42,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "profile": "profile",
         "project": "project",
         "compose": "compose",
+        "registry": "registry",
     },
     "The daemon": {
         "remote": "remote",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation, Operations
     from isola.client.profiles import Profiles
     from isola.client.projects import Projects
+    from isola.client.registry import Registry
     from isola.client.server import Server
     from isola.client.storage import Storage
     from isola.client.volumes import Volumes
@@ -79,6 +80,13 @@ class Client(Api):
         from isola.client.projects import Projects
 
         return Projects(self)
+
+    @property
+    def registry(self) -> Registry:
+        """Repositories of the registry, and login tokens of its clients."""
+        from isola.client.registry import Registry
+
+        return Registry(self)
 
     @property
     def certificates(self) -> Certificates:

@@ -19,6 +19,7 @@ FEATURES: Mapping[str, bool] = {
 _FEATURE_OF: Mapping[Kind, str] = {
     Kind.IMAGE: "features.images",
     Kind.IMAGE_ALIAS: "features.images",
+    Kind.REPOSITORY: "features.images",
     Kind.NETWORK: "features.networks",
     Kind.PROFILE: "features.profiles",
     Kind.STORAGE_VOLUME: "features.storage.volumes",

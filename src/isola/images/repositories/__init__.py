@@ -4,7 +4,7 @@ from isola.images.repositories.pushing import Pushed
 from isola.images.repositories.records import RepositoryRecords
 from isola.images.repositories.repositories import Repositories
 from isola.images.repositories.uploads import Upload, WrongOffset
-from isola.images.repositories.views import Referrers, StoredBlob, StoredManifest
+from isola.images.repositories.views import Referrers, StoredBlob, StoredManifest, TaggedManifest
 
 __all__ = [
     "Pushed",
@@ -13,6 +13,7 @@ __all__ = [
     "RepositoryRecords",
     "StoredBlob",
     "StoredManifest",
+    "TaggedManifest",
     "Upload",
     "WrongOffset",
 ]

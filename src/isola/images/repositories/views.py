@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound, Unsupported
@@ -48,6 +49,21 @@ class Referrers:
 
     manifests: tuple[Descriptor, ...] = field(default_factory=tuple)
     last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedManifest:
+    """A tag with its manifest, or a manifest without a tag, for lists."""
+
+    tag: str
+    digest: str
+    media_type: str = ""
+    artifact_type: str = ""
+    size: int = 0
+    """Bytes of the manifest and of what it names."""
+    image: str = ""
+    """Fingerprint of the image that runs here."""
+    pushed_at: datetime | None = None
 
 
 class Views:
@@ -147,6 +163,26 @@ class Views:
         found = {named[1] for alias in self._records.aliases_in(repository) if (named := split_alias(alias.name))}
         found |= {tag.name for tag in self._records.tags_in(repository)}
         return sorted(tag for tag in found if self.tagged(repository, tag, public=public))
+
+    async def entries(self, repository: Ref) -> list[TaggedManifest]:
+        """The tags of exactly this repository, and then its manifests without one."""
+        named = [(tag, self.tagged(repository, tag)) for tag in self.tags_here(repository)]
+        tagged = {digest for _, digest in named}
+        others = [("", each.digest) for each in self._records.manifests_in(repository) if each.digest not in tagged]
+        return [await self._entry(repository, tag, digest) for tag, digest in (*named, *others)]
+
+    async def _entry(self, repository: Ref, tag: str, digest: str) -> TaggedManifest:
+        image = self.image(repository, tag) if tag else None
+        fingerprint = image.fingerprint if image is not None else ""
+        record = self._records.manifest(repository, digest)
+        if record is None:
+            size = image.size if image is not None else 0
+            made = image.uploaded_at if image is not None else None
+            return TaggedManifest(tag, digest, size=size, image=fingerprint, pushed_at=made)
+        sizes = (self._records.blob(repository, each) for each in record.blobs)
+        size = record.size + sum(blob.size for blob in sizes if blob is not None)
+        kind = record.artifact_type
+        return TaggedManifest(tag, digest, record.media_type, kind, size, fingerprint, record.pushed_at)
 
     def home(self, repository: Ref) -> Ref:
         """The repository that a name is found as: the first of its synonyms with anything in it, else itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -14,6 +15,7 @@ from isola.doors.registry.routing import Permission
 from isola.errors import InvalidInput
 
 _FORM = 64 << 10
+_SECONDS = 10
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -24,7 +26,11 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def post(request: Request) -> web.StreamResponse:
     """The same in the form of OAuth 2.0, with name and secret in the body."""
-    data = await request.body(_FORM)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            data = await request.body(_FORM)
+    except TimeoutError:
+        raise InvalidInput("The form did not arrive in time", field="body") from None
     try:
         form = {name: values[0] for name, values in parse_qs(data.decode(), max_num_fields=32).items()}
     except ValueError:

@@ -1,1 +1,0 @@
-"""Images as the Docker Engine API shows and changes them."""

@@ -128,6 +128,39 @@ def test_services_are_scaled_stopped_and_started(compose: Compose) -> None:
     assert "shop" in compose("ls").stdout
 
 
+def test_services_wait_for_those_that_they_depend_on(compose: Compose) -> None:
+    text = """
+        name: shop
+        services:
+          web:
+            image: app:1
+            command: sh -c "cat /data/ready /data/done > /data/seen; sleep 1000"
+            volumes: [data:/data]
+            stop_signal: SIGKILL
+            depends_on:
+              db: {{condition: service_healthy}}
+              setup: {{condition: service_completed_successfully}}
+          db:
+            image: app:1
+            command: sh -c "sleep 1; echo ready > /data/ready; sleep 1000"
+            volumes: [data:/data]
+            stop_signal: SIGKILL
+            healthcheck: {{test: [CMD, cat, /data/ready], interval: 200ms, retries: 50}}
+          setup:
+            image: app:1
+            command: sh -c "sleep 1; echo done > /data/done; exit {status}"
+            volumes: [data:/data]
+        volumes: {{data: {{}}}}
+        """
+    compose.write(text.format(status=3))
+    refused = compose("up", check=False)
+    assert refused.returncode == 1 and "shop-setup-1 has ended with status 3" in refused.stderr
+    assert "shop-web-1" not in compose.status()
+    compose.write(text.format(status=0))
+    compose("up")
+    assert compose.inside("web", "cat", "/data/seen") == "ready\ndone\n"
+
+
 def test_instances_of_removed_services_are_orphans(compose: Compose) -> None:
     text = "name: shop\nservices: {{db: {{image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}}{more}}}"
     compose.write(text.format(more=", old: {image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}"))

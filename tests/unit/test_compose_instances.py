@@ -60,6 +60,12 @@ def _design(service: str, more: str = "", number: int = 1) -> Design:
         ("restart: on-failure:3", {"isola.restart": "on-failure:3"}),
         ("deploy: {restart_policy: {condition: on-failure, max_attempts: 2}}", {"isola.restart": "on-failure:2"}),
         ("deploy: {restart_policy: {condition: any}}", {"isola.restart": "always"}),
+        ("healthcheck: {test: curl x, interval: 1m30s, timeout: 500ms, retries: 2, start_period: 5s}",
+         {"isola.health.command": "curl x", "isola.health.interval": "90s", "isola.health.timeout": "0.5s",
+          "isola.health.retries": "2", "isola.health.start_period": "5s"}),
+        ("healthcheck: {test: [CMD, a, 'b c']}", {"isola.health.command": '["a", "b c"]'}),
+        ("healthcheck: {test: [NONE]}", {"isola.health.disable": "true", "isola.health.command": None}),
+        ("healthcheck: {disable: true}", {"isola.health.disable": "true"}),
         ("logging: {driver: json-file, options: {max-size: 10m, max-file: '3'}}",
          {"isola.log.driver": "json-file", "isola.log.max_size": "10m", "isola.log.max_files": "3"}),
     ],
@@ -187,6 +193,6 @@ def test_published_ports() -> None:
         if "listen" in device
     }
     assert devices == {
-        "port-8080-80-tcp": {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": "tcp:127.0.0.1:80"},
-        "port-53-53-udp": {"type": "proxy", "listen": "udp:[::1]:53", "connect": "udp:127.0.0.1:53"},
+        "port-8080-80-tcp": {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": "tcp:0.0.0.0:80", "nat": "true"},
+        "port-53-53-udp": {"type": "proxy", "listen": "udp:[::1]:53", "connect": "udp:[::]:53", "nat": "true"},
     }

@@ -149,7 +149,7 @@ def _life(service: Tree) -> dict[str, str]:
     if (health := service.get("healthcheck")) is not None:
         test = health.get("test", [])
         if health.get("disable") or test[:1] == ["NONE"]:
-            return {**found, "isola.health.command": "none"}
+            return {**found, "isola.health.disable": "true"}
         if test:
             found["isola.health.command"] = test[1] if test[0] == "CMD-SHELL" else json.dumps(test[1:])
         for key in ("interval", "timeout", "start_period", "start_interval"):

@@ -54,7 +54,8 @@ def ports(service: Tree, where: str) -> Devices:
         found[f"port-{published}-{port['target']}-{protocol}"] = {
             "type": "proxy",
             "listen": f"{protocol}:{host}:{published}",
-            "connect": f"{protocol}:127.0.0.1:{port['target']}",
+            "connect": f"{protocol}:{'[::]' if ':' in address else _ANY}:{port['target']}",
+            "nat": "true",
         }
     return found
 

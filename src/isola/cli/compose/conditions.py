@@ -43,7 +43,7 @@ def _of(context: Context, application: str, service: str) -> list[Any]:
 
 
 def _met(context: Context, name: str, condition: str) -> bool:
-    found: Any = context.client.instances.get(name)
+    found: Any = context.client.instances.get(name, state=True)
     last = found.get("last_run") or {}
     if condition == "service_completed_successfully":
         if found["status"] != "Stopped":
@@ -51,7 +51,7 @@ def _met(context: Context, name: str, condition: str) -> bool:
         if last.get("exit_status") != 0:
             raise WrongState(f"{name} has ended with status {last.get('exit_status')}")
         return True
-    health = (found.get("health") or {}).get("status", "")
+    health = (found["state"].get("health") or {}).get("status", "")
     if found["status"] not in ("Running", "Frozen"):
         raise WrongState(f"{name} has ended with status {last.get('exit_status')} before it was healthy")
     if not health:

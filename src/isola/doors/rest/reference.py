@@ -107,6 +107,8 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 ## Extensions of Isola
 
 - `POST /1.0/instances` accepts `isolation` (`container`) and `runtime` (`runc`, `crun`); instances have these fields.
+- Instances have `last_run`: `exit_status`, `oom_killed`, `error` (of a failed start), `started_at`, `finished_at` and
+  `restarts` of the run before. Their state has `health`: `status`, `failing` and `log`; null without a health check.
 - `PUT /1.0/instances/NAME/state` accepts `kill`: after its timeout a stop or restart kills the instance.
 - `POST /1.0/instances` accepts `program`: `entrypoint` and `arguments` (lists), `cwd`, `user` (`uid:gid` or names),
   `stop_signal` and `stop_timeout` (seconds, -1: no limit), each in place of the image's; instances have this field.

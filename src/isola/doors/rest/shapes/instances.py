@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from isola.doors.rest.programs import program_json
 from isola.doors.rest.shapes.times import moment
 from isola.instances.metadata import Metadata
+from isola.model.health import Health
 from isola.model.instance import Config, Devices, Instance, InstanceState, InterfaceState, Status
+from isola.model.last_run import LastRun
 
 
 def instance_json(
@@ -35,6 +37,7 @@ def instance_json(
         "isolation": instance.isolation,
         "runtime": instance.runtime,
         "program": program_json(instance.start),
+        "last_run": last_run_json(instance.last_run),
     }
 
 
@@ -69,7 +72,38 @@ def state_json(state: InstanceState) -> dict[str, object]:
         "processes": usage.processes if state.pid else 0,
         "cpu": {"usage": usage.cpu_ns},
         "started_at": moment(state.started_at),
+        "health": health_json(state.health),
     }
+
+
+def last_run_json(run: LastRun | None) -> dict[str, object] | None:
+    """How its last run ended; None if none has ended."""
+    if run is None:
+        return None
+    return {
+        "exit_status": run.exit_status,
+        "oom_killed": run.oom_killed,
+        "error": run.error,
+        "started_at": moment(run.started_at),
+        "finished_at": moment(run.finished_at),
+        "restarts": run.restarts,
+    }
+
+
+def health_json(health: Health | None) -> dict[str, object] | None:
+    """What its health check has found; None without a check."""
+    if health is None:
+        return None
+    log = [
+        {
+            "start": moment(each.start),
+            "end": moment(each.end),
+            "exit_status": each.exit_status,
+            "output": each.output,
+        }
+        for each in health.log
+    ]
+    return {"status": health.status.value, "failing": health.failing, "log": log}
 
 
 def interface_json(link: InterfaceState) -> dict[str, object]:

@@ -11,6 +11,7 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _HOSTNAME_LIMIT = 64
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:+@\]-]{0,254}", re.ASCII)
 
 
@@ -29,6 +30,11 @@ def network_name(value: object, field: str = "name") -> str:
 def plain_name(value: object, field: str = "name") -> str:
     """A name for pools, profiles and volumes: fit for one path component."""
     return _check(_PLAIN, value, "name", field, "use 1-63 letters, digits, dots, hyphens and underscores")
+
+
+def volume_name(value: object, field: str = "name") -> str:
+    """A name for a custom volume, as long as other APIs make them: fit for one path component."""
+    return _check(_VOLUME, value, "name", field, "use 1-128 letters, digits, dots, hyphens and underscores")
 
 
 def alias_name(value: object, field: str = "name") -> str:

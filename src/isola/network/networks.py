@@ -287,6 +287,10 @@ class Networks:
         """The network's own addresses: router and name server of its NICs."""
         return self.driver(ref).plan(self.get(ref)).gateways()
 
+    def nics(self, ref: Ref) -> Sequence[Nic]:
+        """Those of all instances on a network, running or not."""
+        return self._nics(ref)
+
     async def leases(self, ref: Ref) -> Sequence[Lease]:
         """All addresses in use: the network's own, those of NICs, and those leased to other clients."""
         found = [Lease(f"{ref.name}.gw", "", address, "gateway") for address in self.gateways(ref)]

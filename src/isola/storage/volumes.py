@@ -12,7 +12,7 @@ from isola.events import Events
 from isola.host import Host
 from isola.model.caller import DAEMON, Caller
 from isola.model.identity import IdRange
-from isola.model.names import plain_name
+from isola.model.names import volume_name
 from isola.model.reference import Entity
 from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot, size_of
 from isola.operations import Operation, Operations
@@ -271,7 +271,7 @@ class Volumes:
         return work
 
     async def _check_new(self, ref: VolumeRef, config: Mapping[str, str]) -> None:
-        plain_name(ref.name)
+        volume_name(ref.name)
         self._context.pools.get(ref.pool)
         if ref.kind != "custom":
             raise InvalidInput("Only custom volumes can be created directly", field="type", remedy="use custom")

@@ -9,12 +9,12 @@ from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.ports import published, split
 from isola.doors.docker.containers.view import STATES, View
 from isola.doors.docker.filtering import matches_labels
-from isola.doors.docker.identity import find, long_id
+from isola.doors.docker.identity import find
 from isola.doors.docker.image_lookup import find_image
+from isola.doors.docker.networks.lookup import all_networks
 from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, NotFound
 from isola.model.image import chain_ids
-from isola.model.reference import Kind
 
 _HEALTH = ("starting", "healthy", "unhealthy", "none")
 _WILDCARDS = 8
@@ -83,12 +83,11 @@ def _volume(request: Request, values: Values) -> Match:
 
 
 def _network(request: Request, values: Values) -> Match:
-    ids = {
-        long_id(each.identity): each.name
-        for each in request.services.networks
-        if each.project == request.home(Kind.NETWORK)
-    }
-    names = {name for id, name in ids.items() if any(id.startswith(value) for value in values)} | set(values)
+    names = {
+        each.network.name
+        for each in all_networks(request)
+        if each.network is not None and any(each.id.startswith(value) or value == each.name for value in values)
+    } | set(values)
     return lambda view: any(device.get("network") in names for device in view.devices.values())
 
 
@@ -120,7 +119,10 @@ def _publish(request: Request, values: Values) -> Match:
     ports = _ports(values)
 
     def match(view: View) -> bool:
-        return any((int(each.host_port), each.port.partition("/")[2]) in ports for each in published(view.devices))
+        return any(
+            (int(each.host_port), each.port.partition("/")[2]) in ports
+            for each in published(view.devices, view.instance.plugged)
+        )
 
     return match
 
@@ -129,7 +131,10 @@ def _expose(request: Request, values: Values) -> Match:
     ports = _ports(values)
 
     def match(view: View) -> bool:
-        exposed = [*(view.note.config.get("ExposedPorts") or {}), *(each.port for each in published(view.devices))]
+        exposed = [
+            *(view.note.config.get("ExposedPorts") or {}),
+            *(each.port for each in published(view.devices, view.instance.plugged)),
+        ]
         return any(split(port) in ports for port in exposed)
 
     return match

@@ -7,24 +7,38 @@ from collections.abc import Mapping
 from ipaddress import ip_interface
 from typing import Any
 
+from isola.devices.nics import network_name
 from isola.doors.docker.containers.ports import Published, published
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.identity import long_id
+from isola.doors.docker.networks.lookup import HOST, NONE, Shown, all_networks, shown
+from isola.doors.docker.networks.shape import endpoint_id
 from isola.doors.docker.request import Request
 from isola.errors import NotFound
 from isola.model.network import Network
 from isola.model.reference import Kind
 
 _NO_ADDRESS = "none"
+_SHORT = 12
+"""Digits of an id that are a name in DNS."""
 
 
 def endpoints(request: Request, view: View) -> dict[str, dict[str, Any]]:
     """``Networks``: by the network's name, what the container has there."""
-    return {
-        name: _endpoint(request, view, device, view.instance.plugged[key].facts if key in view.instance.plugged else {})
+    found = {
+        _name(request, device, key): _endpoint(
+            request, view, device, view.instance.plugged[key].facts if key in view.instance.plugged else {}
+        )
         for key, device in sorted(view.devices.items())
-        if device.get("type") == "nic" and (name := device.get("network") or device.get("parent") or key)
+        if device.get("type") == "nic"
     }
+    return found or {each.name: _none(each) for each in all_networks(request) if each.name == _mode(view)}
+
+
+def _mode(view: View) -> str:
+    """Of a container without NICs."""
+    mode = view.note.host.get("NetworkMode")
+    return HOST if mode == HOST else NONE
 
 
 def port_map(view: View) -> dict[str, list[dict[str, str]] | None]:
@@ -32,14 +46,18 @@ def port_map(view: View) -> dict[str, list[dict[str, str]] | None]:
     if not view.running:
         return {}
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(view.note.config.get("ExposedPorts") or {})
-    return found | bindings(view)
+    for each in _published(view):
+        listed = found.get(each.port) or []
+        found[each.port] = [*listed, *({"HostIp": at, "HostPort": each.host_port} for at in each.addresses)]
+    return found
 
 
 def bindings(view: View) -> dict[str, list[dict[str, str]]]:
-    """``PortBindings``, by the present devices."""
+    """``PortBindings`` as they are asked for, by the present devices."""
     found: dict[str, list[dict[str, str]]] = {}
-    for each in published(view.devices):
-        found.setdefault(each.port, []).append({"HostIp": each.host_ip, "HostPort": each.host_port})
+    for each in _published(view):
+        host_ip = "" if each.host_ip == "::" else each.host_ip
+        found.setdefault(each.port, []).append({"HostIp": host_ip, "HostPort": "" if each.chosen else each.host_port})
     return found
 
 
@@ -47,10 +65,10 @@ def port_list(view: View) -> list[dict[str, Any]]:
     """``Ports`` of a list: numbers, and only of what is published or exposed while it runs."""
     if not view.running:
         return []
-    each_published = list(published(view.devices))
-    known = {each.port for each in each_published}
+    known = {each.port for each in _published(view)}
     exposed = [port for port in view.note.config.get("ExposedPorts") or {} if port not in known]
-    return [*map(_published, each_published), *map(_exposed, sorted(exposed))]
+    bound = [_bound(each, address) for each in _published(view) for address in each.addresses]
+    return [*bound, *map(_exposed, sorted(exposed))]
 
 
 def settings(request: Request, view: View) -> dict[str, Any]:
@@ -92,10 +110,10 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
     return {
         "IPAMConfig": _fixed(device),
         "Links": None,
-        "Aliases": None,
+        "Aliases": _aliases(device) or None,
         "MacAddress": facts.get("hwaddr", "") if view.running else "",
         "DriverOpts": None,
-        "GwPriority": 0,
+        "GwPriority": int(device.get("gateway.priority") or "0"),
         "NetworkID": long_id(network.identity) if network is not None else "",
         "EndpointID": _endpoint_id(view, facts) if view.running else "",
         "Gateway": _gateway(config, "ipv4") if ipv4 else "",
@@ -104,17 +122,37 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
         "IPv6Gateway": _gateway(config, "ipv6") if ipv6 else "",
         "GlobalIPv6Address": ipv6,
         "GlobalIPv6PrefixLen": _prefix(config, "ipv6") if ipv6 else 0,
-        "DNSNames": None,
+        "DNSNames": [*dict.fromkeys((view.instance.name, *_aliases(device), view.id[:_SHORT]))],
     }
 
 
+def _none(each: Shown) -> dict[str, Any]:
+    """What a container has that is on no network of its own."""
+    texts = ("MacAddress", "EndpointID", "Gateway", "IPAddress", "IPv6Gateway", "GlobalIPv6Address")
+    return {
+        **dict.fromkeys(("IPAMConfig", "Links", "Aliases", "DriverOpts", "DNSNames")),
+        **dict.fromkeys(texts, ""),
+        **dict.fromkeys(("IPPrefixLen", "GlobalIPv6PrefixLen", "GwPriority"), 0),
+        "NetworkID": each.id,
+    }
+
+
+def _aliases(device: Mapping[str, str]) -> list[str]:
+    return [name.strip() for name in device.get("dns.aliases", "").split(",") if name.strip()]
+
+
+def _name(request: Request, device: Mapping[str, str], key: str) -> str:
+    network = _network(request, device)
+    return shown(request, network).name if network is not None else device.get("parent") or key
+
+
 def _endpoint_id(view: View, facts: Mapping[str, str]) -> str:
-    return hashlib.sha256(f"endpoint {view.instance.id} {facts.get('hwaddr', '')}".encode()).hexdigest()
+    return endpoint_id(view.instance.id, facts.get("hwaddr", ""))
 
 
 def _network(request: Request, device: Mapping[str, str]) -> Network | None:
     try:
-        return request.services.networks.get(request.ref(device.get("network", ""), Kind.NETWORK))
+        return request.services.networks.get(request.ref(network_name(device), Kind.NETWORK))
     except NotFound:
         return None
 
@@ -139,9 +177,13 @@ def _prefix(config: Mapping[str, str], family: str) -> int:
     return ip_interface(address).network.prefixlen if "/" in address else 0
 
 
-def _published(each: Published) -> dict[str, Any]:
+def _published(view: View) -> list[Published]:
+    return list(published(view.devices, view.instance.plugged))
+
+
+def _bound(each: Published, address: str) -> dict[str, Any]:
     number, _, protocol = each.port.partition("/")
-    return {"IP": each.host_ip, "PrivatePort": int(number), "PublicPort": int(each.host_port), "Type": protocol}
+    return {"IP": address, "PrivatePort": int(number), "PublicPort": int(each.host_port), "Type": protocol}
 
 
 def _exposed(port: str) -> dict[str, Any]:

@@ -4,56 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from isola.devices.nics import network_name
+from isola.doors.docker.networks.endpoints import nic_device
+from isola.doors.docker.networks.lookup import BRIDGE, HOST, NONE, Shown, default_network, find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.errors import InvalidInput, Unsupported
 from isola.model.reference import Kind, Ref
 
-DEFAULT = ("", "default", "bridge")
+DEFAULT = ("", "default", BRIDGE)
 """Modes that mean the networks of the default profile."""
-_REFUSED = "conflicting options: only one of networking modes and networks can be given"
+_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+_MASK = {"type": "none"}
 
 
 def nic_devices(request: Request, host: Fields, endpoints: Fields) -> dict[str, dict[str, str]]:
     """Of ``NetworkMode`` and ``NetworkingConfig.EndpointsConfig``. Raises NotFound, InvalidInput, Unsupported."""
     mode = host.text("NetworkMode", "")
-    if mode == "host" or mode.startswith(("container:", "ns:")):
+    if mode == HOST or mode.startswith(("container:", "ns:")):
         raise Unsupported(f"The network mode {mode[:80]!r} is not offered yet", field="HostConfig.NetworkMode")
     inherited = _inherited(request)
-    nothing = {name: {"type": "none"} for name in inherited}
-    if mode == "none":
+    nothing = {name: dict(_MASK) for name in inherited}
+    if mode == NONE:
         return nothing
-    wanted = {name: endpoints.inside(name) for name in endpoints.names()}
-    if mode not in DEFAULT:
-        wanted = {mode: wanted.pop(mode, Fields({})), **wanted}
-    named = {name: each for name, each in wanted.items() if name not in DEFAULT}
-    if not named:
-        return {}
-    kept = {} if any(name in DEFAULT for name in wanted) or mode in ("default", "bridge") else nothing
-    start = 0 if kept else len(inherited)
-    devices = {f"eth{start + at}": _nic(request, name, each) for at, (name, each) in enumerate(named.items())}
-    return {**kept, **devices}
+    wanted = _wanted(request, mode, endpoints)
+    devices: dict[str, dict[str, str]] = {}
+    default = default_network(request)
+    on_default = next((name for name, device in inherited.items() if network_name(device)), "")
+    taken = set(inherited)
+    for each, endpoint in wanted:
+        device = nic_device(each, endpoint)
+        if default is not None and each.network == default and on_default:
+            # The profile's own device serves, unless the request says more of it.
+            devices[on_default] = {} if len(device) == 2 else {**device, "name": inherited[on_default].get("name", "")}
+            continue
+        name = next(name for number in range(len(taken) + 1) if (name := f"eth{number}") not in taken)
+        taken.add(name)
+        devices[name] = device
+    if not any(name in inherited for name in devices):  # not on any network of the profile: its names are free
+        named = zip((f"eth{number}" for number in range(len(devices))), devices.values(), strict=True)
+        return nothing | dict(named)
+    found = nothing | devices
+    return {name: {k: v for k, v in device.items() if v} for name, device in found.items() if device}
+
+
+def _wanted(request: Request, mode: str, endpoints: Fields) -> list[tuple[Shown, Fields]]:
+    """The networks, the one of the mode first, each with what is said of it."""
+    names = {name: endpoints.inside(name) for name in endpoints.names()}
+    first = mode if mode not in DEFAULT else BRIDGE
+    said = next((names.pop(name) for name in (mode, first, "default") if name in names), None)
+    networks = [(find_network(request, first), said or Fields({}))] if _has(request, first) else []
+    networks += [(find_network(request, name), each) for name, each in names.items()]
+    found: dict[str, tuple[Shown, Fields]] = {}
+    for network, each in networks:
+        if network.network is None:
+            raise InvalidInput(_ALONE)
+        if network.id not in found or each.names():
+            found[network.id] = (network, each)
+    return list(found.values())
+
+
+def _has(request: Request, first: str) -> bool:
+    """A default profile without a network gives none."""
+    return first != BRIDGE or default_network(request) is not None
 
 
 def _inherited(request: Request) -> Mapping[str, Mapping[str, str]]:
     """NICs of the default profile."""
     profile = request.services.profiles.get(Ref(request.home(Kind.PROFILE), "default"))
     return {name: device for name, device in profile.devices.items() if device.get("type") == "nic"}
-
-
-def _nic(request: Request, network: str, endpoint: Fields) -> dict[str, str]:
-    try:
-        request.services.networks.get(request.ref(network, Kind.NETWORK))
-    except NotFound:
-        raise NotFound(f"network {network[:80]} not found") from None
-    addresses = endpoint.inside("IPAMConfig")
-    device = {
-        "type": "nic",
-        "network": network,
-        "ipv4.address": addresses.text("IPv4Address", ""),
-        "ipv6.address": addresses.text("IPv6Address", ""),
-        "hwaddr": endpoint.text("MacAddress", ""),
-    }
-    if endpoint.texts("Links"):
-        raise InvalidInput("Links are not offered", field="NetworkingConfig.EndpointsConfig")
-    return {key: value for key, value in device.items() if value}

@@ -1,0 +1,1 @@
+"""Networks as clients of Docker see them."""

@@ -1,0 +1,165 @@
+"""A new network: what a request for one means in the network's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeVar
+
+from isola.doors.docker.networks.notes import NetworkNote, label_keys
+from isola.doors.http.reading import Fields
+from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, Unsupported
+from isola.model.network import Network
+
+Subnet = IPv4Network | IPv6Network
+T = TypeVar("T")
+_BRIDGE = "com.docker.network.bridge."
+_MTU = "com.docker.network.driver.mtu"
+_MODES = ("", "nat", "nat-unprotected", "routed")
+_MOST_AUXILIARY = 64
+_DEFAULT_DRIVER = ("", "bridge", "default")
+
+
+def new_network(fields: Fields, project: str) -> Network:
+    """The network that a request asks for, without checks against others. Raises InvalidInput, NotFound, ..."""
+    name = fields.text("Name", "")
+    if not name.strip():
+        raise InvalidInput("network name cannot be empty", field="Name")
+    _refuse(fields)
+    options = fields.mapping("Options", empty=True)
+    pools = fields.inside("IPAM").objects("Config")
+    labels = fields.mapping("Labels", empty=True)
+    config = {**_addresses(fields, pools), **_of_options(options), **label_keys(labels)}
+    if fields.boolean("Internal"):
+        config |= {"ipv4.routing": "false", "ipv6.routing": "false", "dns.forward": "false"}
+    note = NetworkNote(
+        options=options,
+        pools=tuple(_pool(pool) for pool in pools),
+        bare_labels=tuple(name for name, value in labels.items() if not value),
+        attachable=fields.boolean("Attachable"),
+    )
+    return Network(
+        name, config={key: value for key, value in config.items() if value}, project=project, notes=note.encoded()
+    )
+
+
+def _refuse(fields: Fields) -> None:
+    driver = fields.text("Driver", "")
+    if driver in ("host", "null", "none"):
+        raise Forbidden(f'only one instance of "{"null" if driver == "none" else driver}" network is allowed')
+    if driver in ("overlay",):
+        raise Forbidden('This node is not a swarm manager. Use "docker swarm init" or "docker swarm join"')
+    if driver not in _DEFAULT_DRIVER:
+        raise NotFound(f'plugin "{driver[:80]}" not found')
+    ipam = fields.inside("IPAM").text("Driver", "")
+    if ipam not in ("", "default"):
+        raise NotFound(f'plugin "{ipam[:80]}" not found')
+    if fields.boolean("ConfigOnly") or fields.inside("ConfigFrom").text("Network", "") or fields.boolean("Ingress"):
+        raise Unsupported("Configurations of networks, and networks for ingress, are not offered", field="ConfigOnly")
+
+
+def _addresses(fields: Fields, pools: Sequence[Fields]) -> dict[str, str]:
+    wanted = {4: fields.boolean("EnableIPv4", True), 6: fields.boolean("EnableIPv6")}
+    config = {f"ipv{version}.address": "auto" if asked else "none" for version, asked in wanted.items()}
+    config |= {f"ipv{version}.nat": "true" for version, asked in wanted.items() if asked}
+    seen: set[int] = set()
+    for pool in pools:
+        if not pool.text("Subnet", ""):
+            if pool.text("Gateway", "") or pool.text("IPRange", ""):
+                raise InvalidInput("invalid network config: a gateway or a range needs a subnet", field="IPAM.Config")
+            continue
+        subnet = _read(pool.text("Subnet"), "subnet", ip_network)
+        if not wanted[subnet.version]:
+            continue
+        if subnet.version in seen:
+            raise InvalidInput(
+                f"bridge driver doesn't support multiple IPv{subnet.version} subnets", field="IPAM.Config"
+            )
+        seen.add(subnet.version)
+        config |= _of_pool(subnet, pool)
+    return config
+
+
+def _of_pool(subnet: Subnet, pool: Fields) -> dict[str, str]:
+    """Keys of one subnet."""
+    version = f"ipv{subnet.version}"
+    gateway = pool.text("Gateway", "").partition("/")[0] or str(subnet[1])
+    if _read(gateway, "gateway", ip_address) not in subnet:
+        raise InvalidInput(
+            f"invalid network config: no matching subnet for gateway {gateway[:80]}", field="IPAM.Config"
+        )
+    config = {f"{version}.address": f"{gateway}/{subnet.prefixlen}", f"{version}.nat": "true"}
+    span = pool.text("IPRange", "")
+    auxiliary = pool.mapping("AuxiliaryAddresses")
+    inner = _read(span, "ip-range", ip_network) if span else subnet
+    if inner.version != subnet.version or inner[0] not in subnet or inner[-1] not in subnet:
+        raise InvalidInput(f"invalid network config: invalid ip-range {span[:80]}", field="IPAM.Config")
+    if span or auxiliary:
+        config[f"{version}.dhcp.ranges"] = _ranges(subnet, inner, gateway, auxiliary)
+    if version == "ipv6" and (subnet.prefixlen != 64 or span or auxiliary):
+        config["ipv6.dhcp.stateful"] = "true"
+    return config
+
+
+def _ranges(subnet: Subnet, inner: Subnet, gateway: str, auxiliary: Mapping[str, str]) -> str:
+    """What is left of a range, as ``FIRST-LAST`` parts."""
+    if len(auxiliary) > _MOST_AUXILIARY:
+        raise InvalidInput(f"At most {_MOST_AUXILIARY} auxiliary addresses are accepted", field="IPAM.Config")
+    others = [_read(text, "auxiliary address", ip_address) for text in auxiliary.values()]
+    for other in others:
+        if other not in subnet:
+            raise InvalidInput(f"no matching subnet for aux-address {other}", field="IPAM.Config")
+    kept_out = {int(subnet[0]), int(subnet[-1]), int(ip_address(gateway)), *map(int, others)}
+    parts, first = [], int(inner[0])
+    for gap in sorted(number for number in kept_out if int(inner[0]) <= number <= int(inner[-1])):
+        if first < gap:
+            parts.append((first, gap - 1))
+        first = gap + 1
+    if first <= int(inner[-1]):
+        parts.append((first, int(inner[-1])))
+    kind = type(subnet[0])
+    return ",".join(f"{kind(start)}-{kind(end)}" for start, end in parts)
+
+
+def _of_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Keys of the options that mean something here; others are repeated to clients only."""
+    config = {"bridge.mtu": options.get(_MTU, ""), "bridge.name": options.get(f"{_BRIDGE}name", "")}
+    if _false(options, "enable_icc"):
+        config["security.port_isolation"] = "true"
+    for version in (4, 6):
+        mode = options.get(f"{_BRIDGE}gateway_mode_ipv{version}", "")
+        if mode not in _MODES:
+            raise InvalidInput(f"unknown gateway mode {mode[:40]}", field="Options")
+        if mode == "nat-unprotected":
+            config[f"ipv{version}.nat.inbound"] = "all"
+        if mode == "routed" or _false(options, "enable_ip_masquerade"):
+            config[f"ipv{version}.nat"] = "false"
+            config[f"ipv{version}.nat.inbound"] = "all" if mode == "routed" else "replies"
+    return config
+
+
+def _false(options: Mapping[str, str], name: str) -> bool:
+    value = options.get(f"{_BRIDGE}{name}", "")
+    if value and value.lower() not in ("true", "false", "1", "0", "t", "f"):
+        raise InvalidInput(f"invalid value for {_BRIDGE}{name}: {value[:40]!r} is not a boolean", field="Options")
+    return value.lower() in ("false", "0", "f")
+
+
+def _pool(pool: Fields) -> dict[str, object]:
+    found: dict[str, object] = {name: pool.text(name, "") for name in ("Subnet", "IPRange", "Gateway")}
+    found["AuxiliaryAddresses"] = pool.mapping("AuxiliaryAddresses")
+    return {name: value for name, value in found.items() if value}
+
+
+def _read(text: str, what: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text)
+    except ValueError:
+        raise InvalidInput(f"invalid network config: invalid {what} {text[:80]}", field="IPAM.Config") from None
+
+
+def overlap_of(error: IsolaError) -> IsolaError:
+    """Docker's text, if an error says that subnets overlap."""
+    if isinstance(error, InvalidInput) and "overlaps" in error.message:
+        return Forbidden("invalid pool request: Pool overlaps with other one on this address space")
+    return error

@@ -1,0 +1,178 @@
+"""Networks through the Docker door, over a daemon in memory: requests, texts of errors, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from docker_door import DockerStand, docker_standing
+
+from isola.model.reference import Ref
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[DockerStand]:
+    async with docker_standing() as made:
+        yield made
+
+
+async def create(docker: DockerStand, name: str, **more: Any) -> str:
+    status, body = await docker.ask("POST", "/networks/create", {"Name": name, "CheckDuplicate": True, **more})
+    assert status == 201, body
+    return str(body["Id"])
+
+
+async def container(docker: DockerStand, name: str, network: str = "", **more: Any) -> None:
+    host = {"NetworkMode": network or "default"}
+    body = {"Image": "tiny", "Cmd": ["sleep", "100"], "HostConfig": host, **more}
+    status, said = await docker.ask("POST", f"/containers/create?name={name}", body)
+    assert status == 201, said
+    assert (await docker.ask("POST", f"/containers/{name}/start"))[0] == 204
+
+
+async def test_the_usual_three_are_there(docker: DockerStand) -> None:
+    listed = {each["Name"]: each for each in await docker.get("/networks")}
+    assert [(name, listed[name]["Driver"]) for name in ("bridge", "host", "none")] == [
+        ("bridge", "bridge"),
+        ("host", "host"),
+        ("none", "null"),
+    ]
+    await container(docker, "web1")
+    shown = await docker.get("/networks/bridge")
+    own = (await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]["bridge"]
+    (on_it,) = shown["Containers"].values()
+    assert (on_it["Name"], on_it["EndpointID"], on_it["MacAddress"]) == ("web1", own["EndpointID"], own["MacAddress"])
+    assert on_it["IPv4Address"].partition("/")[0] == own["IPAddress"] and own["NetworkID"] == shown["Id"]
+    for name in ("bridge", "host", "none"):
+        status, said = await docker.ask("DELETE", f"/networks/{name}")
+        assert (status, said["message"]) == (403, f"{name} is a pre-defined network and cannot be removed")
+
+
+async def test_a_network_has_the_addresses_and_labels_that_are_asked_for(docker: DockerStand) -> None:
+    pool = {
+        "Subnet": "10.99.0.0/16",
+        "IPRange": "10.99.5.0/24",
+        "Gateway": "10.99.5.254",
+        "AuxiliaryAddresses": {"router": "10.99.5.1"},
+    }
+    options = {"com.docker.network.driver.mtu": "1400", "com.docker.network.bridge.enable_icc": "false"}
+    id = await create(
+        docker,
+        "my_project_default",
+        IPAM={"Config": [pool, {"Subnet": "fd99::/64"}]},
+        EnableIPv6=True,
+        Labels={"a": "b", "bare": ""},
+        Options=options,
+    )
+    native = docker.services.networks.get(Ref.default("my_project_default"))
+    assert id.startswith(native.identity) and len(id) == 64
+    assert native.config["ipv4.dhcp.ranges"] == "10.99.5.0-10.99.5.0,10.99.5.2-10.99.5.253,10.99.5.255-10.99.5.255"
+    assert native.config["security.port_isolation"] == "true" and native.config["bridge.mtu"] == "1400"
+    for name in (id, id[:12], "my_project_default"):
+        shown = await docker.get(f"/networks/{name}")
+        assert shown["Id"] == id and shown["Labels"] == {"a": "b", "bare": ""} and shown["Options"] == options
+        assert shown["IPAM"]["Config"] == [pool, {"Subnet": "fd99::/64", "Gateway": "fd99::1"}]
+        assert shown["EnableIPv6"] and not shown["Internal"]
+    await container(docker, "web1", "my_project_default")
+    own = (await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]
+    assert list(own) == ["my_project_default"] and own["my_project_default"]["IPAddress"] == "10.99.5.0"
+
+
+async def test_an_internal_network_has_no_way_out(docker: DockerStand) -> None:
+    await create(docker, "inner", Internal=True)
+    assert (await docker.get("/networks/inner"))["Internal"]
+    config = docker.services.networks.get(Ref.default("inner")).config
+    assert (config["ipv4.routing"], config["ipv6.routing"], config["dns.forward"]) == ("false", "false", "false")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"Name": ""}, 400, "network name cannot be empty"),
+        ({"Name": "bridge"}, 403, "operation is not permitted on predefined bridge network"),
+        ({"Name": "lab"}, 409, "network with name lab already exists"),
+        ({"Name": "new", "Driver": "token"}, 404, 'plugin "token" not found'),
+        ({"Name": "new", "Driver": "host"}, 403, 'only one instance of "host" network is allowed'),
+        (
+            {"Name": "new", "IPAM": {"Config": [{"Subnet": "10.98.0.0/24"}]}},
+            403,
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ),
+        ({"Name": "new", "IPAM": {"Config": [{"Subnet": "x"}]}}, 400, "invalid network config: invalid subnet x"),
+        (
+            {"Name": "new", "IPAM": {"Config": [{"Subnet": "10.97.0.0/24", "Gateway": "10.96.0.1"}]}},
+            400,
+            "invalid network config: no matching subnet for gateway 10.96.0.1",
+        ),
+    ],
+)
+async def test_requests_are_refused(docker: DockerStand, body: dict[str, Any], status: int, message: str) -> None:
+    await create(docker, "lab", IPAM={"Config": [{"Subnet": "10.98.0.0/24"}]})
+    found, said = await docker.ask("POST", "/networks/create", body)
+    assert (found, said["message"]) == (status, message)
+
+
+async def test_a_running_container_is_connected_and_disconnected(docker: DockerStand) -> None:
+    await create(docker, "lab", IPAM={"Config": [{"Subnet": "10.98.0.0/24"}]})
+    await container(docker, "web1")
+    endpoint = {"IPAMConfig": {"IPv4Address": "10.98.0.9"}, "Aliases": ["db", "cache"], "GwPriority": 7}
+    body = {"Container": "web1", "EndpointConfig": endpoint}
+    assert (await docker.ask("POST", "/networks/lab/connect", body))[0] == 200
+    own = (await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]
+    assert set(own) == {"bridge", "lab"} and own["lab"]["IPAddress"] == "10.98.0.9"
+    assert own["lab"]["Aliases"] == ["db", "cache"] and own["lab"]["GwPriority"] == 7
+    status, said = await docker.ask("POST", "/networks/lab/connect", body)
+    assert (status, said["message"]) == (403, "endpoint with name web1 already exists in network lab")
+    status, said = await docker.ask("DELETE", "/networks/lab")
+    assert status == 403 and said["message"].startswith(
+        'error while removing network: network lab has active endpoints (name:"web1" id:"'
+    )
+    for name in ("lab", "bridge"):
+        assert (await docker.ask("POST", f"/networks/{name}/disconnect", {"Container": "web1"}))[0] == 200
+    assert list((await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]) == ["none"]
+    status, said = await docker.ask("POST", "/networks/lab/disconnect", {"Container": "web1"})
+    assert (status, said["message"]) == (403, "container web1 is not connected to network lab")
+    assert (await docker.ask("DELETE", "/networks/lab"))[0] == 204
+    status, said = await docker.ask("GET", "/networks/lab")
+    assert (status, said["message"]) == (404, "network lab not found")
+
+
+async def test_filters_and_prune(docker: DockerStand) -> None:
+    await create(docker, "used", Labels={"tier": "front"})
+    await create(docker, "idle", Labels={"tier": "back"})
+    await container(docker, "web1", "used")
+
+    async def listed(filters: str) -> list[str]:
+        return sorted(each["Name"] for each in await docker.get(f"/networks?filters={filters}"))
+
+    assert await listed('{"label":["tier=front"]}') == ["used"]
+    assert await listed('{"type":{"custom":true}}') == ["idle", "used"]
+    assert await listed('{"dangling":["true"]}') == ["idle"]
+    assert await listed('{"driver":["host"]}') == ["host"]
+    assert await listed('{"name":["dle"]}') == ["idle"]
+    assert (await docker.ask("GET", '/networks?filters={"wrong":["x"]}'))[0] == 400
+    assert await docker.get_after("POST", "/networks/prune") == {"NetworksDeleted": ["idle"]}
+    assert await listed('{"type":["custom"]}') == ["used"]
+
+
+async def test_published_ports_are_proxies_that_the_kernel_serves(docker: DockerStand) -> None:
+    bindings = {"80/tcp": [{"HostPort": "8080"}], "53/udp": [{"HostIp": "127.0.0.1"}]}
+    host = {"PortBindings": bindings}
+    body = {"Image": "tiny", "Cmd": ["sleep", "100"], "HostConfig": host}
+    assert (await docker.ask("POST", "/containers/create?name=web1", body))[0] == 201
+    assert (await docker.ask("POST", "/containers/web1/start"))[0] == 204
+    shown = await docker.get("/containers/web1/json")
+    ports = shown["NetworkSettings"]["Ports"]
+    assert ports["80/tcp"] == [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]
+    (one,) = ports["53/udp"]
+    assert one["HostIp"] == "127.0.0.1" and int(one["HostPort"]) > 1023
+    assert shown["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostIp": "", "HostPort": "8080"}],
+        "53/udp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+    }
+    device = docker.services.instances.get(Ref.default("web1")).devices["port-tcp-80-0"]
+    assert device == {"type": "proxy", "nat": "true", "listen": "tcp:[::]:8080", "connect": "tcp:0.0.0.0:80"}
+    assert (await docker.ask("POST", "/containers/create?name=web2", body | {"HostConfig": {**host}}))[0] == 201
+    status, said = await docker.ask("POST", "/containers/web2/start")
+    assert status == 500 and "port is already allocated" in said["message"]

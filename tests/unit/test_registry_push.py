@@ -9,6 +9,7 @@ import pytest
 from isola.errors import Forbidden, HostFailure, InvalidInput, NotFound, Unsupported
 from isola.images.registry import upload
 from isola.images.registry.credentials import Credentials
+from isola.images.registry.listing import Repository
 from isola.images.registry.progress import LayerEvent, LayerState
 from isola.model.image import Alias
 from isola.model.image_reference import parse, parse_full
@@ -215,7 +216,7 @@ async def test_tags_and_repositories_are_listed(bench: Bench) -> None:
     await bench.push()
     registries = bench.world.parts.services.images.registries
     assert await registries.tags(parse(TARGET)) == ("1",)
-    assert await registries.repositories("registry.example", "tin") == ("team/tiny",)
+    assert await registries.search("registry.example", "tin", 5) == (Repository("team/tiny"),)
     assert (await registries.look_up(parse(TARGET))).at.digest == digest_of(
         bench.registry.manifests["team/tiny", "1"][0]
     )

@@ -488,6 +488,10 @@ class ImageLibrary:
         """Raises NotFound."""
         await self._aliases.update(ref, decide, caller=caller)
 
+    async def point_alias(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
+        """Point an alias, new or existing, to an image. Raises NotFound, InvalidInput."""
+        await self._aliases.point(ref, self.get(ref.renamed(fingerprint)).fingerprint, caller=caller)
+
     async def rename_alias(self, old: Ref, new: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
         await self._aliases.rename(old, new, caller=caller)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from isola.errors import Unsupported
+from isola.images.architecture import of_platform
 from isola.images.descriptor import MANIFEST_TYPES, Descriptor
 from isola.images.oci_manifest import Index
 
@@ -31,7 +32,9 @@ _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
 
 
 def parse_platform(text: str) -> tuple[str, str]:
-    """Architecture and variant of ``linux/arm/v7``, ``arm64`` or ``linux``. Raises ValueError."""
+    """Architecture and variant of ``linux/arm/v7``, ``arm64`` or ``linux``; empty if not given. Raises ValueError."""
+    if not text:
+        return "", ""
     system, *rest = text.split("/")
     if not _PLATFORM.fullmatch(text) or len(rest) > 2 or (rest and system != "linux"):
         raise ValueError("a platform such as linux/arm64 or linux/arm/v7 is expected")
@@ -59,6 +62,13 @@ def choose(index: Index, architecture: str, platform: str = "") -> Descriptor:
         evidence=f"it is available for {', '.join(offered) or 'no platform'}",
         remedy="use an image made for this architecture",
     )
+
+
+def check_platform(architecture: str, platform: str) -> None:
+    """Raise Unsupported if an image for this kernel architecture is not one for the platform."""
+    name, variant = parse_platform(platform)
+    if name and of_platform(name, variant) != architecture:
+        raise Unsupported(f"The image is not available for {platform}", evidence=f"it is for {architecture} only")
 
 
 def _wanted(architecture: str, platform: str) -> Sequence[tuple[str, str]]:

@@ -13,7 +13,7 @@ from isola.images.hostile_json import MAX_DOCUMENT
 from isola.images.oci_config import read_config
 from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest, check_image
-from isola.images.platforms import choose, parse_platform
+from isola.images.platforms import check_platform, choose, parse_platform
 from isola.images.registry.blobs import RegistryBlob
 from isola.images.registry.manifests import Fetched, fetch
 from isola.images.registry.parallel import all_of
@@ -107,6 +107,7 @@ class OciSource(ImageSource):
             await pull.fetch_config(manifest)
             # Before the layers: a configuration that cannot be used ends the transfer early.
             config = read_config(await intake.read(manifest.config.digest))
+            check_platform(config.architecture, request.options.get(PLATFORM, ""))
             source = {"driver": "oci", "reference": reference.full, "digest": top.at.digest, **request.options}
             index = top.at.digest if found is not top else ""
             image = oci_image(found.at, manifest, config, now=self.host.clock.now(), index=index, source=source)

@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin
 
 from isola.errors import InvalidInput
+from isola.host.http import Http, HttpRequest
 from isola.images.hostile_json import MAX_DOCUMENT, Fields
 from isola.images.registry.failures import failure
 from isola.images.registry.session import Session, pull_scope
-from isola.model.image_reference import ImageReference, check_path, check_tag
+from isola.model.image_reference import DOCKER_HUB, ImageReference, check_path, check_tag
 
+HUB_INDEX = f"index.{DOCKER_HUB}"
 _PAGE = 1000
 _MOST_PAGES = 50
 _NEXT = re.compile(r'<([^>]{1,2000})>\s*;\s*rel="?next"?', re.ASCII)
 _CATALOG = "registry:catalog:*"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository that was found."""
+
+    name: str
+    description: str = ""
+    stars: int = 0
+    official: bool = False
+
+
+async def search_hub(http: Http, part: str, limit: int) -> tuple[Repository, ...]:
+    """Docker Hub has a search of its own, and no list. Raises HostFailure."""
+    async with http.exchange(
+        HttpRequest("GET", f"https://{HUB_INDEX}/v1/search?{urlencode({'q': part, 'n': limit})}")
+    ) as response:
+        if response.status != 200:
+            raise await failure(response, "a search")
+        fields = Fields.parse(await response.read(MAX_DOCUMENT), "search")
+    return fields.objects("results", _found)
+
+
+def _found(fields: Fields) -> Repository:
+    return Repository(
+        fields.text("name", longest=300),
+        fields.text("description"),
+        fields.number("star_count"),
+        fields.boolean("is_official"),
+    )
 
 
 async def tags(session: Session, reference: ImageReference) -> tuple[str, ...]:

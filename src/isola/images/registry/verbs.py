@@ -9,7 +9,8 @@ from typing import Protocol
 from isola.errors import NotFound, Unsupported
 from isola.host import Host
 from isola.images.registry.credentials import ANONYMOUS, Credentials
-from isola.images.registry.listing import repositories, tags
+from isola.images.registry.describing import Description, describe
+from isola.images.registry.listing import Repository, repositories, search_hub, tags
 from isola.images.registry.manifests import Fetched
 from isola.images.registry.progress import Watch, unwatched
 from isola.images.registry.push import Content, content_of, push_content
@@ -21,7 +22,7 @@ from isola.images.source import SourceRequest
 from isola.images.store import ContentStore
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image
-from isola.model.image_reference import ImageReference, parse_full
+from isola.model.image_reference import DOCKER_HUB, ImageReference, parse_full
 from isola.model.names import alias_name
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.operations import Operation, Operations
@@ -144,6 +145,11 @@ class RegistryVerbs:
         except NotFound:
             return ()
 
+    async def describe(self, reference: ImageReference, credentials: Credentials = ANONYMOUS) -> Description:
+        """The document of a name with the platforms it is for. Raises NotFound, Forbidden, HostFailure."""
+        session, found = await self._reach.find(reference, credentials)
+        return await describe(session, reference, found)
+
     async def look_up(self, reference: ImageReference, credentials: Credentials = ANONYMOUS) -> Fetched:
         """The manifest or index of a name. Raises NotFound, Forbidden, HostFailure."""
         _, found = await self._reach.find(reference, credentials)
@@ -153,9 +159,14 @@ class RegistryVerbs:
         """The tags of a repository. Raises NotFound, Forbidden, HostFailure."""
         return await tags(await self._reach.origin(reference.domain, credentials), reference)
 
-    async def repositories(self, domain: str, part: str, credentials: Credentials = ANONYMOUS) -> tuple[str, ...]:
+    async def search(
+        self, domain: str, part: str, limit: int, credentials: Credentials = ANONYMOUS
+    ) -> tuple[Repository, ...]:
         """Repositories of a registry with this text in their names. Raises NotFound, Unsupported, Forbidden."""
-        return await repositories(await self._reach.origin(domain, credentials), part)
+        if domain == DOCKER_HUB:
+            return await search_hub(self._host.http, part, limit)
+        found = await repositories(await self._reach.origin(domain, credentials), part)
+        return tuple(Repository(name) for name in found[:limit])
 
     async def login(self, domain: str, credentials: Credentials) -> Session:
         """A session with these credentials. Raises Forbidden if they are wrong, HostFailure."""

@@ -1,0 +1,1 @@
+"""Images as the Docker Engine API shows and changes them."""

@@ -1,0 +1,136 @@
+"""Images: listing, pulling, pushing, naming, removing."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from isola.doors.docker.answers import answer, empty
+from isola.doors.docker.image_lookup import find_image
+from isola.doors.docker.images import pulling, shapes
+from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
+from isola.doors.docker.images.pushing import push as push_lines
+from isola.doors.docker.images.removal import delete, remove, users
+from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select
+from isola.doors.docker.images.stream import send
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission, Route
+from isola.errors import InvalidInput, Unsupported
+from isola.model.image import Image
+from isola.model.image_reference import ImageReference, parse
+from isola.model.reference import Kind, Ref
+
+
+async def list_all(request: Request) -> web.StreamResponse:
+    """All images of the project, newest first."""
+    filters = request.filters()
+    check_filters(filters, LISTED)
+    names = names_by_image(request)
+    found = select(request, _own(request), names, filters)
+    found.sort(key=lambda each: each[0].created_at, reverse=True)
+    return answer([_summary(request, image, named) for image, named in found])
+
+
+def _summary(request: Request, image: Image, names: Names) -> dict[str, object]:
+    counted, detailed = request.flag("shared-size"), request.flag("manifests")
+    containers = [user.id for user in users(request, image)] if counted or detailed else []
+    shape = shapes.summary(image, names, len(containers) if counted or detailed else -1, request.version)
+    if detailed:
+        shape["Manifests"] = shapes.manifests(image, containers)
+    return shape
+
+
+def _own(request: Request) -> list[Image]:
+    home = request.home(Kind.IMAGE)
+    return [image for image in request.services.images if image.project == home]
+
+
+async def inspect(request: Request) -> web.StreamResponse:
+    """One image."""
+    image = find_image(request, request.parameters["name"])
+    config = await request.services.images.configuration(image)
+    shape = shapes.details(image, config, names_of(request, image), request.version)
+    if request.flag("manifests"):
+        shape["Manifests"] = shapes.manifests(image, [user.id for user in users(request, image)])
+    return answer(shape)
+
+
+async def history(request: Request) -> web.StreamResponse:
+    """The steps by which an image was made."""
+    image = find_image(request, request.parameters["name"])
+    config = await request.services.images.configuration(image)
+    return answer(shapes.history(image, config, names_of(request, image).tags))
+
+
+async def create(request: Request) -> web.StreamResponse:
+    """Pull an image."""
+    query = request.query
+    if query.get("fromSrc"):
+        raise Unsupported("Importing an archive is not offered yet", field="fromSrc")
+    name, tag = query.get("fromImage", ""), query.get("tag", "")
+    reference, platform = _wanted(parse(name), tag), query.get("platform", "").lower()
+    lines = pulling.pull_all if reference.is_name_only else pulling.pull
+    return await send(
+        request,
+        lines(request, reference, platform),
+        lambda error: pulling.pull_refusal(reference, error),
+    )
+
+
+def _wanted(reference: ImageReference, tag: str) -> ImageReference:
+    """With the tag or digest that is given apart from the name."""
+    if not tag:
+        return reference
+    return reference.at(digest=tag) if ":" in tag else reference.at(tag=tag)
+
+
+async def push(request: Request) -> web.StreamResponse:
+    """Push one tag of a repository, or all."""
+    reference = parse(request.parameters["name"])
+    if reference.digest:
+        raise InvalidInput("cannot push a digest reference", field="name")
+    reference = _wanted(reference, request.query.get("tag", ""))
+    return await send(request, push_lines(request, reference), lambda error: None)
+
+
+async def tag(request: Request) -> web.StreamResponse:
+    """Give an image another name."""
+    image = find_image(request, request.parameters["name"])
+    repository = parse(request.query.get("repo", ""))
+    if repository.digest:
+        raise InvalidInput("refusing to create a tag with a digest reference", field="repo")
+    target = _wanted(repository, request.query.get("tag", "")).tagged()
+    await request.services.images.point_alias(Ref(image.project, target.full), image.fingerprint, caller=request.caller)
+    return empty(201)
+
+
+async def remove_one(request: Request) -> web.StreamResponse:
+    """Remove a name, or an image."""
+    return answer(await remove(request, request.parameters["name"], force=request.flag("force")))
+
+
+async def prune(request: Request) -> web.StreamResponse:
+    """Remove unused images without a name, or with ``dangling=false`` all unused ones."""
+    filters = dict(request.filters())
+    check_filters(filters, PRUNED)
+    dangling = is_dangling(filters, True)
+    filters.pop("dangling", None)
+    records, freed = [], 0
+    for image, names in select(request, _own(request), names_by_image(request), filters):
+        if (dangling and names.aliases) or users(request, image):
+            continue
+        records += [{"Untagged": familiar(alias.name)} for alias in names.aliases]
+        records += await delete(request, image)
+        freed += image.size
+    return answer({"ImagesDeleted": records or None, "SpaceReclaimed": freed})
+
+
+ROUTES: tuple[Route, ...] = (
+    ("GET", "/images/json", list_all, Permission.VIEW),
+    ("POST", "/images/create", create, Permission.EDIT),
+    ("POST", "/images/prune", prune, Permission.EDIT),
+    ("GET", "/images/{name...}/json", inspect, Permission.VIEW),
+    ("GET", "/images/{name...}/history", history, Permission.VIEW),
+    ("POST", "/images/{name...}/push", push, Permission.EDIT),
+    ("POST", "/images/{name...}/tag", tag, Permission.EDIT),
+    ("DELETE", "/images/{name...}", remove_one, Permission.EDIT),
+)

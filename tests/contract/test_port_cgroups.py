@@ -403,6 +403,16 @@ async def test_members_open_only_the_devices_they_are_allowed(real: Side) -> Non
     assert await child.wait() == 0
 
 
+async def test_a_device_is_opened_as_allowed(real: Side) -> None:
+    if not await real.cgroups.allow_devices(GROUP, ["c 1:3 rwm"]):
+        return
+    await real.cgroups.allow_device(GROUP, "c 1:5", allowed=True, access="r")
+    script = "sleep 0.2; head -c 1 /dev/zero >/dev/null || exit 1; (echo x > /dev/zero) 2>/dev/null && exit 2; exit 0"
+    child = await real.spawn("sh", "-c", script)
+    await real.cgroups.enter(GROUP, child.ref)
+    assert await child.wait() == 0
+
+
 async def test_owner_gets_the_cgroup2_directory_and_no_other(real: Side) -> None:
     (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
     owned = {path.name for path in [tree, *tree.iterdir()] if path.stat().st_uid == OWNER}

@@ -12,7 +12,7 @@ from runtime_bench import Bench
 from isola.model.confinement import Confinement
 from isola.model.identity import PRIVILEGED
 from isola.model.network import HostNetwork
-from isola.runtimes import Shareable
+from isola.runtimes import DeviceNode, Shareable
 
 _SYS_ADMIN, _SYS_MODULE = 21, 16
 ALL = Confinement(add=("ALL",), seccomp="unconfined", masked=(), read_only=(), device_rules=("a *:* rwm",))
@@ -107,3 +107,15 @@ async def test_devices_are_opened_as_rules_allow(bench: Bench) -> None:
     await bench.launch(application(bench, confinement=Confinement(device_rules=("c 10:200 rw",))))
     rules = (group / "devices.list").read_text().splitlines()
     assert any(rule.startswith("c 10:200 rw") for rule in rules) and "a *:* rwm" not in rules
+
+
+async def test_devices_of_the_host_can_be_used_by_a_privileged_one(bench: Bench) -> None:
+    if not bench.real:
+        return
+    nodes = {node.path: node for node in await bench.host.nodes.everything()}
+    assert not {Path("/dev/null"), Path("/dev/console")} & set(nodes)
+    kmsg = nodes[Path("/dev/kmsg")]
+    devices = (DeviceNode("/dev/kmsg", "c", kmsg.number.major, kmsg.number.minor, kmsg.mode, kmsg.uid, kmsg.gid),)
+    await bench.launch(application(bench, idmap=PRIVILEGED, confinement=ALL, devices=devices))
+    assert (await bench.run("sh", "-c", "exec 3</dev/kmsg"))[0] == 0
+    assert (await bench.run("sh", "-c", 'stat=$(ls -l /dev/kmsg); [ "${stat#c}" != "$stat" ]'))[0] == 0

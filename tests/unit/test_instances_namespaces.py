@@ -14,7 +14,7 @@ from isola.model.profile import Profile
 from isola.model.program import Program
 from isola.model.project import Project
 from isola.model.reference import Ref
-from isola.runtimes import RunSpec, Shareable
+from isola.runtimes import DeviceNode, RunSpec, Shareable
 from isola.testing.parts import World
 
 PROGRAM = Program(arguments=("/bin/app",))
@@ -129,7 +129,12 @@ async def test_devices_come_and_go_in_a_joined_network(world: World) -> None:
 # --- the host -------------------------------------------------------------------------------------------------------
 
 OF_HOST = [{f"isola.namespaces.{kind}": "host"} for kind in ("network", "pid", "ipc", "uts")]
-REACHING = [*OF_HOST, {"security.privileged": "true"}, {"isola.devices.allow": "a *:* rwm"}]
+REACHING = [
+    *OF_HOST,
+    {"security.privileged": "true"},
+    {"isola.devices.allow": "a *:* rwm"},
+    {"isola.devices.host": "true"},
+]
 
 
 @pytest.mark.parametrize("config", REACHING, ids=lambda config: next(iter(config)))
@@ -237,3 +242,10 @@ async def test_a_profile_cannot_change_the_ids_of_its_users(world: World) -> Non
         await services.profiles.update(
             Ref.default("more"), lambda found: Profile("more", "", {"security.privileged": "true"}, default.devices)
         )
+
+
+async def test_all_devices_of_the_host_exist_inside(world: World) -> None:
+    await allow(world)
+    await create(world, "web", isola__devices__host="true", isola__devices__allow="a *:* rwm")
+    assert DeviceNode("/dev/kvm", "c", 10, 232, 0o660) in spec(world, "web").devices
+    assert spec(world, "web").confinement.device_rules == ("a *:* rwm",)

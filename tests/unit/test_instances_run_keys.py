@@ -152,3 +152,11 @@ async def test_finer_limits_take_effect_on_a_running_instance(world: World) -> N
     await world.finish(world.parts.services.instances.update(Ref.default("web1"), decide))
     limits = world.on_host("web1").limits
     assert limits.cpu_time == (50_000, 100_000) and limits.swap == limits.memory == 64 << 20
+
+
+async def test_a_device_is_opened_as_its_key_says(world: World) -> None:
+    device = {"type": "unix-char", "path": "/dev/kvm", "access": "r"}
+    await world.create("web1", devices={"kvm": device}, start=True)
+    assert set(world.on_host("web1").access.values()) == {"r"}
+    with pytest.raises(InvalidInput, match="access"):
+        await world.create("web2", devices={"kvm": device | {"access": "rx"}})

@@ -11,12 +11,18 @@ from isola.devices import values
 from isola.devices.driver import DeviceDriver, Plug, Target
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft
-from isola.host.nodes import DeviceNumber
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, whole
 
 _MOUNT, _RULE = "mount", "rule"
 _HIGHEST_NUMBER = (1 << 20) - 1
+
+
+def _access(value: str) -> str:
+    if not value or set(value) - set(ANY_ACCESS) or len(set(value)) != len(value):
+        raise ValueError("letters out of rwm are expected")
+    return value
 
 
 def table(kind: str, example: str) -> Settings:
@@ -30,6 +36,7 @@ def table(kind: str, example: str) -> Settings:
         Setting("uid", whole(0, 65535), "Owner of the node inside.", "0"),
         Setting("gid", whole(0, 65535), "Group of the node inside.", "0"),
         Setting("mode", values.mode, "Permission bits, in octal.", "0660"),
+        Setting("access", _access, "What processes may do: read (`r`), write (`w`), create nodes (`m`).", "rwm"),
         Setting("required", boolean, "Whether the instance fails to start if the device does not exist.", "true"),
     )
 
@@ -78,7 +85,7 @@ class NodeDevice(DeviceDriver):
         # Written before any effect, so that ``_detach`` can undo all of it.
         note = {_RULE: number.rule}
         await self.notes.write(instance.id, plug.name, note)
-        await target.guest.let_open(number, allowed=True)
+        await target.guest.let_open(number, allowed=True, access=config.get("access") or ANY_ACCESS)
         node = self._node(plug)
         await self.host.nodes.make(
             node,

@@ -148,12 +148,12 @@ class LegacyTrees:
             [try_write(f"{directory}/devices.allow", rule) for rule in rules]
         )
 
-    def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+    def allow_device(self, path: str, rule: str, *, allowed: bool, access: str = "rwm") -> bool:
         if "devices" not in self._by_controller:
             return False
         file = f"{self._directory('devices', path)}/devices.{'allow' if allowed else 'deny'}"
         try:
-            write(file, f"{rule} rwm")
+            write(file, f"{rule} {access}")
         except FileNotFoundError:
             if allowed:
                 raise HostFailure(f"There is no control group {path}") from None

@@ -69,7 +69,7 @@ class Cgroups(Protocol):
         """Allow access to these devices only (``c 1:3 rwm``); False without the v1 controller ``devices``."""
         ...
 
-    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+    async def allow_device(self, path: str, rule: str, *, allowed: bool, access: str = "rwm") -> bool:
         """Allow access to one more device (``c 10:232``), or remove it; False without the v1 controller ``devices``.
 
         Removing has no effect if the group does not exist. Raises HostFailure.
@@ -173,8 +173,8 @@ class LinuxCgroups:
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
         return await in_thread(self._legacy.allow_devices, path, rules)
 
-    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
-        return await in_thread(self._legacy.allow_device, path, rule, allowed=allowed)
+    async def allow_device(self, path: str, rule: str, *, allowed: bool, access: str = "rwm") -> bool:
+        return await in_thread(self._legacy.allow_device, path, rule, allowed=allowed, access=access)
 
     def usage(self, path: str) -> Usage:
         return self._limiting().usage(path)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.threads import in_thread
+
+_DEVICES = Path("/dev")
+_OWN = frozenset(
+    {"console", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "tty", "urandom", "zero"}
+)  # fmt: skip
+"""What engines create in the /dev of every instance."""
+_MOST = 4096
+ANY_ACCESS = "rwm"
+"""Reading, writing and creating nodes, in rules of control groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +45,24 @@ class DeviceNumber:
         return cls(kind == "c", int(major), int(minor))
 
 
+@dataclass(frozen=True, slots=True)
+class HostNode:
+    """A device node of the host."""
+
+    path: Path
+    number: DeviceNumber
+    mode: int
+    """Permission bits."""
+    uid: int
+    gid: int
+
+
 class Nodes(Protocol):
     """Inspect and create device nodes."""
+
+    async def everything(self) -> Sequence[HostNode]:
+        """All nodes in /dev, by path, except those that each instance has of its own: terminals, ``console``."""
+        ...
 
     async def find(self, path: Path) -> DeviceNumber:
         """The device of the node ``path``; links are followed. Raises NotFound, InvalidInput (not a device)."""
@@ -50,11 +76,33 @@ class Nodes(Protocol):
 class LinuxNodes:
     """By ``mknod``."""
 
+    async def everything(self) -> Sequence[HostNode]:
+        return await in_thread(_everything)
+
     async def find(self, path: Path) -> DeviceNumber:
         return await in_thread(_find, path)
 
     async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
         await in_thread(_make, path, number, uid, gid, mode)
+
+
+def _everything() -> list[HostNode]:
+    found: list[HostNode] = []
+    for directory, names, files in os.walk(_DEVICES):
+        if directory == str(_DEVICES):
+            names[:] = [name for name in names if name not in _OWN]
+        names.sort()
+        for name in sorted(files):
+            path = Path(directory) / name
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                    number = DeviceNumber(
+                        stat.S_ISCHR(status.st_mode), os.major(status.st_rdev), os.minor(status.st_rdev)
+                    )
+                    mode = stat.S_IMODE(status.st_mode)
+                    found.append(HostNode(path, number, mode, status.st_uid, status.st_gid))
+    return [node for node in found if str(node.path.relative_to(_DEVICES)) not in _OWN][:_MOST]
 
 
 def _find(path: Path) -> DeviceNumber:

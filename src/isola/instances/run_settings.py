@@ -81,6 +81,12 @@ RUN = (
         for kind, what in (("pid", "Processes that it sees"), ("ipc", "Shared memory and queues"), ("uts", "Host name"))
     ),
     Setting(
+        "isola.devices.host",
+        boolean,
+        "All devices of the host exist inside, and may be opened as far as its ids permit.",
+        "false",
+    ),
+    Setting(
         "isola.devices.allow",
         run_values.device_rules,
         "Devices that its processes may open beside those among its devices: `c 10:200 rwm`, `a *:* rwm` for all.",

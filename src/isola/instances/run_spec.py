@@ -22,7 +22,7 @@ from isola.model.confinement import Confinement
 from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
 from isola.model.signals import signal_number
-from isola.runtimes import Mount, Root, RunSpec, Shareable
+from isola.runtimes import DeviceNode, Mount, Root, RunSpec, Shareable
 from isola.runtimes.lxcfs import answering
 from isola.settings import boolean
 
@@ -63,6 +63,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         lxcfs=await answering(context.host, context.lxcfs),
         mounts=mounts,
         files=files,
+        devices=await _devices(context, config),
         shares=joined(context, instance, config),
         host_namespaces=of_host(config),
         sysctls=_sysctls(config),
@@ -101,6 +102,17 @@ async def _names_of(
     if Shareable.UTS in of_host(config):
         called = context.host.system.kernel().hostname
     return called, await name_files(context, instance, config, called)
+
+
+async def _devices(context: Context, config: Config) -> tuple[DeviceNode, ...]:
+    if not _true(config, "isola.devices.host"):
+        return ()
+    return tuple(
+        DeviceNode(
+            str(node.path), node.number.rule[0], node.number.major, node.number.minor, node.mode, node.uid, node.gid
+        )
+        for node in await context.host.nodes.everything()
+    )
 
 
 def _sysctls(config: Config) -> dict[str, str]:

@@ -64,7 +64,7 @@ def _check_privileges(config: Config) -> None:
 
 def _reaches_host(key: str, value: str) -> bool:
     """Whether an instance with this value can do what is otherwise reserved for administrators of the host."""
-    if key == "security.privileged":
+    if key in ("security.privileged", "isola.devices.host"):
         return boolean(value or "false")
     if key == "isola.devices.allow":
         return any(rule.split()[0] == "a" for rule in value.split(",") if rule.strip())

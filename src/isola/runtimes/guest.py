@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from isola.host.guest_mounts import Tree
-from isola.host.nodes import DeviceNumber
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.roots import Root
 from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
@@ -187,8 +187,11 @@ class Plugged(Protocol):
         """Ids of all mounts inside."""
         ...
 
-    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
-        """Permit or deny opening this device inside; the devices that every instance may open are not affected."""
+    async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
+        """Permit or deny opening this device inside, for reading, writing or creating nodes.
+
+        The devices that every instance may open are not affected.
+        """
         ...
 
     def root(self) -> AbstractContextManager[int]:

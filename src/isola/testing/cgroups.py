@@ -85,7 +85,7 @@ class FakeCgroups:
         self._group(path).devices = tuple(rules) if self._layout != "unified" else None
         return self._layout != "unified"
 
-    async def allow_device(self, path: str, rule: str, *, allowed: bool) -> bool:
+    async def allow_device(self, path: str, rule: str, *, allowed: bool, access: str = "rwm") -> bool:
         """Recorded in ``opened``, on any layout."""
         rules = self.opened.setdefault(path, set())
         (rules.add if allowed else rules.discard)(rule)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound
-from isola.host.nodes import DeviceNumber
+from isola.host.nodes import DeviceNumber, HostNode
 from isola.testing.files import FakeFiles
 from isola.testing.tree import Node, find
 
@@ -16,6 +17,10 @@ class FakeNodes:
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
         self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
+
+    async def everything(self) -> Sequence[HostNode]:
+        """Those of ``devices``."""
+        return [HostNode(path, number, 0o660, 0, 0) for path, number in sorted(self.devices.items())]
 
     async def find(self, path: Path) -> DeviceNumber:
         if path in self.devices:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from isola.errors import HostFailure, InvalidInput, Unsupported, WrongState
 from isola.host import Host
 from isola.host.guest_mounts import Tree
-from isola.host.nodes import DeviceNumber
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
 from isola.model.identity import HostNames, IdRange
@@ -91,6 +91,8 @@ class FakeInstance:
     """Mounts in it: mount id -> path."""
     devices: set[DeviceNumber] = field(default_factory=set)
     """Devices that it may open."""
+    access: dict[DeviceNumber, str] = field(default_factory=dict)
+    """How it may open them."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
     attached: list[FakeAttachment] = field(default_factory=list)
@@ -443,10 +445,11 @@ class FakeGuest:
         """Their numbers."""
         return frozenset(self._pluggable().mounts)
 
-    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
-        """Recorded in ``FakeInstance.devices``."""
-        devices = self._pluggable().devices
-        (devices.add if allowed else devices.discard)(device)
+    async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
+        """Recorded in ``FakeInstance.devices`` and ``access``."""
+        instance = self._pluggable()
+        (instance.devices.add if allowed else instance.devices.discard)(device)
+        instance.access[device] = access if allowed else ""
 
     @contextmanager
     def root(self) -> Iterator[int]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.guest_mounts import Tree
-from isola.host.nodes import DeviceNumber
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.process import ProcessRef
 from isola.host.roots import Entry, Root
 from isola.host.sockets import Stream
@@ -211,11 +211,13 @@ class OciGuest:
         """From its mount table."""
         return await self._host.guest_mounts.there(self.processes.init)
 
-    async def let_open(self, device: DeviceNumber, *, allowed: bool) -> None:
+    async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
         """By a rule of its control group."""
-        if not allowed and any(device.rule == rule.removesuffix(" rwm") for rule in device_rules()):
+        rules = device_rules(more=self._started.confinement.device_rules)
+        if not allowed and any(rule.rpartition(" ")[0] in (device.rule, "a *:*") for rule in rules):
             return
-        if not await self._host.cgroups.allow_device(self._group, device.rule, allowed=allowed):
+        access = access if allowed else ANY_ACCESS
+        if not await self._host.cgroups.allow_device(self._group, device.rule, allowed=allowed, access=access):
             raise Unsupported(
                 "Devices cannot be added on this host",
                 evidence="cgroup v2 alone has no device list that can be extended",

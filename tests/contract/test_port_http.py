@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,10 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from server_certificate import server_certificate
 
 from isola.errors import HostFailure, InvalidInput, TooLarge
 from isola.host.http import FileBody, Http, HttpRequest, LinuxHttp, Trust, check_url
@@ -194,34 +189,10 @@ def test_impossible_addresses(url: str) -> None:
 # --- certificates: of the real one only ----------------------------------------------------------------------------
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_, key_ = directory / "one.crt", directory / "one.key"
-    certificate_.write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key_.write_bytes(key.private_bytes(*private))
-    return certificate_, key_
-
-
 async def test_certificates_are_checked(tmp_path: Path) -> None:
     side = LinuxSide(LinuxHttp(), 0)
     side.replies["x"] = Reply(body=b"secret")
-    authority, key = certificate(tmp_path)
+    authority, key = server_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority, key)
     async with serving(side, context) as port:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from isola.doors.docker.filtering import matches_labels
 from isola.doors.docker.image_lookup import find_image
-from isola.doors.docker.images.names import Names
+from isola.doors.docker.images.names import Names, familiar
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import nanoseconds, parse_time
 from isola.errors import InvalidInput
@@ -28,6 +28,14 @@ def select(
     tests = [_TESTS[name](request, values) for name, values in filters.items() if values]
     known = [(image, names.get(image.fingerprint, Names())) for image in images]
     return [(image, named) for image, named in known if all(test(image, named) for test in tests)]
+
+
+def shown_names(names: Names, filters: Filters) -> Names:
+    """Of an image that a ``reference`` matches only the matching names are shown."""
+    patterns = filters.get("reference", ())
+    if not patterns:
+        return names
+    return Names(tuple(alias for alias in names.aliases if _matches(familiar(alias.name), patterns)))
 
 
 def check_filters(filters: Filters, allowed: frozenset[str]) -> None:
@@ -84,17 +92,17 @@ def _made(moment: datetime) -> int:
 
 
 def _reference(request: Request, values: Sequence[str]) -> Test:
+    return lambda image, names: bool(shown_names(names, {"reference": tuple(values)}).aliases)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Patterns as in ``nginx:1.*``; without a tag any tag matches."""
-
-    def matches(tag: str) -> bool:
-        repository = tag.rpartition(":")[0]
-        return any(
-            fnmatch.fnmatchcase(text, pattern) and text.count("/") == pattern.count("/")
-            for pattern in values
-            for text in (tag, repository)
-        )
-
-    return lambda image, names: any(map(matches, names.tags))
+    repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+    return any(
+        fnmatch.fnmatchcase(text, pattern) and text.count("/") == pattern.count("/")
+        for pattern in patterns
+        for text in (name, repository)
+    )
 
 
 _TESTS: Mapping[str, Callable[[Request, Sequence[str]], Test]] = {

@@ -10,7 +10,7 @@ from isola.doors.docker.images import pulling, shapes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
 from isola.doors.docker.images.removal import delete, remove, users
-from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select
+from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select, shown_names
 from isola.doors.docker.images.stream import send
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
@@ -27,7 +27,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     names = names_by_image(request)
     found = select(request, _own(request), names, filters)
     found.sort(key=lambda each: each[0].created_at, reverse=True)
-    return answer([_summary(request, image, named) for image, named in found])
+    return answer([_summary(request, image, shown_names(named, filters)) for image, named in found])
 
 
 def _summary(request: Request, image: Image, names: Names) -> dict[str, object]:

@@ -149,6 +149,9 @@ async def test_lists_are_filtered(bench: Bench) -> None:
             return sorted(tag for image in await answer.json() for tag in image["RepoTags"])
 
     assert await found(reference=["ap*"]) == await found(reference=["app:1"]) == ["app:1"]
+    await bench.stand.ask("POST", "/images/app:1/tag?repo=mine")
+    assert await found(reference=["ap*"]) == ["app:1"]
+    await bench.stand.ask("DELETE", "/images/mine")
     assert await found(reference=["*:2"]) == []
     assert await found(label=["tier"]) == await found(label=["tier=web"]) == ["app:1"]
     assert await found(label=["tier=db"]) == await found(dangling=["true"]) == []

@@ -15,6 +15,7 @@
     │   └── Compacted           compacted             changes of that long ago are forgotten: read everything again
     ├── Unsupported             unsupported           a driver cannot do it; the capability is named
     │   └── DriverUnavailable   driver_unavailable    a driver does not work on this host; why, and what to do
+    ├── ProgramFailed           program_failed        a program that a user gave, such as RUN of a build, ended badly
     ├── Cancelled               cancelled
     ├── TimedOut                timed_out
     └── HostFailure             host_failure          the host refused an effect
@@ -136,6 +137,16 @@ class DriverUnavailable(Unsupported):
     """A driver does not work on this host; says why and what to do."""
 
     code = "driver_unavailable"
+
+
+class ProgramFailed(IsolaError):
+    """A user's program ended with an error, as ``status`` says; its output went to the client."""
+
+    code = "program_failed"
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Cancelled(IsolaError):

@@ -224,7 +224,11 @@ def test_values_that_are_refused(text: str, message: str) -> None:
         ('RUN ["a", "$b"]', ("a", "$b"), None),
         ("RUN <<EOF\na\nb\nEOF", ("/bin/sh", "-c", "a\nb\n"), None),
         ("RUN <<-EOF\n\ta\n\tEOF", ("/bin/sh", "-c", "a\n"), None),
-        ("RUN <<EOF\n#!/usr/bin/env python3\nx\nEOF", ("/dev/scripts/EOF",), ("EOF", "#!/usr/bin/env python3\nx\n")),
+        (
+            "RUN <<EOF\n#!/usr/bin/env python3\nx\nEOF",
+            ("/usr/bin/env", "python3", "/dev/scripts/EOF"),
+            ("EOF", "#!/usr/bin/env python3\nx\n"),
+        ),
         ("RUN cat <<A > /x; cat <<B\n1\nA\n2\nB", ("/bin/sh", "-c", "cat <<A > /x; cat <<B\n1\nA\n2\nB"), None),
     ],
 )

@@ -1,1 +1,7 @@
 """Images from Dockerfiles: parsing and planning are pure, each step runs like an instance does."""
+
+from isola.builds.builds import Builds
+from isola.builds.cache import Cache
+from isola.builds.parts import Parts
+
+__all__ = ["Builds", "Cache", "Parts"]

@@ -207,7 +207,7 @@ def _run(instruction: said.Run, state: State, scope: Scope) -> Applied:
     config, argv, script = state.config, instruction.argv, None
     if instruction.shell:
         text, script = _shell_text(instruction)
-        argv = (*state.shell, text) if script is None else (f"{SCRIPTS}/{script[0]}",)
+        argv = (*state.shell, text) if script is None else _interpreted(*script)
     proxies = {name: value for name, value in scope.given.items() if name in PROXIES and name not in state.variables}
     step = RunProgram(
         argv,
@@ -238,6 +238,14 @@ def _shell_text(instruction: said.Run) -> tuple[str, tuple[str, str] | None]:
     if heredoc.content.lstrip("\t" if heredoc.strip_tabs else "").startswith("#!"):
         return "", (heredoc.name.replace("/", "_"), heredoc.text)
     return heredoc.text, None
+
+
+def _interpreted(name: str, content: str) -> tuple[str, ...]:
+    """As the kernel does it: a program with at most one argument, and the path of the script."""
+    first = content.split("\n", 1)[0].removeprefix("#!").strip()
+    if not first:
+        raise ValueError(f"the heredoc {name[:80]} names no interpreter after #!")
+    return (*first.split(maxsplit=1), f"{SCRIPTS}/{name}")
 
 
 def _told(state: State, argv: tuple[str, ...]) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from isola.builds import Builds, Cache
+from isola.builds import Parts as BuildParts
 from isola.certificates import Certificates, Identity, LoginTokens, Tokens, TrustPassword
 from isola.daemon.records import Records
 from isola.daemon.warn import warn_of_networks, warn_of_pools
@@ -87,6 +89,7 @@ class Parts:
         self.context.lxcfs = await self.lxcfs.ensure()
         await services.instances.open()
         await services.images.open()
+        await services.builds.open()
         await services.repositories.open()
         await services.certificates.open()
 
@@ -171,7 +174,7 @@ async def build(
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
     stock = _stock(ground)
     context = _context(ground, stock)
-    services = _services(ground, stock, Instances(context))
+    services = _services(ground, stock, context, Instances(context))
     follower = Follower(store, host.clock, records.collections)
     return Parts(services, context, records, Lxcfs(host, directory), follower)
 
@@ -256,7 +259,12 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
     )
 
 
-def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
+def _builds(ground: _Ground, context: Context, instances: Instances) -> Builds:
+    cache = Cache(ground.records.build_results, context.images.store.has, context.layers.drop_unused)
+    return Builds(BuildParts(context, instances, cache, ground.directory / "builds"))
+
+
+def _services(ground: _Ground, stock: _Stock, context: Context, instances: Instances) -> Services:
     host, records, events, operations = ground.host, ground.records, ground.events, ground.operations
     certificates = Certificates(records.certificates, events, host.clock.now, records.projects.__contains__)
     tokens = Tokens(operations, host.clock)
@@ -293,6 +301,7 @@ def _services(ground: _Ground, stock: _Stock, instances: Instances) -> Services:
         projects=_projects(ground, profiles, _access(certificates, tokens, login_tokens)),
         runtimes=stock.runtimes,
         warnings=ground.warnings,
+        builds=_builds(ground, context, instances),
     )
 
 

@@ -12,6 +12,7 @@ from isola.images import uses as image_uses
 from isola.images.repositories import RepositoryRecords
 from isola.images.repositories import uses as repository_uses
 from isola.instances import uses as instance_uses
+from isola.model.build import BuildResult
 from isola.model.certificate import Certificate
 from isola.model.identity import NO_MEMBER
 from isola.model.image import Alias, Image
@@ -67,6 +68,7 @@ class Records:
     certificates: Collection[Certificate]
     login_tokens: Collection[LoginToken]
     warnings: Collection[WarningRecord]
+    build_results: Collection[BuildResult]
     intents: Intents
 
     @property
@@ -146,6 +148,7 @@ def _unread(store: Store, member: str) -> Records:
         certificates=plain(Certificate, "certificate", "certificates"),
         login_tokens=plain(LoginToken, "login token", "login-tokens"),
         warnings=Collection(store, "warning", "/warnings/", record_codec(WarningRecord), stamp=here),
+        build_results=plain(BuildResult, "build result", "build-results", _build_role(references)),
         intents=Intents(store),
     )
 
@@ -213,6 +216,10 @@ def _volume_role(references: References) -> Role[VolumeRecord]:
         uses=volume_uses.uses,
         usable=lambda record: record.ready,
     )
+
+
+def _build_role(references: References) -> Role[BuildResult]:
+    return Role(references, entity=lambda result: result.entity, mentions=lambda result: result.mentions)
 
 
 def _project_role(references: References) -> Role[Project]:

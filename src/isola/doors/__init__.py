@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.builds import Builds
 from isola.certificates import Certificates, Identity, LoginTokens, Tokens, TrustPassword
 from isola.events import Events
 from isola.host import Host
@@ -49,3 +50,4 @@ class Services:
     projects: Projects
     runtimes: Runtimes
     warnings: Warnings
+    builds: Builds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -174,6 +174,8 @@ class Context:
     """Health of the last runs that are or were checked, by id."""
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
     """Held by each health check."""
+    furnished: dict[Ref, Mapping[str, str]] = field(default_factory=dict)
+    """Environment of the next run of an instance that is in no record: secrets of builds."""
     waits: Waits = field(default_factory=Waits)
     """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)

@@ -135,7 +135,7 @@ async def record_created(context: Context, plan: Plan, instance: Instance) -> No
 
 async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
     if request.image is None:
-        return None
+        return request.made_of
     wanted = context.scoped(request.project, Kind.IMAGE, request.image)
     return context.images.resolve(wanted) or await context.images.ensure(op, wanted)
 

@@ -12,7 +12,7 @@ from typing import Any
 from isola.model.device import DeviceState
 from isola.model.health import Health
 from isola.model.identity import NO_MEMBER, IdRange
-from isola.model.image import HealthCheck, Layer
+from isola.model.image import HealthCheck, Image, Layer
 from isola.model.image_facts import ImageFacts
 from isola.model.last_run import LastRun
 from isola.model.limits import Usage
@@ -266,6 +266,8 @@ class InstanceRequest:
     """In place of the image's; None: as the image says."""
     notes: Config = field(default_factory=lambda: EMPTY)
     """See ``Instance``."""
+    made_of: Image | None = None
+    """In place of ``image``: one that is not recorded, whose layers the caller keeps in the content store."""
 
 
 @dataclass(frozen=True, slots=True)

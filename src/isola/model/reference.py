@@ -76,6 +76,7 @@ class Kind(StrEnum):
     LOGIN_TOKEN = "login token"
     OPERATION = "operation"
     SERVER = "server"
+    BUILD_RESULT = "build result"
     WARNING = "warning"
     UNKNOWN = "unknown instance"
 

@@ -468,6 +468,10 @@ class VolumeDriver(ABC):
     def comparison(self, volume: Volume, snapshot: str | None = None) -> AbstractAsyncContextManager[Comparison]:
         """The tree of a root or its snapshot, and that of its layers, both with the ids inside. Raises NotFound."""
 
+    @abstractmethod
+    def layered(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
+        """The tree of image layers that are in the pool, with the ids inside, to be read. Raises NotFound."""
+
     async def pack_layer(
         self,
         volume: Volume,

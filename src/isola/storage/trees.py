@@ -305,6 +305,15 @@ class TreeDriver(VolumeDriver):
         yield Comparison(self._tree(volume, snapshot), await self._top(volume) if volume.layers else None)
 
     @asynccontextmanager
+    async def layered(self, layers: Sequence[str]) -> AsyncIterator[Path]:
+        """Layers are complete trees."""
+        yield await self._top(self._reader(layers))
+
+    def _reader(self, layers: Sequence[str]) -> Volume:
+        """Stands for a volume in the names of scratch directories."""
+        return Volume(id=self.host.clock.token(8), pool=self.pool.name, layers=tuple(layers))
+
+    @asynccontextmanager
     async def _scratch(self, volume: Volume) -> AsyncIterator[Path]:
         """A directory for the mounts of one reader; removed afterwards, or by the next daemon after a kill."""
         place = self._partial / f"{volume.id}.{self.host.clock.token(8)}.shown"

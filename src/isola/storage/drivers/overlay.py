@@ -192,6 +192,21 @@ class OverlayDriver(DirectoryDriver):
                 await mounts.overlay(OverlayMount(lower, None, None, below))
             yield Comparison(upper, below if len(lower) > 1 else lower[0], layered=True)
 
+    @asynccontextmanager
+    async def layered(self, layers: Sequence[str]) -> AsyncIterator[Path]:
+        """An overlay of them; one is shown as it is."""
+        reader = self._reader(layers)
+        await self._require_layers(reader)
+        lower = self._lower(reader)
+        if len(lower) == 1:
+            yield lower[0]
+            return
+        async with self._scratch(reader) as scratch:
+            root = scratch / "root"
+            await self.host.files.make_directory(root, mode=0o700)
+            await self.host.mounts.overlay(OverlayMount(lower, None, None, root))
+            yield root
+
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
         """A read-only mount of a root. Overlays do not support id-mapped mounts, so their directories are id-mapped."""
         mounts, root, top = self.host.mounts, scratch / "root", scratch / "top"

@@ -1,0 +1,245 @@
+"""One build: stages side by side, each step from the cache or carried out, and the image at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import orjson
+
+from isola.builds import copying, mounting
+from isola.builds.applying import Applied, Scope, apply
+from isola.builds.bases import base_of
+from isola.builds.dockerfile.instructions import Instruction, Label
+from isola.builds.dockerfile.lines import wrong
+from isola.builds.dockerfile.parsing import trigger
+from isola.builds.ordering import Ordering
+from isola.builds.parts import Job, Result
+from isola.builds.roots import with_layer
+from isola.builds.running import run_program
+from isola.builds.stages import PlannedStage, Source
+from isola.builds.state import empty, of_image, of_stage
+from isola.builds.steps import CopyFiles, Inputs, MakeDirectory, Nothing, RunProgram, Step, key
+from isola.errors import InvalidInput
+from isola.images.compose import Named, compose
+from isola.images.oci_config import OciConfig
+from isola.model.build import BuildEvent, BuildResult, Told
+from isola.model.image import Layer, digests_entity, layers_entity
+from isola.model.reference import Entity, Kind
+
+
+class Building:
+    """Stages are built when they are first needed, each once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._stages: dict[int, asyncio.Task[Result]] = {}
+        self._bases: dict[str, Result] = {}
+        self._looked: dict[str, asyncio.Lock] = {}
+        self._numbers = self._numbered()
+        self._order = Ordering(job.plan.reachable(), job.tell)
+        self._job = job = replace(job, tell=self._order.take)
+        self._total = sum(self._length(index) for index in job.plan.reachable())
+        self._holder = Entity.of_host(Kind.OPERATION, f"{job.op.id}-layers")
+        self._held: set[Layer] = set()
+        self._stacks: set[tuple[str, ...]] = set()
+
+    async def run(self) -> list[Named]:
+        """The image, in the store. Raises whatever a step fails with; the other stages are cancelled then."""
+        try:
+            result = await self._begun(self._job.plan.target)
+            return [await self._composed(result)]
+        finally:
+            for task in self._stages.values():
+                task.cancel()
+            await asyncio.gather(*self._stages.values(), return_exceptions=True)
+            self._order.all_ended()
+
+    def release(self) -> set[str]:
+        """The layers are only kept by records from now on; returns what pools call them."""
+        self._job.parts.context.references.hold(self._holder)
+        return {name for stack in self._stacks for name in stack}
+
+    # --- stages -------------------------------------------------------------------------------------------------
+
+    def _length(self, index: int) -> int:
+        labels = 1 if index == self._job.plan.target and self._job.request.labels else 0
+        return 1 + len(self._job.plan.stages[index].stage.instructions) + labels
+
+    def _numbered(self) -> dict[int, int]:
+        """The number of each stage's first step."""
+        found, number = dict[int, int](), 1
+        for index in self._job.plan.reachable():
+            found[index] = number
+            number += self._length(index)
+        return found
+
+    def _begun(self, index: int) -> asyncio.Task[Result]:
+        if index not in self._stages:
+            self._stages[index] = asyncio.get_running_loop().create_task(self._stage(index), name=f"stage {index}")
+        return self._stages[index]
+
+    async def _stage(self, index: int) -> Result:
+        try:
+            return await self._built(index)
+        finally:
+            self._order.ended(index)
+
+    async def _built(self, index: int) -> Result:
+        plan = self._job.plan
+        planned = plan.stages[index]
+        for needed in plan.dependencies(index):
+            self._begun(needed)
+        number = self._numbers.get(index, 1)
+        self._tell(Told.STEP, index, planned.stage.base.text, number)
+        result, triggers = await self._base(planned)
+        self._tell(Told.RESULT, index, self._id(result))
+        scope = Scope(plan.dockerfile.escape, plan.arguments, plan.given)
+        for instruction in triggers:
+            self._tell(Told.STEP, index, instruction.text)
+            result = await self._step(planned, result, instruction, scope)
+        for instruction in (*planned.stage.instructions, *self._labels(index)):
+            number += 1
+            self._tell(Told.STEP, index, instruction.text, number)
+            result = await self._step(planned, result, instruction, scope)
+        return result
+
+    async def _base(self, planned: PlannedStage) -> tuple[Result, Sequence[Instruction]]:
+        """The files and state that a stage begins with, and the triggers of its base."""
+        job, number = self._job, planned.stage.base.number
+        if planned.base.stage is not None:
+            result = await self._begun(planned.base.stage)
+            triggers = result.state.config.on_build
+            found = Result(of_stage(result.state), result.layers)
+        else:
+            config, layers = await base_of(job, planned.base.image, planned.platform)
+            triggers = () if config is None else config.run.on_build
+            found = Result(empty() if config is None else of_image(config), layers)
+            self._hold(found)
+        return found, [trigger(text, number) for text in triggers]
+
+    def _labels(self, index: int) -> Sequence[Instruction]:
+        labels = self._job.request.labels
+        if index != self._job.plan.target or not labels:
+            return ()
+        quoted = tuple((_quoted(name), _quoted(value)) for name, value in sorted(labels.items()))
+        text = "LABEL " + " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        return (Label(number=0, text=text, pairs=quoted),)
+
+    async def _found(self, name: str, index: int) -> Result:
+        """A stage, begun if it was not needed yet, or an image, whose layers are kept until the end of the build."""
+        source: Source = self._job.plan.source(name, index)
+        if source.stage is not None:
+            return await asyncio.shield(self._begun(source.stage))
+        async with self._looked.setdefault(source.image, asyncio.Lock()):
+            if source.image not in self._bases:
+                _, layers = await base_of(self._job, source.image, self._job.plan.stages[index].platform)
+                self._bases[source.image] = Result(empty(), layers)
+                self._hold(self._bases[source.image])
+        return self._bases[source.image]
+
+    # --- steps --------------------------------------------------------------------------------------------------
+
+    async def _step(self, planned: PlannedStage, result: Result, instruction: Instruction, scope: Scope) -> Result:
+        try:
+            applied = apply(instruction, result.state, scope)
+        except ValueError as error:
+            raise wrong(instruction.number, error) from error
+        made = await self._made(planned, result, applied)
+        layers = with_layer(result, made.layer)
+        state = applied.state.told(applied.created_by, made.created_at, empty=made.layer is None)
+        after = Result(state, layers)
+        self._hold(after)
+        self._tell(Told.RESULT, planned.index, self._id(after))
+        return after
+
+    async def _made(self, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
+        job, index = self._job, planned.index
+        sources = await self._sources(applied, index, result)
+        name = key(applied.step, Inputs(result.diff_ids, str(planned.platform), sources))
+        now = job.now()
+        if not job.request.no_cache:
+            found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
+            if found is not None:
+                if found.layer is not None:
+                    await job.intake.keep(found.layer.digest)
+                self._tell(Told.CACHED, index, applied.created_by)
+                return found if job.epoch is None else replace(found, created_at=now)
+        layer = await self._performed(applied.step, result, index)
+        chain = Result(result.state, with_layer(result, layer)).keys
+        await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
+        return BuildResult(name, now, now, applied.created_by, layer)
+
+    async def _sources(self, applied: Applied, index: int, result: Result) -> tuple[str, ...]:
+        step = applied.step
+
+        async def find(name: str) -> Result:
+            return await self._found(name, index)
+
+        if isinstance(step, CopyFiles):
+            return await copying.digests(self._job, step, find)
+        if isinstance(step, RunProgram):
+            return await mounting.digests(self._job, step, find)
+        return (_digest(applied, result),) if isinstance(step, Nothing) else ()
+
+    async def _performed(self, step: Step, result: Result, index: int) -> Layer | None:
+        async def find(name: str) -> Result:
+            return await self._found(name, index)
+
+        if isinstance(step, CopyFiles):
+            return await copying.copy_files(self._job, result, step, find)
+        if isinstance(step, RunProgram):
+            return await run_program(self._job, result, step, index, find)
+        if isinstance(step, MakeDirectory):
+            return await copying.make_directory(self._job, result, step)
+        return None
+
+    # --- the image ----------------------------------------------------------------------------------------------
+
+    async def _composed(self, result: Result) -> Named:
+        job, state = self._job, result.state
+        last = max((entry.created_at for entry in state.history if entry.created_at), default=job.now())
+        created: datetime = job.now() if job.epoch is not None else last
+        platform = job.plan.stages[job.plan.target].platform
+        config = OciConfig(platform.kernel, created, (), state.config, state.author, state.history)
+        for layer in result.layers:
+            await job.intake.keep(layer.digest)
+        now = job.parts.context.host.clock.now()
+        image = await compose(job.intake, config, result.layers, now, source={"build": "dockerfile"})
+        home = job.parts.context.home(job.request.project, Kind.IMAGE)
+        return Named(replace(image, project=home), job.request.names)
+
+    def _hold(self, result: Result) -> None:
+        """Layers of the build are kept by it until records do."""
+        self._held.update(result.layers)
+        self._stacks.add(result.keys)
+        mentions = set(digests_entity(layer.digest for layer in self._held))
+        for stack in self._stacks:
+            mentions |= layers_entity(stack)
+        self._job.parts.context.references.hold(self._holder, mentions=mentions)
+
+    def _tell(self, what: Told, stage: int, text: str, number: int = 0) -> None:
+        self._job.tell(BuildEvent(what, stage, text, number, self._total))
+
+    def _id(self, result: Result) -> str:
+        """Twelve digits that name a result in messages."""
+        facts = [result.state.config, result.state.history, result.diff_ids]
+        return hashlib.sha256(orjson.dumps(facts, option=_SORTED)).hexdigest()[:12]
+
+
+_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_DATACLASS
+
+
+def _digest(applied: Applied, result: Result) -> str:
+    """Of a change of the configuration: the whole of it before and after."""
+    facts = [applied.created_by, applied.state, result.state.history]
+    return hashlib.sha256(orjson.dumps(facts, option=_SORTED)).hexdigest()
+
+
+def _quoted(text: str) -> str:
+    if "\n" in text or "\0" in text:
+        raise InvalidInput("A label has a line break", field="labels")
+    return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -1,0 +1,226 @@
+"""Builds of images from Dockerfiles, for all doors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from posixpath import normpath
+
+from isola.builds.building import Building
+from isola.builds.dockerfile.instructions import Arg, Dockerfile
+from isola.builds.dockerfile.lines import MAX_FILE as LARGEST_DOCKERFILE
+from isola.builds.dockerfile.parsing import parse
+from isola.builds.parts import Credential, Job, Parts, Tell, anonymous
+from isola.builds.platforms import Platform
+from isola.builds.running import NOTE
+from isola.builds.stages import Plan, plan
+from isola.builds.state import PROXIES
+from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
+from isola.host.archive.archives import UnpackLimits
+from isola.host.cancellation import finish
+from isola.host.files import Root
+from isola.images.compose import Named
+from isola.images.store import Intake
+from isola.instances.create import Plan as Draft
+from isola.instances.create import check
+from isola.instances.expand import root_pool
+from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.caller import DAEMON, Caller
+from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
+from isola.model.ignore import Patterns, read_ignore_file
+from isola.model.instance import InstanceRequest
+from isola.operations import Operation
+
+LARGEST_CONTEXT = 16 << 30
+"""Bytes of a context, packed and unpacked."""
+MOST_FILES = 1_000_000
+LARGEST_CACHE = 20 << 30
+_NO_LIMITS: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a build is begun with."""
+
+    request: BuildRequest
+    archive: Path
+    tell: Tell
+    pool: str
+    credentials: Credential
+
+
+class Builds:
+    """Each is an operation; its result is in the operation's metadata (``fingerprint``)."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def open(self) -> None:
+        """Remove what builds of an earlier daemon have left: containers, and directories."""
+        context = self._parts.context
+        for instance in [each for each in context.records if NOTE in each.notes]:
+            try:
+                await context.operations.finish(self._parts.instances.delete(instance.ref, force=True))
+            except IsolaError as error:
+                context.tell("build-left", instance.ref, error=str(error))
+        for name in await context.host.files.names(self._parts.directory):
+            if name != "cache":
+                await context.host.files.remove_tree(self._parts.directory / name)
+
+    async def receive(self, blocks: AsyncIterator[bytes], *, limit: int = LARGEST_CONTEXT) -> Path:
+        """Write a context to a file, which ``start`` takes over. Raises TooLarge; leaves no file then."""
+        host = self._parts.context.host
+        path = self._parts.directory / f"incoming-{host.clock.token(8)}"
+        await host.files.make_directory(self._parts.directory)
+        try:
+            await host.files.write(path, b"", durable=False)
+            size, pending = 0, bytearray()
+            async for block in blocks:
+                pending += block
+                if size + len(pending) > limit:
+                    raise TooLarge(f"The build context has more than {limit} bytes", field="context")
+                if len(pending) >= 1 << 20:
+                    await host.files.extend(path, bytes(pending), at=size)
+                    size += len(pending)
+                    pending.clear()
+            await host.files.extend(path, bytes(pending), at=size)
+        except BaseException:
+            await finish(host.files.remove_tree(path))
+            raise
+        return path
+
+    async def discard(self, archive: Path) -> None:
+        """Remove a received context that no build takes."""
+        await self._parts.context.host.files.remove_tree(archive)
+
+    def start(
+        self,
+        request: BuildRequest,
+        archive: Path,
+        tell: Tell,
+        *,
+        credentials: Credential = anonymous,
+        caller: Caller = DAEMON,
+    ) -> Operation:
+        """Build; the archive is removed at the end. ``tell`` is called for everything that happens.
+
+        Raises InvalidInput, NotFound, Forbidden before anything is begun; the archive is left then.
+        """
+        pool = root_pool(self._trial(request).devices)
+
+        async def work(op: Operation) -> None:
+            await self._build(op, Order(request, archive, tell, pool, credentials))
+
+        operations = self._parts.context.operations
+        return operations.start("Building image", work, project=request.project, caller=caller, wait=False)
+
+    async def prune(self, *, most: int = 0, before: datetime | None = None) -> tuple[list[str], int]:
+        """Drop kept results until ``most`` bytes are left; and with 0 the directories of caches too."""
+        dropped, freed = await self._parts.cache.prune(most=most, before=before)
+        files, place = self._parts.context.host.files, self._parts.directory / "cache"
+        if not most and before is None:
+            for name in await files.names(place):
+                if (lock := self._parts.locks.get(name)) is None or not lock.locked():
+                    freed += await files.disk_usage(place / name)
+                    await files.remove_tree(place / name)
+        return dropped, freed
+
+    @property
+    def cache_size(self) -> int:
+        """Bytes of kept layers."""
+        return self._parts.cache.size()
+
+    def _trial(self, request: BuildRequest) -> Draft:
+        made = InstanceRequest(profiles=("default",), project=request.project, config=dict(request.config))
+        return check(self._parts.context, made)
+
+    async def _build(self, op: Operation, order: Order) -> None:
+        context, request, archive = self._parts.context, order.request, order.archive
+        place = self._parts.directory / f"build-{context.host.clock.token(8)}"
+        buildings: list[Building] = []
+
+        async def make(intake: Intake) -> list[Named]:
+            await context.host.files.make_directory(place / "context", mode=0o755)
+            limits = UnpackLimits(bytes=LARGEST_CONTEXT, entries=MOST_FILES)
+            with op.step("Unpack context"):
+                await context.host.archives.unpack(archive, place / "context", limits=limits)
+            planned = await self._plan(request, place / "context", order.tell)
+            job = Job(self._parts, op, request, planned, place, intake, order.tell, order.pool, order.credentials)
+            buildings.append(Building(job))
+            with op.step("Build"):
+                return await buildings[0].run()
+
+        try:
+            await context.images.add(op, make)
+        finally:
+            await finish(self._cleaned(place, archive, buildings))
+
+    async def _cleaned(self, place: Path, archive: Path, buildings: list[Building]) -> None:
+        context = self._parts.context
+        await asyncio.gather(context.host.files.remove_tree(place), context.host.files.remove_tree(archive))
+        for building in buildings:
+            await context.layers.drop_unused(building.release())
+        await self._parts.cache.prune(most=LARGEST_CACHE)
+        await context.images.collect_garbage()
+
+    async def _plan(self, request: BuildRequest, files: Path, tell: Tell) -> Plan:
+        context = self._parts.context
+        async with context.host.files.root(files) as root:
+            path = "/" + normpath(f"/{request.dockerfile}").lstrip("/")
+            dockerfile = await self._dockerfile(root, path)
+            await self._without_ignored(root, path)
+        host = Platform.of_kernel(context.host.system.kernel().architecture)
+        wanted = Platform.parse(request.platform) if request.platform else host
+        made = plan(dockerfile, given=request.arguments, target=request.target, host=host, platform=wanted)
+        for name in sorted(set(request.arguments) - _declared(dockerfile)):
+            tell(BuildEvent(Told.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"))
+        return made
+
+    async def _dockerfile(self, root: Root, path: str) -> Dockerfile:
+        try:
+            data = await _read(root, path, LARGEST_DOCKERFILE)
+        except NotFound as error:
+            raise InvalidInput(
+                f"Cannot locate specified Dockerfile: {path.lstrip('/')[:200]}", field="dockerfile"
+            ) from error
+        return await asyncio.to_thread(parse, data)
+
+    async def _without_ignored(self, root: Root, dockerfile: str) -> None:
+        """Clients send both files even if they are ignored; COPY does not see them then."""
+        found = [
+            (path, await _optional(root, path, LARGEST_IGNORE))
+            for path in (f"{dockerfile}.dockerignore", "/.dockerignore")
+        ]
+        name, data = next(((path, data) for path, data in found if data is not None), ("", None))
+        if data is None:
+            return
+        patterns: Patterns = read_ignore_file(data)
+        for path in (dockerfile, name):
+            if patterns.excludes(path.lstrip("/")):
+                await root.remove(path)
+
+
+def _declared(dockerfile: Dockerfile) -> set[str]:
+    found = {name for argument in dockerfile.arguments for name, _ in argument.pairs}
+    for stage in dockerfile.stages:
+        found |= {name for each in stage.instructions if isinstance(each, Arg) for name, _ in each.pairs}
+    return found | PROXIES | {"SOURCE_DATE_EPOCH"}
+
+
+async def _read(root: Root, path: str, limit: int) -> bytes:
+    data = bytearray()
+    async for block in await root.read(path):
+        data += block
+        if len(data) > limit:
+            raise TooLarge(f"{path[:200]} has more than {limit} bytes", field="dockerfile")
+    return bytes(data)
+
+
+async def _optional(root: Root, path: str, limit: int) -> bytes | None:
+    try:
+        return await _read(root, path, limit)
+    except NotFound:
+        return None

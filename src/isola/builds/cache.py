@@ -1,0 +1,80 @@
+"""Results of steps that later builds use again; the least recently used ones are dropped beyond a size."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from collections.abc import Collection as Many
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from isola.errors import AlreadyExists, NotFound
+from isola.model.build import BuildResult
+from isola.model.image import Layer
+from isola.state import Collection
+
+MAX_RESULTS = 5000
+_EXACT_TO = timedelta(minutes=5)
+"""Resolution of the time of last use."""
+
+
+class Cache:
+    """Over the records of results; the content of layers is in the image store, which they keep."""
+
+    def __init__(
+        self,
+        records: Collection[BuildResult],
+        has: Callable[[str], Awaitable[bool]],
+        dropped: Callable[[Many[str]], Awaitable[None]],
+    ) -> None:
+        self._records = records
+        self._has = has
+        """Whether the content store has a blob."""
+        self._dropped = dropped
+        """Removes layers, by what pools call them, that are not used any more."""
+
+    async def find(self, key: str, now: datetime) -> BuildResult | None:
+        """The result of a step, if its layer is still there."""
+        found = self._records.find(key)
+        if found is None or (found.layer is not None and not await self._has(found.layer.digest)):
+            return None
+        if now - found.used_at > _EXACT_TO:
+            with suppress(NotFound):
+                await self._records.change(key, lambda result: replace(result, used_at=now))
+        return found
+
+    async def keep(self, key: str, text: str, layer: Layer | None, chain: tuple[str, ...], now: datetime) -> None:
+        """Record a result; one that was recorded meanwhile is replaced."""
+        made = BuildResult(key, now, now, text[:1000], layer, chain)
+        try:
+            await self._records.add(key, made)
+        except AlreadyExists:
+            await self._records.change(key, lambda _: made)
+
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return sum(each.size for each in self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    async def prune(self, *, most: int = 0, before: datetime | None = None) -> tuple[list[str], int]:
+        """Drop results, the least recently used first, until ``most`` bytes are left; returns keys and bytes.
+
+        ``before``: only those that have not been used since.
+        """
+        left, keys, layers, freed = self.size(), list[str](), set[str](), 0
+        for result in sorted(self._records, key=lambda each: each.used_at):
+            enough = left <= most and len(self._records) - len(keys) <= (MAX_RESULTS if most else 0)
+            if enough or (before is not None and result.used_at >= before):
+                break
+            keys.append(result.key)
+            layers.update(result.chain)
+            left -= result.size
+            freed += result.size
+        for key in keys:
+            with suppress(NotFound):
+                await self._records.remove(key)
+        if keys:
+            await self._dropped(layers)
+        return keys, freed

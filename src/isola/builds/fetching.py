@@ -1,0 +1,61 @@
+"""Files that ADD takes from HTTP servers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from isola.builds.parts import Job
+from isola.errors import HostFailure, InvalidInput, NotFound, TooLarge
+from isola.host.http import HttpRequest
+
+LARGEST = 16 << 30
+"""Bytes."""
+_BATCH = 4 << 20
+
+
+async def fetched(job: Job, address: str, checksum: str = "") -> Path:
+    """The file, in a directory of its own. Raises InvalidInput (a wrong checksum), NotFound, HostFailure."""
+    place = job.place / f"fetched-{hashlib.sha256(address.encode()).hexdigest()[:32]}"
+    path, files = place / _name(address), job.parts.context.host.files
+    if not await files.exists(path):
+        await files.make_directory(place, mode=0o755)
+        async with job.parts.context.host.http.exchange(HttpRequest("GET", address)) as response:
+            if response.status != 200:
+                kind = NotFound if response.status == 404 else HostFailure
+                raise kind(f"failed to GET {address[:200]} with status {response.status}")
+            part = job.temporary("download")
+            await _write(job, part, response.blocks)
+        await files.rename(part, path)
+    if checksum:
+        algorithm, _, wanted = checksum.partition(":")
+        found, _ = await files.digest(path, algorithm=algorithm)
+        if found != wanted:
+            raise InvalidInput(
+                f"digest mismatch {algorithm}:{found}: {checksum}", evidence=address[:200], field="dockerfile"
+            )
+    return path
+
+
+async def _write(job: Job, path: Path, blocks: AsyncIterator[bytes]) -> None:
+    files, size, pending = job.parts.context.host.files, 0, bytearray()
+    await files.write(path, b"", durable=False)
+    async for block in blocks:
+        pending += block
+        if size + len(pending) > LARGEST:
+            raise TooLarge(f"The file has more than {LARGEST} bytes", field="dockerfile")
+        if len(pending) >= _BATCH:
+            await files.extend(path, bytes(pending), at=size)
+            size += len(pending)
+            pending.clear()
+    await files.extend(path, bytes(pending), at=size)
+
+
+def _name(address: str) -> str:
+    """The last part of the path."""
+    name = unquote(urlsplit(address).path).rpartition("/")[2]
+    if not name or name in (".", "..") or "\0" in name or len(name.encode()) > 255:
+        raise InvalidInput(f"cannot determine filename from url: {address[:200]}", field="dockerfile")
+    return name

@@ -1,0 +1,55 @@
+"""Events of a build for one client, which may read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from isola.model.build import BuildEvent, Told
+from isola.operations import Operation
+
+MOST_PENDING = 16 << 20
+"""Bytes of output that wait for the client; more is left out."""
+_LEFT_OUT = b"[output was left out, because the client reads slowly]\n"
+
+
+class Following:
+    """``tell`` of a build, and an iterator over what it is told."""
+
+    def __init__(self) -> None:
+        self._events: deque[BuildEvent] = deque()
+        self._size = 0
+        self._news = asyncio.Event()
+        self._full = False
+
+    def tell(self, event: BuildEvent) -> None:
+        """Never waits."""
+        self._size += len(event.data)
+        if self._size > MOST_PENDING and event.what is Told.OUTPUT:
+            self._size -= len(event.data)
+            if not self._full:
+                self._events.append(BuildEvent(Told.OUTPUT, event.stage, data=_LEFT_OUT))
+            self._full = True
+        else:
+            self._events.append(event)
+        self._news.set()
+
+    async def events(self, operation: Operation) -> AsyncIterator[BuildEvent]:
+        """All of them, until the operation has ended."""
+        ended = asyncio.ensure_future(operation.wait())
+        try:
+            while True:
+                while self._events:
+                    event = self._events.popleft()
+                    self._size -= len(event.data)
+                    self._full = False
+                    yield event
+                if ended.done():
+                    return
+                self._news.clear()
+                news = asyncio.ensure_future(self._news.wait())
+                await asyncio.wait([news, ended], return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            ended.cancel()

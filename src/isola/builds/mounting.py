@@ -1,0 +1,143 @@
+"""``RUN --mount``: devices of the container in which a program runs, and what they are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from isola.builds.applying import SCRIPTS
+from isola.builds.copying import Find
+from isola.builds.dockerfile.mounts import Mount
+from isola.builds.parts import Job
+from isola.builds.roots import root_of
+from isola.builds.steps import RunProgram
+from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.host.archive.archives import CopySource, CopyTarget
+
+Device = Mapping[str, str]
+Given = tuple[Mapping[str, Device], Mapping[str, str]]
+"""Devices by name, and environment variables with secrets."""
+_SECRET_MODE, _CACHE_MODE, _SCRIPT_MODE = 0o400, 0o755, 0o755
+
+
+@asynccontextmanager
+async def given(job: Job, step: RunProgram, find: Find) -> AsyncIterator[Given]:
+    """What a program gets while it runs. Raises InvalidInput, NotFound, Unsupported."""
+    async with AsyncExitStack() as stack:
+        devices: dict[str, Device] = {}
+        environment: dict[str, str] = {}
+        for number, mount in enumerate(step.mounts):
+            if mount.type == "secret" and mount.variable and mount.id in job.request.secrets:
+                environment[mount.variable] = job.request.secrets[mount.id].decode("utf-8", "replace")
+            device = await _device(job, mount, find, stack)
+            if device is not None:
+                devices[f"mount{number}"] = device
+        if step.script is not None:
+            devices["script"] = await _script(job, *step.script)
+        yield devices, environment
+
+
+async def digests(job: Job, step: RunProgram, find: Find) -> tuple[str, ...]:
+    """Of what is mounted and can be read, for the cache."""
+    found: list[str] = []
+    for mount in step.mounts:
+        if mount.type == "bind" and mount.source_stage:
+            found += (await find(mount.source_stage)).diff_ids
+        elif mount.type == "bind":
+            found.append(await job.parts.context.host.archives.survey_copy([_of_context(job, mount)]))
+    return tuple(found)
+
+
+async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Device | None:
+    if mount.type == "ssh":
+        raise Unsupported("RUN --mount=type=ssh needs an agent, which cannot be forwarded to this builder")
+    if mount.type == "tmpfs":
+        return _disk("tmpfs:", mount, mode="1777", **({"size": str(mount.size)} if mount.size else {}))
+    if mount.type == "secret":
+        return await _secret(job, mount)
+    if mount.type == "cache":
+        return _disk(str(await _cache(job, mount, stack)), mount, shift="true")
+    return _disk(str(await _bound(job, mount, find)), mount, shift="true")
+
+
+def _disk(source: str, mount: Mount, **more: str) -> Device:
+    read_only = {"readonly": "true"} if mount.read_only else {}
+    return {"type": "disk", "source": source, "path": _absolute(mount.target), **read_only, **more}
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("/") else f"/{path}"
+
+
+async def _secret(job: Job, mount: Mount) -> Device | None:
+    if mount.id not in job.request.secrets:
+        if mount.required:
+            raise NotFound(f"secret {mount.id[:80]}: not found", field="secrets")
+        return None
+    if not mount.target:
+        return None
+    place = job.temporary("secret")
+    await _write(job, place, job.request.secrets[mount.id], mount.mode if mount.mode is not None else _SECRET_MODE)
+    if mount.uid or mount.gid:
+        raise Unsupported(
+            "uid and gid of a secret are not supported", remedy="give it a mode with which it can be read"
+        )
+    return _disk(str(place), mount, shift="true")
+
+
+async def _script(job: Job, name: str, content: str) -> Device:
+    place = job.temporary("script")
+    await _write(job, place, content.encode(), _SCRIPT_MODE)
+    return {"type": "disk", "source": str(place), "path": f"{SCRIPTS}/{name}", "readonly": "true", "shift": "true"}
+
+
+async def _write(job: Job, path: Path, data: bytes, mode: int) -> None:
+    await job.parts.context.host.files.write(path, data, mode=mode, durable=False)
+
+
+async def _cache(job: Job, mount: Mount, stack: AsyncExitStack) -> Path:
+    """The directory of its id, alone if it is locked; private and in use, a new one."""
+    if mount.source or mount.source_stage:
+        raise Unsupported("A cache that begins with files of a stage is not supported")
+    name = hashlib.sha256(f"{job.request.project}/{mount.id}".encode()).hexdigest()
+    lock = job.parts.locks.setdefault(name, asyncio.Lock())
+    if mount.sharing == "private" and lock.locked():
+        place = job.temporary("cache")
+    else:
+        place = job.parts.directory / "cache" / name
+        if mount.sharing != "shared":
+            await stack.enter_async_context(lock)
+    files = job.parts.context.host.files
+    if not await files.exists(place):
+        mode = mount.mode if mount.mode is not None else _CACHE_MODE
+        await files.make_directory(place.parent, mode=0o711)
+        await files.make_directory(place, mode=mode)
+    return place
+
+
+def _of_context(job: Job, mount: Mount) -> CopySource:
+    return CopySource(job.files, (mount.source or ".",))
+
+
+async def _bound(job: Job, mount: Mount, find: Find) -> Path:
+    """A copy of what is mounted, which the program may change; the whole context is mounted itself, read-only."""
+    if not mount.source_stage and mount.read_only and mount.source in ("", ".", "/"):
+        return job.files
+    host, file, place = job.parts.context.host, job.temporary("bind.tar"), job.temporary("bind")
+    to = CopyTarget(None, "/it", mode=None)
+    now = int(job.now().timestamp())
+    if mount.source_stage:
+        async with root_of(job, await find(mount.source_stage)) as tree:
+            if tree is None:
+                raise InvalidInput(f"{mount.source_stage[:80]} has no files", field="dockerfile")
+            source = CopySource(tree, (mount.source or ".",), True, name=f"stage or image {mount.source_stage}")
+            await host.archives.copy_layer([source], to, file, now=now)
+    else:
+        await host.archives.copy_layer([_of_context(job, mount)], to, file, now=now)
+    await host.files.make_directory(place, mode=0o711)
+    await host.archives.unpack(file, place)
+    await host.files.remove_tree(file)
+    return place / "it"

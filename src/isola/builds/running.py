@@ -1,0 +1,130 @@
+"""RUN: a program in a container of its own over the layers below, whose changes are the new layer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from isola.builds.copying import Find
+from isola.builds.mounting import Device, given
+from isola.builds.parts import Job, Result
+from isola.builds.roots import driver_of, unpacked, written
+from isola.builds.steps import RunProgram
+from isola.errors import IsolaError, NotFound, ProgramFailed, Unsupported
+from isola.host.archive.archives import LayerReport
+from isola.host.cancellation import finish
+from isola.instances.commit import MOUNT_POINTS
+from isola.instances.create import check
+from isola.model.build import BuildEvent, Told
+from isola.model.image import Image, ImageConfig, Layer
+from isola.model.instance import InstanceRequest
+from isola.model.reference import Ref
+from isola.runtimes import Attachment, Channel
+
+NOTE = "build"
+"""The note of an instance that belongs to a build, with the id of its operation."""
+
+
+async def run_program(job: Job, result: Result, step: RunProgram, stage: int, find: Find) -> Layer | None:
+    """Raises ProgramFailed with the program's exit status."""
+    if step.insecure:
+        raise Unsupported("RUN --security=insecure is not allowed", field="dockerfile")
+    await unpacked(job, result)
+    async with given(job, step, find) as (devices, environment):
+        request = _request(job, result, step, devices)
+        instances, ref = job.parts.instances, Ref(job.request.project, request.name or "")
+        job.parts.context.furnished[ref] = environment
+        try:
+            await job.parts.context.operations.finish(instances.create(request))
+            await _ran(job, ref, step, stage)
+            return await written(job, lambda file: _packed(job, ref, file, [*devices.values()]))
+        finally:
+            del job.parts.context.furnished[ref]
+            await finish(_removed(job, ref, stage))
+
+
+def _request(job: Job, result: Result, step: RunProgram, devices: Mapping[str, Device]) -> InstanceRequest:
+    clock = job.parts.context.host.clock
+    config = ImageConfig(
+        command=step.argv,
+        entrypoint=step.argv,
+        environment=step.environment,
+        cwd=step.cwd,
+        user=step.user,
+    )
+    now = clock.now()
+    kernel = job.parts.context.host.system.kernel().architecture
+    image = Image("", "", 0, kernel, now, now, result.layers, config, templates=())
+    request = InstanceRequest(
+        name=f"build-{clock.token(6)}",
+        made_of=image,
+        config=dict(job.request.config),
+        devices=dict(devices),
+        profiles=("default",),
+        project=job.request.project,
+        terminal=False,
+        notes={NOTE: job.op.id},
+    )
+    return replace(request, devices={**_networks(job, request, step), **request.devices})
+
+
+def _networks(job: Job, request: InstanceRequest, step: RunProgram) -> Mapping[str, Device]:
+    """In place of the NICs of the profile."""
+    wanted = step.network if step.network != "default" else job.request.network
+    if wanted in ("", "default", "bridge"):
+        return {}
+    plan = check(job.parts.context, request)
+    without: dict[str, Device] = {
+        name: {"type": "none"} for name, device in plan.devices.items() if device.get("type") == "nic"
+    }
+    if wanted == "none":
+        return without
+    if wanted == "host":
+        raise Unsupported("The network of the host is not allowed in builds", field="networkmode")
+    return {**without, "eth0": {"type": "nic", "network": wanted}}
+
+
+async def _ran(job: Job, ref: Ref, step: RunProgram, stage: int) -> None:
+    instances, operations = job.parts.instances, job.parts.context.operations
+    attachment = await instances.attach(ref, ahead=True)
+    reading = asyncio.ensure_future(_read(job, attachment, stage))
+    try:
+        await operations.finish(instances.start(ref))
+        status = await instances.wait(ref)
+        await reading
+    finally:
+        reading.cancel()
+        attachment.close()
+    if status:
+        shown = " ".join(step.argv)
+        raise ProgramFailed(f"The command '{shown[:1000]}' returned a non-zero code: {status}", status)
+
+
+async def _read(job: Job, attachment: Attachment, stage: int) -> None:
+    while (block := await attachment.read()) is not None:
+        channel, data = block
+        job.tell(BuildEvent(Told.OUTPUT, stage, data=data, stderr=channel is Channel.STDERR))
+
+
+async def _packed(job: Job, ref: Ref, file: Path, devices: list[Device]) -> LayerReport:
+    context = job.parts.context
+    instance = context.records.get(ref)
+    targets = [device["path"].strip("/") for device in devices if "path" in device]
+    return await driver_of(job).pack_layer(
+        context.volume(instance), file, newest=job.epoch, leave_out=[*MOUNT_POINTS, "dev/scripts", *targets]
+    )
+
+
+async def _removed(job: Job, ref: Ref, stage: int) -> None:
+    try:
+        operation = job.parts.instances.delete(ref, force=True)
+    except NotFound:
+        return
+    try:
+        await job.parts.context.operations.finish(operation)
+    except IsolaError as error:
+        job.tell(BuildEvent(Told.WARNING, stage, f"The container {ref.name} is left: {error}"))
+        return
+    job.tell(BuildEvent(Told.REMOVED, stage, ref.name))

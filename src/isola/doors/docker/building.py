@@ -1,0 +1,120 @@
+"""The query of ``POST /build``, and the stream of messages that the classic builder answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+
+import orjson
+
+from isola.builds.dockerfile.expansion import MAX_VALUE
+from isola.doors.docker.request import Request
+from isola.errors import InvalidInput, Unsupported
+from isola.images.registry.credentials import ANONYMOUS, Credentials, credentials_of
+from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.image_reference import DOCKER_HUB, parse
+
+_MOST_NAMES = 100
+_NETWORKS = {"": "default", "default": "default", "bridge": "default"}
+_HUB = "index.docker.io"
+
+
+def request_of(request: Request) -> BuildRequest:
+    """Raises InvalidInput, Unsupported with Docker's texts."""
+    query = request.query
+    if query.get("version", "1") not in ("", "1"):
+        raise Unsupported("BuildKit sessions are not served", field="version", remedy="use DOCKER_BUILDKIT=0")
+    for name, what in (("remote", "a remote context"), ("squash", "--squash"), ("outputs", "--output")):
+        if query.get(name, "") not in ("", "0", "false", "[]"):
+            raise Unsupported(f"{what} is not supported", field=name)
+    names = tuple(dict.fromkeys(parse(name).tagged().full for name in request.values("t") if name))
+    if len(names) > _MOST_NAMES:
+        raise InvalidInput(f"more than {_MOST_NAMES} tags", field="t")
+    network = query.get("networkmode", "")
+    return BuildRequest(
+        names=names,
+        dockerfile=query.get("dockerfile") or "Dockerfile",
+        target=query.get("target", ""),
+        platform=query.get("platform", ""),
+        arguments={name: value for name, value in _object(query, "buildargs").items() if value is not None},
+        labels={name: value or "" for name, value in _object(query, "labels").items()},
+        no_cache=request.flag("nocache"),
+        pull=request.flag("pull"),
+        network=_NETWORKS.get(network, network),
+        config=_config(request),
+        project=request.project,
+    )
+
+
+def credentials_in(header: str) -> Mapping[str, Credentials]:
+    """``X-Registry-Config``: by domain. Raises InvalidInput."""
+    if not header:
+        return {}
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (ValueError, binascii.Error):
+        raise InvalidInput("X-Registry-Config is malformed", field="X-Registry-Config") from None
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise InvalidInput("X-Registry-Config is malformed", field="X-Registry-Config")
+    return {_domain(name): credentials_of(fields) for name, fields in found.items()}
+
+
+def credentials_for(known: Mapping[str, Credentials], domain: str) -> Credentials:
+    """Anonymous where the client has sent none."""
+    return known.get(domain, ANONYMOUS)
+
+
+def _domain(address: str) -> str:
+    domain = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return DOCKER_HUB if domain == _HUB else domain
+
+
+def _object(query: Mapping[str, str], name: str) -> Mapping[str, str | None]:
+    """A JSON object of texts. Raises InvalidInput."""
+    if not (text := query.get(name, "")):
+        return {}
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = None
+    fits = isinstance(found, dict) and all(value is None or isinstance(value, str) for value in found.values())
+    if not fits or any(len(value or "") > MAX_VALUE for value in found.values()):
+        raise InvalidInput(f"{name} is not a JSON object of strings", field=name)
+    return dict(found)
+
+
+def _config(request: Request) -> Mapping[str, str]:
+    """Limits of the containers in which programs run."""
+    found: dict[str, str] = {}
+    if memory := request.whole("memory"):
+        found["limits.memory"] = str(memory)
+    if cpus := request.query.get("cpusetcpus"):
+        found["limits.cpu"] = cpus if not cpus.isdigit() else f"{cpus}-{cpus}"
+    quota, period = request.whole("cpuquota"), request.whole("cpuperiod") or 100_000
+    if quota and quota > 0:
+        found["limits.cpu.allowance"] = f"{max(quota // 1000, 1)}ms/{max(period // 1000, 1)}ms"
+    if size := request.whole("shmsize"):
+        found["isola.shm.size"] = str(size)
+    if hosts := [each for each in request.query.get("extrahosts", "").split(",") if each]:
+        found["isola.hosts"] = ",".join("=".join(each.split(":", 1)) for each in hosts)
+    return found
+
+
+def messages(event: BuildEvent) -> Iterator[Mapping[str, object]]:
+    """What the client prints."""
+    if event.what is Told.STEP and event.number:
+        yield {"stream": f"Step {event.number}/{event.total} : {event.text}"}
+        yield {"stream": "\n"}
+    elif event.what is Told.STEP:
+        yield {"stream": f"# Executing build trigger : {event.text}\n"}
+    elif event.what is Told.OUTPUT:
+        yield {"stream": event.data.decode("utf-8", "replace")}
+    elif event.what is Told.CACHED:
+        yield {"stream": " ---> Using cache\n"}
+    elif event.what is Told.RESULT:
+        yield {"stream": f" ---> {event.text}\n"}
+    elif event.what is Told.REMOVED:
+        yield {"stream": f" ---> Removed intermediate container {event.text}\n"}
+    else:
+        yield {"stream": f"{event.text}\n"}

@@ -1,0 +1,108 @@
+"""Builds by the classic protocol: the context as a tar stream, the progress as lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+from aiohttp import web
+
+from isola.builds.dockerfile.durations import nanoseconds
+from isola.builds.following import Following
+from isola.doors.docker.answers import HEADERS, answer
+from isola.doors.docker.building import credentials_for, credentials_in, messages, request_of
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission, Route
+from isola.doors.http.json import dumps
+from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
+from isola.model.build import BuildRequest
+from isola.model.image_reference import parse_full
+from isola.operations import Operation
+
+
+async def build(request: Request) -> web.StreamResponse:
+    """Build an image; what fails before the first step is an ordinary error, later failures are in the stream."""
+    builds, wanted = request.services.builds, request_of(request)
+    known = credentials_in(request.http.headers.get("X-Registry-Config", ""))
+    archive = await builds.receive(request.blocks())
+    following = Following()
+    try:
+        operation = builds.start(
+            wanted, archive, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
+        )
+    except BaseException:
+        await builds.discard(archive)
+        raise
+    try:
+        return await _streamed(request, wanted, operation, following)
+    except (asyncio.CancelledError, ConnectionError):
+        with suppress(WrongState):
+            operation.cancel()  # the client has gone: as Docker does
+        raise
+
+
+async def _streamed(
+    request: Request, wanted: BuildRequest, operation: Operation, following: Following
+) -> web.StreamResponse:
+    quiet, response = request.flag("q"), None
+    async for event in following.events(operation):
+        if response is None:
+            response = await _begun(request)
+        if not quiet:
+            await _send(response, list(messages(event)))
+    if response is None and isinstance(operation.error, IsolaError):
+        raise operation.error
+    response = response or await _begun(request)
+    await _send(response, _ending(operation, wanted, quiet=quiet))
+    await response.write_eof()
+    return response
+
+
+async def _begun(request: Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
+    await response.prepare(request.http)
+    return response
+
+
+async def _send(response: web.StreamResponse, found: Sequence[Mapping[str, object]]) -> None:
+    if data := b"".join(dumps(message) + b"\r\n" for message in found):
+        await response.write(data)
+
+
+def _ending(operation: Operation, wanted: BuildRequest, *, quiet: bool) -> list[Mapping[str, object]]:
+    if operation.error is not None:
+        text = str(operation.error) if isinstance(operation.error, IsolaError) else "the build was cancelled"
+        code = {"code": operation.error.status} if isinstance(operation.error, ProgramFailed) else {}
+        return [{"errorDetail": {**code, "message": text}, "error": text}]
+    id = f"sha256:{operation.metadata['fingerprint']}"
+    if quiet:
+        return [{"stream": f"{id}\n"}]
+    names = [found.familiar if (found := parse_full(name)) else name for name in wanted.names]
+    tagged = [{"stream": f"Successfully tagged {name}\n"} for name in names]
+    return [{"aux": {"ID": id}}, {"stream": f"Successfully built {id[7:19]}\n"}, *tagged]
+
+
+async def prune(request: Request) -> web.StreamResponse:
+    """Drop kept results; ``keep-storage`` and ``reserved-space`` are bytes that stay."""
+    most = request.whole("keep-storage") or request.whole("reserved-space") or 0
+    before = None
+    if until := request.filters().get("until"):
+        before = request.services.host.clock.now() - _age(until[0])
+    dropped, freed = await request.services.builds.prune(most=most, before=before)
+    return answer({"CachesDeleted": dropped, "SpaceReclaimed": freed})
+
+
+def _age(text: str) -> timedelta:
+    try:
+        return timedelta(microseconds=nanoseconds(text) // 1000)
+    except ValueError as error:
+        raise InvalidInput(f"invalid filter 'until': {error}", field="filters") from error
+
+
+ROUTES: tuple[Route, ...] = (
+    ("POST", "/build", build, Permission.EDIT),
+    ("POST", "/build/prune", prune, Permission.ADMIN),
+)

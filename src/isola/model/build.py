@@ -1,0 +1,94 @@
+"""Builds of images: what is asked for, what is told meanwhile, and results that are kept for the next build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from isola.model.image import Layer, digests_entity, layers_entity
+from isola.model.reference import DEFAULT_PROJECT, Entity, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What a client asks for, beside the context."""
+
+    names: tuple[str, ...] = ()
+    """Aliases that point to the image."""
+    dockerfile: str = "Dockerfile"
+    """Its path in the context."""
+    target: str = ""
+    """A stage; empty: the last one."""
+    platform: str = ""
+    """``linux/amd64``; empty: the host's."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    """By id. They are in no layer, no record and no log."""
+    no_cache: bool = False
+    pull: bool = False
+    """Base images are fetched again."""
+    network: str = "default"
+    """Of instructions that do not name one: ``default``, ``none`` or the name of a network."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """Configuration of the containers in which programs run: limits."""
+    project: str = DEFAULT_PROJECT
+
+
+class Told(StrEnum):
+    """What happens in a build."""
+
+    STEP = "step"
+    CACHED = "cached"
+    OUTPUT = "output"
+    RESULT = "result"
+    WARNING = "warning"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEvent:
+    """One event, in the order of its stage."""
+
+    what: Told
+    stage: int
+    text: str = ""
+    """The instruction, the id of a result or container, or a warning."""
+    number: int = 0
+    """Of the step, from 1."""
+    total: int = 0
+    data: bytes = b""
+    """Output of a program."""
+    stderr: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """The result of a step, kept for the next build that has the same step on the same files."""
+
+    key: str
+    created_at: datetime
+    used_at: datetime
+    text: str
+    """The instruction."""
+    layer: Layer | None
+    """None: it changed no file."""
+    chain: tuple[str, ...] = ()
+    """What pools keep the stack of layers with it under."""
+
+    @property
+    def entity(self) -> Entity:
+        """What other things name it by."""
+        return Entity.of_host(Kind.BUILD_RESULT, self.key)
+
+    @property
+    def mentions(self) -> frozenset[Entity]:
+        """The layers that are kept while it is."""
+        return layers_entity(self.chain) | digests_entity([self.layer.digest] if self.layer else ())
+
+    @property
+    def size(self) -> int:
+        """Bytes in the content store."""
+        return self.layer.size if self.layer else 0

@@ -37,7 +37,7 @@ class Members:
     """The members of an archive by name; of several with one name the last counts."""
 
     def __init__(self, members: Sequence[ArchiveMember]) -> None:
-        self._members = {member.name: member for member in members}
+        self._members = {member.name: member for member in members if not member.directory}
 
     def find(self, name: str) -> ArchiveMember | None:
         """The regular file with this name, through links within the archive; None if there is none."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
+from isola.host.cancellation import finish
 from isola.instances import commit as commit_verb
 from isola.instances import differences as differences_verb
+from isola.instances import files as files_verb
 from isola.instances.commit import CommitRequest
 from isola.instances.context import Context, lock_of
+from isola.instances.copying import Writing, owner_of
+from isola.instances.phases import require_kept
 from isola.model.caller import DAEMON, Caller
 from isola.model.file_change import FileChange
 from isola.model.reference import Ref
 from isola.operations import Operation
+
+_MOST_MEMBERS = 200_000
 
 
 class Contents:
@@ -35,6 +43,30 @@ class Contents:
             project=ref.project,
             caller=caller,
         )
+
+    @asynccontextmanager
+    async def tree(self, ref: Ref) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Its whole root as a tar archive, without what is mounted in it. Raises NotFound, WrongState."""
+        instance = self._context.records.get(ref)
+        require_kept(instance)
+        async with self._context.storage(instance).contents(self._context.volume(instance)) as directory:
+            yield self._context.host.archives.stream(directory)
+
+    async def put(self, ref: Ref, archive: Path, path: str, *, own: bool = False, strict: bool = False) -> None:
+        """Unpack an archive to a directory of an instance, running or not.
+
+        ``own``: all files belong to the instance's user; ``strict``: no directory becomes a file, or a file one.
+        Raises NotFound, InvalidInput, UnsafeArchive.
+        """
+        instance, host = self._context.records.get(ref), self._context.host
+        plain = archive.with_name(f"{archive.name}.plain")
+        try:
+            index = await host.archives.list_members(archive, plain, most=_MOST_MEMBERS)
+            async with files_verb.root(self._context, instance) as root:
+                owner = await owner_of(root, instance.start.user) if own else None
+                await Writing(host, root, path, owner=owner, strict=strict).run(index)
+        finally:
+            await finish(host.files.remove_tree(plain))
 
     async def changes(self, ref: Ref, *, caller: Caller = DAEMON) -> Sequence[FileChange]:
         """What its root has changed of its image, in the order of paths. Raises NotFound, TooLarge, WrongState."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -106,6 +106,13 @@ class FakeArchives(FakeLayers, FakeCopies, FakeMembers):
                     output.write(node.data + bytes(-len(node.data) % 512))
             output.write(bytes(1024))
         holder.children[name] = Node("file", 0o600, data=buffer.getvalue())
+
+    async def stream(self, directory: Path) -> AsyncIterator[bytes]:
+        target = directory.parent / f".{directory.name}.stream"
+        await self.pack(directory, target, compression="none")
+        data = await self.files.read(target)
+        await self.files.remove_tree(target)
+        yield data
 
     async def repack(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput
 from isola.host.archive.archives import UnpackLimits
-from isola.host.archive.member_list import Listing, text_of
+from isola.host.archive.member_list import Listing, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember
 from isola.host.archive.packed import Unpacked, compression, unpacked
 from isola.testing.files import FakeFiles
@@ -25,7 +25,7 @@ class FakeMembers:
     async def first_names(self, source: Path, count: int = 1) -> Sequence[str]:
         listing = Listing(None, most=count)
         listing.run(_content(await self.files.read(source), _LIMITS), only=count)
-        return [text_of(each["name"]) for each in listing.members]
+        return [member_of(each).name for each in listing.members]
 
     async def list_members(
         self,
@@ -47,7 +47,7 @@ class FakeMembers:
             await self.files.copy(io.BytesIO(buffer.getvalue()), plain)
         if progress is not None:
             progress(len(data))
-        return ArchiveIndex(plain if copied else source, [_member(each) for each in listing.members])
+        return ArchiveIndex(plain if copied else source, [member_of(each) for each in listing.members])
 
     async def content(self, index: ArchiveIndex, member: ArchiveMember, limit: int) -> bytes:
         data = (await self.files.read(index.file))[member.offset :][: min(limit, member.size)]
@@ -66,9 +66,3 @@ class FakeMembers:
 def _content(data: bytes, limits: UnpackLimits) -> Unpacked:
     blocks = unpacked(io.BytesIO(data), compression(data[:8]))
     return Unpacked(blocks, lambda: len(data), limit=2 * limits.bytes + (1 << 30), ratio=limits.ratio)
-
-
-def _member(found: dict[str, str]) -> ArchiveMember:
-    link = text_of(found.get("link", ""))
-    offset, size = int(found.get("offset", "0")), int(found.get("size", "0"))
-    return ArchiveMember(text_of(found["name"]), offset, size, link, "hard" in found)

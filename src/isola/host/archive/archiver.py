@@ -170,7 +170,22 @@ def _repack(
 
 
 def _pack(directory: str, target: str, prefix: str, compression: str, base: int) -> bytes:
-    output = created(target, compression)
+    return _packed(created(target, compression), directory, prefix=prefix, compression=compression, base=base)
+
+
+def _stream(directory: str, descriptor: int) -> bytes:
+    return _packed(os.fdopen(descriptor, "wb"), directory, durable=False)
+
+
+def _packed(
+    output: BinaryIO,
+    directory: str,
+    *,
+    prefix: str = "",
+    compression: str = "none",
+    base: int = 0,
+    durable: bool = True,
+) -> bytes:
     place = Cell(
         root=Path(directory),
         foreign=True,  # an overlay cannot be id-mapped again
@@ -184,7 +199,10 @@ def _pack(directory: str, target: str, prefix: str, compression: str, base: int)
         packing = Packing(output, compression=compression, prefix=prefix, base=base)
         try:
             packing.run()
-            flush(output)
+            if durable:
+                flush(output)
+            else:
+                output.flush()
         except OSError as error:
             raise HostFailure("Cannot pack the tree", evidence=str(error)) from error
         return {"entries": packing.entries}
@@ -228,6 +246,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "members": _members,
     "document": _document,
     "pack": _pack,
+    "stream": _stream,
     "repack": _repack,
     "probe": _probe,
     **copy_verbs.VERBS,

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, UnsafeArchive
 from isola.host.archive.answers import Answer, read_answer
-from isola.host.archive.member_list import text_of
+from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, content
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.file_change import ChangeKind, FileChange
 
 _LARGEST_LAYER = 64 << 30
+_BLOCK = 1 << 20
 _LONGEST_LIST = 64 << 20
 """Bytes of a list of changes."""
 _LONGEST_REQUEST = 100 << 10
@@ -184,7 +186,7 @@ class Archives(Protocol):
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
     ) -> ArchiveIndex:
-        """The regular files and links of an archive; a compressed one is uncompressed to the new file ``plain``.
+        """The files, directories and links of an archive; a compressed one is uncompressed to the new file ``plain``.
 
         Raises UnsafeArchive with more than ``most`` members, InvalidInput; leaves no file then.
         """
@@ -239,6 +241,10 @@ class Archives(Protocol):
 
     async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:
         """What differs, in the order of paths; ``scratch`` is the path of a temporary file. Raises TooLarge."""
+        ...
+
+    def stream(self, directory: Path) -> AsyncIterator[builtins.bytes]:
+        """Pack a tree, uncompressed, piece by piece while it is read. Raises HostFailure, also in the middle."""
         ...
 
     async def repack(
@@ -416,6 +422,30 @@ class LinuxArchives:
                 await in_thread(target.unlink, missing_ok=True)
             raise
 
+    async def stream(self, directory: Path) -> AsyncIterator[builtins.bytes]:
+        """Through a pipe that is the process's output; it is killed if the caller stops reading."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        request = {"verb": "stream", "directory": str(directory), "descriptor": writing}
+        argv = [sys.executable, "-I", "-m", "isola.host.archive.archiver", json.dumps(request)]
+        packing = asyncio.ensure_future(self._stream(argv, writing))
+        try:
+            while block := await in_long_thread(Work.COPY, os.read, reading, _BLOCK):
+                yield block
+            await packing
+        finally:
+            packing.cancel()
+            await asyncio.wait([packing])
+            os.close(reading)
+
+    async def _stream(self, argv: Sequence[str], writing: int) -> None:
+        try:
+            done = await self._processes.run(argv, timeout=None, check=False, pass_fds=(writing,))
+        finally:
+            os.close(writing)  # the reader comes to the end
+        if done.status != 0:
+            raise _died(done.status, done.stderr)
+        read_answer(done.stdout)
+
     async def repack(
         self,
         source: Path,
@@ -469,18 +499,10 @@ def _checked(sources: Sequence[CopySource]) -> list[dict[str, object]]:
 
 def _members(answer: Answer) -> Sequence[ArchiveMember]:
     """The process that listed them may have been compromised: places beyond the file's end are found when read."""
-    found = []
-    for each in answer.pieces("members", ("name", "offset", "size", "link", "hard"), limit=_LONGEST_LIST):
-        try:
-            offset, size = int(each.get("offset", "0")), int(each.get("size", "0"))
-            name, link = text_of(each.get("name", "")), text_of(each.get("link", ""))
-        except ValueError:
-            offset = size = -1
-            name = link = ""
-        if not 0 <= offset < 1 << 62 or not 0 <= size < 1 << 62:
-            raise HostFailure("The process that reads archives returned an invalid result", evidence="members")
-        found.append(ArchiveMember(name, offset, size, link, "hard" in each))
-    return found
+    try:
+        return [member_of(each) for each in answer.pieces("members", KEYS, limit=_LONGEST_LIST)]
+    except ValueError as error:
+        raise HostFailure("The process that reads archives returned an invalid result", evidence="members") from error
 
 
 def _paths(trees: Comparison) -> dict[str, object]:

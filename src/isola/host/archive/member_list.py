@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from isola.errors import UnsafeArchive
+from isola.host.archive.members import ArchiveMember
 from isola.host.archive.packed import Unpacked
 from isola.host.archive.tarstream import TarStream
 from isola.host.archive.untar import clean
@@ -19,7 +20,7 @@ class Listing:
 
     def __init__(self, output: BinaryIO | None, *, most: int) -> None:
         self.members: list[dict[str, str]] = []
-        """``name`` in hexadecimal digits, and ``offset`` and ``size``, or ``link`` and perhaps ``hard``."""
+        """Attributes as texts: ``name`` in hexadecimal digits, ``mode``, ..., and those of its kind."""
         self._output = output
         self._most = most
         self._position = 0
@@ -33,11 +34,14 @@ class Listing:
             name = b"/".join(clean(member.name))
             if seen > self._most or len(name) > LONGEST_NAME or len(member.link) > LONGEST_NAME:
                 raise UnsafeArchive("The archive has too many or too long names", evidence=f"more than {self._most}")
-            found = {"name": name.hex()}
+            found = {"name": name.hex(), "mode": str(member.mode), "uid": str(member.uid), "gid": str(member.gid)}
+            found["modified"] = str(max(0, member.mtime // 10**9))
             if member.kind == 0x30 and member.pieces is None:
                 found |= {"offset": str(self._position), "size": str(member.size)}
             elif member.kind in (0x31, 0x32):
                 found |= {"link": member.link.hex()} | ({"hard": "y"} if member.kind == 0x31 else {})
+            elif member.kind == 0x35:
+                found["directory"] = "y"
             elif not only:
                 continue
             self.members.append(found)
@@ -56,6 +60,24 @@ class Listing:
         return counted
 
 
-def text_of(digits: str) -> str:
-    """A name from its hexadecimal digits. Raises ValueError."""
-    return os.fsdecode(bytes.fromhex(digits))
+KEYS = ("name", "mode", "uid", "gid", "modified", "offset", "size", "link", "hard", "directory")
+
+
+def member_of(found: Mapping[str, str]) -> ArchiveMember:
+    """From such attributes, which may have any values. Raises ValueError."""
+    numbers = [int(found.get(key, "0")) for key in ("offset", "size", "mode", "uid", "gid", "modified")]
+    if not all(0 <= number < 1 << 62 for number in numbers):
+        raise ValueError("a number is out of range")
+    offset, size, mode, uid, gid, modified = numbers
+    return ArchiveMember(
+        os.fsdecode(bytes.fromhex(found.get("name", ""))),
+        offset,
+        size,
+        os.fsdecode(bytes.fromhex(found.get("link", ""))),
+        "hard" in found,
+        "directory" in found,
+        mode & 0o7777,
+        uid,
+        gid,
+        modified,
+    )

@@ -18,7 +18,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """A regular file, or a link to another member."""
+    """A regular file, a directory, or a link."""
 
     name: str
     """With surrogate escapes for bytes that are not UTF-8, without a leading ``/`` or ``./``."""
@@ -27,6 +27,12 @@ class ArchiveMember:
     link: str = ""
     """Target of a symbolic link, or the name that a hard link is another one of."""
     hard: bool = False
+    directory: bool = False
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    modified: int = 0
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

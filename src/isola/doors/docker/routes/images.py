@@ -13,8 +13,9 @@ from isola.doors.docker.images.removal import delete, remove, users
 from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select, shown_names
 from isola.doors.docker.images.stream import send
 from isola.doors.docker.request import Request
+from isola.doors.docker.routes.image_archives import import_root
 from isola.doors.docker.routing import Permission, Route
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput
 from isola.model.image import Image
 from isola.model.image_reference import ImageReference, parse
 from isola.model.reference import Kind, Ref
@@ -62,10 +63,10 @@ async def history(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """Pull an image."""
+    """Pull an image, or with ``fromSrc`` make one of a root file system."""
     query = request.query
     if query.get("fromSrc"):
-        raise Unsupported("Importing an archive is not offered yet", field="fromSrc")
+        return await import_root(request)
     name, tag = query.get("fromImage", ""), query.get("tag", "")
     reference, platform = _wanted(parse(name), tag), query.get("platform", "").lower()
     lines = pulling.pull_all if reference.is_name_only else pulling.pull

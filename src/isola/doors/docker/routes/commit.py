@@ -1,0 +1,69 @@
+"""Images from containers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import orjson
+from aiohttp import web
+
+from isola.doors.docker.answers import created
+from isola.doors.docker.identity import find
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission, Route
+from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput
+from isola.instances.commit import CommitRequest
+from isola.model.image_reference import parse
+
+
+async def commit(request: Request) -> web.StreamResponse:
+    """Make an image of a container, whose processes are paused meanwhile unless that is switched off."""
+    query = request.query
+    instance = find(request, query.get("container", ""))
+    changes = tuple(line for text in request.values("changes") for line in text.splitlines())
+    wanted = CommitRequest(
+        names=(_name(query["repo"], query.get("tag", "")),) if query.get("repo") else (),
+        author=query.get("author", ""),
+        message=query.get("comment", ""),
+        changes=(*_changes(await _body(request)), *changes),
+        pause=request.flag("pause", True),
+    )
+    operation = request.services.instances.contents.commit(instance.ref, wanted, caller=request.caller)
+    await request.services.operations.finish(operation)
+    return created({"Id": f"sha256:{operation.metadata['fingerprint']}"})
+
+
+def _name(repository: str, tag: str) -> str:
+    found = parse(repository)
+    if found.digest:
+        raise InvalidInput("invalid reference format: a commit cannot have a digest", field="repo")
+    return (found.at(tag=tag) if tag else found.tagged()).full
+
+
+async def _body(request: Request) -> Fields:
+    """The configuration that some clients send; the command line sends ``null``."""
+    data = (await request.body()).strip()
+    try:
+        found = orjson.loads(data) if data else None
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"invalid JSON: {str(error)[:200]}") from None
+    return Fields(found if isinstance(found, dict) else {})
+
+
+def _changes(config: Fields) -> Iterator[str]:
+    """The same as Dockerfile instructions."""
+    for key, instruction in (("Entrypoint", "ENTRYPOINT"), ("Cmd", "CMD"), ("Shell", "SHELL")):
+        if config.has(key):
+            yield f"{instruction} {orjson.dumps(config.texts(key)).decode()}"
+    for variable in config.texts("Env"):
+        yield f"ENV {shlex.quote(variable)}"
+    for key, value in config.mapping("Labels").items():
+        yield f"LABEL {shlex.quote(f'{key}={value}')}"
+    for key, instruction in (("User", "USER"), ("WorkingDir", "WORKDIR"), ("StopSignal", "STOPSIGNAL")):
+        if text := config.text(key, ""):
+            yield f"{instruction} {text}"
+
+
+ROUTES: tuple[Route, ...] = (("POST", "/commit", commit, Permission.EDIT),)

@@ -1,0 +1,119 @@
+"""The files of containers and images by the ``docker`` command: cp, diff, commit, export, save and load."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from audit import settled
+from daemon import Daemon
+
+DOCKER = shutil.which("docker")
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def docker(daemon: Daemon, tmp_path: Path) -> Run:
+    assert DOCKER, "the docker command line is needed"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "DOCKER_HOST": f"unix://{daemon.directory}/docker.sock",
+    }
+
+    def run(*argv: str, status: int = 0, input: bytes | None = None) -> str:
+        done = subprocess.run(
+            [DOCKER, *argv], capture_output=True, timeout=120, check=False, env=environment, input=input
+        )
+        assert done.returncode == status, f"docker {' '.join(argv)}: {done.stderr.decode()}"
+        return (done.stdout if status == 0 else done.stderr).decode()
+
+    return run
+
+
+@pytest.fixture
+def box(docker: Run) -> Iterator[str]:
+    """A running container."""
+    docker("run", "-d", "--name", "box", "tiny", "sleep", "1000")
+    yield "box"
+    docker("rm", "-f", "box")
+
+
+def test_cp_both_ways_while_it_runs_and_when_it_is_stopped(docker: Run, box: str, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub/file").write_text("hello\n")
+    (tree / "link").symlink_to("sub/file")
+    os.chmod(tree / "sub/file", 0o640)
+    docker("exec", box, "mkdir", "-p", "/srv")
+    docker("cp", str(tree), "box:/srv")
+    assert docker("exec", box, "cat", "/srv/tree/link") == "hello\n"
+    assert docker("exec", box, "stat", "-c", "%a", "/srv/tree/sub/file") == "640\n"
+    docker("cp", f"{tree}/.", "box:/srv/tree")  # the content alone
+    docker("exec", box, "sh", "-c", "echo more >>/srv/tree/sub/file; mkdir -p /a/b; ln -s /srv/tree /a/to")
+    docker("cp", "box:/srv/tree", str(tmp_path / "back"))
+    assert (tmp_path / "back/sub/file").read_text() == "hello\nmore\n"
+    assert os.readlink(tmp_path / "back/link") == "sub/file"
+    docker("cp", "-L", "box:/a/to", str(tmp_path / "followed"))
+    assert (tmp_path / "followed/sub/file").exists()
+    docker("cp", "box:/a/to/sub/file", str(tmp_path / "single"))
+    assert (tmp_path / "single").read_text() == "hello\nmore\n"
+    assert "Could not find the file /gone in container box" in docker("cp", "box:/gone", str(tmp_path), status=1)
+    assert "directory" in docker("cp", str(tree / "sub/file"), "box:/gone/", status=1)
+    docker("stop", "-t", "0", box)
+    docker("cp", str(tree / "sub/file"), "box:/srv/late")
+    docker("cp", "box:/srv/late", str(tmp_path / "late"))
+    assert (tmp_path / "late").read_text() == "hello\n"
+
+
+def test_diff_commit_and_run_again(docker: Run, box: str, daemon: Daemon) -> None:
+    docker("exec", box, "sh", "-c", "echo x >/new; rm /etc/os-release; mkdir /dir; echo y >/dir/y")
+    found = docker("diff", box).splitlines()
+    assert {"A /new", "D /etc/os-release", "C /etc", "A /dir", "A /dir/y"} <= set(found)
+    assert not [line for line in found if line.split()[1] in ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname")]
+    id = docker("commit", "-p", "-m", "why", "-a", "me", "-c", "ENV A=1", "-c", 'CMD ["cat", "/new"]', box, "mine:2")
+    assert id.startswith("sha256:")
+    assert docker("exec", box, "cat", "/new") == "x\n"
+    assert docker("run", "--rm", "mine:2") == "x\n"
+    assert docker("run", "--rm", "mine:2", "sh", "-c", "echo $A; ls /etc/os-release; cat /dir/y", status=0).split() == [
+        "1", "y",
+    ]  # fmt: skip
+    daemon.run("DELETE", f"/1.0/images/{id.strip().removeprefix('sha256:')}")
+    docker("rm", "-f", box)
+    assert not settled(daemon)
+    docker("run", "-d", "--name", "box", "tiny", "sleep", "1000")
+
+
+def test_export_save_and_load(docker: Run, box: str, daemon: Daemon, tmp_path: Path) -> None:
+    docker("exec", box, "sh", "-c", "echo x >/new")
+    docker("export", "-o", str(tmp_path / "root.tar"), box)
+    with tarfile.open(tmp_path / "root.tar") as archive:
+        names = set(archive.getnames())
+        assert {"new", "etc/os-release"} <= names
+        assert archive.getmember("new").uid == 0
+    id = docker("commit", box, "saved:1").strip().removeprefix("sha256:")
+    docker("save", "-o", str(tmp_path / "saved.tar"), "saved:1")
+    daemon.run("DELETE", f"/1.0/images/{id}")
+    assert "Loaded image: saved:1" in docker("load", "-i", str(tmp_path / "saved.tar"))
+    assert docker("run", "--rm", "saved:1", "cat", "/new") == "x\n"
+    assert "Loaded image" in docker("load", input=(tmp_path / "saved.tar").read_bytes())
+    daemon.run("DELETE", f"/1.0/images/{id}")
+    broken = io.BytesIO((tmp_path / "saved.tar").read_bytes()[:200_000]).getvalue()
+    assert "truncated" in docker("load", input=broken, status=1)
+
+
+def test_a_root_file_system_is_imported(docker: Run, box: str, daemon: Daemon, tmp_path: Path) -> None:
+    docker("export", "-o", str(tmp_path / "root.tar"), box)
+    root = (tmp_path / "root.tar").read_bytes()
+    id = docker("import", "-c", "ENV A=1", "-m", "mine", "-", "made:1", input=root).strip()
+    assert id.startswith("sha256:")
+    assert docker("run", "--rm", "made:1", "sh", "-c", "echo $A") == "1\n"
+    docker("rmi", "made:1")
+    assert docker("import", str(tmp_path / "root.tar")).startswith("sha256:")
+    docker("image", "prune", "-f")

@@ -17,6 +17,7 @@ _APPLETS = (
     "mkdir",
     "nc",
     "sleep",
+    "touch",
     "true",
     "false",
     "wget",

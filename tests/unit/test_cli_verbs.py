@@ -388,7 +388,7 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> Non
         (["launch", "tiny", "x", "--profile", ""], {"default"}),
         (["file", "pull", "web1/et"], {"web1/etc/"}),
         (["file", "pull", "web1/etc/ho"], {"web1/etc/hosts", "web1/etc/hostname"}),
-        (["start", "web1", "--wait", ""], {"ready"}),
+        (["start", "web1", "--wait", ""], {"ready", "healthy"}),
         (["launch", "tiny", "x", "--wait", "re"], {"ready"}),
         (["restart", "--wait=re"], {"--wait=ready"}),
         (["list", "--format=j"], {"--format=json"}),

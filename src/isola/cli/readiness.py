@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 OPTIONS = (
     Option(
         "--wait",
-        "Wait until systemd reports it as ready (ready), a TCP port is open (80), or a shell command succeeds",
-        value="ready|PORT|COMMAND",
-        complete="ready",
+        "Wait until systemd reports it as ready (ready), its health check succeeds (healthy), a TCP port is open (80),"
+        " or a shell command succeeds",
+        value="ready|healthy|PORT|COMMAND",
+        complete="ready healthy",
     ),
     Option("--wait-timeout", "Seconds to wait with --wait", value="SECONDS", default="60"),
 )

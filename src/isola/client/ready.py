@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     Judge = Callable[[Ended], str]
     """Returns an empty text if the instance is ready, else the reason why it is not."""
 
-SYSTEM = "ready"
+SYSTEM, HEALTHY = "ready", "healthy"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _LISTENS = "0A"
 _PORTS = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def wait_ready(instances: Instances, name: str, condition: str, timeout: float) -> str:
-    """Wait for ``ready`` (systemd's states running and degraded), a TCP port, or the success of a shell command.
+    """Wait for ``ready`` (systemd's states running and degraded), ``healthy`` (its health check), a TCP port, or the
+    success of a shell command.
 
     Returns a remark, or an empty text. Raises TimedOut, InvalidInput, and WrongState if the instance stops.
     """
+    if condition == HEALTHY:
+        return _wait_healthy(instances, name, timeout)
     command, judge = _test(condition)
     end, pause, missing = time.monotonic() + timeout, _FIRST_PAUSE, "no response yet"
     while True:
@@ -41,13 +44,37 @@ def wait_ready(instances: Instances, name: str, condition: str, timeout: float) 
             if not missing:
                 return "degraded: some of its units have failed" if ended.stdout.strip() == b"degraded" else ""
         if time.monotonic() + pause > end:
-            raise TimedOut(
-                f"Instance {name!r} is not ready after {timeout:g} seconds",
-                evidence=missing,
-                remedy="it keeps running: examine it, or wait longer",
-            )
+            raise _late(name, timeout, missing)
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _wait_healthy(instances: Instances, name: str, timeout: float) -> str:
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE
+    while True:
+        found = instances.get(name, state=True)
+        health = (found.get("state") or {}).get("health")
+        if found.get("status") in {"Stopped", "Error"}:
+            raise _stopped(name)
+        if health is None and found.get("status") == "Running":
+            raise InvalidInput(
+                f"The health of {name!r} is not checked", remedy="set isola.health.command, or wait for something else"
+            )
+        status = str((health or {}).get("status"))
+        if status == "healthy":
+            return ""
+        if status == "unhealthy" or time.monotonic() + pause > end:
+            raise _late(name, timeout, f"its health check says {status}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _late(name: str, timeout: float, missing: str) -> TimedOut:
+    return TimedOut(
+        f"Instance {name!r} is not ready after {timeout:g} seconds",
+        evidence=missing,
+        remedy="it keeps running: examine it, or wait longer",
+    )
 
 
 def _test(condition: str) -> tuple[Sequence[str], Judge]:
@@ -91,7 +118,11 @@ def _success(ended: Ended) -> str:
 def _require_running(instances: Instances, name: str, error: WrongState) -> None:
     """Raise WrongState for a stopped instance; one that reboots or is frozen may still become ready."""
     if instances.get(name).get("status") in {"Stopped", "Error"}:
-        raise WrongState(
-            f"Instance {name!r} has stopped before it was ready",
-            remedy=f"isola info {name} --show-log shows its output",
-        ) from error
+        raise _stopped(name) from error
+
+
+def _stopped(name: str) -> WrongState:
+    return WrongState(
+        f"Instance {name!r} has stopped before it was ready",
+        remedy=f"isola info {name} --show-log shows its output",
+    )

@@ -62,6 +62,36 @@ class StateInfo(TypedDict, total=False):
     memory: dict[str, int]
     disk: dict[str, dict[str, int]] | None
     network: dict[str, InterfaceInfo] | None
+    health: dict[str, object] | None
+
+
+class LastRunInfo(TypedDict, total=False):
+    """How the last run ended."""
+
+    exit_status: int
+    oom_killed: bool
+    error: str
+    started_at: str | None
+    finished_at: str | None
+    restarts: int
+
+
+class ProcessTable(TypedDict):
+    """As ``ps`` shows them."""
+
+    titles: list[str]
+    rows: list[list[str]]
+
+
+class StatisticsInfo(TypedDict):
+    """What a running instance uses: bytes, nanoseconds."""
+
+    at: str
+    cpu: dict[str, int]
+    memory: dict[str, int]
+    processes: dict[str, int]
+    network: dict[str, dict[str, int]]
+    disks: list[dict[str, int]]
 
 
 class InstanceInfo(TypedDict, total=False):
@@ -87,6 +117,7 @@ class InstanceInfo(TypedDict, total=False):
     project: str
     location: str
     state: StateInfo | None
+    last_run: LastRunInfo | None
     snapshots: list[dict[str, object]] | None
 
 

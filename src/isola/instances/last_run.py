@@ -72,7 +72,8 @@ def status_of_failure(said: str) -> int:
     lower = said.lower()
     if "no such file or directory" in lower or "executable file not found" in lower or "not found in $path" in lower:
         return NOT_FOUND
-    if "permission denied" in lower or "exec format error" in lower or "is a directory" in lower:
+    refused = ("permission denied", "exec format error", "is a directory", "executable: operation not permitted")
+    if any(reason in lower for reason in refused):
         return NOT_EXECUTABLE
     return NOT_STARTED
 

@@ -51,9 +51,30 @@ def _summary(found: InstanceInfo) -> dict[str, object]:
     summary["limits"] = limits
     if state.get("pid"):
         summary |= {"pid": state.get("pid"), "processes": state.get("processes")}
+    summary |= _life(found, state)
     summary["resources"] = _resources(state)
     summary["network"] = _network(state)
     return {key: value for key, value in summary.items() if value not in (None, "", {}, [], False)}
+
+
+def _life(found: InstanceInfo, state: StateInfo) -> dict[str, object]:
+    """Health, and how the last run ended."""
+    health, last = state.get("health"), found.get("last_run")
+    shown: dict[str, object] = {}
+    if health:
+        shown["health"] = (
+            f"{health.get('status')}, {health.get('failing')} failed" if health.get("failing") else health.get("status")
+        )
+    if last:
+        ended = {
+            "exit status": last.get("exit_status"),
+            "out of memory": last.get("oom_killed"),
+            "error": last.get("error"),
+            "finished": str(last.get("finished_at") or "")[:19].replace("T", " "),
+            "restarts": last.get("restarts"),
+        }
+        shown["last run"] = {key: value for key, value in ended.items() if value or key == "exit status"}
+    return shown
 
 
 def _resources(state: StateInfo) -> dict[str, object]:

@@ -86,12 +86,13 @@ COLUMNS: dict[str, tuple[str, Column]] = {
     "m": ("memory", Column("MEMORY", _size("state", "memory", "usage"))),
     "u": ("cpu", Column("CPU USED", _cpu)),
     "D": ("disk", Column("DISK", _size("state", "disk", "root", "usage"))),
+    "h": ("health", Column("HEALTH", _state("health", "status"))),
     "f": ("fingerprint", Column("FINGERPRINT", lambda i: (i.get("config") or {}).get("volatile.base_image", "")[:12])),
 }
 DEFAULT = "ns46ti"
 _SPARE = "6it"
 """Default columns to drop on a narrow terminal, in this order."""
-_OBSERVED = frozenset("46pNmuD")
+_OBSERVED = frozenset("46pNmuDh")
 
 
 def list_instances(context: Context) -> None:

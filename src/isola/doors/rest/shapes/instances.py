@@ -84,8 +84,8 @@ def last_run_json(run: LastRun | None) -> dict[str, object] | None:
         "exit_status": run.exit_status,
         "oom_killed": run.oom_killed,
         "error": run.error,
-        "started_at": moment(run.started_at),
-        "finished_at": moment(run.finished_at),
+        "started_at": None if run.started_at is None else moment(run.started_at),
+        "finished_at": None if run.finished_at is None else moment(run.finished_at),
         "restarts": run.restarts,
     }
 

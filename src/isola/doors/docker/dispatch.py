@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -21,6 +22,9 @@ from isola.host.exhaustion import spent
 from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
+if TYPE_CHECKING:
+    from isola.doors.docker.events.history import History
+
 log = logging.getLogger(__name__)
 _SHARED = {"images": Kind.IMAGE, "build": Kind.IMAGE, "networks": Kind.NETWORK, "volumes": Kind.STORAGE_VOLUME}
 """Kinds that a project may share with the default project, by the first part of their paths."""
@@ -33,6 +37,7 @@ class Dispatcher:
         self.services = services
         self._lasting: set[asyncio.Task[object]] = set()
         self._refusals = Refusals(services.host.clock)
+        self._history: History | None = None
 
     @cached_property
     def _router(self) -> Router:
@@ -44,6 +49,17 @@ class Dispatcher:
         """The project whose instances are the containers."""
         return self.services.server.config.get("docker.project") or DEFAULT_PROJECT
 
+    def _history_of(self, project: str) -> History:
+        """Another one after the setting has changed."""
+        from isola.doors.docker.events.history import History
+
+        if self._history is not None and self._history.project != project:
+            self._history.close()
+            self._history = None
+        if self._history is None:
+            self._history = History(self.services, project)
+        return self._history
+
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Raises nothing but CancelledError and ConnectionError."""
         try:
@@ -52,7 +68,15 @@ class Dispatcher:
             handler, permission, parameters = self._router.find(http.method, path)
             self._require_allowed(caller, permission, path)
             request = Request(
-                self.services, http, caller, self.project, self._lasting, version, parameters, parse_pairs(query)
+                self.services,
+                http,
+                caller,
+                self.project,
+                self._lasting,
+                self._history_of(self.project),
+                version,
+                parameters,
+                parse_pairs(query),
             )
             return await handler(request)
         except IsolaError as error:
@@ -90,6 +114,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """End all streams."""
+        if self._history is not None:
+            self._history.close()
         tasks = list(self._lasting)
         for task in tasks:
             task.cancel()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
@@ -17,6 +18,9 @@ from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput
 from isola.model.caller import Caller
 from isola.model.reference import Kind, Ref
+
+if TYPE_CHECKING:
+    from isola.doors.docker.events.history import History
 
 Pairs = tuple[tuple[str, str], ...]
 _FALSE = ("", "0", "no", "false", "none")
@@ -34,6 +38,8 @@ class Request:
     """The project whose instances are the containers: ``docker.project``."""
     lasting: set[asyncio.Task[object]]
     """Tasks that serve streams without an end, for the door to cancel."""
+    history: History
+    """Events so far, and to come."""
     version: Version = NEWEST
     """What the client speaks; later fields are left out where it matters."""
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from isola.doors.docker.architectures import platform_of
+from isola.doors.docker.containers.behaviour_keys import health_keys
+from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.containers.host_keys import keys_of
 from isola.doors.docker.containers.mounts import Mounts, device_name, mounts_of
 from isola.doors.docker.containers.networking import nic_devices
@@ -60,6 +62,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     devices: dict[str, Mapping[str, str]] = {**mounts.devices, **port_devices(host, exposed)}
     if not fields.boolean("NetworkDisabled"):
         devices |= nic_devices(request, host, fields.inside("NetworkingConfig").inside("EndpointsConfig"))
+    devices |= host_devices(host)
     if host.boolean("ReadonlyRootfs"):
         devices |= read_only_root(request)
     name = request.query.get("name", "")
@@ -69,7 +72,14 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         project=request.project,
         image=image.fingerprint,
         runtime=host.text("Runtime", "") or None,
-        config={**keys, **_environment(fields), **_hostname(fields), **keys_of(host), **security_keys(host)},
+        config={
+            **keys,
+            **_environment(fields),
+            **_hostname(fields),
+            **keys_of(host),
+            **security_keys(host),
+            **health_keys(fields),
+        },
         devices=devices,
         ephemeral=host.boolean("AutoRemove"),
         terminal=fields.boolean("Tty"),
@@ -88,9 +98,6 @@ def with_volumes(wanted: Wanted, volumes: Devices) -> Devices:
 def _refuse_config(fields: Fields) -> None:
     if fields.text("MacAddress", ""):
         raise Unsupported("Config.MacAddress is not offered: name it for the network", field="Config.MacAddress")
-    check = fields.inside("Healthcheck")
-    if check.has("Test") and check.texts("Test") not in ((), ("NONE",)):
-        raise Unsupported("Health checks are not offered yet", field="Config.Healthcheck")
 
 
 def _program(fields: Fields) -> Program:
@@ -125,7 +132,8 @@ def _environment(fields: Fields) -> dict[str, str]:
 
 def _hostname(fields: Fields) -> dict[str, str]:
     name, domain = fields.text("Hostname", ""), fields.text("Domainname", "")
-    return {"isola.hostname": f"{name}.{domain}" if domain else name} if name else {}
+    found = {"isola.hostname": name, "isola.domainname": domain}
+    return {key: value for key, value in found.items() if value}
 
 
 def _echo(raw: Mapping[str, Any], exposed: Mapping[str, object]) -> dict[str, Any]:

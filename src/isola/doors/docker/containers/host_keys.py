@@ -6,12 +6,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isola.doors.docker.containers.behaviour_keys import (
+    extra_hosts,
+    hosts_keys,
+    log_config,
+    log_keys,
+    restart_keys,
+    restart_policy,
+)
+from isola.doors.docker.containers.resource_keys import (
+    cpu_period,
+    cpu_quota,
+    cpu_set,
+    cpu_set_keys,
+    cpu_time_keys,
+    memory,
+    memory_and_swap,
+    memory_keys,
+    nano_cpus,
+    number,
+    oom_kill_disabled,
+    oom_kill_keys,
+)
 from isola.doors.http.reading import Fields
 from isola.model.instance import Config
 from isola.model.units import parse_size
 
 _SHM = 64 * 2**20
-_BILLION = 10**9
 _MOST_PROCESSES = 4_194_304
 _SYSCTL, _ULIMIT = "linux.sysctl.", "limits.kernel."
 _NO_PATHS = "none"
@@ -55,46 +76,11 @@ def _names(field: str, key: str, prefix: str = "") -> HostKey:
     return HostKey(field, keys, value)
 
 
-def _memory_keys(host: Fields) -> Keys:
-    size = host.whole("Memory", 0, maximum=2**63 - 1)
-    if 0 < size < 6 * 2**20:
-        raise host.wrong("Memory", "is too low: Minimum memory limit allowed is 6MB")
-    return {"limits.memory": str(size)} if size else {}
-
-
-def _memory(config: Config) -> int | None:
-    text = config.get("limits.memory", "")
-    return parse_size(text) if text and not text.endswith("%") else None
-
-
 def _processes(host: Fields) -> Keys:
     most = host.whole("PidsLimit", 0, minimum=-1, maximum=2**63 - 1)
     if not most:
         return {}
     return {"limits.processes": str(_MOST_PROCESSES if most < 0 else min(most, _MOST_PROCESSES))}
-
-
-def _cpus(host: Fields) -> Keys:
-    """A plain number in ``CpusetCpus`` is a CPU; in our key it would be how many."""
-    chosen, share = host.text("CpusetCpus", ""), host.whole("NanoCpus", 0, maximum=2**63 - 1)
-    if chosen:
-        return {"limits.cpu": f"{chosen}-{chosen}" if chosen.isdecimal() else chosen}
-    if share % _BILLION:
-        raise host.wrong("NanoCpus", "must be a whole number of CPUs on this server")
-    return {"limits.cpu": str(share // _BILLION)} if share else {}
-
-
-def _cpu_set(config: Config) -> str | None:
-    text = config.get("limits.cpu", "")
-    if not text or text.isdecimal():
-        return None
-    first, _, last = text.partition("-")
-    return first if first == last else text
-
-
-def _cpu_share(config: Config) -> int | None:
-    text = config.get("limits.cpu", "")
-    return int(text) * _BILLION if text.isdecimal() else None
 
 
 def _shared_memory(host: Fields) -> Keys:
@@ -168,18 +154,41 @@ def _size(key: str) -> Callable[[Config], int | None]:
     return lambda config: parse_size(config[key]) if config.get(key) else None
 
 
+def _text(field: str, key: str) -> HostKey:
+    def keys(host: Fields) -> Keys:
+        text = host.text(field, "")
+        return {key: text} if text else {}
+
+    return HostKey(field, keys, lambda config: config.get(key) or None)
+
+
 def _nothing(host: Fields) -> Keys:
     return {}
 
 
 HOST_KEYS: tuple[HostKey, ...] = (
-    HostKey("Memory", _memory_keys, _memory),
+    HostKey("Memory", memory_keys, memory),
+    HostKey("MemorySwap", _nothing, memory_and_swap),
+    HostKey(*number("MemoryReservation", "isola.limits.memory.reservation")),
+    HostKey(*number("MemorySwappiness", "isola.limits.memory.swappiness", absent=-1)),
+    HostKey("OomKillDisable", oom_kill_keys, oom_kill_disabled),
+    HostKey(*number("CpuShares", "isola.limits.cpu.shares")),
+    HostKey(*number("BlkioWeight", "isola.limits.disk.weight")),
     HostKey("PidsLimit", _processes, _whole("limits.processes")),
-    HostKey("CpusetCpus", _cpus, _cpu_set),
-    HostKey("NanoCpus", _nothing, _cpu_share),
+    HostKey("CpusetCpus", cpu_set_keys, cpu_set),
+    _text("CpusetMems", "isola.limits.memory.nodes"),
+    HostKey("NanoCpus", cpu_time_keys, nano_cpus),
+    HostKey("CpuQuota", _nothing, cpu_quota),
+    HostKey("CpuPeriod", _nothing, cpu_period),
     _names("CapAdd", "isola.capabilities.add", "CAP_"),
     _names("CapDrop", "isola.capabilities.drop", "CAP_"),
     _names("GroupAdd", "isola.groups"),
+    _names("Dns", "isola.dns.servers"),
+    _names("DnsSearch", "isola.dns.search"),
+    _names("DnsOptions", "isola.dns.options"),
+    HostKey("ExtraHosts", hosts_keys, extra_hosts),
+    HostKey("RestartPolicy", restart_keys, restart_policy),
+    HostKey("LogConfig", log_keys, log_config),
     _flag("Init", "isola.init"),
     _flag("Privileged", "security.privileged"),
     _paths("MaskedPaths", "isola.paths.masked"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from isola.doors.docker.containers.behaviour_keys import health_check_json, health_json
 from isola.doors.docker.containers.host_config import host_config
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.network_settings import settings
@@ -12,6 +13,8 @@ from isola.doors.docker.containers.view import View
 from isola.doors.docker.image_lookup import image_id
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import NEVER, rfc3339
+from isola.instances.health_settings import health_check
+from isola.model.image import HealthCheck
 from isola.model.instance import Config, Instance
 
 _ENVIRONMENT = "environment."
@@ -64,6 +67,7 @@ def _state(view: View, pid: int) -> dict[str, Any]:
         "Error": last.error if last is not None else "",
         "StartedAt": rfc3339(view.started_at),
         "FinishedAt": rfc3339(view.finished_at) if view.finished_at is not None else NEVER,
+        **({"Health": health_json(view.found_health)} if view.found_health is not None else {}),
     }
 
 
@@ -76,7 +80,7 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
     name, _, domain = (view.config.get("isola.hostname") or "").partition(".")
     found: dict[str, Any] = {
         "Hostname": name or instance.name,
-        "Domainname": given.get("Domainname") or domain,
+        "Domainname": view.config.get("isola.domainname") or domain,
         "User": "" if begins.user in ("", "0") else begins.user,
         "AttachStdin": bool(given.get("AttachStdin")),
         "AttachStdout": bool(given.get("AttachStdout")),
@@ -95,9 +99,18 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
         "Labels": view.labels,
         "StopSignal": begins.stop_signal,
     }
+    if (check := health_check_json(_check_of(view))) is not None:
+        found["Healthcheck"] = check
     if begins.stop_timeout is not None:
         found["StopTimeout"] = begins.stop_timeout
     return {key: value for key, value in found.items() if key != "ExposedPorts" or value}
+
+
+def _check_of(view: View) -> HealthCheck | None:
+    try:
+        return health_check(view.instance.start.health_check, view.config)
+    except ValueError:
+        return None
 
 
 def environment(instance: Instance, config: Config) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from isola.doors.http.reading import Fields
 from isola.errors import Unsupported
 
-_SWAPPINESS_OF_HOST = (-1, 0)
 _Test = Callable[[Fields, str], bool]
 
 
@@ -27,31 +26,14 @@ def _said(*harmless: str) -> _Test:
     return lambda host, name: host.text(name, "") not in ("", *harmless)
 
 
-def _true(host: Fields, name: str) -> bool:
-    return host.boolean(name)
-
-
-def _swap(host: Fields, name: str) -> bool:
-    """Unlimited, as much again as the memory, or none at all is what there is anyway."""
-    return host.whole(name, 0, minimum=-1, maximum=2**63 - 1) not in (-1, 0, 2 * host.whole("Memory", 0, maximum=2**62))
-
-
-def _swappiness(host: Fields, name: str) -> bool:
-    return host.whole(name, -1, minimum=-1, maximum=100) != -1
-
-
 _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
-    (_number, ("CpuShares", "CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime", "BlkioWeight")),
-    (_number, ("MemoryReservation", "KernelMemory")),
-    (_swap, ("MemorySwap",)),
-    (_swappiness, ("MemorySwappiness",)),
+    (_number, ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory")),
     (_filled, ("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps")),
-    (_filled, ("BlkioDeviceWriteIOps", "DeviceRequests", "Devices", "StorageOpt")),
-    (_listed, ("DeviceCgroupRules", "VolumesFrom", "Links", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts")),
-    (_true, ("OomKillDisable",)),
+    (_filled, ("BlkioDeviceWriteIOps", "DeviceRequests", "StorageOpt")),
+    (_listed, ("DeviceCgroupRules", "VolumesFrom", "Links")),
     (_said("private", "shareable"), ("IpcMode",)),
     (_said("private"), ("PidMode", "UTSMode", "CgroupnsMode", "UsernsMode")),
-    (_said(), ("CpusetMems", "CgroupParent")),
+    (_said(), ("CgroupParent",)),
     (_said("default"), ("Isolation",)),
     (_said("local"), ("VolumeDriver",)),
 )

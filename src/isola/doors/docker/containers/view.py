@@ -9,6 +9,7 @@ from isola.doors.docker.identity import container_id
 from isola.doors.docker.notes import Note, labels_of, note_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import roughly
+from isola.model.health import Health
 from isola.model.instance import Config, Devices, Instance, Status
 
 _STATES = {
@@ -34,6 +35,7 @@ class View:
     note: Note
     state: str
     now: datetime
+    found_health: Health | None = None
 
     @property
     def id(self) -> str:
@@ -72,7 +74,7 @@ class View:
     @property
     def health(self) -> str:
         """``none`` without a health check."""
-        return "none"
+        return self.found_health.status.value if self.found_health is not None and self.running else "none"
 
     @property
     def status(self) -> str:
@@ -81,7 +83,10 @@ class View:
             up = f"Up {self._since(self.started_at)}"
             if self.state == "restarting":
                 return f"Restarting ({self.exit_status}) {self._since(self.finished_at)} ago"
-            return f"{up} (Paused)" if self.state == "paused" else up
+            if self.state == "paused":
+                return f"{up} (Paused)"
+            health = {"none": "", "starting": " (health: starting)"}.get(self.health, f" ({self.health})")
+            return f"{up}{health}"
         if self.state == "exited":
             return f"Exited ({self.exit_status}) {self._since(self.finished_at)} ago"
         return {"created": "Created", "removing": "Removal In Progress"}.get(self.state, "Dead")
@@ -95,7 +100,8 @@ def view(request: Request, instance: Instance) -> View:
     services = request.services
     config, devices = services.instances.expanded(instance)
     state = _state(instance, services.instances.status(instance))
-    return View(instance, config, devices, note_of(instance), state, services.host.clock.now())
+    health = services.instances.runs.health(instance.ref)
+    return View(instance, config, devices, note_of(instance), state, services.host.clock.now(), health)
 
 
 def _state(instance: Instance, status: Status) -> str:

@@ -1,0 +1,125 @@
+"""Fields of ``HostConfig`` about CPU time, memory and disks, as configuration keys of instances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from isola.doors.http.reading import Fields
+from isola.model.instance import Config
+from isola.model.units import parse_size
+
+Keys = dict[str, str]
+Reader = Callable[[Fields], Keys]
+Shower = Callable[[Config], Any]
+_MOST = 2**63 - 1
+_BILLION = 10**9
+_PERIOD = 100_000
+_TIME = re.compile(r"([0-9]+)(us|ms)/([0-9]+)(us|ms)", re.ASCII)
+_ALLOWANCE, _SWAP = "limits.cpu.allowance", "limits.memory.swap"
+
+
+def memory_keys(host: Fields) -> Keys:
+    """``Memory`` and ``MemorySwap``, which is the sum of both."""
+    size, total = host.whole("Memory", 0, maximum=_MOST), host.whole("MemorySwap", 0, minimum=-1, maximum=_MOST)
+    if 0 < size < 6 * 2**20:
+        raise host.wrong("Memory", "is too low: Minimum memory limit allowed is 6MB")
+    keys = {"limits.memory": str(size)} if size else {}
+    if total > 0 and not size:
+        raise host.wrong("Memory", "is missing: You should always set the Memory limit when using Memoryswap limit")
+    if 0 < total < size:
+        raise host.wrong(
+            "MemorySwap", "is too low: Minimum memoryswap limit should be larger than memory limit, see usage"
+        )
+    if total:
+        keys[_SWAP] = "true" if total < 0 else str(total - size) if total > size else "false"
+    return keys
+
+
+def memory(config: Config) -> int | None:
+    """Bytes; None for a share of the host's."""
+    text = config.get("limits.memory", "")
+    return parse_size(text) if text and not text.endswith("%") else None
+
+
+def memory_and_swap(config: Config) -> int | None:
+    """The sum; -1 without a limit of swap."""
+    size, swap = memory(config), config.get(_SWAP, "")
+    if not size or not swap:
+        return None
+    return -1 if swap == "true" else size + (0 if swap == "false" else parse_size(swap))
+
+
+def cpu_time_keys(host: Fields) -> Keys:
+    """``NanoCpus``, or ``CpuQuota`` in each ``CpuPeriod`` (microseconds)."""
+    share = host.whole("NanoCpus", 0, maximum=_MOST)
+    quota, period = host.whole("CpuQuota", 0, minimum=-1), host.whole("CpuPeriod", 0)
+    if share and (quota > 0 or period):
+        raise host.wrong("NanoCpus", "conflicts with CpuPeriod and CpuQuota")
+    if share:
+        return {_ALLOWANCE: f"{max(share * _PERIOD // _BILLION, 1000)}us/{_PERIOD}us"}
+    return {_ALLOWANCE: f"{quota}us/{period or _PERIOD}us"} if quota > 0 else {}
+
+
+def cpu_set_keys(host: Fields) -> Keys:
+    """A plain number in ``CpusetCpus`` is a CPU; in our key it would be how many."""
+    chosen = host.text("CpusetCpus", "")
+    return {"limits.cpu": f"{chosen}-{chosen}" if chosen.isdecimal() else chosen} if chosen else {}
+
+
+def cpu_set(config: Config) -> str | None:
+    """None for a number of CPUs."""
+    text = config.get("limits.cpu", "")
+    if not text or text.isdecimal():
+        return None
+    first, _, last = text.partition("-")
+    return first if first == last else text
+
+
+def nano_cpus(config: Config) -> int | None:
+    """As much as the time in each period is; or the number of CPUs."""
+    if found := _time(config):
+        return found[0] * _BILLION // found[1] if found[1] == _PERIOD else None
+    text = config.get("limits.cpu", "")
+    return int(text) * _BILLION if text.isdecimal() else None
+
+
+def cpu_quota(config: Config) -> int | None:
+    """Unless the period is that of ``NanoCpus``."""
+    found = _time(config)
+    return found[0] if found and found[1] != _PERIOD else None
+
+
+def cpu_period(config: Config) -> int | None:
+    """The same."""
+    found = _time(config)
+    return found[1] if found and found[1] != _PERIOD else None
+
+
+def number(field: str, key: str, *, absent: int = 0) -> tuple[str, Reader, Shower]:
+    """A field that is a number in both; ``absent``: its value for none."""
+
+    def keys(host: Fields) -> Keys:
+        value = host.whole(field, absent, minimum=-1, maximum=_MOST)
+        return {key: str(value)} if value not in (0, absent) or (value == 0 != absent) else {}
+
+    return field, keys, lambda config: parse_size(config[key]) if config.get(key) else None
+
+
+def oom_kill_keys(host: Fields) -> Keys:
+    """The key has the opposite meaning."""
+    return {"isola.limits.memory.oom_kill": "false"} if host.boolean("OomKillDisable") else {}
+
+
+def oom_kill_disabled(config: Config) -> bool | None:
+    """None by default."""
+    return True if config.get("isola.limits.memory.oom_kill") == "false" else None
+
+
+def _time(config: Config) -> tuple[int, int] | None:
+    found = _TIME.fullmatch(config.get(_ALLOWANCE, ""))
+    if found is None:
+        return None
+    factor = {"us": 1, "ms": 1000}
+    return int(found[1]) * factor[found[2]], int(found[3]) * factor[found[4]]

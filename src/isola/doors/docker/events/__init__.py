@@ -1,0 +1,1 @@
+"""Events of the daemon in Docker's shapes."""

@@ -1,0 +1,64 @@
+"""Messages as they happen, and the last ones, for clients that ask for a time before their request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+
+from isola.doors import Services
+from isola.doors.docker.events.rendering import Message, Renderer
+from isola.model.event import EventKind
+
+_KEPT = 256
+_BACKLOG = 1024
+"""Messages that a client may be behind; then its stream ends."""
+
+
+class History:
+    """Begins with the first request for events, or for anything else, of a client of this door."""
+
+    def __init__(self, services: Services, project: str) -> None:
+        self.project = project
+        self._kept: deque[Message] = deque(maxlen=_KEPT)
+        self._followers: set[asyncio.Queue[Message | None]] = set()
+        self._subscription = services.events.follow([EventKind.LIFECYCLE])
+        self._renderer = Renderer(services, project)
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        async for event in self._subscription:
+            for message in self._renderer.messages(event):
+                self._kept.append(message)
+                for queue in list(self._followers):
+                    if queue.full():
+                        self._followers.discard(queue)
+                        queue.get_nowait()
+                        queue.put_nowait(None)
+                    else:
+                        queue.put_nowait(message)
+
+    async def follow(self, since: int | None) -> AsyncGenerator[Message, None]:
+        """Kept messages from ``since`` on, and all that follow; ends if the client is too slow."""
+        queue: asyncio.Queue[Message | None] = asyncio.Queue(_BACKLOG)
+        self._followers.add(queue)
+        try:
+            for message in self.past(since):
+                yield message
+            while (found := await queue.get()) is not None:
+                yield found
+        finally:
+            self._followers.discard(queue)
+
+    def past(self, since: int | None) -> list[Message]:
+        """Kept messages from ``since`` on; none without it."""
+        return [] if since is None else [each for each in self._kept if each.time >= since]
+
+    def close(self) -> None:
+        """End all streams."""
+        self._subscription.close()
+        self._task.cancel()
+        for queue in list(self._followers):
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)

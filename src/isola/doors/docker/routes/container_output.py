@@ -1,0 +1,112 @@
+"""What containers write, use and run: logs, statistics, processes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from aiohttp import web
+
+from isola.doors.docker.answers import HEADERS, answer
+from isola.doors.docker.containers.stats import stats_json
+from isola.doors.docker.containers.streams import STDERR, STDOUT, content_type, frame
+from isola.doors.docker.containers.view import view
+from isola.doors.docker.identity import named
+from isola.doors.docker.request import Request
+from isola.doors.docker.routing import Permission
+from isola.doors.docker.times import parse_time
+from isola.doors.http.json import dumps
+from isola.errors import Conflict, InvalidInput, NotFound, Unsupported, WrongState
+from isola.model.log_query import LogQuery
+from isola.runtimes import Channel
+
+_NUMBERS = {Channel.STDOUT: STDOUT, Channel.STDERR: STDERR}
+_SECOND = 1.0
+
+
+async def logs(request: Request) -> web.StreamResponse:
+    """Its output as it is kept; with ``follow`` also what comes, until its run ends."""
+    seen = view(request, named(request))
+    query = _query(request)
+    if not (query.stdout or query.stderr):
+        raise InvalidInput("Bad parameters: you must choose at least one stream")
+    if seen.config.get("isola.log.driver") == "none":
+        raise Unsupported("configured logging driver does not support reading")
+    terminal = seen.instance.start.terminal
+    headers = {**HEADERS, "Content-Type": content_type(request, terminal=terminal)}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request.http)
+    with request.lasts():
+        async with aclosing(request.services.instances.read_output(seen.instance.ref, query)) as blocks:
+            async for block in blocks:
+                data = block.data
+                await response.write(data if terminal else frame(_NUMBERS[block.channel], data))
+    return response
+
+
+async def stats(request: Request) -> web.StreamResponse:
+    """What it uses, every second; once with ``stream=0``, where the two values are a second apart."""
+    seen = view(request, named(request))
+    stream, once = request.flag("stream", True), request.flag("one-shot")
+    runs, ref = request.services.instances.runs, seen.instance.ref
+    if not seen.running:
+        return answer(stats_json(seen, None, None))
+    before = None if once and not stream else await runs.stats(ref)
+    if not stream:
+        if before is not None:
+            await asyncio.sleep(_SECOND)
+        return answer(stats_json(seen, await runs.stats(ref), before))
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
+    await response.prepare(request.http)
+    with request.lasts():
+        await response.write(dumps(stats_json(seen, before, None)) + b"\n")
+        while True:
+            await asyncio.sleep(_SECOND)
+            try:
+                now = await runs.stats(ref)
+            except WrongState:
+                now = None
+            except NotFound:
+                return response
+            await response.write(dumps(stats_json(seen, now, before)) + b"\n")
+            before = now
+
+
+async def top(request: Request) -> web.StreamResponse:
+    """Its processes as the host's ``ps`` shows them."""
+    seen = view(request, named(request))
+    if not seen.running:
+        raise Conflict(f"container {seen.id} is not running")
+    arguments = request.query.get("ps_args", "-ef").split()
+    try:
+        found = await request.services.instances.runs.processes(seen.instance.ref, arguments)
+    except InvalidInput as error:
+        raise InvalidInput(str(error)) from None
+    return answer({"Titles": list(found.titles), "Processes": [list(row) for row in found.rows]})
+
+
+def _query(request: Request) -> LogQuery:
+    now = request.services.host.clock.now()
+    tail = request.query.get("tail", "")
+    if tail in ("", "all") or tail.startswith("-"):
+        last = None
+    elif tail.isdecimal() and len(tail) < 19:
+        last = int(tail)
+    else:
+        raise InvalidInput(f"invalid tail value: {tail[:40]!r}", field="tail")
+    return LogQuery(
+        stdout=request.flag("stdout"),
+        stderr=request.flag("stderr"),
+        since=parse_time(request.query.get("since", ""), "since", now),
+        until=parse_time(request.query.get("until", ""), "until", now),
+        tail=last,
+        timestamps=request.flag("timestamps"),
+        follow=request.flag("follow"),
+    )
+
+
+ROUTES = (
+    ("GET", "/containers/{name}/logs", logs, Permission.VIEW),
+    ("GET", "/containers/{name}/stats", stats, Permission.VIEW),
+    ("GET", "/containers/{name}/top", top, Permission.VIEW),
+)

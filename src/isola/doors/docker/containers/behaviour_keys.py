@@ -90,14 +90,14 @@ def extra_hosts(config: Config) -> list[str] | None:
 def health_keys(config: Fields) -> Keys:
     """``Healthcheck``: inherited without a test, off with ``NONE``."""
     check = config.inside("Healthcheck")
-    kind, *words = check.texts("Test") or ("",)
+    kind, *argv = check.texts("Test") or ("",)
     keys: Keys = {}
     if kind == "NONE":
         return {f"{_HEALTH}disable": "true"}
-    if kind == "CMD-SHELL" and words:
-        keys[f"{_HEALTH}command"] = words[0]
-    elif kind == "CMD" and words:
-        keys[f"{_HEALTH}command"] = orjson.dumps(words).decode()
+    if kind == "CMD-SHELL" and argv:
+        keys[f"{_HEALTH}command"] = argv[0]
+    elif kind == "CMD" and argv:
+        keys[f"{_HEALTH}command"] = orjson.dumps(argv).decode()
     elif kind:
         raise Unsupported(f"Unknown type of health check {kind[:40]!r}", field="Config.Healthcheck")
     for field, key in _HEALTH_TIMES.items():

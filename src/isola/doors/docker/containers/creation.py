@@ -12,11 +12,12 @@ from isola.doors.docker.containers.behaviour_keys import health_keys
 from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.containers.host_keys import keys_of
 from isola.doors.docker.containers.mounts import Mounts, device_name, mounts_of
+from isola.doors.docker.containers.namespaces import has_own_network, namespace_keys
 from isola.doors.docker.containers.networking import nic_devices
 from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.containers.security import security_keys
-from isola.doors.docker.containers.volumes import read_only_root
+from isola.doors.docker.containers.volumes import read_only_root, volumes_from
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
@@ -59,8 +60,12 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     keys, bare = label_keys(labels)
     exposed = exposed_ports(fields, image.config.exposed_ports)
     mounts = mounts_of(host, dict.fromkeys((*image.config.volumes, *fields.inside("Volumes").names())))
-    devices: dict[str, Mapping[str, str]] = {**mounts.devices, **port_devices(host, exposed)}
-    if not fields.boolean("NetworkDisabled"):
+    devices: dict[str, Mapping[str, str]] = {
+        **volumes_from(request, host),
+        **mounts.devices,
+        **port_devices(host, exposed),
+    }
+    if has_own_network(host) and not fields.boolean("NetworkDisabled"):
         devices |= nic_devices(request, host, fields.inside("NetworkingConfig").inside("EndpointsConfig"))
     devices |= host_devices(host)
     if host.boolean("ReadonlyRootfs"):
@@ -79,6 +84,8 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
             **keys_of(host),
             **security_keys(host),
             **health_keys(fields),
+            **namespace_keys(request, host),
+            **({"isola.namespaces.network": "none"} if fields.boolean("NetworkDisabled") else {}),
         },
         devices=devices,
         ephemeral=host.boolean("AutoRemove"),

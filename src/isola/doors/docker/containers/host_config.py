@@ -6,6 +6,7 @@ from typing import Any
 
 from isola.doors.docker.containers.host_keys import values_of
 from isola.doors.docker.containers.mount_points import binds
+from isola.doors.docker.containers.namespaces import modes
 from isola.doors.docker.containers.network_settings import bindings
 from isola.doors.docker.containers.summary import network_mode
 from isola.doors.docker.containers.view import View
@@ -23,6 +24,8 @@ _NULL = (
 )  # fmt: skip
 _EMPTY = ("ContainerIDFile", "VolumeDriver", "Cgroup", "PidMode", "UTSMode", "UsernsMode", "CgroupParent", "Isolation")
 _FALSE = ("AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs")
+_SILENT = (None, "", [], {})
+"""Values that leave the choice to the server."""
 _MASKED = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -34,12 +37,13 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 def host_config(view: View) -> dict[str, Any]:
     """All fields."""
     found = _defaults(view)
-    found |= {name: value for name, value in view.note.host.items() if name in found and value is not None}
+    found |= {name: value for name, value in view.note.host.items() if name in found and value not in _SILENT}
     found |= values_of(view.config)
     found |= {
         "AutoRemove": view.instance.ephemeral,
         "Binds": binds(view),
         "NetworkMode": network_mode(view),
+        **modes(view.config),
         "PortBindings": bindings(view),
         "Runtime": view.instance.runtime,
         "Mounts": view.note.host.get("Mounts"),

@@ -183,6 +183,7 @@ HOST_KEYS: tuple[HostKey, ...] = (
     _names("CapAdd", "isola.capabilities.add", "CAP_"),
     _names("CapDrop", "isola.capabilities.drop", "CAP_"),
     _names("GroupAdd", "isola.groups"),
+    _names("DeviceCgroupRules", "isola.devices.allow"),
     _names("Dns", "isola.dns.servers"),
     _names("DnsSearch", "isola.dns.search"),
     _names("DnsOptions", "isola.dns.options"),

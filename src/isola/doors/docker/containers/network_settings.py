@@ -11,7 +11,7 @@ from isola.devices.nics import network_name
 from isola.doors.docker.containers.ports import Published, published
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.identity import long_id
-from isola.doors.docker.networks.lookup import HOST, NONE, Shown, all_networks, shown
+from isola.doors.docker.networks.lookup import BRIDGE, HOST, NONE, Shown, all_networks, shown
 from isola.doors.docker.networks.shape import endpoint_id
 from isola.doors.docker.request import Request
 from isola.errors import NotFound
@@ -30,15 +30,18 @@ def endpoints(request: Request, view: View) -> dict[str, dict[str, Any]]:
             request, view, device, view.instance.plugged[key].facts if key in view.instance.plugged else {}
         )
         for key, device in sorted(view.devices.items())
-        if device.get("type") == "nic"
+        if device.get("type") == "nic" and _mode(view) == BRIDGE
     }
-    return found or {each.name: _none(each) for each in all_networks(request) if each.name == _mode(view)}
+    alone = NONE if _mode(view) == BRIDGE else _mode(view)
+    return found or {each.name: _none(each) for each in all_networks(request) if each.name == alone}
 
 
 def _mode(view: View) -> str:
-    """Of a container without NICs."""
-    mode = view.note.host.get("NetworkMode")
-    return HOST if mode == HOST else NONE
+    """``host``, ``none``, ``bridge`` for NICs of its own; empty for those of another container."""
+    mode = view.config.get("isola.namespaces.network", "")
+    if mode in (HOST, NONE):
+        return mode
+    return "" if mode.startswith("container:") else BRIDGE
 
 
 def port_map(view: View) -> dict[str, list[dict[str, str]] | None]:

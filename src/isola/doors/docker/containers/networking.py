@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from isola.devices.nics import network_name
 from isola.doors.docker.networks.endpoints import nic_device
-from isola.doors.docker.networks.lookup import BRIDGE, HOST, NONE, Shown, default_network, find_network
+from isola.doors.docker.networks.lookup import BRIDGE, Shown, default_network, find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput
 from isola.model.reference import Kind, Ref
 
 DEFAULT = ("", "default", BRIDGE)
@@ -21,12 +21,8 @@ _MASK = {"type": "none"}
 def nic_devices(request: Request, host: Fields, endpoints: Fields) -> dict[str, dict[str, str]]:
     """Of ``NetworkMode`` and ``NetworkingConfig.EndpointsConfig``. Raises NotFound, InvalidInput, Unsupported."""
     mode = host.text("NetworkMode", "")
-    if mode == HOST or mode.startswith(("container:", "ns:")):
-        raise Unsupported(f"The network mode {mode[:80]!r} is not offered yet", field="HostConfig.NetworkMode")
     inherited = _inherited(request)
     nothing = {name: dict(_MASK) for name in inherited}
-    if mode == NONE:
-        return nothing
     wanted = _wanted(request, mode, endpoints)
     devices: dict[str, dict[str, str]] = {}
     default = default_network(request)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from isola.doors.docker.containers.mounts import Volume, volume_device
+from isola.doors.docker.containers.mounts import Volume, mount_devices, volume_device
+from isola.doors.docker.identity import find
 from isola.doors.docker.notes import label_keys
 from isola.doors.docker.request import Request
+from isola.doors.http.reading import Fields
 from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.model.instance import Devices
 from isola.model.reference import Kind, Ref
@@ -36,6 +38,19 @@ def read_only_root(request: Request) -> Devices:
         for name, device in profile.devices.items()
         if device.get("type") == "disk" and device.get("path") == "/"
     }
+
+
+def volumes_from(request: Request, host: Fields) -> dict[str, Mapping[str, str]]:
+    """Disks of other containers, ``NAME`` or ``NAME:ro``. Raises NotFound, InvalidInput."""
+    found: dict[str, Mapping[str, str]] = {}
+    for text in host.texts("VolumesFrom"):
+        name, _, mode = text.partition(":")
+        if mode not in ("", "ro", "rw", "z", "Z"):
+            raise InvalidInput(f"invalid mode: {mode[:80]}", field="HostConfig.VolumesFrom")
+        _, devices = request.services.instances.expanded(find(request, name))
+        for each, device in mount_devices(devices):
+            found[each] = {**device, "readonly": "true"} if mode == "ro" else device
+    return found
 
 
 def volume_ref(request: Request, name: str) -> VolumeRef:

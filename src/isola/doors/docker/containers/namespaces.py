@@ -1,0 +1,51 @@
+"""Namespaces of containers: private ones, those of the host, and those of other containers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isola.doors.docker.identity import container_id, find
+from isola.doors.docker.request import Request
+from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput, Unsupported
+from isola.model.instance import Config
+
+_PREFIX = "isola.namespaces."
+_FIELDS = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "NetworkMode": "network"}
+_PRIVATE = ("", "private", "shareable", "default", "bridge")
+_JOINED = "container:"
+
+
+def namespace_keys(request: Request, host: Fields) -> dict[str, str]:
+    """Configuration keys. Raises NotFound for an unknown container, InvalidInput."""
+    keys = {}
+    for field, kind in _FIELDS.items():
+        mode = host.text(field, "")
+        if mode.startswith(_JOINED):
+            keys[_PREFIX + kind] = _JOINED + find(request, mode.removeprefix(_JOINED)).id
+        elif mode == "host" or (mode == "none" and kind == "network"):
+            keys[_PREFIX + kind] = mode
+        elif kind != "network" and mode not in _PRIVATE:
+            raise InvalidInput(f"invalid {field}: {mode[:80]}", field=f"HostConfig.{field}")
+        elif mode.startswith("ns:"):
+            raise Unsupported("Network namespaces by path are not offered", field=f"HostConfig.{field}")
+    return keys
+
+
+def has_own_network(host: Fields) -> bool:
+    """Whether it can have NICs."""
+    mode = host.text("NetworkMode", "")
+    return mode not in ("host", "none") and not mode.startswith(_JOINED)
+
+
+def modes(config: Config) -> dict[str, Any]:
+    """The fields by an expanded configuration, as far as they are not private."""
+    found = {}
+    for field, kind in _FIELDS.items():
+        mode = config.get(_PREFIX + kind, "")
+        if mode.startswith(_JOINED):
+            other = mode.removeprefix(_JOINED)
+            found[field] = _JOINED + (container_id(other) if len(other) == 16 else other)
+        elif mode and mode != "private":
+            found[field] = mode
+    return found

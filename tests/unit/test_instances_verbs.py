@@ -448,6 +448,19 @@ async def test_rename_keeps_everything_but_the_name(world: World) -> None:
     assert world.on_host("db1").spec.hostname == "db1" and not await differences(world)
 
 
+async def test_a_running_instance_is_renamed_on_request(world: World) -> None:
+    await world.create("web1", start=True)
+    instances = world.parts.services.instances
+    with pytest.raises(WrongState):
+        instances.rename(Ref.default("web1"), "db1")
+    await world.finish(instances.rename(Ref.default("web1"), "db1", running=True))
+    assert instances.status(instances.get(Ref.default("db1"))) is Status.RUNNING
+    assert await differences(world) == ["db1 calls itself web1"], "until its next start"
+    assert world.parts.services.instances.status(instances.get(Ref.default("db1"))) is Status.RUNNING
+    await world.finish(world.parts.services.instances.restart(Ref.default("db1"), force=True))
+    assert world.on_host("db1").spec.hostname == "db1" and not await differences(world)
+
+
 async def test_delete_leaves_nothing_but_the_image(world: World) -> None:
     await world.create("web1", start=True)
     with pytest.raises(WrongState):

@@ -343,15 +343,15 @@ class Instances:
             caller=caller,
         )
 
-    def rename(self, ref: Ref, new: str, *, caller: Caller = DAEMON) -> Operation:
-        """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
+    def rename(self, ref: Ref, new: str, *, running: bool = False, caller: Caller = DAEMON) -> Operation:
+        """``running``: whether it may be. Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
         self.get(ref)
         if self._idle(ref):
-            rename_verb.check(self._context, ref, new)
+            rename_verb.check(self._context, ref, new, running=running)
         return self._operate(
             "Renaming instance",
             ref,
-            lambda op: rename_verb.rename(self._context, op, ref, new),
+            lambda op: rename_verb.rename(self._context, op, ref, new, running=running),
             caller=caller,
             also=[ref.renamed(new)],
         )

@@ -1,4 +1,4 @@
-"""Rename a stopped instance; its id, addresses and data stay."""
+"""Rename an instance; its id, addresses and data stay, and while it runs its host name, too."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from isola.model.reference import Ref
 from isola.operations import Operation
 
 
-def check(context: Context, ref: Ref, new: str) -> None:
-    """Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
+def check(context: Context, ref: Ref, new: str, *, running: bool = False) -> None:
+    """``running``: whether it may be. Raises NotFound, InvalidInput, AlreadyExists, WrongState."""
     instance = context.records.get(ref)
     plain_name(new)
     if ref.renamed(new) in context.records:
         raise AlreadyExists(f"Instance {new!r} already exists", field="name", remedy="choose another name")
     require_kept(instance)
-    if instance.id in context.live:
+    if instance.id in context.live and not running:
         raise WrongState(f"Instance {ref.name!r} is running", remedy="stop it, rename it and start it again")
 
 
-async def rename(context: Context, op: Operation, ref: Ref, new: str) -> None:
+async def rename(context: Context, op: Operation, ref: Ref, new: str, *, running: bool = False) -> None:
     """Register the new name on the networks, then move the record."""
-    check(context, ref, new)
+    check(context, ref, new, running=running)
     await mend(context, op, ref)
     held = context.records.read(ref)
     old = held.value

@@ -105,7 +105,7 @@ async def rename(request: Request) -> web.StreamResponse:
     if new == instance.name:
         raise InvalidInput("Renaming a container with the same name as its current name")
     _require_free(request, new)
-    operation = request.services.instances.rename(instance.ref, new, caller=request.caller)
+    operation = request.services.instances.rename(instance.ref, new, running=True, caller=request.caller)
     await request.services.operations.finish(operation)
     return empty()
 

@@ -12,7 +12,9 @@ import pytest
 from isola.devices.copy_up import CopyUp
 from isola.errors import HostFailure, NotFound
 from isola.host import Host
+from isola.host.copying import Inside
 from isola.host.files import Files, LinuxFiles
+from isola.host.mounts import BindMount, LinuxMounts
 from isola.host.roots import Root
 from isola.model.identity import IdRange
 from isola.testing.host import fake_host
@@ -68,11 +70,19 @@ class Bed:
             return True
 
 
-@pytest.fixture
-async def bed(files: Files, place: Path) -> AsyncIterator[Bed]:
+@pytest.fixture(params=["plain", "id-mapped"])
+async def bed(request: pytest.FixtureRequest, files: Files, place: Path) -> AsyncIterator[Bed]:
+    """On Linux also with a volume that is mounted with the ids of the instance, as custom volumes are."""
     made = Bed(files, place)
     await made.prepare()
+    if request.param == "plain" or not isinstance(files, LinuxFiles):
+        yield made
+        return
+    await files.make_directory(place / "raw", mode=0o755, owner=0)
+    mounts = LinuxMounts()
+    await mounts.bind(BindMount(place / "raw", made.volume, IDS))
     yield made
+    await mounts.unmount(made.volume)
 
 
 @pytest.mark.parametrize("path", ["/srv/data", "/srv/link"])
@@ -110,11 +120,13 @@ async def test_two_at_once_copy_once(bed: Bed) -> None:
 async def test_an_interrupted_one_is_completed(bed: Bed, renamed: bool) -> None:
     stage = bed.volume / ".isola-copying"
     if renamed:
-        await bed.host.files.copy_tree(Path("/srv/data"), stage, inside=bed.root)
-        await bed.host.files.rename(stage / "file", bed.volume / "file")
+        await bed.host.files.copy_tree(Path("/srv/data"), stage, inside=Inside(bed.root, IDS.base))
+        async with bed.host.files.root(bed.volume, idmap=IDS) as volume:
+            await volume.rename("/.isola-copying/file", "/file", replace=False)
     else:
-        await bed.host.files.make_directory(stage)
-        await bed.host.files.write(stage / "file", b"cont")
+        async with bed.host.files.root(bed.volume, idmap=IDS) as volume:
+            await volume.make_directory("/.isola-copying", uid=0, gid=0, mode=0o700)
+            await write(volume, "/.isola-copying/file", "cont")
     await bed.fill()
     assert await bed.filled()
 
@@ -133,7 +145,7 @@ async def test_a_link_in_place_of_the_stage_has_no_effect_outside(bed: Bed) -> N
 class Full(LinuxFiles):
     """A file system that is full as soon as something was copied."""
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Inside | None = None) -> None:
         await super().copy_tree(source, target, into=into, inside=inside)
         raise HostFailure("There is no space left")
 
@@ -148,7 +160,7 @@ async def test_a_copy_that_fails_leaves_an_empty_volume(tmp_path: Path) -> None:
 
 async def test_a_tree_is_copied_as_seen_inside_a_root(bed: Bed) -> None:
     target = bed.root.parent / "copy"
-    await bed.host.files.copy_tree(Path("/srv/link"), target, inside=bed.root)
+    await bed.host.files.copy_tree(Path("/srv/link"), target, inside=Inside(bed.root, IDS.base))
     assert set(await bed.host.files.names(target)) == {"file", "below"}
     with pytest.raises(NotFound):
-        await bed.host.files.copy_tree(Path("/srv/none"), bed.root.parent / "other", inside=bed.root)
+        await bed.host.files.copy_tree(Path("/srv/none"), bed.root.parent / "other", inside=Inside(bed.root, IDS.base))

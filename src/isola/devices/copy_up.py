@@ -13,6 +13,7 @@ from pathlib import Path
 
 from isola.errors import IsolaError, NotFound
 from isola.host import Host
+from isola.host.copying import Inside
 from isola.host.roots import Changes, Root
 from isola.model.identity import IdRange
 
@@ -49,7 +50,7 @@ class CopyUp:
             except IsolaError:
                 return False
         try:
-            await self._host.files.copy_tree(Path(path), volume / _STAGE, inside=root)
+            await self._host.files.copy_tree(Path(path), volume / _STAGE, inside=Inside(root, idmap.base))
         except BaseException:
             await self._host.files.remove_tree(volume / _STAGE)
             raise

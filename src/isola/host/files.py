@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol, TypeVar
 from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel, trees
 from isola.host.building import New, build, make_directory
+from isola.host.copying import Inside, command
 from isola.host.file_systems import space_of, sync_all
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
@@ -140,10 +141,10 @@ class Files(Protocol):
         """Write at an offset of a file, which is created if missing, and truncate it after the data. Not durable."""
         ...
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Inside | None = None) -> None:
         """Copy a directory and its content to a new one, or ``into`` an existing empty one.
 
-        ``inside``: a directory that is the root for the path of the source and for symbolic links in that.
+        ``inside``: the path of the source is one inside an instance.
 
         Owners, modes, times, extended attributes, links and holes are kept.
 
@@ -317,17 +318,15 @@ class LinuxFiles:
         """In a thread."""
         await in_thread(_reported, path, lambda: _extend(path, data, at))
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
-        """By ``cp`` of coreutils, which supports all of this and can be killed."""
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Inside | None = None) -> None:
+        """By another program."""
         if not into and await self.exists(target):
             raise AlreadyExists(f"{target} exists already")
         if inside is None and not await self.exists(source):
             raise NotFound(f"{source} does not exist")
-        options = ("--archive", "--reflink=auto", "--sparse=auto", "--no-target-directory")
-        tree = await in_thread(_reported, source, lambda: trees.without_links(source, inside))
+        tree = await in_thread(_reported, source, lambda: trees.without_links(source, inside.root if inside else None))
         try:
-            argv = ("cp", *options, "--", f"/proc/self/fd/{tree}/.", str(target))
-            await self._processes.run(argv, timeout=None, pass_fds=(tree,))
+            await self._processes.run(command(tree, target, inside), timeout=None, pass_fds=(tree,))
         except CommandFailed as error:
             raise HostFailure(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
         finally:

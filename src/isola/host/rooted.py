@@ -170,10 +170,11 @@ class LinuxRoot:
         await attempt(path, lambda: self._change(path, changes, follow))
 
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
-        await attempt(new, lambda: rename(self._walker, old, new, replace=replace))
+        work = partial(rename, self._walker, old, new, replace=replace)
+        await attempt(new, self._as_root_inside, work)
 
     async def link(self, old: str, new: str) -> None:
-        await attempt(new, lambda: link(self._walker, old, new))
+        await attempt(new, self._as_root_inside, partial(link, self._walker, old, new))
 
     async def space(self, path: str) -> os.statvfs_result:
         return await attempt(path, lambda: self._space(path))

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.building import New, NewFile
+from isola.host.copying import Inside
 from isola.host.files import Access, Changes, Entry, Modes, OpenFile, Root
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
@@ -192,9 +193,9 @@ class FakeFiles:
         node = holder.children.setdefault(name, Node("file", 0o600))
         node.data = node.data[:at].ljust(at, b"\0") + data
 
-    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Path | None = None) -> None:
+    async def copy_tree(self, source: Path, target: Path, *, into: bool = False, inside: Inside | None = None) -> None:
         """Copies all nodes."""
-        tree = self._find(source) if inside is None else find(self._find(inside), source)
+        tree = self._find(source) if inside is None else find(self._find(inside.root), source)
         holder, name = self._parent(target)
         if into:
             there, copy = self._find(target), duplicate(tree)

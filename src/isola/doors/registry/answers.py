@@ -94,7 +94,8 @@ def failure(error: IsolaError, default: str, headers: Mapping[str, str] = _NONE)
     if isinstance(error, WrongRange):
         more["Content-Range"] = f"bytes */{error.size}"
     detail = {key: text for key, text in (("evidence", error.evidence), ("remedy", error.remedy)) if text}
-    body = {"errors": [{"code": code, "message": error.message, "detail": detail or None}]}
+    # Without a detail, docker takes an error with the usual message for one that passes, and tries again.
+    body = {"errors": [{"code": code, "message": error.message, "detail": detail}]}
     return web.Response(body=dumps(body), status=status, content_type=_JSON, headers={**VERSION, **more})
 
 

@@ -1,0 +1,171 @@
+"""The registry between daemons and through kills: a Debian system goes from one daemon to another, pushes go on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Cli
+from daemon import Daemon
+from registry_content import EMPTY, MANIFEST, blob
+from registry_host import ADDRESS, RegistryHost
+from tiny_daemon import tiny_daemon
+from waiting import booted, until
+
+_SENDER = """
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+link = http.client.HTTPSConnection(sys.argv[1], context=context, timeout=60)
+login = {"Authorization": sys.argv[2]}
+link.request("POST", "/v2/team/big/blobs/uploads/", headers=login)
+path = link.getresponse().headers["Location"]
+print(path, flush=True)
+link.close()
+def body():
+    while True:
+        yield b"x" * 65536
+link.request("PATCH", path, body(), headers=login, encode_chunked=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryHost]:
+    place = tmp_path_factory.mktemp("registry")
+    with tiny_daemon(place) as daemon:
+        yield RegistryHost(daemon, place)
+
+
+class Link:
+    """One HTTPS client in the registry's namespace: each request is a process there."""
+
+    def __init__(self, registry: RegistryHost) -> None:
+        self.registry = registry
+        self.login = "Basic " + base64.b64encode(f"ci:{registry.secret}".encode()).decode()
+
+    def ask(self, method: str, path: str, *options: str, data: bytes = b"") -> tuple[int, dict[str, str]]:
+        """Status and headers."""
+        argv = ["curl", "-sk", "-X", method, "-o", "/dev/null", "-D", "-", "-H", f"Authorization: {self.login}"]
+        if method == "HEAD":
+            argv = ["curl", "-sk", "--head", "-H", f"Authorization: {self.login}"]
+        body = ["--data-binary", "@-"] if data else []
+        enter = ["nsenter", f"--net=/run/netns/{self.registry.daemon.netns}"]
+        full = [*enter, *argv, *options, *body, f"https://{ADDRESS}{path}"]
+        done = subprocess.run(full, input=data, capture_output=True, timeout=60, check=True)
+        first, *lines = done.stdout.decode().split("\r\n\r\n")[-2].splitlines()
+        headers = dict(line.split(": ", 1) for line in lines)
+        return int(first.split()[1]), {name.lower(): value for name, value in headers.items()}
+
+
+def uploads(daemon: Daemon) -> list[Path]:
+    return list((daemon.directory / "images" / "uploads").iterdir())
+
+
+def test_an_upload_goes_on_after_the_daemon_is_killed(registry: RegistryHost) -> None:
+    daemon, link = registry.daemon, Link(registry)
+    enter = ["nsenter", f"--net=/run/netns/{daemon.netns}"]
+    sender = subprocess.Popen(
+        [*enter, "/usr/bin/python3", "-c", _SENDER, ADDRESS, link.login],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert sender.stdout is not None
+    path = sender.stdout.readline().strip()
+    until(lambda: uploads(daemon) and uploads(daemon)[0].stat().st_size > 8 << 20)
+    daemon.kill()
+    sender.kill()
+    sender.wait()
+    daemon.start()
+    status, headers = link.ask("GET", path)
+    received = int(headers["range"].removeprefix("0-")) + 1
+    assert status == 204 and received == uploads(daemon)[0].stat().st_size > 8 << 20
+    digest = "sha256:" + hashlib.sha256(b"x" * received + b"end").hexdigest()
+    status, _ = link.ask("PATCH", path, "-H", f"Content-Range: {received}-{received + 2}", data=b"end")
+    assert status == 202
+    assert link.ask("PUT", f"{path}?digest={digest}", "-H", "Content-Length: 0")[0] == 201
+    status, headers = link.ask("HEAD", f"/v2/team/big/blobs/{digest}")
+    assert (status, headers["content-length"]) == (200, str(received + 3))
+    assert uploads(daemon) == []
+    assert link.ask("DELETE", f"/v2/team/big/blobs/{digest}")[0] == 202
+    stored = daemon.directory / "images" / "blobs" / "sha256" / digest[7:]
+    until(lambda: not stored.exists())
+
+
+def test_pushes_and_kills_leave_a_consistent_store(registry: RegistryHost) -> None:
+    """A client pushes small artifacts all the time while the daemon is killed; what was answered with 201 is there."""
+    daemon, link = registry.daemon, Link(registry)
+    stop, pushed = threading.Event(), list[str]()
+
+    def push() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            payload = f"payload {number}".encode()
+            manifest = json.dumps(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": MANIFEST,
+                    "config": blob(b"{}", EMPTY),
+                    "layers": [blob(payload, "text/plain")],
+                }
+            ).encode()
+            try:
+                for data in (b"{}", payload):
+                    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+                    assert link.ask("POST", f"/v2/team/many/blobs/uploads/?digest={digest}", data=data)[0] == 201
+                kind = ("-H", f"Content-Type: {MANIFEST}")
+                if link.ask("PUT", f"/v2/team/many/manifests/{number}", *kind, data=manifest)[0] == 201:
+                    pushed.append(str(number))
+            except (subprocess.SubprocessError, AssertionError, IndexError, http.client.HTTPException):
+                time.sleep(0.05)
+
+    pusher = threading.Thread(target=push)
+    pusher.start()
+    try:
+        for _ in range(4):
+            count = len(pushed)
+            until(lambda count=count: len(pushed) > count + 3)  # type: ignore[misc]
+            daemon.kill()
+            daemon.start()
+    finally:
+        stop.set()
+        pusher.join(60)
+    assert len(pushed) > 12
+    shown = daemon.get("/1.0/isola/registry/repositories/team/many")
+    assert set(pushed) <= {each["tag"] for each in shown["manifests"]}
+    for number in pushed:
+        assert link.ask("GET", f"/v2/team/many/manifests/{number}")[0] == 200
+    daemon.request("DELETE", "/1.0/isola/registry/repositories/team/many")
+    left = {path.name for path in (daemon.directory / "images" / "blobs" / "sha256").iterdir()}
+    until(lambda: len(list((daemon.directory / "images" / "blobs" / "sha256").iterdir())) < len(left))
+    assert daemon.get("/1.0/isola/unknown") == []
+
+
+@pytest.mark.timeout(600)
+def test_a_debian_system_goes_to_another_daemon(debian: Daemon, registry: RegistryHost, tmp_path: Path) -> None:
+    """Out of one daemon's registry and into the other's; it runs there as a system container."""
+    source = RegistryHost(debian, tmp_path)
+    try:
+        source.skopeo("copy", f"docker://{ADDRESS}/debian/12", f"oci:{tmp_path}/debian:12")
+    finally:
+        debian.request("PATCH", "/1.0", {"config": {"core.https_address": ""}})
+        debian.request("DELETE", "/1.0/isola/registry/tokens/ci")
+    registry.skopeo("copy", f"oci:{tmp_path}/debian:12", f"docker://{ADDRESS}/systems/debian:12")
+    isola = Cli(registry.daemon)
+    found = registry.daemon.get("/1.0/images/aliases/systems/debian:12")
+    image = registry.daemon.get(f"/1.0/images/{found['target']}")
+    assert image["architecture"] == os.uname().machine
+    isola("launch", "systems/debian:12", "d1")
+    try:
+        booted(registry.daemon, "d1")
+    finally:
+        isola("delete", "--force", "d1")

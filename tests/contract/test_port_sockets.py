@@ -240,6 +240,20 @@ async def test_packets_keep_their_boundaries(side: Side, place: Path) -> None:
     near.close()
 
 
+async def test_a_paused_connection_stays_open_and_reads_nothing_more(side: Side, place: Path) -> None:
+    accept = side.listen(place / "attach")
+    near = await side.sockets.connect_packets(place / "attach")
+    far = accept()
+    near.pause()
+    near.pause()
+    await far.write(b"nothing reads this")
+    await near.write(b"said")
+    assert await far.read() == b"said"
+    near.close()
+    assert await far.read() == b""
+    near.pause()
+
+
 async def test_large_writes_are_split_into_packets(side: Side, place: Path) -> None:
     accept = side.listen(place / "attach")
     near = await side.sockets.connect_packets(place / "attach")

@@ -145,3 +145,34 @@ async def test_its_streams_can_be_opened_by_name(bench: Bench, user: str) -> Non
     says(bench, (OUT, b"out\n"), (ERR, b"err\n"))
     assert await read(attached, b"out\n", b"err\n") == {OUT: b"out\n", ERR: b"err\n"}
     attached.close()
+
+
+async def test_clients_that_only_look_leave_the_input_open(bench: Bench) -> None:
+    spec = bench.spec(terminal=False, stdin=True, system=False, command=("/bin/sh", "-c", "cat; echo over; sleep 9"))
+    guest, writer = await launched(bench, spec)
+    for _ in range(3):
+        looks = await guest.attach()
+        looks.close(keep_input=True)
+    await writer.write(b"still open\n")
+    says(bench, (OUT, b"still open\n"))
+    assert (await read(writer, b"still open\n"))[OUT] == b"still open\n"
+    writer.end_input()
+    says(bench, (OUT, b"over\n"))
+    assert b"over\n" in (await read(writer, b"over\n"))[OUT]
+    writer.close()
+
+
+async def test_an_input_may_outlive_its_clients(bench: Bench) -> None:
+    command = ("/bin/sh", "-c", "while read line; do echo got $line; done; echo over; sleep 9")
+    spec = bench.spec(terminal=False, stdin=True, stdin_once=False, system=False, command=command)
+    guest, first = await launched(bench, spec)
+    await first.write(b"one\n")
+    says(bench, (OUT, b"got one\n"))
+    await read(first, b"got one\n")
+    first.end_input()
+    first.close()
+    second = await guest.attach()
+    await second.write(b"two\n")
+    says(bench, (OUT, b"got two\n"))
+    assert (await read(second, b"got two\n"))[OUT] == b"got two\n"
+    second.close()

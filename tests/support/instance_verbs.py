@@ -84,6 +84,12 @@ async def frozen(world: World) -> None:
     await world.finish(world.parts.services.instances.pause(Ref.default(NAME)))
 
 
+async def kept_running(world: World) -> None:
+    """It has a restart policy; on the clock of these tests its pauses take no time."""
+    await absent(world)
+    await world.create(NAME, start=True, config={"isola.restart": "always"})
+
+
 def runs(world: World) -> bool:
     found = record(world)
     return found is not None and found.desired is Desired.RUNNING
@@ -439,6 +445,8 @@ VERBS = (
     Verb("end", "Cleaning up after instance", running, ends, lambda w: not runs(w), True),
     Verb("reboot", "Cleaning up after instance", running, lambda w: ends(w, reboot=True), runs, True, runs),
     Verb("rebooted", "Starting instance after its reboot", running, lambda w: ends(w, reboot=True), runs, True, runs),
+    Verb("end-policy", "Cleaning up after instance", kept_running, ends, runs, True, runs),
+    Verb("ended-policy", "Starting instance again", kept_running, ends, runs, True, runs),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
 )
 

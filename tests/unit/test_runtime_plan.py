@@ -46,6 +46,7 @@ FULL = RunSpec(
     host_namespaces=(Shareable.IPC,),
     terminal=False,
     stdin=True,
+    stdin_once=False,
     confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
     oom_score_adj=500,
 )

@@ -50,6 +50,10 @@ class Packets(Stream, Protocol):
         """Shut down writing: the other end reads EOF after the data. Reading is still possible. No effect if closed."""
         ...
 
+    def pause(self) -> None:
+        """Shut down reading: what the other end writes is refused, and it does not wait. No effect if closed."""
+        ...
+
 
 class Terminal(Protocol):
     """A pseudo-terminal: ``stream`` is the master side, ``slave`` a descriptor for a child."""

@@ -63,6 +63,12 @@ class DescriptorStream:
             with socket.socket(fileno=os.dup(self._fd)) as same, contextlib.suppress(OSError):
                 same.shutdown(socket.SHUT_WR)
 
+    def pause(self) -> None:
+        """Shut down reading of a socket."""
+        if self._fd >= 0:
+            with socket.socket(fileno=os.dup(self._fd)) as same, contextlib.suppress(OSError):
+                same.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Close the descriptor; a pending read returns EOF."""
         if self._fd < 0:

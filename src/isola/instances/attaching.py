@@ -31,13 +31,13 @@ class Ahead:
         """Of the run, when it has begun."""
         self._begun.add_done_callback(_end_input)
 
-    def close(self) -> None:
+    def close(self, *, keep_input: bool = False) -> None:
         """Also before the run."""
         self._leave()
         if not self._begun.done():
             self._begun.set_result(None)
         elif not self._begun.cancelled() and (attachment := self._begun.result()) is not None:
-            attachment.close()
+            attachment.close(keep_input=keep_input)
 
     def begin(self, attachment: Attachment | None) -> None:
         """The run has begun, or there will be none."""

@@ -33,7 +33,7 @@ def check_notes(notes: Config) -> None:
 def begin(image: Image | None, templates: tuple[Template, ...], request: InstanceRequest) -> Start:
     """How the instance is started, from its image and the request. Raises InvalidInput if there is no command."""
     begins = _EMPTY if image is None else _of_image(image, templates)
-    begins = dataclasses.replace(begins, terminal=request.terminal, stdin=request.stdin)
+    begins = dataclasses.replace(begins, terminal=request.terminal, stdin=request.stdin, stdin_once=request.stdin_once)
     if request.program is not None:
         begins = _with(begins, request.program)
     if image is not None and not begins.command:

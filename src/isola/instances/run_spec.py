@@ -59,6 +59,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         terminals=terminals(config),
         terminal=begins.terminal or begins.system,
         stdin=begins.stdin,
+        stdin_once=begins.stdin_once,
         log=log_of(config, system=begins.system),
         lxcfs=await answering(context.host, context.lxcfs),
         mounts=mounts,

@@ -79,6 +79,8 @@ class Start:
     """It has a terminal, the console; without one its output and its errors are kept apart."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write."""
+    stdin_once: bool = True
+    """This input ends when the first client that writes it ends it, or leaves; else it never ends."""
     entrypoint: tuple[str, ...] = ()
     """The beginning of ``command`` that stays when a user gives other arguments."""
     health_check: HealthCheck | None = None
@@ -262,6 +264,7 @@ class InstanceRequest:
     terminal: bool = True
     """See ``Start``; a system has one in any case."""
     stdin: bool = False
+    stdin_once: bool = True
     program: Program | None = None
     """In place of the image's; None: as the image says."""
     notes: Config = field(default_factory=lambda: EMPTY)

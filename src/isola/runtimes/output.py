@@ -41,6 +41,6 @@ class Attachment(Protocol):
         """Close its input: it reads EOF, unless it has a terminal; output is still read. No effect if done before."""
         ...
 
-    def close(self) -> None:
-        """Detach; the process keeps running, and its input ends."""
+    def close(self, *, keep_input: bool = False) -> None:
+        """Detach; the process keeps running, and its input ends unless ``keep_input`` says that others may write it."""
         ...

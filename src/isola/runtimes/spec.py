@@ -154,6 +154,8 @@ class RunSpec:
     """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write, until the first of them ends it; else empty."""
+    stdin_once: bool = True
+    """False: no client can end this input."""
     confinement: Confinement = field(default_factory=Confinement)
     oom_score_adj: int | None = None
     """As in ``/proc/PID/oom_score_adj``; None: as of the daemon's other instances."""

@@ -489,11 +489,12 @@ class FakeAttachment:
             self._instance.input += data
 
     def end_input(self) -> None:
-        self._instance.input_ended = not self._instance.spec.terminal
+        self._instance.input_ended = not self._instance.spec.terminal and self._instance.spec.stdin_once
 
-    def close(self) -> None:
+    def close(self, *, keep_input: bool = False) -> None:
         """No longer attached."""
-        self.end_input()
+        if not keep_input:
+            self.end_input()
         if self in self._instance.attached:
             self._instance.attached.remove(self)
         self.say(None)

@@ -25,7 +25,7 @@ class FakeStream:
         self._packets = packets
         self._blocks: list[bytes] = []
         self._news = asyncio.Event()
-        self.closed = self.ended = False
+        self.closed = self.ended = self.paused = False
 
     async def read(self) -> bytes:
         """Data written by the far side; empty once either side is closed, or the far side has ended."""
@@ -50,13 +50,18 @@ class FakeStream:
 
     def arrive(self, blocks: Iterable[bytes]) -> None:
         """Queue blocks as if the far side had written them."""
-        self._blocks.extend(blocks)
+        if not self.paused:
+            self._blocks.extend(blocks)
         self._news.set()
 
     def end(self) -> None:
         """The far side reads what is left, then the end; reading goes on."""
         self.ended = True
         self.far.arrive(())
+
+    def pause(self) -> None:
+        """What the far side writes from now on is dropped."""
+        self.paused = True
 
     def close(self) -> None:
         """The far side reads the remaining data, then EOF."""

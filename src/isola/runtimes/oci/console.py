@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from isola.host.sockets import Packets, Stream
@@ -37,8 +38,10 @@ class Console:
 class Attached:
     """The same with its streams kept apart. Packets that are written are the input."""
 
-    def __init__(self, packets: Packets) -> None:
+    def __init__(self, packets: Packets, park: Callable[[Packets], None]) -> None:
+        """``park`` keeps a connection that is not used any more until the run ends."""
         self._packets = packets
+        self._park = park
 
     async def read(self) -> tuple[Channel, bytes] | None:
         """The next block; None at the end."""
@@ -55,9 +58,12 @@ class Attached:
         """conmon closes the input when a client has ended its side."""
         self._packets.end()
 
-    def close(self) -> None:
-        """Detach."""
-        self._packets.close()
+    def close(self, *, keep_input: bool = False) -> None:
+        """conmon also closes the input when a client has closed its connection."""
+        if keep_input:
+            self._park(self._packets)
+        else:
+            self._packets.close()
 
 
 def lines(log: bytes) -> tuple[LogLine, ...]:

@@ -14,7 +14,7 @@ from isola.host.guest_mounts import Tree
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.process import ProcessRef
 from isola.host.roots import Entry, Root
-from isola.host.sockets import Stream
+from isola.host.sockets import Packets, Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
@@ -44,6 +44,8 @@ class Engine(Protocol):
     def layout(self, id: str) -> Layout: ...
 
     def group(self, id: str) -> str: ...
+
+    def park(self, id: str, packets: Packets) -> None: ...
 
 
 class OciGuest:
@@ -149,7 +151,14 @@ class OciGuest:
     async def attach(self) -> Attachment:
         """By the monitor's socket."""
         self._require()
-        return Attached(await self._host.sockets.connect_packets(self._layout.attach))
+        return Attached(await self._host.sockets.connect_packets(self._layout.attach), self._park)
+
+    def _park(self, packets: Packets) -> None:
+        """Only an input that a client can end has to be protected from its end."""
+        if self._started.stdin and self._started.stdin_once and not self._started.terminal:
+            self._runtime.park(self.id, packets)
+        else:
+            packets.close()
 
     async def resize_console(self, width: int, height: int) -> None:
         """By the monitor's FIFO."""

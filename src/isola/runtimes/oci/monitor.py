@@ -38,7 +38,13 @@ exec "$@"\
 
 
 def arguments(
-    layout: Layout, engine: Sequence[str], *, terminal: bool = True, stdin: bool = False, log: Log = _LOG
+    layout: Layout,
+    engine: Sequence[str],
+    *,
+    terminal: bool = True,
+    stdin: bool = False,
+    stdin_once: bool = True,
+    log: Log = _LOG,
 ) -> list[str]:
     """The command line of conmon; it runs ``engine ... create`` itself. Pure."""
     engine_options = [*engine[1:], "--root", str(layout.state), "--log", str(layout.engine_log), "--log-format", "json"]
@@ -54,6 +60,7 @@ def arguments(
         "--log-path", f"k8s-file:{layout.console_log}" if log.kept else "none",
         "--log-size-max", str(log.size), "--no-sync-log",
         *(["--terminal"] if terminal else ["--stdin"] if stdin else []),
+        *(["--leave-stdin-open"] if stdin and not terminal and not stdin_once else []),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.cancellation import all_done
+from isola.host.sockets import Packets
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
@@ -37,6 +38,7 @@ from isola.runtimes.users import resolve
 
 _SHOWN = 2 << 20
 """Bytes that are read of the end of a log, where all of it is wanted."""
+_MOST_PARKED = 256
 _REMOVALS = 5
 """Attempts to kill and remove a control group that processes keep entering."""
 
@@ -78,6 +80,8 @@ class OciRuntime(Runtime):
         super().__init__(host, directory, names)
         self._known: set[str] = set()
         """Instances that this object has started or adopted."""
+        self._parked: dict[str, list[Packets]] = {}
+        """Connections of clients that have left, by instance: closing one would end its input."""
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
         """Files that a mounted lxcfs has; cleared if a first process could not be created."""
 
@@ -122,6 +126,8 @@ class OciRuntime(Runtime):
         await self._remove_groups(id)
         await self.host.files.remove_tree(self.layout(id).run)
         self._known.discard(id)
+        for packets in self._parked.pop(id, []):
+            packets.close()
 
     async def owned(self) -> tuple[str, ...]:
         """Instances with this engine's name in their run directory, and those without any name."""
@@ -167,6 +173,14 @@ class OciRuntime(Runtime):
     def layout(self, id: str) -> Layout:
         """Where its files are."""
         return Layout.of(self.directory, id)
+
+    def park(self, id: str, packets: Packets) -> None:
+        """Keep a client's connection until the run ends; of many, the oldest are closed."""
+        packets.pause()
+        parked = self._parked.setdefault(id, [])
+        parked.append(packets)
+        while len(parked) > _MOST_PARKED:
+            parked.pop(0).close()
 
     def group(self, id: str) -> str:
         """Its control group."""
@@ -270,7 +284,9 @@ class OciRuntime(Runtime):
     async def _create(self, spec: RunSpec, process: object, caller: Caller) -> Found:
         layout, group = self.layout(spec.id), self.group(spec.id)
         argv, place = (
-            monitor.arguments(layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin, log=spec.log),
+            monitor.arguments(
+                layout, caller.argv, terminal=spec.terminal, stdin=spec.stdin, stdin_once=spec.stdin_once, log=spec.log
+            ),
             caller.place,
         )
         groups = self.host.cgroups.directories_of_monitor(group + MONITOR_SUFFIX)

@@ -91,6 +91,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         ephemeral=host.boolean("AutoRemove"),
         terminal=fields.boolean("Tty"),
         stdin=fields.boolean("OpenStdin"),
+        stdin_once=fields.boolean("StdinOnce"),
         program=_program(fields),
         notes=note.encoded(),
     )

@@ -31,7 +31,7 @@ async def attach(request: Request) -> web.StreamResponse:
         with request.lasts():
             await serve(request, seen, wire, attachment, keys)
     finally:
-        attachment.close()
+        attachment.close(keep_input=not request.flag("stdin"))
     return wire.response
 
 
@@ -46,7 +46,7 @@ async def attach_by_socket(request: Request) -> web.StreamResponse:
             await serve(request, seen, wire, attachment, keys)
         await asyncio.wait_for(wire.close(), 2)
     finally:
-        attachment.close()
+        attachment.close(keep_input=not request.flag("stdin"))
     return wire.response
 
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from bench.dockerlike import DockerLike
 from bench.shell import together
-from bench.subject import Subject
 
 
-class ContainerSubject(Subject):
+class ContainerSubject(DockerLike):
     """Verbs over a command line that follows docker's."""
 
     command: ClassVar[Sequence[str]]
@@ -20,6 +20,10 @@ class ContainerSubject(Subject):
     def cli(self, *arguments: str) -> str:
         """Its command line."""
         return self.run(*self.command, *arguments)
+
+    def docker_argv(self, *arguments: str) -> list[str]:
+        """The same command line."""
+        return [*self.command, *arguments]
 
     def import_images(self) -> None:
         """Both images, with the command they run."""

@@ -1,20 +1,23 @@
 """Isola, with its own directory."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.dockerlike import DockerLike
 from bench.lxdlike import LxdLike
 from bench.processes import processes
 from bench.program import command
 from bench.shell import Trouble, run, together, until
 from isola.model.identity import HostNames
 
+DOCKER = "docker"
 ISOLA = command("isola")
 ISOLAD = command("isolad")
 
 
-class Isola(LxdLike):
+class Isola(LxdLike, DockerLike):
     """isolad and its command line; ``program.py`` selects which."""
 
     title = "isola"
@@ -27,7 +30,8 @@ class Isola(LxdLike):
     def start(self) -> None:
         """Start it, import the images."""
         self._place = str(self.directory / "isola")
-        self.environment = {"ISOLA_DIR": self._place}
+        client = {"DOCKER_HOST": f"unix://{self._place}/docker.sock", "DOCKER_CONFIG": str(self.directory / "client")}
+        self.environment = {"ISOLA_DIR": self._place, **client}
         run([ISOLAD, "--dir", self._place, "--background"])
         for _ in until(30, 0.05):
             if self._answers():
@@ -35,7 +39,13 @@ class Isola(LxdLike):
         for image in ("debian", "tiny"):
             files = (str(self.images.metadata_of(image)), str(self.images.rootfs(image)))
             self.run(ISOLA, "image", "import", *files, "--alias", image)
+        if shutil.which(DOCKER):
+            self.import_container_image()
         self.connect(self._place)
+
+    def docker_argv(self, *arguments: str) -> list[str]:
+        """docker's own client."""
+        return [DOCKER, *arguments]
 
     def stop(self) -> None:
         """Instances, networks and the daemon."""

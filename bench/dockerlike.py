@@ -1,0 +1,65 @@
+"""Verbs of docker's command line, which several subjects understand: docker, podman, and Isola's Docker door."""
+
+from abc import abstractmethod
+
+from bench.shell import run
+from bench.subject import Subject
+
+IMAGE = "bench/tiny"
+POLITE = ("/bin/sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait $!; done")
+"""Ends when it is asked to."""
+
+
+class DockerLike(Subject):
+    """All verbs work on containers of the tiny image."""
+
+    def import_container_image(self) -> None:
+        """The tiny root file system as an image for one program."""
+        self.docker("import", "--change", 'CMD ["/sbin/init"]', str(self.images.rootfs("tiny")), IMAGE)
+
+    def container_run(self) -> None:
+        """``true`` on a bridge, and removed."""
+        self.docker("run", "--rm", IMAGE, "/bin/true")
+
+    def container_create(self, name: str) -> None:
+        """Not started."""
+        self.docker("create", "--name", name, IMAGE, *POLITE)
+
+    def container_launch(self, name: str) -> None:
+        """In the background."""
+        self.docker("run", "-d", "--name", name, IMAGE, *POLITE)
+
+    def container_start(self, name: str) -> None:
+        """What was created."""
+        self.docker("start", name)
+
+    def container_stop(self, name: str) -> None:
+        """It is asked to end."""
+        self.docker("stop", name)
+
+    def container_remove(self, *names: str) -> None:
+        """Also running ones."""
+        self.docker("rm", "-f", *names)
+
+    def container_list(self) -> None:
+        """Running or not."""
+        self.docker("ps", "-a")
+
+    def container_write(self, name: str, mebibytes: int) -> None:
+        """A container that writes lines to its log, and ends."""
+        lines = mebibytes * (1 << 20) // 100
+        work = f"yes {'x' * 99} | head -n {lines}"
+        self.docker("run", "-d", "--name", name, IMAGE, "/bin/sh", "-c", work)
+        self.docker("wait", name)
+
+    def container_logs(self, name: str) -> None:
+        """All of them."""
+        run(["sh", "-c", '"$@" >/dev/null 2>&1', "sh", *self.docker_argv("logs", name)], env=self.environment)
+
+    @abstractmethod
+    def docker_argv(self, *arguments: str) -> list[str]:
+        """A command of docker's command line."""
+
+    def docker(self, *arguments: str) -> str:
+        """Run one."""
+        return self.run(*self.docker_argv(*arguments))

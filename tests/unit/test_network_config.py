@@ -202,7 +202,7 @@ def test_a_nic_has_a_line_for_dhcp_and_lines_for_names() -> None:
     assert dnsmasq.names(nic(), "isola") == "10.1.2.9 web1.isola web1\nfd42::9 web1.isola web1\n"
     assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola") == ""
     many = replace(nic(ipv6=None), names=("web_1", "web1", "db"))
-    assert dnsmasq.names(many, "isola") == "10.1.2.9 web1.isola web1 web_1 db\n"
+    assert dnsmasq.names(many, "isola") == "10.1.2.9 web1.isola web1 web_1 web_1.isola db db.isola\n"
 
 
 def test_leases_are_read_and_expired_or_invalid_ones_ignored() -> None:

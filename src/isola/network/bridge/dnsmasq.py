@@ -43,7 +43,8 @@ def reservation(nic: Nic) -> str:
 def names(nic: Nic, domain: str) -> str:
     """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it."""
     addresses = [address for address in (nic.ipv4, nic.ipv6) if address]
-    known = dict.fromkeys((f"{nic.instance_name}.{domain}", nic.instance_name, *nic.names))
+    more = (each for name in nic.names for each in (name, f"{name}.{domain}"))
+    known = dict.fromkeys((f"{nic.instance_name}.{domain}", nic.instance_name, *more))
     return "".join(f"{address} {' '.join(known)}\n" for address in addresses)
 
 

@@ -128,7 +128,7 @@ def volume_json(request: Request, record: VolumeRecord) -> dict[str, Any]:
         "CreatedAt": rfc3339(record.created_at),
         "Driver": "local",
         "Labels": _labels(record),
-        "Mountpoint": str(place / record.kind / record.id),
+        "Mountpoint": str(place / record.kind / record.id / "data"),
         "Name": record.name,
         "Options": None,
         "Scope": "local",

@@ -1,0 +1,145 @@
+"""Networks by the unmodified ``docker`` command: what containers reach, by which names, and over which ports."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from application_image import import_application
+from daemon import Daemon
+from docker_client import DockerClient
+from echoes import ask
+from lxc_client import Lxc
+
+SERVE = ("app", "httpd", "-f", "-p", "80", "-h", "/srv")
+SLEEP = ("app", "sleep", "1000")
+
+
+@pytest.fixture(scope="module")
+def image(daemon: Daemon) -> Iterator[str]:
+    fingerprint = import_application(daemon, "app")
+    yield "app"
+    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+@pytest.fixture
+def docker(daemon: Daemon, image: str, tmp_path: Path) -> Iterator[DockerClient]:
+    """Containers and networks end with the test."""
+    made = DockerClient(daemon, tmp_path)
+    yield made
+    if found := made("ps", "-aq").split():
+        made("rm", "-f", *found)
+    made("network", "prune", "-f")
+
+
+def reaches(docker: DockerClient, container: str, address: str) -> bool:
+    """Whether a container gets an answer from an address."""
+    argv = ["docker", "exec", container, "busybox", "ping", "-c", "1", "-W", "2", address]
+    return subprocess.run(argv, env=docker.environment, capture_output=True, check=False).returncode == 0
+
+
+def knows(docker: DockerClient, container: str, name: str) -> str:
+    """What a container's name server answers, as text."""
+    argv = ["docker", "exec", container, "busybox", "nslookup", name]
+    return subprocess.run(argv, env=docker.environment, capture_output=True, check=False).stdout.decode()
+
+
+def test_the_usual_networks_and_those_of_other_doors(docker: DockerClient, daemon: Daemon, lxc: Lxc) -> None:
+    listed = docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
+    assert {"bridge bridge local", "host host local", "none null local"} <= set(listed)
+    docker("run", "-d", "--name", "web", *SLEEP)
+    daemon.launch("native")
+    try:
+        shown = docker.inspect("network", "inspect", "bridge")
+        assert {each["Name"] for each in shown["Containers"].values()} == {"web", "native"}
+    finally:
+        daemon.run("DELETE", "/1.0/instances/native?force=1")
+    id = docker("network", "create", "my_project_default")
+    assert len(id) == 64 and docker.inspect("network", "inspect", id[:10])["Name"] == "my_project_default"
+    assert "my_project_default" in lxc("network", "list")
+    docker("network", "rm", "my_project_default")
+    assert "network my_project_default not found" in docker("network", "inspect", "my_project_default", status=1)
+
+
+def test_containers_find_each_other_by_name_alias_and_id(docker: DockerClient) -> None:
+    docker("network", "create", "app_net")
+    docker("run", "-d", "--name", "db_1", "--network", "app_net", "--network-alias", "db", *SERVE)
+    docker("run", "-d", "--name", "web", "--network", "app_net", *SLEEP)
+    docker("run", "-d", "--name", "other", *SLEEP)
+    id = docker.inspect("inspect", "db_1")["Id"][:12]
+    address = docker.inspect("inspect", "db_1")["NetworkSettings"]["Networks"]["app_net"]["IPAddress"]
+    for name in ("db_1", "db", id):
+        assert f"Address: {address}" in knows(docker, "web", name), name
+        assert address not in knows(docker, "other", name)
+    assert reaches(docker, "web", address) and not reaches(docker, "other", address)
+    docker("network", "connect", "--alias", "late", "app_net", "other")
+    assert reaches(docker, "other", address)
+    docker("network", "disconnect", "app_net", "other")
+    assert not reaches(docker, "other", address)
+
+
+def test_addresses_that_are_asked_for(docker: DockerClient) -> None:
+    subnet = ("--subnet", "10.98.0.0/24", "--gateway", "10.98.0.254", "--ip-range", "10.98.0.128/25")
+    docker("network", "create", *subnet, "--aux-address", "x=10.98.0.128", "--label", "a=b", "lab")
+    docker("run", "-d", "--name", "any", "--network", "lab", *SLEEP)
+    own = docker.inspect("inspect", "any")["NetworkSettings"]["Networks"]["lab"]
+    assert own["IPAddress"] == "10.98.0.129" and own["Gateway"] == "10.98.0.254"
+    fixed = ("--ip", "10.98.0.7", "--mac-address", "02:42:0a:62:00:07")
+    docker("run", "-d", "--name", "fixed", "--network", "lab", *fixed, *SLEEP)
+    assert "10.98.0.7/24" in docker("exec", "fixed", "busybox", "ip", "addr")
+    assert "02:42:0a:62:00:07" in docker("exec", "fixed", "busybox", "ip", "link")
+    assert "Pool overlaps" in docker("network", "create", "--subnet", "10.98.0.0/16", "other", status=1)
+    assert "has active endpoints" in docker("network", "rm", "lab", status=1)
+
+
+def test_an_internal_network_and_none_lead_nowhere(docker: DockerClient) -> None:
+    docker("network", "create", "--internal", "inner")
+    docker("run", "-d", "--name", "web", *SERVE)
+    docker("run", "-d", "--name", "peer", "--network", "inner", *SERVE)
+    docker("run", "-d", "--name", "inside", "--network", "inner", *SLEEP)
+    docker("run", "-d", "--name", "alone", "--network", "none", *SLEEP)
+    outside = docker.inspect("inspect", "web")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    near = docker.inspect("inspect", "peer")["NetworkSettings"]["Networks"]["inner"]["IPAddress"]
+    assert f"Address: {near}" in knows(docker, "inside", "peer")
+    assert reaches(docker, "inside", near) and not reaches(docker, "inside", outside)
+    assert "default" not in docker("exec", "inside", "busybox", "ip", "route")
+    assert "eth0" not in docker("exec", "alone", "busybox", "ip", "link")
+
+
+def test_ports_are_published_and_stay_while_the_daemon_is_down(docker: DockerClient, daemon: Daemon) -> None:
+    docker("run", "-d", "--name", "web", "-p", "8080:80", "-p", "127.0.0.1::80", *SERVE)
+    ports = docker("port", "web").splitlines()
+    assert {"80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"} <= set(ports) and len(ports) == 3
+    assert "0.0.0.0:8080->80/tcp" in docker("ps", "--format", "{{.Ports}}")
+    host = ["nsenter", f"--net=/run/netns/{daemon.netns}"]
+
+    def answers(port: str) -> bool:
+        return "404" in ask(host, "GET / HTTP/1.0\r\n\r\n", "tcp", "127.0.0.1", port)
+
+    chosen = next(line.rpartition(":")[2] for line in ports if "127.0.0.1" in line)
+    assert answers("8080") and answers(chosen)
+    said = docker("run", "-d", "--name", "late", "-p", "8080:80", *SERVE, status=125)
+    assert "port is already allocated" in said
+    daemon.kill()
+    assert answers("8080")
+    daemon.start()
+    docker("restart", "-t", "0", "web")
+    end = time.monotonic() + 10
+    while not answers("8080"):
+        assert time.monotonic() < end
+    docker("rm", "-f", "web")
+    assert not answers("8080")
+
+
+def test_several_networks_and_the_way_out(docker: DockerClient) -> None:
+    docker("network", "create", "first")
+    docker("network", "create", "second")
+    docker("run", "-d", "--name", "web", "--network", "first", "--network", "name=second,gw-priority=1", *SLEEP)
+    gateway = docker.inspect("network", "inspect", "second")["IPAM"]["Config"][0]["Gateway"]
+    assert f"default via {gateway}" in docker("exec", "web", "busybox", "ip", "route").splitlines()[0]
+    assert set(docker.inspect("inspect", "web")["NetworkSettings"]["Networks"]) == {"first", "second"}
+    docker("network", "disconnect", "second", "web")
+    assert gateway not in docker("exec", "web", "busybox", "ip", "route")

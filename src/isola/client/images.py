@@ -72,6 +72,28 @@ class Images:
         }
         return begin(self._client, "POST", _ROOT, body)
 
+    def pull(
+        self,
+        name: str,
+        *,
+        credentials: Mapping[str, str] | None = None,
+        platform: str = "",
+        aliases: Sequence[str] = (),
+    ) -> Operation:
+        """Pull an image of a registry (``docker.io/library/x:1``)."""
+        source: dict[str, object] = {"type": "image", "mode": "pull", "protocol": "oci", "alias": name}
+        if credentials:
+            source["credentials"] = dict(credentials)
+        if platform:
+            source["options"] = {"platform": platform}
+        body: dict[str, object] = {"source": source, "aliases": [{"name": alias} for alias in aliases]}
+        return begin(self._client, "POST", _ROOT, body)
+
+    def push(self, reference: str, name: str, *, credentials: Mapping[str, str] | None = None) -> Operation:
+        """Push an image under the name ``name`` of a registry."""
+        body = {"reference": name, "credentials": dict(credentials or {})}
+        return begin(self._client, "POST", f"{_ROOT}/{quote(self.fingerprint(reference))}/push", body)
+
     def upload(self, files: Sequence[str], *, properties: Mapping[str, str] | None = None) -> Operation:
         """Import a unified tarball, metadata and root file system, or an archive of OCI images or ``docker save``.
 
@@ -143,6 +165,15 @@ class Images:
     def add_alias(self, name: str, fingerprint: str, description: str = "") -> None:
         body = {"name": name, "target": fingerprint, "description": description}
         self._client.call("POST", f"{_ROOT}/aliases", body)
+
+    def point_alias(self, name: str, fingerprint: str) -> None:
+        """Point an alias, new or existing, to an image."""
+        from isola.errors import NotFound
+
+        try:
+            self._client.call("PATCH", f"{_ROOT}/aliases/{quote(name)}", {"target": fingerprint})
+        except NotFound:
+            self.add_alias(name, fingerprint)
 
     def rename_alias(self, name: str, new: str) -> None:
         self._client.call("POST", f"{_ROOT}/aliases/{quote(name)}", {"name": new})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Option
+from isola.cli.login import pull_if_private
 from isola.cli.readiness import OPTIONS as WAIT_OPTIONS
 from isola.cli.readiness import wait
 
@@ -37,6 +38,8 @@ _LIMITS = {"memory": "limits.memory", "cpu": "limits.cpu", "processes": "limits.
 def begin(context: Context, *, image: str | None, name: str, start: bool, ephemeral: bool = False) -> Operation:
     """Start creating an instance from the command's options; returns the operation."""
     args = context.args
+    if image is not None:
+        pull_if_private(context, image)
     config = args.pairs("config")
     config.update({key: args.text(option) for option, key in _LIMITS.items() if args.given(option)})
     profiles = args.many("profile") if args.given("profile") else None
@@ -129,6 +132,7 @@ COMMANDS = (
             ("isola launch debian/12 web1", "a Debian 12 system named web1"),
             ("isola launch debian/12 web1 --wait ready", "the same, once all its services have started"),
             ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
+            ("isola launch docker.io/library/nginx:1.27 web", "an application of a registry"),
             ("isola launch debian/12 -e -c user.purpose=test", "with a generated name, deleted when it stops"),
         ),
     ),

@@ -7,6 +7,7 @@ import sys
 from isola.cli.arguments import UsageError
 from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option
+from isola.cli.login import credentials
 from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
 from isola.model.units import format_size
 
@@ -72,6 +73,39 @@ def build(context: Context) -> None:
     operation = context.client.images.build(name, options=options, alias=context.args.text("alias"))
     context.follow(operation, f"Building {name}")
     context.say(f"Image {context.args.text('alias') or name} is there")
+
+
+def pull(context: Context) -> None:
+    """Pull an image of a registry."""
+    name = context.args.text("NAME")
+    operation = context.client.images.pull(
+        name,
+        credentials=credentials(context, name),
+        platform=context.args.text("platform"),
+        aliases=context.args.many("alias"),
+    )
+    context.follow(operation, f"Pulling {name}")
+    context.say(f"{operation.metadata.get('reference') or name} is there: {operation.metadata.get('digest') or ''}")
+
+
+def push(context: Context) -> None:
+    """Push an image to a registry."""
+    image = context.args.text("IMAGE")
+    name = context.args.text("NAME") or image
+    operation = context.client.images.push(image, name, credentials=credentials(context, name))
+    context.follow(operation, f"Pushing {name}")
+    context.say(f"{operation.metadata.get('reference') or name} is pushed: {operation.metadata.get('digest') or ''}")
+
+
+def tag(context: Context) -> None:
+    """Give an image another name, which may have belonged to another one."""
+    from isola.model.image_reference import names_registry, parse
+
+    images = context.client.images
+    name = context.args.text("NAME")
+    if names_registry(name):
+        name = parse(name).tagged().full
+    images.point_alias(name, str(images.get(context.args.text("IMAGE"))["fingerprint"]))
 
 
 def import_(context: Context) -> None:
@@ -167,6 +201,40 @@ COMMANDS = (
                 ("isola image build debian/12 -o packages=openssh-server --alias debian-ssh", "with one more package"),
                 ("isola image build busybox", "two megabytes, in a second, without network access"),
             ),
+        ),
+        Command(
+            "pull",
+            "Pull an image of a registry",
+            pull,
+            Argument("NAME", "REGISTRY/PATH:TAG, or REGISTRY/PATH@DIGEST"),
+            Option("--platform", "Platform of an image for several (default: this one)", value="PLATFORM"),
+            Option("--alias", "An alias instead of its complete name", value="ALIAS", repeat=True),
+            details="The credentials are those of 'docker login' and 'podman login', or of their helpers; the daemon\n"
+            "does not keep them. Names without a registry need the server setting images.registry.default.",
+            examples=(
+                ("isola image pull docker.io/library/nginx:1.27", "from Docker Hub"),
+                ("isola image pull registry.example:5000/team/app --platform linux/arm64", "of another platform"),
+            ),
+        ),
+        Command(
+            "push",
+            "Push an image to a registry",
+            push,
+            _IMAGE,
+            Argument("NAME", "Its name in the registry (default: the alias)", optional=True),
+            details="The credentials are those of 'docker login' and 'podman login', or of their helpers.",
+            examples=(
+                ("isola image push registry.example/team/app:1", "under the alias itself"),
+                ("isola image push debian/12 registry.example/team/debian:12", "a system image, too"),
+            ),
+        ),
+        Command(
+            "tag",
+            "Give an image a name, also one of another image",
+            tag,
+            _IMAGE,
+            Argument("NAME", "The name, as in registry.example/team/app:1"),
+            examples=(("isola image tag debian/12 registry.example/team/debian:12", "ready for isola image push"),),
         ),
         Command(
             "available",

@@ -133,6 +133,8 @@ EXTENSIONS: dict[str, str] = {
     "warnings": "warnings",
     "metadata_configuration": "GET /1.0/metadata/configuration",
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
+    "image_source_oci": "protocol oci of sources of images and instances",
+    "isola_image_push": "our own: POST /1.0/images/FINGERPRINT/push",
     "isola_image_build": "our own: image sources (source.protocol 'build'), also on demand when an instance is created",
     "isola_registry": "our own: the registry below /v2/, its repositories and login tokens",
     "isola_wait": "our own: wait=SECONDS on requests that start an operation",

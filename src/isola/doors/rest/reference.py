@@ -118,6 +118,12 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 - `POST /1.0/images` with `{"source": {"type": "image", "protocol": "build", "alias": "debian/12", "options": {...}},
   "aliases": [{"name": "debian/12"}]}` builds an image with an image source; `source.server` names the source if several
   offer the alias.
+- `POST /1.0/images` with `{"source": {"type": "image", "protocol": "oci", "server": "https://registry.example",
+  "alias": "team/app:1"}}` pulls an image, as with Incus; `alias` may begin with the registry instead.
+  `source.options.platform` chooses a platform, `source.credentials` has `username` and `password`, or `auth`,
+  `identitytoken` or `registrytoken`. Without `aliases` its complete name is its alias. `POST /1.0/instances` takes the
+  same `source`, without credentials. `POST /1.0/images/FINGERPRINT/push` with `reference` and `credentials` pushes one;
+  `POST /1.0/images/FINGERPRINT/refresh` pulls the name again by which an image was pulled.
 - `POST /1.0/images` with `source.type` `image` and the certificate of this server copies an image of another project
   (`source.project`), which the caller may use, or which is public or lent by `source.secret`: `lxc image copy
   --target-project`. Where the server does not listen on the network, the client needs `--mode relay`.

@@ -34,7 +34,15 @@ class Build(Protocol):
     """``Acquire.build``."""
 
     async def __call__(
-        self, op: Operation, source: str, request: SourceRequest, *, project: str, aliases: Sequence[str]
+        self,
+        op: Operation,
+        source: str,
+        request: SourceRequest,
+        *,
+        project: str,
+        aliases: Sequence[str],
+        public: bool,
+        auto_update: bool,
     ) -> Image: ...
 
 
@@ -74,6 +82,8 @@ class RegistryVerbs:
         platform: str = "",
         credentials: Credentials = ANONYMOUS,
         aliases: Sequence[str] = (),
+        public: bool = False,
+        auto_update: bool = False,
         watch: Watch = unwatched,
         project: str = DEFAULT_PROJECT,
         caller: Caller = DAEMON,
@@ -86,7 +96,15 @@ class RegistryVerbs:
         names = tuple(alias_name(name, "aliases") for name in aliases or (wanted.full,))
         options = {"platform": platform} if platform else {}
         request = SourceRequest(name=wanted.full, options=options, credentials=credentials, watch=watch)
-        work = partial(self._build, source="oci", request=request, project=project, aliases=names)
+        work = partial(
+            self._build,
+            source="oci",
+            request=request,
+            project=project,
+            aliases=names,
+            public=public,
+            auto_update=auto_update,
+        )
         return self._operations().start("Pulling image", work, project=project, caller=caller)
 
     def start_push(

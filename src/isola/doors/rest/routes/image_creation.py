@@ -9,6 +9,7 @@ from aiohttp import web
 
 from isola.doors.http.reading import Fields
 from isola.doors.rest.answers import background
+from isola.doors.rest.registries import PROTOCOL, begin_pull
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.uploads import Upload, receive, scratch
@@ -83,13 +84,15 @@ def _build(request: Request, fields: Fields) -> web.StreamResponse:
         )
     if kind != "image":
         raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image")
+    if source.text("protocol", "") == PROTOCOL:
+        return begin_pull(request, fields, source)
     if source.text("protocol", "") == "build":
         return _begin_build(request, fields, source)
     if not _is_here(request, source):
         raise Unsupported(
             "Images of other servers are not offered yet",
             field="source.protocol",
-            remedy="use protocol 'build' for the image sources of this server, or import a file",
+            remedy="use protocol 'oci' for registries, 'build' for the image sources of this server, or import a file",
         )
     return _begin_copy(request, fields, source)
 

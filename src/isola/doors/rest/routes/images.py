@@ -18,6 +18,7 @@ from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.images import by_target, image_json, writable
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.image import Image
+from isola.model.image_reference import parse_full
 from isola.model.reference import Kind
 
 _FIELDS = ("metadata", "rootfs")
@@ -109,9 +110,15 @@ async def create_secret(request: Request) -> web.StreamResponse:
 
 
 async def refresh(request: Request) -> web.StreamResponse:
-    """Refused: refreshing is not offered yet."""
-    _find(request)
-    raise Unsupported("Refreshing an image is not offered yet", remedy="build or import it again")
+    """Start pulling the newest image of the name by which this one was pulled."""
+    image = _find(request)
+    reference = parse_full(image.source.get("reference", ""))
+    if reference is None or not reference.tag:
+        raise Unsupported("Only images that were pulled by a tag can be refreshed", remedy="build or import it again")
+    operation = request.services.images.registries.start_pull(
+        reference, platform=image.source.get("platform", ""), project=image.project, caller=request.caller
+    )
+    return background(operation)
 
 
 async def _update(request: Request, decide: Callable[[Image], Image]) -> web.StreamResponse:

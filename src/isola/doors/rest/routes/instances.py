@@ -12,6 +12,7 @@ from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
 from isola.doors.rest.programs import program_of
+from isola.doors.rest.registries import PROTOCOL, reference_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
@@ -206,6 +207,8 @@ def _image_of(source: Fields, request: Request) -> str | None:
         raise Unsupported("Moving an instance from another server is not offered yet", field="source.type")
     if kind != "image":
         raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image, copy or none")
+    if source.text("protocol", "") == PROTOCOL:
+        return reference_of(request, source).tagged().full
     if source.text("server", ""):
         raise Unsupported(
             "Images of other servers are not offered yet", field="source.server", remedy="import the image first"

@@ -4,34 +4,13 @@ import hashlib
 from collections.abc import Awaitable, Callable
 
 import pytest
+from image_interrupter import Interrupter, agree
 from image_library import World, split, unified
 
-from isola.errors import HostFailure, IsolaError
+from isola.errors import IsolaError
 from isola.images import ImageLibrary
 from isola.model.reference import Ref
 from isola.operations import Operation
-
-
-class Interrupter:
-    """Interrupts at one of the points that are reached, counted from 0."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.seen: list[str] = []
-        self.at = -1
-        self.action = ""
-        self.picture: object = None
-
-    async def reached(self, operation: Operation, point: str) -> None:
-        self.seen.append(point)
-        if len(self.seen) - 1 != self.at:
-            return
-        if self.action == "fail":
-            raise HostFailure(f"Injected failure at {point}")
-        if self.action == "cancel" and operation.may_cancel:
-            operation.cancel()
-        if self.action == "kill":
-            self.picture = self.world.picture()
 
 
 async def import_unified(world: World, library: ImageLibrary) -> Operation:
@@ -65,19 +44,6 @@ async def points_of(verb: Verb) -> list[str]:
     world, library, observer = await prepared()
     await world.operations.finish(await verb(world, library))
     return observer.seen
-
-
-async def agree(world: World, library: ImageLibrary) -> None:
-    """Check: every blob has a record, every record its blobs, every alias its image, and there are no scratch files."""
-    named: set[str] = set()
-    for image in library:
-        named |= {image.manifest, image.artifact} | {layer.digest for layer in image.layers}
-        for _, path in library.export(image.ref):
-            assert await world.host.files.exists(path)
-    assert named <= await world.blobs()
-    assert await world.blobs() == library._catalogue.blobs()
-    assert await world.leftovers() == ()
-    assert all(library.resolve(alias.ref) is not None for alias in library.aliases())
 
 
 @pytest.mark.parametrize("action", ["fail", "cancel", "kill"])

@@ -131,7 +131,8 @@ WALK: list[tuple[str, str, Any]] = [
 """Route, path and body, in an order in which each finds its objects."""
 ELSEWHERE = {
     "POST /1.0/images": "needs an upload: every import goes the way of the one in tests of images",
-    "POST /1.0/images/{fingerprint}/refresh": "not offered",
+    "POST /1.0/images/{fingerprint}/refresh": "needs a registry",
+    "POST /1.0/images/{fingerprint}/push": "needs a registry",
 }
 QUIET = {"PUT /1.0", "PATCH /1.0", "DELETE /1.0/operations/{id}"}
 """Routes that publish nothing, or only the end of an earlier operation."""

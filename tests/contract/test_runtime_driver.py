@@ -136,6 +136,8 @@ async def test_guests_of_one_pod_share_namespaces(bench: Bench) -> None:
         shares = {Shareable.PID: "one", Shareable.IPC: "one"}
         await bench.launch(bench.spec("two", network=namespace, shares=shares, command=("/bin/sleep", "2345")))
         assert b"sleep 1234" in (await bench.run("ps", id="two"))[1]
+        assert (await bench.run("sh", "-c", "echo shared > /dev/shm/file", id="two"))[0] == 0
+        assert (await bench.run("cat", "/dev/shm/file"))[1] == b"shared\n"
         await bench.runtime.remove("two")
         assert (await bench.run("true"))[0] == 0
     finally:

@@ -8,6 +8,7 @@ import pytest
 from applications import application, has, status_of
 from runtime_bench import IDMAP, Bench
 
+from isola.errors import Unsupported
 from isola.model.confinement import Confinement
 
 _NET_RAW, _NET_ADMIN, _SYS_ADMIN, _CHOWN = 13, 12, 21, 0
@@ -66,6 +67,22 @@ async def test_user_groups_and_permission_bits(bench: Bench) -> None:
     await bench.launch(application(bench, user="web", groups=("extra", "77"), umask=0o27))
     assert set((await status_of(bench, "Groups")).split()) == {"50", "77"}
     assert await status_of(bench, "Umask") == "0027"
+
+
+async def test_limits_of_resources_are_set_or_refused_with_the_reason(bench: Bench) -> None:
+    if not bench.real:
+        return
+    able = "CAP_SYS_RESOURCE" in bench.host.system.capabilities()
+    most = bench.host.system.resource_limit("nofile")
+    assert most > 600
+    if able or bench.param == "crun":
+        await bench.launch(application(bench, ulimits={"nofile": (500, 600)}))
+        assert (await bench.run("sh", "-c", "ulimit -n; ulimit -Hn"))[1] == b"500\n600\n"
+        await bench.runtime.remove("one")
+    if not able:
+        with pytest.raises(Unsupported, match="cannot"):
+            await bench.launch(application(bench, ulimits={"nofile": (500, most + 1)}))
+        assert await bench.runtime.owned() == ()
 
 
 async def test_the_shared_memory_has_its_size(bench: Bench) -> None:

@@ -126,6 +126,21 @@ async def test_devices_come_and_go_in_a_joined_network(world: World) -> None:
     await world.finish(world.parts.services.instances.stop(web.ref, force=True))
 
 
+async def test_after_a_boot_the_owner_of_a_network_starts_first(world: World) -> None:
+    await create(world, "a-last", start=False)
+    db = await create(world, "z-first", boot__autostart__priority="0")
+    joined = {NETWORK: "container:z-first", "boot.autostart.priority": "9"}
+    web = await world.create("a-web", config=joined, program=PROGRAM, start=True)
+    await world.parts.close()
+    world.host.system.boot = "another"
+    for each in (web, db):
+        await world.runtime.remove(each.id)
+        await world.host.namespaces.remove_network(world.context.networks.namespaces.place(each.id).path)
+    await world.start()
+    assert {web.id, db.id} == set(world.context.live)
+    assert spec(world, "a-web").network == spec(world, "z-first").network
+
+
 # --- the host -------------------------------------------------------------------------------------------------------
 
 OF_HOST = [{f"isola.namespaces.{kind}": "host"} for kind in ("network", "pid", "ipc", "uts")]

@@ -96,6 +96,10 @@ class GuestMounts(Protocol):
         """
         ...
 
+    async def lend(self, lender: ProcessRef, process: ProcessRef, target: str) -> None:
+        """Mount what the lender has at an absolute path at the same path of the process. Raises HostFailure."""
+        ...
+
     async def take(self, process: ProcessRef, mount: int) -> None:
         """Unmount it, even if busy, with mounts on top of it; no effect if it does not exist. Raises HostFailure."""
         ...
@@ -124,6 +128,9 @@ class LinuxGuestMounts:
 
     async def put(self, process: ProcessRef, tree: Tree, target: str, *, owner: int) -> None:
         await in_thread(_put, process, tree, target, owner)
+
+    async def lend(self, lender: ProcessRef, process: ProcessRef, target: str) -> None:
+        await in_thread(_lend, lender, process, target)
 
     async def take(self, process: ProcessRef, mount: int) -> None:
         await in_thread(_take, process, mount)
@@ -177,6 +184,21 @@ def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
             os.close(place)
 
     _inside(process, inside, f"Cannot mount on {target} inside the instance")
+
+
+def _lend(lender: ProcessRef, process: ProcessRef, target: str) -> None:
+    def borrowed(root: int) -> int:
+        found = kernel.open_beneath(root, os.fsencode(target.lstrip("/")), os.O_PATH, _IN_ROOT)
+        try:
+            return kernel.clone_tree_of(found)
+        finally:
+            os.close(found)
+
+    descriptor = _inside(lender, borrowed, f"Cannot share {target} of another instance")
+    try:
+        _put(process, Tree(0, directory=True, descriptor=descriptor), target, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _take(process: ProcessRef, mount: int) -> None:

@@ -102,6 +102,10 @@ class System(Protocol):
         """Number of the daemon's open descriptors, and their limit."""
         ...
 
+    def resource_limit(self, name: str) -> int:
+        """The daemon's hard limit of a resource of setrlimit(2), such as ``nofile``; -1: none."""
+        ...
+
     def devices(self) -> Mapping[str, Sequence[Mapping[str, object]]]:
         """``{"network": [...], "storage": [...], "gpu": [...], "usb": [...], "pci": [...]}`` for the resources page,
         and ``system`` with the machine itself, if its firmware describes it.
@@ -116,6 +120,10 @@ class LinuxSystem:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
+
+    def resource_limit(self, name: str) -> int:
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        return -1 if number is None else resource.getrlimit(number)[1]
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - one object lives as long as the daemon
     def kernel(self) -> Kernel:

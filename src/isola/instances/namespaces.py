@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
+from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.run_values import HOST, OTHER, network_mode
 from isola.model.identity import PRIVILEGED, IdRange
@@ -14,6 +15,7 @@ from isola.runtimes import Shareable
 from isola.settings import boolean
 
 NETWORK = "isola.namespaces.network"
+_DEEPEST = 16
 _PREFIX = "isola.namespaces."
 _KEYS: Mapping[Shareable, str] = {kind: f"{_PREFIX}{kind.value}" for kind in Shareable}
 
@@ -97,6 +99,19 @@ def require_application(config: Config) -> None:
                 field=f"config.{key}",
                 remedy="unset the key, or name a program to run in place of the init",
             )
+
+
+def depth(context: Context, instance: Instance) -> int:
+    """How many instances it depends on, each joining the network of the next."""
+    for count in range(_DEEPEST):
+        try:
+            peer = network_peer(context, instance.project, expanded(context, instance)[0])
+        except NotFound:
+            return count
+        if peer is None:
+            return count
+        instance = peer
+    return _DEEPEST
 
 
 def _peer(context: Context, project: str, config: Config, key: str) -> Instance | None:

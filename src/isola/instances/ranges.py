@@ -65,6 +65,12 @@ async def give_back(context: Context, id: str, *bases: int) -> None:
             await ranges.keep({base: holder(context, _first(others).id)})
 
 
+def _claimant(context: Context, sharing: Sequence[Instance], claimed: str) -> str:
+    """The holder of the claim of a range: one of the instances that have it, whichever has claimed it before."""
+    holders = [holder(context, record.id) for record in sharing]
+    return claimed if claimed in holders else holder(context, _first(sharing).id)
+
+
 def _first(sharing: Iterable[Instance]) -> Instance:
     """The one of several instances with one range that has the claim: the one that was created first."""
     return min(sharing, key=lambda each: (each.created_at, each.id))
@@ -82,8 +88,10 @@ async def claim_again(context: Context) -> None:
     for record in context.everybody():
         sharing.setdefault(record.idmap.base, []).append(record)
     sharing.pop(PRIVILEGED.base, None)
-    wanted = {base: holder(context, _first(records).id) for base, records in sharing.items()}
     try:
+        shared = any(len(records) > 1 for records in sharing.values())
+        claims = await context.host.id_ranges.claims() if shared else {}
+        wanted = {base: _claimant(context, records, claims.get(base, "")) for base, records in sharing.items()}
         for base, other in (await context.host.id_ranges.keep(wanted)).items():
             log.error("User ids from %d on, which an instance has, are claimed by %s too", base, other)
     except IsolaError as error:

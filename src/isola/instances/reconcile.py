@@ -14,6 +14,7 @@ from isola.instances.describe import keep_described
 from isola.instances.endpoint import keep_endpoint, target_of
 from isola.instances.half_made import undo_begun
 from isola.instances.moving import finish_moves
+from isola.instances.namespaces import depth
 from isola.instances.placement import limits
 from isola.instances.reboots import REBOOT
 from isola.instances.remove import doom, sweep
@@ -198,11 +199,12 @@ async def _repair(context: Context, instance: Instance) -> None:
 
 
 async def _start_again(context: Context, instances: list[Instance]) -> None:
-    def priority(instance: Instance) -> int:
+    def order(instance: Instance) -> tuple[int, int]:
+        """After the instance whose network it joins; then by priority."""
         config, _ = expanded(context, instance)
-        return -int(config.get("boot.autostart.priority") or 0)
+        return depth(context, instance), -int(config.get("boot.autostart.priority") or 0)
 
-    for instance in sorted(instances, key=priority):
+    for instance in sorted(instances, key=order):
         operation = context.operations.start(
             "Starting instance after boot",
             lambda op, ref=instance.ref: start(context, op, ref),  # type: ignore[misc]

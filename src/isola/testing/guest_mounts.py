@@ -28,6 +28,8 @@ class FakeGuestMounts:
         """All grafts that were prepared."""
         self.kinds: dict[str, str] = {}
         """Targets that already exist in every process: path -> ``file`` or ``directory``."""
+        self.lent: list[tuple[ProcessRef, ProcessRef, str]] = []
+        """Mounts that a process has from another one."""
         self.stuck = False
         """Whether unmounting fails."""
 
@@ -57,6 +59,12 @@ class FakeGuestMounts:
         if there != kind:
             raise InvalidInput(f"A {kind} cannot be mounted on {target}", evidence=f"inside it is a {there}")
         self.inside[process][tree.number] = (target, self._prepared[tree.number])
+
+    async def lend(self, lender: ProcessRef, process: ProcessRef, target: str) -> None:
+        """Remembered in ``lent``."""
+        self._require(lender)
+        self._require(process)
+        self.lent.append((lender, process, target))
 
     async def take(self, process: ProcessRef, mount: int) -> None:
         """Remove it."""

@@ -29,6 +29,7 @@ class FakeSystem:
     memory_free: int = 6 << 30
     release: Mapping[str, str] = field(default_factory=lambda: {"ID": "debian", "VERSION_ID": "12", "NAME": "Debian"})
     programs: dict[str, Path] = field(default_factory=dict)
+    resource_limits: dict[str, int] = field(default_factory=dict)
     known_file_systems: frozenset[str] = frozenset({"overlay", "tmpfs", "ext4", "btrfs"})
     machine: str = "00000000000040008000000000000001"
     boot: str = "00000000-0000-4000-8000-00000000b007"
@@ -41,6 +42,9 @@ class FakeSystem:
 
     def kernel(self) -> Kernel:
         return self.uname
+
+    def resource_limit(self, name: str) -> int:
+        return self.resource_limits.get(name, -1)
 
     def capabilities(self) -> frozenset[str]:
         return self.bounding_set

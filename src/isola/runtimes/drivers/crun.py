@@ -22,6 +22,7 @@ class Crun(OciRuntime):
     """
 
     name = "crun"
+    limits_itself = True
     hands_terminals_over = (
         True  # required, because old versions lose the end of a command's output when they relay a terminal
     )

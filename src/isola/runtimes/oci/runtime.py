@@ -33,7 +33,7 @@ from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
 from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.record import Found, Run
 from isola.runtimes.output import LogLine
-from isola.runtimes.spec import RootKind, RunSpec
+from isola.runtimes.spec import RootKind, RunSpec, Shareable
 from isola.runtimes.users import resolve
 
 _SHOWN = 2 << 20
@@ -57,6 +57,8 @@ class OciRuntime(Runtime):
     name: ClassVar[str]
     """Name of the driver, written into the run directory of each instance."""
 
+    limits_itself: bool = False
+    """Whether resource limits are set by the first process itself, which may lower them without a capability."""
     hands_terminals_over: bool = False
     """Whether ``exec`` can send its terminal to the daemon and stay until the command ends."""
 
@@ -89,6 +91,7 @@ class OciRuntime(Runtime):
         """Create the first process, which waits before it executes its program, and start it."""
         id = spec.id
         _require_supported(spec)
+        self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
             caller = await self.maker(id, given(spec))
@@ -203,6 +206,27 @@ class OciRuntime(Runtime):
                 if attempt == _REMOVALS - 1 or not any(map(self.host.cgroups.processes, groups)):
                     raise
 
+    def _require_limits(self, spec: RunSpec) -> None:
+        """Raises Unsupported for resource limits that cannot be set on this host."""
+        system = self.host.system
+        if not spec.ulimits or "CAP_SYS_RESOURCE" in system.capabilities():
+            return
+        if not self.limits_itself:
+            raise Unsupported(
+                f"{self.name} cannot set limits.kernel.* on this host",
+                evidence="the daemon lacks CAP_SYS_RESOURCE",
+                remedy="unset them, or use crun, which can lower limits without it",
+            )
+        for name, (_, hard) in spec.ulimits.items():
+            most = system.resource_limit(name)
+            if most >= 0 and not 0 <= hard <= most:
+                raise Unsupported(
+                    f"The limit of {name} cannot be raised above {most} on this host",
+                    evidence="the daemon lacks CAP_SYS_RESOURCE",
+                    field=f"config.limits.kernel.{name}",
+                    remedy="choose a lower limit, or raise that of the daemon",
+                )
+
     def _user_namespace(self, spec: RunSpec) -> AbstractAsyncContextManager[Path]:
         """The one that owns its network namespace: otherwise root inside could not configure its links."""
         if isinstance(spec.network, NetworkNamespace):
@@ -311,10 +335,17 @@ class OciRuntime(Runtime):
             # because in another user namespace its mounts are slaves. Engines differ in how they handle
             # "rootfsPropagation".
             steps.append(self.host.mounts.share(run.init))
+        if other := spec.shares.get(Shareable.IPC):
+            steps.append(self._share_memory(other, run))
         await all_done(*steps)
         self._known.add(spec.id)
         await record.write(self.host, layout, self.name, run, process)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
+
+    async def _share_memory(self, other: str, run: Run) -> None:
+        """POSIX shared memory is in a file system, which the namespace does not contain."""
+        if (lender := await self._find(other)) is not None:
+            await self.host.guest_mounts.lend(lender.processes.init, run.init, "/dev/shm")
 
     async def _allow_devices(self, group: str, spec: RunSpec) -> None:
         await self.host.cgroups.allow_devices(group, device_rules(spec.devices, spec.confinement.device_rules))

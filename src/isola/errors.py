@@ -144,8 +144,10 @@ class ProgramFailed(IsolaError):
 
     code = "program_failed"
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, status: int = 1, *, evidence: str = "", remedy: str = "", field: str | None = None
+    ) -> None:
+        super().__init__(message, evidence=evidence, remedy=remedy, field=field)
         self.status = status
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import subprocess
 import tarfile
@@ -12,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import zstandard
 from application_image import import_application
 from daemon import Daemon, Json
+from image_files import files_of
 
 
 class Docker:
@@ -64,25 +63,9 @@ class Docker:
         found: Json = self.daemon.get(f"/1.0/images/{alias['target']}")
         return found
 
-    def files(self, name: str = "docker.io/library/built:latest") -> dict[str, bytes]:
-        """All regular files in its layers, by their paths."""
-        manifest = json.loads(self._blob(self.image(name)["fingerprint"]))
-        found: dict[str, bytes] = {}
-        for layer in manifest["layers"]:
-            data = self._blob(layer["digest"].removeprefix("sha256:"))
-            if layer["mediaType"].endswith("zstd"):
-                data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for each in archive:
-                    path, (above, _, last) = f"/{each.name.strip('./')}", each.name.rpartition("/")
-                    if last.startswith(".wh."):
-                        found.pop(f"/{above}/{last[4:]}".replace("//", "/"), None)
-                    elif each.isreg():
-                        found[path] = archive.extractfile(each).read()  # type: ignore[union-attr]
-        return found
-
-    def _blob(self, digest: str) -> bytes:
-        return (self.daemon.directory / "images" / "blobs" / "sha256" / digest).read_bytes()
+    def files(self) -> dict[str, bytes]:
+        """All regular files in the image, by their paths."""
+        return files_of(self.daemon, "docker.io/library/built:latest")
 
     def left(self) -> Mapping[str, object]:
         """What a build may not leave."""

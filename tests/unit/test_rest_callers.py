@@ -120,6 +120,7 @@ WALK: list[tuple[str, str, Any]] = [
         "/1.0/isola/unknown",
         {"action": "remove", "type": "image-content", "id": "image-content"},
     ),
+    ("DELETE /1.0/isola/builds/cache", "/1.0/isola/builds/cache", None),
     ("POST /1.0/certificates", "/1.0/certificates", {"type": "client", "certificate": "SHOWN"}),
     ("PUT /1.0/certificates/{fingerprint}", "/1.0/certificates/SHOWN", {"name": "a", "type": "client"}),
     ("PATCH /1.0/certificates/{fingerprint}", "/1.0/certificates/SHOWN", {"name": "b"}),
@@ -131,10 +132,11 @@ WALK: list[tuple[str, str, Any]] = [
 """Route, path and body, in an order in which each finds its objects."""
 ELSEWHERE = {
     "POST /1.0/images": "needs an upload: every import goes the way of the one in tests of images",
+    "POST /1.0/isola/builds": "needs an upload: tests of builds name the caller",
     "POST /1.0/images/{fingerprint}/refresh": "needs a registry",
     "POST /1.0/images/{fingerprint}/push": "needs a registry",
 }
-QUIET = {"PUT /1.0", "PATCH /1.0", "DELETE /1.0/operations/{id}"}
+QUIET = {"PUT /1.0", "PATCH /1.0", "DELETE /1.0/operations/{id}", "DELETE /1.0/isola/builds/cache"}
 """Routes that publish nothing, or only the end of an earlier operation."""
 
 

@@ -41,6 +41,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     },
     "Resources of instances": {
         "image": "image",
+        "build": "build",
         "network": "network",
         "storage": "storage",
         "profile": "profile",

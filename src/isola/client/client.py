@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isola.client.admin import Admin
     from isola.client.api import Query
+    from isola.client.builds import Builds
     from isola.client.certificates import Certificates
     from isola.client.events import Follower
     from isola.client.http import Headers
@@ -47,6 +48,13 @@ class Client(Api):
         from isola.client.images import Images
 
         return Images(self)
+
+    @property
+    def builds(self) -> Builds:
+        """Builds of images from Dockerfiles."""
+        from isola.client.builds import Builds
+
+        return Builds(self)
 
     @property
     def networks(self) -> Networks:

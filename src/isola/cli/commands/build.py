@@ -1,0 +1,173 @@
+"""``isola build``."""
+
+from __future__ import annotations
+
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from isola.cli.context import Context
+
+_TAIL = 60
+"""Lines of output of a failed instruction that are shown."""
+_MODES = ("auto", "plain")
+
+
+def build(context: Context) -> int:
+    """Build an image from a Dockerfile."""
+    from isola.cli.build_context import BuildContext
+
+    args = context.args
+    mode = args.text("progress") or "auto"
+    if mode not in _MODES:
+        raise UsageError(f"--progress is {' or '.join(_MODES)}")
+    if args.many("ssh"):
+        raise UsageError("--ssh is not offered: no agent is forwarded to the daemon; use --secret for a key")
+    path = args.text("PATH") or "."
+    found = None if path == "-" else BuildContext(path, args.text("file"))
+    name = (args.text("file") or "Dockerfile") if found is None else found.dockerfile
+    stream = _input() if found is None else found.stream()
+    show = Shown(context, quiet=context.quiet, plain=mode == "plain")
+    return show.run(context.client.builds.run(_options(context, name), stream))
+
+
+def _options(context: Context, dockerfile: str) -> Mapping[str, object]:
+    args = context.args
+    return {
+        "names": list(args.many("tag")),
+        "dockerfile": dockerfile,
+        "target": args.text("target"),
+        "platform": args.text("platform"),
+        "arguments": dict(_arguments(args.many("build-arg"))),
+        "labels": args.pairs("label"),
+        "secrets": dict(map(_secret, args.many("secret"))),
+        "no_cache": args.flag("no-cache"),
+        "pull": args.flag("pull"),
+        "network": args.text("network"),
+    }
+
+
+def _arguments(given: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """``NAME=VALUE``, or ``NAME`` with the value of the environment."""
+    from isola.environment import variable
+
+    for text in given:
+        name, found, value = text.partition("=")
+        if found:
+            yield name, value
+        elif (own := variable(name)) is not None:
+            yield name, own
+
+
+def _secret(text: str) -> tuple[str, str]:
+    """``id=ID,src=FILE`` or ``id=ID,env=NAME``; without a source the variable or file of that name."""
+    import base64
+
+    from isola.environment import variable
+
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    name = fields.get("id", "")
+    file, own = fields.get("src") or fields.get("source", ""), fields.get("env", "")
+    if not name:
+        raise UsageError("--secret needs an id: --secret id=ID,src=FILE")
+    if not file and (value := variable(own or name)) is not None:
+        return name, base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()
+    if own and not file:
+        raise UsageError(f"--secret {name}: the variable {own} is not set")
+    with open(file or name, "rb") as source:
+        return name, base64.b64encode(source.read()).decode()
+
+
+def _input() -> Iterator[bytes]:
+    import sys
+
+    while block := sys.stdin.buffer.read(1 << 20):
+        yield block
+
+
+class Shown:
+    """Prints events: everything, or output of programs only where one has failed."""
+
+    def __init__(self, context: Context, *, quiet: bool, plain: bool) -> None:
+        import sys
+
+        self._context = context
+        self._quiet = quiet
+        self._all = plain or not sys.stderr.isatty()
+        self._output: list[str] = []
+
+    def run(self, events: Iterable[Mapping[str, object]]) -> int:
+        """Until the last event; returns the status of the command."""
+        for event in events:
+            kind, text = event.get("type"), str(event.get("text", ""))
+            if kind == "image":
+                return self._built(str(event.get("fingerprint")))
+            if kind == "error":
+                return self._failed(text)
+            if not self._quiet:
+                self._show(str(kind), text, event)
+        return self._failed("The connection to the daemon was lost")
+
+    def _show(self, kind: str, text: str, event: Mapping[str, object]) -> None:
+        if kind == "step":
+            self._output = []
+            number = f"[{event.get('number')}/{event.get('total')}] " if event.get("number") else "[trigger] "
+            self._print(f"{number}{text.splitlines()[0] if text else ''}\n")
+        elif kind == "output" and self._all:
+            self._print(text)
+        elif kind == "output":
+            self._output = [*self._output, text][-1000:]
+        elif kind == "cached":
+            self._print("  (from the cache)\n")
+        elif kind == "warning":
+            self._print(f"{text}\n")
+
+    def _built(self, fingerprint: str) -> int:
+        if self._quiet:
+            self._context.write(f"sha256:{fingerprint}")
+        else:
+            names = ", ".join(self._context.args.many("tag"))
+            self._context.say(f"Image {fingerprint[:12]} is built" + (f": {names}" if names else ""))
+        return 0
+
+    def _failed(self, text: str) -> int:
+        lines = "".join(self._output).splitlines()[-_TAIL:]
+        self._print("".join(f"{line}\n" for line in lines) + f"Error: {text}\n")
+        return 1
+
+    @staticmethod
+    def _print(text: str) -> None:
+        import sys
+
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+COMMANDS = (
+    Command(
+        "build",
+        "Build an image from a Dockerfile and the files of a directory",
+        build,
+        Argument("PATH", "The directory; `-` is a tar archive from standard input", optional=True, complete="paths"),
+        Option("-t --tag", "A name for the image, such as app:1", value="NAME", repeat=True),
+        Option("-f --file", "The Dockerfile (default: PATH/Dockerfile)", value="FILE", complete="paths"),
+        Option("--build-arg", "A build argument; NAME takes that of the environment", value="NAME=VALUE", repeat=True),
+        Option("--target", "The stage to build (default: the last one)", value="STAGE"),
+        Option("--no-cache", "Carry out all instructions again"),
+        Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
+        Option("--ssh", "Refused: no agent is forwarded to the daemon", value="ID", repeat=True),
+        Option("--platform", "The platform of base images (default: the daemon's)", value="OS/ARCH"),
+        Option("--label", "A label of the image", value="KEY=VALUE", repeat=True),
+        Option("--network", "The network of RUN: default, none, or the name of a network", value="NETWORK"),
+        Option("--pull", "Fetch base images again"),
+        Option("--progress", "plain: all output; auto: on a terminal only that of what fails", value="HOW"),
+        examples=(
+            ("isola build . -t app:1", "an image of the directory, named docker.io/library/app:1"),
+            ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
+            ("isola build --secret id=token,src=token.txt .", "a file that only RUN --mount=type=secret sees"),
+        ),
+    ),
+)  # fmt: skip

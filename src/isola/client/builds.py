@@ -1,0 +1,64 @@
+"""Builds of images from Dockerfiles: the context is sent as it is read, events come as they happen."""
+
+from __future__ import annotations
+
+from isola.client import json
+from isola.client.failures import BadReply
+from isola.client.paths import ROOT
+from isola.client.reply import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from isola.client.api import Api
+
+_ROOT = f"{ROOT}/isola/builds"
+_LONGEST = 64 << 20
+
+
+class Builds:
+    """The daemon's builds."""
+
+    def __init__(self, client: Api) -> None:
+        self._client = client
+
+    def run(self, options: Mapping[str, object], context: Iterable[bytes]) -> Iterator[dict[str, object]]:
+        """Build; yields events, the last of which is ``image`` or ``error``. Raises the daemon's errors.
+
+        ``context``: a tar stream.
+        """
+        response = self._client.exchange(
+            "POST", _ROOT, _body(options, context), headers=[("Content-Type", "application/octet-stream")]
+        )
+        try:
+            if response.status >= 400:
+                Reply.read(response)
+            pending = b""
+            for block in response:
+                *lines, pending = (pending + block).split(b"\n")
+                yield from map(_event, lines)
+                if len(pending) > _LONGEST:
+                    raise BadReply("The response does not conform to the API", evidence="a line is too long")
+        finally:
+            self._client.release(response)
+
+    def prune(self, *, most: int = 0) -> dict[str, object]:
+        """Drop kept results until ``most`` bytes are left: ``dropped`` (their number) and ``freed`` (bytes)."""
+        found = self._client.call("DELETE", f"{_ROOT}/cache?most={most}").metadata
+        return dict(found) if isinstance(found, dict) else {}
+
+
+def _body(options: Mapping[str, object], context: Iterable[bytes]) -> Iterator[bytes]:
+    yield json.encode(dict(options)).encode() + b"\n"
+    yield from context
+
+
+def _event(line: bytes) -> dict[str, object]:
+    try:
+        found = json.decode(line)
+    except ValueError as error:
+        raise BadReply("The response does not conform to the API", evidence=str(error)) from None
+    if not isinstance(found, dict):
+        raise BadReply("The response does not conform to the API", evidence=repr(line[:200]))
+    return found

@@ -1,0 +1,142 @@
+"""Builds of images from Dockerfiles. Not in LXD's API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+
+from aiohttp import web
+
+from isola.builds.following import Following
+from isola.doors.http.json import dumps
+from isola.doors.http.reading import Fields, parse_object
+from isola.doors.rest.answers import sync
+from isola.doors.rest.request import Request
+from isola.doors.rest.routing import Permission
+from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
+from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.image_reference import parse
+from isola.model.names import alias_name
+from isola.operations import Operation
+
+_LONGEST_OPTIONS = 4 << 20
+
+
+async def build(request: Request) -> web.StreamResponse:
+    """The body is a JSON object on one line, then the context as a tar stream. The response is a stream of JSON lines.
+
+    Options: ``names``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``, ``secrets`` (base64),
+    ``no_cache``, ``pull``, ``network``, ``config``. Events have a ``type``: ``step``, ``cached``, ``output``,
+    ``result``, ``removed``, ``warning``, and in the last line ``image`` or ``error``.
+    """
+    builds, blocks = request.services.builds, request.blocks()
+    fields, rest = await _options(blocks)
+    wanted = _wanted(fields, request.project)
+    archive = await builds.receive(_joined(rest, blocks))
+    following = Following()
+    try:
+        operation = builds.start(wanted, archive, following.tell, caller=request.caller)
+    except BaseException:
+        await builds.discard(archive)
+        raise
+    try:
+        return await _streamed(request, operation, following)
+    except (asyncio.CancelledError, ConnectionError):
+        with suppress(WrongState):
+            operation.cancel()
+        raise
+
+
+async def prune(request: Request) -> web.StreamResponse:
+    """Drop kept results, the least recently used first, until ``most`` bytes are left."""
+    text = request.query.get("most", "") or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidInput("most must be a number of bytes", field="most")
+    dropped, freed = await request.services.builds.prune(most=int(text))
+    return sync({"dropped": len(dropped), "freed": freed})
+
+
+async def _options(blocks: AsyncIterator[bytes]) -> tuple[Fields, bytes]:
+    """The first line, and what was read of the rest."""
+    head = bytearray()
+    async for block in blocks:
+        head += block
+        line, found, rest = head.partition(b"\n")
+        if found:
+            return parse_object(bytes(line)), bytes(rest)
+        if len(head) > _LONGEST_OPTIONS:
+            break
+    raise InvalidInput("The body does not begin with a line of options", field="body")
+
+
+async def _joined(first: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in blocks:
+        yield block
+
+
+def _wanted(fields: Fields, project: str) -> BuildRequest:
+    return BuildRequest(
+        names=tuple(_name(name) for name in fields.texts("names")),
+        dockerfile=fields.text("dockerfile", "") or "Dockerfile",
+        target=fields.text("target", ""),
+        platform=fields.text("platform", ""),
+        arguments=fields.mapping("arguments", empty=True),
+        labels=fields.mapping("labels", empty=True),
+        secrets=_secrets(fields.mapping("secrets", empty=True)),
+        no_cache=fields.boolean("no_cache"),
+        pull=fields.boolean("pull"),
+        network=fields.text("network", "") or "default",
+        config=fields.mapping("config"),
+        project=project,
+    )
+
+
+def _name(name: str) -> str:
+    """The full name of an image of a registry. Raises InvalidInput."""
+    return alias_name(parse(name).tagged().full, "names")
+
+
+def _secrets(found: Mapping[str, str]) -> Mapping[str, bytes]:
+    try:
+        return {name: base64.b64decode(value, validate=True) for name, value in found.items()}
+    except (ValueError, binascii.Error):
+        raise InvalidInput("A secret is not base64", field="secrets") from None
+
+
+async def _streamed(request: Request, operation: Operation, following: Following) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request.http)
+    async for event in following.events(operation):
+        await response.write(dumps(_document(event)) + b"\n")
+    await response.write(dumps(_ending(operation)) + b"\n")
+    await response.write_eof()
+    return response
+
+
+def _document(event: BuildEvent) -> Mapping[str, object]:
+    found: dict[str, object] = {"type": event.what.value, "stage": event.stage}
+    if event.what is Told.OUTPUT:
+        return {**found, "text": event.data.decode("utf-8", "replace"), "stderr": event.stderr}
+    if event.what is Told.STEP:
+        found |= {"number": event.number, "total": event.total}
+    return {**found, "text": event.text}
+
+
+def _ending(operation: Operation) -> Mapping[str, object]:
+    error = operation.error
+    if error is None:
+        return {"type": "image", "fingerprint": operation.metadata["fingerprint"]}
+    if not isinstance(error, IsolaError):
+        return {"type": "error", "text": "the build was cancelled", "code": "cancelled"}
+    status = {"status": error.status} if isinstance(error, ProgramFailed) else {}
+    return {"type": "error", "text": str(error), "code": error.code, **status}
+
+
+ROUTES = (
+    ("POST", "/1.0/isola/builds", build, Permission.EDIT),
+    ("DELETE", "/1.0/isola/builds/cache", prune, Permission.ADMIN),
+)

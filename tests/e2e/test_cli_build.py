@@ -1,0 +1,111 @@
+"""``isola build``: the context as it is sent, secrets, progress, errors."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from application_image import import_application
+from command import Cli
+from daemon import Daemon
+from image_files import files_of
+
+SECRET = b"a very secret thing\n"
+
+
+@pytest.fixture(scope="module")
+def isola() -> Iterator[Cli]:
+    daemon = Daemon()
+    try:
+        daemon.start()
+        import_application(daemon, "docker.io/library/app:latest")
+        yield Cli(daemon)
+    finally:
+        daemon.close()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    place = tmp_path / "context"
+    place.mkdir()
+    (place / "Dockerfile").write_text("FROM app\nCOPY . /c/\nRUN cat /c/a > /out; echo said\n")
+    (place / "a").write_text("A")
+    return place
+
+
+def test_an_image_is_built_and_runs(isola: Cli, context: Path) -> None:
+    done = isola("build", str(context), "-t", "one:1", "--progress", "plain", "--label", "l=v")
+    assert "[1/4] FROM app" in done.stderr and "said\n" in done.stderr and "is built: one:1" in done.stderr
+    assert files_of(isola.daemon, "docker.io/library/one:1")["/out"] == b"A"
+    again = isola("build", str(context), "-t", "one:1", "--label", "l=v")
+    assert again.stderr.count("(from the cache)") == 3
+    assert isola("build", "-q", str(context), "--label", "l=v").stdout.startswith("sha256:")
+
+
+def test_what_the_ignore_file_names_is_not_sent(isola: Cli, context: Path) -> None:
+    (context / "big").write_bytes(b"x" * (3 << 20))
+    (context / "d").mkdir()
+    (context / "d" / "keep").write_text("k")
+    (context / "d" / "drop").write_text("d")
+    (context / ".dockerignore").write_text("big\nd\n!d/keep\nDockerfile\n")
+    isola("build", str(context), "-t", "two")
+    found = files_of(isola.daemon, "docker.io/library/two:latest")
+    assert sorted(name for name in found if name.startswith("/c/")) == ["/c/.dockerignore", "/c/a", "/c/d/keep"]
+
+
+def test_a_dockerfile_outside_of_the_directory(isola: Cli, context: Path, tmp_path: Path) -> None:
+    other = tmp_path / "Other"
+    other.write_text("FROM app\nARG x\nRUN echo $x > /x\n")
+    (tmp_path / "Other.dockerignore").write_text("*\n")
+    isola("build", "-f", str(other), "--build-arg", "x=7", "-t", "three", str(context))
+    assert files_of(isola.daemon, "docker.io/library/three:latest")["/x"] == b"7\n"
+
+
+def test_a_context_from_standard_input(isola: Cli, context: Path) -> None:
+    packed = subprocess.run(["tar", "-C", str(context), "-cz", "."], check=True, capture_output=True).stdout
+    isola("build", "-", "-t", "four", input=packed, text=False)
+    assert files_of(isola.daemon, "docker.io/library/four:latest")["/c/a"] == b"A"
+
+
+def test_secrets_are_seen_while_a_program_runs_and_are_nowhere_afterwards(isola: Cli, context: Path) -> None:
+    (context.parent / "token").write_bytes(SECRET)
+    (context / "Dockerfile").write_text(
+        "FROM app\nRUN --mount=type=secret,id=t cat /run/secrets/t | wc -c > /size\n"
+        "RUN --mount=type=secret,id=t,env=TOKEN --mount=type=secret,id=u,target=/root/u "
+        'echo ${#TOKEN} > /length; cat /root/u > /other\nRUN test ! -s /run/secrets/t && test -z "$TOKEN"\n'
+    )
+    isola.env["U"] = "not so secret"
+    token = f"id=t,src={context.parent / 'token'}"
+    isola("build", str(context), "-t", "five", "--secret", token, "--secret", "id=u,env=U")
+    found = files_of(isola.daemon, "docker.io/library/five:latest")
+    assert (found["/size"], found["/length"], found["/other"]) == (b"20\n", b"20\n", b"not so secret")
+    assert SECRET not in b"".join(found.values())
+    kept = [*isola.daemon.directory.glob("isola.db*"), *(isola.daemon.directory / "builds").rglob("*")]
+    kept += [*isola.daemon.directory.glob("logs/**/*"), *isola.daemon.directory.glob("run/**/*")]
+    assert [path for path in kept if path.is_file() and SECRET.strip() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "message"),
+    [
+        ("FROM app\nRUN echo why; exit 5\n", "returned a non-zero code: 5"),
+        ("FROM app\nFOO\n", "dockerfile parse error on line 2: unknown instruction: FOO"),
+        ("FROM app\nRUN --mount=type=secret,id=x,required true\n", "secret x: not found"),
+    ],
+)
+def test_a_failed_build_says_why(isola: Cli, context: Path, dockerfile: str, message: str) -> None:
+    (context / "Dockerfile").write_text(dockerfile)
+    done = isola("build", str(context), check=False)
+    assert done.returncode == 1 and message in done.stderr
+    assert isola.daemon.get("/1.0/instances") == []
+    assert "why\n" in done.stderr or "why" not in dockerfile
+
+
+def test_a_missing_directory_and_unknown_options(isola: Cli, context: Path) -> None:
+    assert isola("build", "/nowhere", check=False).returncode == 1
+    assert "no agent is forwarded" in isola("build", str(context), "--ssh", "default", check=False).stderr
+    assert "cannot" in isola("build", str(context), "--target", "nothing", check=False).stderr.replace(
+        "could not", "cannot"
+    )

@@ -24,6 +24,7 @@ from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest
 from isola.images.platforms import choose
 from isola.images.repositories.records import RepositoryRecords
+from isola.images.repositories.unnamed import DRIVER, Unnamed, pushed
 from isola.images.repositories.views import Views, parsed
 from isola.images.store import Intake
 from isola.model.caller import Caller
@@ -41,8 +42,6 @@ from isola.model.repository import (
 )
 from isola.state import Intent, Intents
 
-DRIVER = "registry"
-"""In the ``source`` of images that were pushed."""
 INTENT = "registry-tag"
 _MOST_TAGS = 10
 log = logging.getLogger(__name__)
@@ -62,13 +61,21 @@ class Pushing:
     """Stores manifests in repositories. The caller holds the repository's turn."""
 
     def __init__(
-        self, host: Host, records: RepositoryRecords, library: ImageLibrary, views: Views, intents: Intents
+        self,
+        *,
+        host: Host,
+        records: RepositoryRecords,
+        library: ImageLibrary,
+        views: Views,
+        intents: Intents,
+        unnamed: Unnamed,
     ) -> None:
         self._host = host
         self._records = records
         self._library = library
         self._views = views
         self._intents = intents
+        self._unnamed = unnamed
 
     async def push(
         self, repository: Ref, reference: str, data: bytes, media_type: str, tags: Sequence[str], *, caller: Caller
@@ -171,9 +178,15 @@ class Pushing:
     async def _tag(
         self, repository: Ref, name: str, document: Manifest | Index, stored: Descriptor, caller: Caller
     ) -> None:
-        """Point a tag to the manifest; the alias comes last, and an intent leads to it after a kill."""
+        """Point a tag to the manifest. A pushed image that had it goes, unless it has another."""
+        async with self._unnamed.dropped(pushed([self._views.image(repository, name)]), caller):
+            await self._point(repository, name, document, stored, caller)
+
+    async def _point(
+        self, repository: Ref, name: str, document: Manifest | Index, stored: Descriptor, caller: Caller
+    ) -> None:
+        """The alias comes last, and an intent leads to it after a kill."""
         alias = by_tag(repository, name)
-        before = self._views.image(repository, name)
         image = await self._runnable(repository, document, stored) if _can_be_alias(alias.name) else None
         record = RepositoryTag(
             repository.name,
@@ -194,14 +207,6 @@ class Pushing:
             await self._records.tags.change(record.ref, lambda found: record, otherwise=record)
             await self._library.record_pushed(image, alias, caller=caller)
             await self._intents.end(intent.id)
-        if before is not None and (image is None or before.fingerprint != image.fingerprint):
-            await self.drop_unnamed(before, caller)
-
-    async def drop_unnamed(self, image: Image, caller: Caller) -> None:
-        """A pushed image is one as long as it has a name; its manifest stays in its repositories."""
-        pushed = image.source.get("driver") == DRIVER
-        if pushed and self._library.resolve(image.ref) is not None and not self._library.names_of(image):
-            await self._library.drop(image, caller=caller)
 
     async def _runnable(self, repository: Ref, document: Manifest | Index, stored: Descriptor) -> Image | None:
         """The image that runs on this host; None for artifacts, and for images of other platforms."""

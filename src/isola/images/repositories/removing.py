@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from isola.errors import InUse, NotFound
 from isola.images.library import ImageLibrary
-from isola.images.repositories.pushing import DRIVER
 from isola.images.repositories.records import RepositoryRecords
+from isola.images.repositories.unnamed import Unnamed, pushed
 from isola.images.repositories.views import Views
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Image
@@ -22,19 +22,18 @@ _UNUSED = timedelta(days=1)
 class Removing:
     """Removes from repositories. The caller holds the repository's turn."""
 
-    def __init__(self, records: RepositoryRecords, library: ImageLibrary, views: Views) -> None:
+    def __init__(self, records: RepositoryRecords, library: ImageLibrary, views: Views, unnamed: Unnamed) -> None:
         self._records = records
         self._library = library
         self._views = views
+        self._unnamed = unnamed
 
     async def tag(self, repository: Ref, tag: str, *, caller: Caller = DAEMON) -> None:
         """Remove a tag of exactly this repository, with the alias that it is. Raises NotFound."""
         if not self._views.tagged(repository, tag):
             raise NotFound("manifest unknown", field="manifest")
-        image = self._views.image(repository, tag)
-        await self._remove_tag(repository, tag, caller)
-        if image is not None:
-            await self._drop_pushed(image, caller)
+        async with self._unnamed.dropped(pushed([self._views.image(repository, tag)]), caller):
+            await self._remove_tag(repository, tag, caller)
         await self.settle(repository)
 
     async def manifest(self, repository: Ref, digest: str, *, caller: Caller = DAEMON) -> None:
@@ -46,13 +45,11 @@ class Removing:
         images = [each for each in self._views.images(repository) if digest in (each.manifest, each.index)]
         if record is None and not images:
             raise NotFound("manifest unknown", field="manifest")
-        for name in [each for each in self._views.tags_here(repository) if self._names(repository, each, digest)]:
-            await self._remove_tag(repository, name, caller)
-        if record is not None:
-            await self._remove_records([record])
-        for image in images:
-            if not self._library.names_of(image) and self._library.resolve(image.ref) is not None:
-                await self._library.drop(image, caller=caller)
+        async with self._unnamed.dropped(images, caller):
+            for name in [each for each in self._views.tags_here(repository) if self._names(repository, each, digest)]:
+                await self._remove_tag(repository, name, caller)
+            if record is not None:
+                await self._remove_records([record])
         await self.settle(repository)
 
     async def everything(self, repository: Ref, *, caller: Caller = DAEMON) -> None:
@@ -60,17 +57,15 @@ class Removing:
         images = list(self._views.images(repository))
         if not images and repository not in self._records.repositories:
             raise NotFound("repository name not known to registry", field="repository")
-        for name in self._views.tags_here(repository):
-            await self._remove_tag(repository, name, caller)
-        for tag in self._records.tags_in(repository):
-            await self._records.tags.remove(tag.ref)
-        await self._remove_records(self._records.manifests_in(repository))
-        for blob in self._records.blobs_in(repository):
-            await self._library.store.mark_removable([blob.digest])
-            await self._records.blobs.remove(blob.ref)
-        for image in images:
-            if not self._library.names_of(image) and self._library.resolve(image.ref) is not None:
-                await self._library.drop(image, caller=caller)
+        async with self._unnamed.dropped(images, caller):
+            for name in self._views.tags_here(repository):
+                await self._remove_tag(repository, name, caller)
+            for tag in self._records.tags_in(repository):
+                await self._records.tags.remove(tag.ref)
+            await self._remove_records(self._records.manifests_in(repository))
+            for blob in self._records.blobs_in(repository):
+                await self._library.store.mark_removable([blob.digest])
+                await self._records.blobs.remove(blob.ref)
         await self.settle(repository)
 
     async def blob(self, repository: Ref, digest: str) -> None:
@@ -152,11 +147,6 @@ class Removing:
         for each in records:
             await self._library.store.mark_removable([each.digest, *each.blobs])
             await self._records.manifests.remove(by_digest(Ref(each.project, each.repository), each.digest))
-
-    async def _drop_pushed(self, image: Image, caller: Caller) -> None:
-        pushed = image.source.get("driver") == DRIVER
-        if pushed and not self._library.names_of(image) and self._library.resolve(image.ref) is not None:
-            await self._library.drop(image, caller=caller)
 
     def _needed(self, repository: Ref) -> set[str]:
         return {digest for each in self._records.manifests_in(repository) for digest in each.blobs}

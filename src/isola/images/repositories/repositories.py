@@ -16,6 +16,7 @@ from isola.images.library import ImageLibrary
 from isola.images.repositories.pushing import Pushed, Pushing
 from isola.images.repositories.records import RepositoryRecords
 from isola.images.repositories.removing import Removing
+from isola.images.repositories.unnamed import Unnamed
 from isola.images.repositories.uploads import Uploads
 from isola.images.repositories.views import Views
 from isola.model.caller import DAEMON, Caller
@@ -55,8 +56,11 @@ class Repositories:
         self._events = events
         self._permit = permit
         self.views = Views(records, library, host.system.kernel().architecture)
-        self._pushing = Pushing(host, records, library, self.views, intents)
-        self._removing = Removing(records, library, self.views)
+        self._unnamed = Unnamed(host, library, intents)
+        self._pushing = Pushing(
+            host=host, records=records, library=library, views=self.views, intents=intents, unnamed=self._unnamed
+        )
+        self._removing = Removing(records, library, self.views, self._unnamed)
         self.uploads = Uploads(
             host=host,
             directory=directory / "images" / "uploads",
@@ -80,6 +84,7 @@ class Repositories:
         """Continue uploads, finish interrupted pushes, and remove what belonged to images that are gone."""
         await self.uploads.open()
         await self._pushing.finish_tags()
+        await self._unnamed.recover()
         for repository in {Ref(tag.project, tag.repository) for tag in self._records.tags}:
             await self._removing.forget_image(repository)
             await self._removing.forget_stale_tags(repository)

@@ -44,3 +44,8 @@ def refuse(host: Fields) -> None:
         for name in names:
             if test(host, name):
                 raise Unsupported(f"HostConfig.{name} is not offered by this server", field=f"HostConfig.{name}")
+
+
+def refused_fields() -> list[str]:
+    """Their names, for the reference page."""
+    return sorted(name for _, names in _REFUSED for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 
@@ -10,6 +11,7 @@ from isola.doors import Services
 from isola.doors.docker.events.rendering import Message, Renderer
 from isola.model.event import EventKind
 
+log = logging.getLogger(__name__)
 _KEPT = 256
 _BACKLOG = 1024
 """Messages that a client may be behind; then its stream ends."""
@@ -28,15 +30,23 @@ class History:
 
     async def _run(self) -> None:
         async for event in self._subscription:
-            for message in self._renderer.messages(event):
-                self._kept.append(message)
-                for queue in list(self._followers):
-                    if queue.full():
-                        self._followers.discard(queue)
-                        queue.get_nowait()
-                        queue.put_nowait(None)
-                    else:
-                        queue.put_nowait(message)
+            try:
+                messages = list(self._renderer.messages(event))
+            except Exception:  # one event that cannot be shown must not end the stream of all
+                log.exception("An event cannot be shown")
+                continue
+            for message in messages:
+                self._publish(message)
+
+    def _publish(self, message: Message) -> None:
+        self._kept.append(message)
+        for queue in list(self._followers):
+            if queue.full():
+                self._followers.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+            else:
+                queue.put_nowait(message)
 
     async def follow(self, since: int | None) -> AsyncGenerator[Message, None]:
         """Kept messages from ``since`` on, and all that follow; ends if the client is too slow."""

@@ -1,0 +1,77 @@
+"""Disk usage of images, containers and volumes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from isola.doors.docker.answers import answer
+from isola.doors.docker.containers.sizes import sizes_of
+from isola.doors.docker.containers.summary import summary
+from isola.doors.docker.containers.view import view
+from isola.doors.docker.identity import containers_of
+from isola.doors.docker.images import shapes
+from isola.doors.docker.images.names import names_of
+from isola.doors.docker.images.removal import users
+from isola.doors.docker.request import Request
+from isola.doors.docker.routes.volumes import volume_json, volumes_of
+from isola.doors.docker.routing import Permission
+from isola.errors import InvalidInput, IsolaError
+from isola.model.instance import Instance
+from isola.model.reference import Kind
+from isola.model.volume import VolumeRecord
+
+_TYPES = ("container", "image", "volume", "build-cache")
+
+
+async def get(request: Request) -> web.StreamResponse:
+    """All of it, or the kinds that ``type`` names. Containers and volumes are walked."""
+    types = request.values("type") or list(_TYPES)
+    for each in types:
+        if each not in _TYPES:
+            raise InvalidInput(f"unknown object type: {each[:40]}", field="type")
+    found: dict[str, Any] = {}
+    if "image" in types:
+        found |= _images(request)
+    if "container" in types:
+        found["Containers"] = [await _container(request, each) for each in containers_of(request)]
+    if "volume" in types:
+        found["Volumes"] = [await _volume(request, each) for each in volumes_of(request)]
+    if "build-cache" in types:
+        found["BuildCache"] = []
+    return answer(found)
+
+
+def _images(request: Request) -> dict[str, Any]:
+    """A layer that several images have counts once in the sum."""
+    home = request.home(Kind.IMAGE)
+    images = [image for image in request.services.images if image.project == home]
+    layers = {layer.digest: layer.size for image in images for layer in image.layers}
+    having = Counter(digest for image in images for digest in {layer.digest for layer in image.layers})
+    shown = []
+    for image in images:
+        shape = shapes.summary(image, names_of(request, image), len(users(request, image)), request.version)
+        own = {layer.digest for layer in image.layers}
+        shape["SharedSize"] = sum(layers[digest] for digest in own if having[digest] > 1)
+        shown.append(shape)
+    return {"LayersSize": sum(layers.values()), "Images": shown}
+
+
+async def _container(request: Request, instance: Instance) -> dict[str, Any]:
+    line = summary(request, view(request, instance))
+    line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, instance)
+    return line
+
+
+async def _volume(request: Request, record: VolumeRecord) -> dict[str, Any]:
+    try:
+        size = (await request.services.volumes.usage(record.ref)).used
+    except IsolaError:
+        size = -1
+    users_of = request.services.volumes.used_by(record.ref)
+    return {**volume_json(request, record), "UsageData": {"Size": size, "RefCount": len(users_of)}}
+
+
+ROUTES = (("GET", "/system/df", get, Permission.VIEW),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ import pytest
 import zstandard
 from storage_subject import BASE, IDS, TOP, Subject, stream_of
 
-from isola.errors import AlreadyExists, NotFound
+from isola.errors import AlreadyExists, HostFailure, NotFound
 from isola.host.archive.archives import LayerReport
 from isola.model.file_change import ChangeKind, FileChange
 from isola.model.identity import IdRange
 from isola.model.storage import Volume
+from isola.storage.layers import AT_ONCE
 
 EPOCH = 1_500_000_000
 MORE = f"sha256:{'d' * 64}"
@@ -187,3 +189,40 @@ async def test_a_missing_volume_and_an_existing_file(layered: Subject) -> None:
     await layered.host.files.remove_tree(layered.directory.parent / "layer")
     await layered.do(lambda op: layered.driver.delete_volume(op, volume))
     assert await layered.picture() == before
+
+
+async def test_layers_are_unpacked_side_by_side_where_they_do_not_depend_on_each_other(pool: Subject) -> None:
+    under_way: set[str] = set()
+    seen: list[int] = []
+
+    async def unpack(layer: str, target: Path) -> None:
+        under_way.add(layer)
+        seen.append(len(under_way))
+        await asyncio.sleep(0.02)
+        await unpacked(pool, BASE, target)
+        under_way.discard(layer)
+
+    layers = [f"sha256:{number:064x}" for number in range(8)]
+    await pool.ensure(unpack, *layers)
+    together = len(set(pool.driver.layers.steps(layers))) > 1 and all(
+        step.parent is None for step in pool.driver.layers.steps(layers)
+    )
+    assert max(seen) == (AT_ONCE if together else 1)
+    assert sorted(await pool.driver.layers.stored()) == list(pool.ids(*layers))
+
+
+async def test_a_layer_that_fails_stops_the_others(pool: Subject) -> None:
+    layers = [f"sha256:{number:064x}" for number in range(8)]
+
+    async def unpack(layer: str, target: Path) -> None:
+        if layer == layers[2]:
+            raise HostFailure("aborted")
+        await asyncio.sleep(0.05)
+        await unpacked(pool, BASE, target)
+
+    with pytest.raises(HostFailure, match="aborted"):
+        await pool.ensure(unpack, *layers)
+    picture = await pool.picture()
+    assert isinstance(picture, tuple) and (picture[3], picture[4]) == ((), ())
+    await pool.ensure(lambda layer, target: unpacked(pool, BASE, target), *layers)
+    assert sorted(await pool.driver.layers.stored()) == list(pool.ids(*layers))

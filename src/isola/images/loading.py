@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
@@ -17,6 +18,7 @@ from isola.host.archive.archives import UnpackLimits
 from isola.host.archive.members import ArchiveIndex, ArchiveMember
 from isola.host.archive.packed import compression
 from isola.host.cancellation import finish
+from isola.host.several import several
 from isola.images.compose import LAYER_KINDS, Named
 from isola.images.descriptor import (
     CONFIG_TYPE,
@@ -123,8 +125,7 @@ class Loading:
         check_image(manifest)
         config = read_config(await self._document(archive, replace(manifest.config, media_type=MANIFEST_TYPE)))
         image = oci_image(at, manifest, config, now=self._host.clock.now(), index=index)
-        for blob in (manifest.config, *manifest.layers):
-            await self._blob(op, archive, blob)
+        await several(partial(self._blob, op, archive, blob) for blob in (manifest.config, *manifest.layers))
         return replace(image, project=self._project)
 
     async def _blob(self, op: Operation, archive: _Archive, blob: Descriptor) -> None:
@@ -151,10 +152,8 @@ class Loading:
                 evidence=f"{len(saved.layers)} and {len(config.diff_ids)}",
                 field="manifest.json",
             )
-        layers = [
-            await self._layer(op, archive, path, diff_id)
-            for path, diff_id in zip(saved.layers, config.diff_ids, strict=True)
-        ]
+        both = zip(saved.layers, config.diff_ids, strict=True)
+        layers = await several(partial(self._layer, op, archive, path, diff_id) for path, diff_id in both)
         stored = await self._intake.put_bytes(data, CONFIG_TYPE)
         descriptors = tuple(Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers)
         manifest = Manifest(MANIFEST_TYPE, stored, descriptors)

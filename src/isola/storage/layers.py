@@ -6,14 +6,18 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from isola.errors import InvalidInput
 from isola.host import Host
+from isola.host.several import several
 from isola.model.image import LAYER_ID
 from isola.operations import Operation
 
+AT_ONCE = 4
+"""Layers that are unpacked at the same time."""
 Unpack = Callable[[str, Path], Awaitable[object]]
 """Callback of the image library: unpacks a layer, with overlay's whiteouts, to an empty directory."""
 
@@ -45,20 +49,27 @@ class LayerStore(ABC):
         unpack: Unpack,
         advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        """Unpack all missing layers of an image, bottom first. A layer is either complete or does not exist.
+        """Unpack all missing layers of an image, several at once unless they depend on each other.
+
+        A layer is either complete or does not exist.
 
         Concurrent callers wait for the same unpacking. ``advance`` is called with the number of further layers.
         """
-        for step in self.steps([_checked(layer) for layer in layers]):
+
+        async def one(step: Step) -> None:
             async with self._lock(step.id):  # waits for a deletion that is in progress
                 present = await self._has(step.id)
             if not present:
                 await op.effect(
                     f"unpack layer {step.layers[-1][7:19]}",
-                    lambda step=step: self._ensure(step, unpack),  # type: ignore[misc]
-                    undo=lambda step=step: self._drop(step),  # type: ignore[misc]
+                    lambda: self._ensure(step, unpack),
+                    undo=lambda: self._drop(step),
                 )
             advance(len(step.layers))
+
+        steps = self.steps([_checked(layer) for layer in layers])
+        one_by_one = any(step.parent is not None for step in steps)
+        await several([partial(one, step) for step in steps], most=1 if one_by_one else AT_ONCE)
 
     async def bring(self, op: Operation, layers: Sequence[str], other: LayerStore) -> None:
         """Copy missing layers from a pool that has them, each as a unit as in this one."""

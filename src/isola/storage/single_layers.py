@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 from isola.errors import NotFound
+from isola.host import Host
 from isola.host.cancellation import finish
 from isola.model.image import LAYER_ID
 from isola.storage.layers import LayerStore, Step, Unpack
@@ -13,8 +15,32 @@ from isola.storage.layers import LayerStore, Step, Unpack
 _ALGORITHM = "sha256:"
 
 
+class _Syncing:
+    """Syncs of one file system: those that are asked for while one runs become a single further one."""
+
+    def __init__(self, host: Host, place: Path) -> None:
+        self._host = host
+        self._place = place
+        self._turn = asyncio.Lock()
+        self._asked = self._done = 0
+
+    async def sync(self) -> None:
+        """What was written before is on disk on return."""
+        self._asked += 1
+        mine = self._asked
+        async with self._turn:
+            if self._done < mine:
+                covered = self._asked
+                await self._host.files.sync(self._place)
+                self._done = covered
+
+
 class SingleLayers(LayerStore):
     """Each layer is unpacked separately, with overlay's whiteouts, under its own digest."""
+
+    def __init__(self, host: Host, place: Path, pool: str) -> None:
+        super().__init__(host, place, pool)
+        self._syncing = _Syncing(host, place)
 
     def steps(self, layers: Sequence[str]) -> Sequence[Step]:
         return [Step(layer, None, (layer,)) for layer in layers]
@@ -40,7 +66,7 @@ class SingleLayers(LayerStore):
             await files.remove_tree(partial)
             await files.make_directory(partial, mode=0o755)
             await unpack(step.id, partial)
-            await files.sync(partial)
+            await self._syncing.sync()
             await files.rename(partial, self.path(step.id))
         except BaseException:
             await finish(files.remove_tree(partial))

@@ -222,8 +222,12 @@ def _list_members(source: str, target: str | None, most: int, only: int, limits:
     def work(inside: Inside) -> Mapping[str, object]:
         listing = Listing(output, most=most)
         try:
-            content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
-            listing.run(content, only=only)
+            if archive.is_compressed or only:
+                content = archive.content(limit=2 * limits["bytes"] + _SLACK, ratio=limits["ratio"])
+                listing.run(content, only=only)
+            else:
+                with archive.buffered() as file:
+                    listing.run_file(file, archive.size)
             if output is not None:
                 output.flush()
         except OSError as error:
@@ -283,6 +287,10 @@ class _Source:
     def descriptors(self) -> tuple[int, ...]:
         """Descriptors that are needed to read it."""
         return (self._file.fileno(),) if self._converter is None else (self._converter.output.fileno(),)
+
+    def buffered(self) -> BinaryIO:
+        """The file, for many small reads."""
+        return os.fdopen(os.dup(self._file.fileno()), "rb")
 
     def reading(self) -> Cell:
         """Limits and descriptors of a cell that reads it."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from isola.errors import UnsafeArchive
+from isola.errors import InvalidInput, UnsafeArchive
 from isola.host.archive.members import ArchiveMember
 from isola.host.archive.packed import Unpacked
 from isola.host.archive.tarstream import TarStream
@@ -25,9 +25,24 @@ class Listing:
         self._most = most
         self._position = 0
 
+    def run_file(self, file: BinaryIO, size: int) -> None:
+        """List all members of an uncompressed file, whose content is not read. Raises UnsafeArchive, InvalidInput."""
+
+        def skip(count: int) -> None:
+            self._position += count
+            if self._position > size:
+                raise InvalidInput("The archive is truncated", evidence="a file ends after the end of the archive")
+            file.seek(count, os.SEEK_CUR)
+
+        self._list(TarStream(self._counting(file.read), skip), 0)
+
     def run(self, content: Unpacked, *, only: int = 0) -> None:
         """List all members, or the first ``only`` ones. Raises UnsafeArchive, InvalidInput."""
-        stream = TarStream(self._counting(content.read))
+        self._list(TarStream(self._counting(content.read)), only)
+        if len(self.members) < only or not only:
+            content.drain()
+
+    def _list(self, stream: TarStream, only: int) -> None:
         seen = 0
         for member in stream.members():
             seen += 1
@@ -47,7 +62,6 @@ class Listing:
             self.members.append(found)
             if seen == only:
                 return
-        content.drain()
 
     def _counting(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
         def counted(size: int) -> bytes:

@@ -56,8 +56,10 @@ class Member:
 class TarStream:
     """An iterator of members; unread data of a member is skipped."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, skip: Callable[[int], None] | None = None) -> None:
+        """``skip`` passes over bytes that follow those read so far, without reading them."""
         self._read = read
+        self._pass_over = skip
         self._left = 0
         self._padding = 0
         self._defaults: dict[bytes, bytes] = {}
@@ -95,6 +97,9 @@ class TarStream:
         return data
 
     def _skip(self) -> None:
+        if self._pass_over is not None:
+            self._pass_over(self._left + self._padding)
+            self._left = self._padding = 0
         for _ in self.blocks():
             pass
         if len(self._read(self._padding)) != self._padding:

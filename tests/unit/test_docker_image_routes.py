@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -99,6 +101,20 @@ async def test_credentials_of_the_header(bench: Bench) -> None:
     status, lines = await bench.stream("/images/create?fromImage=app&tag=1", **{"X-Registry-Auth": header})
     assert status == 200
     assert (await bench.stream("/images/create?fromImage=app&tag=1", **{"X-Registry-Auth": "%%%"}))[0] == 404
+
+
+async def test_a_client_that_disconnects_cancels_its_pull(bench: Bench) -> None:
+    layer = os.urandom(4 << 20)
+    bench.hub.add_image("library/app", "big", {"a": layer})
+    bench.hub.breaks = [1 << 30, *[1 << 20] * 9]  # retried after a pause, for which the clock of the test stands still
+    async with bench.stand.session.post("http://docker/v1.50/images/create?fromImage=app&tag=big") as answer:
+        assert b"Pulling from" in await answer.content.readline()
+    [pull] = [each for each in bench.stand.services.operations if each.description == "Pulling image"]
+    async with asyncio.timeout(20):
+        while not pull.status.final:
+            await bench.stand.rest.world.host.clock.advance(60)
+            await asyncio.sleep(0.01)
+    assert pull.status.name == "CANCELLED"
 
 
 async def test_all_tags(bench: Bench) -> None:

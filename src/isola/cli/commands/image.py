@@ -206,7 +206,7 @@ COMMANDS = (
             "pull",
             "Pull an image of a registry",
             pull,
-            Argument("NAME", "REGISTRY/PATH:TAG, or REGISTRY/PATH@DIGEST"),
+            Argument("NAME", "REGISTRY/PATH:TAG, or REGISTRY/PATH@DIGEST", complete="images"),
             Option("--platform", "Platform of an image for several (default: this one)", value="PLATFORM"),
             Option("--alias", "An alias instead of its complete name", value="ALIAS", repeat=True),
             details="The credentials are those of 'docker login' and 'podman login', or of their helpers; the daemon\n"
@@ -221,7 +221,7 @@ COMMANDS = (
             "Push an image to a registry",
             push,
             _IMAGE,
-            Argument("NAME", "Its name in the registry (default: the alias)", optional=True),
+            Argument("NAME", "Its name in the registry (default: the alias)", optional=True, complete="images"),
             details="The credentials are those of 'docker login' and 'podman login', or of their helpers.",
             examples=(
                 ("isola image push registry.example/team/app:1", "under the alias itself"),
@@ -233,7 +233,7 @@ COMMANDS = (
             "Give an image a name, also one of another image",
             tag,
             _IMAGE,
-            Argument("NAME", "The name, as in registry.example/team/app:1"),
+            Argument("NAME", "The name, as in registry.example/team/app:1", complete="images"),
             examples=(("isola image tag debian/12 registry.example/team/debian:12", "ready for isola image push"),),
         ),
         Command(

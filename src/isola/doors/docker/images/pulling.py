@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from isola.doors.docker.images.credentials import registry_auth
 from isola.doors.docker.images.stream import LayerLines, Line, raise_failure
@@ -21,14 +22,15 @@ _TEXTS = {
 }
 
 
-async def pull_all(request: Request, reference: ImageReference, platform: str) -> AsyncIterator[Line]:
+async def pull_all(request: Request, reference: ImageReference, platform: str) -> AsyncGenerator[Line, None]:
     """Every tag of a repository."""
     for tag in await request.services.images.registries.tags(reference, registry_auth(request)):
-        async for line in pull(request, reference.at(tag=tag), platform):
-            yield line
+        async with aclosing(pull(request, reference.at(tag=tag), platform)) as lines:
+            async for line in lines:
+                yield line
 
 
-async def pull(request: Request, reference: ImageReference, platform: str) -> AsyncIterator[Line]:
+async def pull(request: Request, reference: ImageReference, platform: str) -> AsyncGenerator[Line, None]:
     """One image. Errors of the registry are raised before the first line."""
     images, home = request.services.images, request.home(Kind.IMAGE)
     before = images.resolve(Ref(home, reference.full))
@@ -43,12 +45,13 @@ async def pull(request: Request, reference: ImageReference, platform: str) -> As
     )
     begin: Line = {"status": f"Pulling from {shown_path(reference)}", "id": reference.digest or reference.tag}
     begun, ids = False, dict[str, str]()
-    async for line in layers.until_end(operation):
-        if not begun:
-            begun = True
-            yield begin
-        ids[line["id"]] = line["status"]
-        yield line
+    async with aclosing(layers.until_end(operation)) as lines:
+        async for line in lines:
+            if not begun:
+                begun = True
+                yield begin
+            ids[line["id"]] = line["status"]
+            yield line
     await raise_failure(operation)
     if not begun:
         yield begin

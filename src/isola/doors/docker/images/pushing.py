@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from isola.doors.docker.images.credentials import registry_auth
 from isola.doors.docker.images.names import same_repository
@@ -23,12 +24,13 @@ _TEXTS = {
 }
 
 
-async def push(request: Request, reference: ImageReference) -> AsyncIterator[Line]:
+async def push(request: Request, reference: ImageReference) -> AsyncGenerator[Line, None]:
     """One tag, or all of the repository without one."""
     yield {"status": f"The push refers to repository [{reference.name}]"}
     for alias in _aliases(request, reference):
-        async for line in _push_one(request, alias):
-            yield line
+        async with aclosing(_push_one(request, alias)) as lines:
+            async for line in lines:
+                yield line
 
 
 def _aliases(request: Request, reference: ImageReference) -> list[Alias]:
@@ -44,7 +46,7 @@ def _aliases(request: Request, reference: ImageReference) -> list[Alias]:
     return sorted(found, key=lambda alias: alias.name)
 
 
-async def _push_one(request: Request, alias: Alias) -> AsyncIterator[Line]:
+async def _push_one(request: Request, alias: Alias) -> AsyncGenerator[Line, None]:
     to = parse_full(alias.name)
     assert to is not None
     layers = LayerLines(request, _TEXTS)
@@ -55,8 +57,9 @@ async def _push_one(request: Request, alias: Alias) -> AsyncIterator[Line]:
         watch=layers.watch,
         caller=request.caller,
     )
-    async for line in layers.until_end(operation):
-        yield line
+    async with aclosing(layers.until_end(operation)) as lines:
+        async for line in lines:
+            yield line
     await raise_failure(operation)
     digest, size = operation.metadata["digest"], operation.metadata["size"]
     yield {"status": f"{to.tag}: digest: {digest} size: {size}"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 from aiohttp import web
@@ -40,7 +40,7 @@ class LayerLines:
             self._told[event.digest] = now
         self._queue.put_nowait(event)
 
-    async def until_end(self, operation: Operation) -> AsyncIterator[Line]:
+    async def until_end(self, operation: Operation) -> AsyncGenerator[Line, None]:
         """Lines about layers as they come; a client that disconnects cancels the operation."""
         ended = asyncio.ensure_future(operation.wait())
         ended.add_done_callback(lambda _: self._queue.put_nowait(_END))
@@ -60,7 +60,7 @@ class LayerLines:
 
 
 async def send(
-    request: Request, lines: AsyncIterator[Line], refused: Callable[[IsolaError], IsolaError | None]
+    request: Request, lines: AsyncGenerator[Line, None], refused: Callable[[IsolaError], IsolaError | None]
 ) -> web.StreamResponse:
     """Send lines as they come. An error before the first is a response of its own, a later one the last line.
 
@@ -68,9 +68,10 @@ async def send(
     """
     response: web.StreamResponse | None = None
     try:
-        async for line in lines:
-            response = response or await _begun(request)
-            await response.write(dumps(line) + b"\r\n")
+        async with aclosing(lines):  # a client that disconnects ends what it waits for at once
+            async for line in lines:
+                response = response or await _begun(request)
+                await response.write(dumps(line) + b"\r\n")
     except IsolaError as error:
         shown = refused(error) or error
         if response is None:

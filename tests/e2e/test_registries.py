@@ -1,0 +1,91 @@
+"""Images of Debian's docker-registry by our own command: pushed, pulled, launched, with the user's credentials."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import Cli
+from daemon import Daemon
+from debian_registry import PASSWORD, USER, DebianRegistry
+
+
+@pytest.fixture(scope="module")
+def registry(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
+    """Trusted by the daemon."""
+    registry = DebianRegistry(daemon, tmp_path_factory.mktemp("registry"))
+    try:
+        registry.start()
+        registry.trust_in(daemon)
+        yield registry
+    finally:
+        registry.end()
+
+
+@pytest.fixture
+def logged_in(registry: DebianRegistry, tmp_path: Path) -> dict[str, str]:
+    """An environment with the user's credentials, as ``docker login`` stores them."""
+    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": auth}}}))
+    return {"DOCKER_CONFIG": str(tmp_path)}
+
+
+@pytest.fixture
+def second(daemon: Daemon, registry: DebianRegistry) -> Iterator[Daemon]:
+    """Another daemon in the same network namespace, which trusts the registry."""
+    other = Daemon(beside=daemon)
+    try:
+        other.start()
+        registry.trust_in(other)
+        yield other
+    finally:
+        other.close()
+
+
+def command(daemon: Daemon, environment: dict[str, str]) -> Cli:
+    isola = Cli(daemon)
+    isola.env = isola.env | environment
+    return isola
+
+
+def test_an_image_is_pushed_and_launched_by_another_daemon(
+    daemon: Daemon, registry: DebianRegistry, second: Daemon, logged_in: dict[str, str]
+) -> None:
+    name = f"{registry.address}/systems/tiny:1"
+    isola = command(daemon, logged_in)
+    assert f"{name} is pushed: sha256:" in isola("image", "push", "tiny", name).stderr
+    there = command(second, logged_in)
+    there("launch", name, "c1")
+    assert there("exec", "c1", "--", "cat", "/proc/1/comm").stdout.strip()
+    assert name in there("image", "list", "--format", "csv").stdout
+    assert f"{name} is there: sha256:" in there("image", "pull", name).stderr
+    there("image", "tag", name, "mine")
+    there("launch", "mine", "c2")
+
+
+def test_without_credentials_the_registry_refuses(
+    daemon: Daemon, registry: DebianRegistry, tmp_path: Path, logged_in: dict[str, str]
+) -> None:
+    name = f"{registry.address}/systems/private:1"
+    command(daemon, logged_in)("image", "push", "tiny", name)
+    anonymous = command(daemon, {"DOCKER_CONFIG": str(tmp_path / "none")})
+    for verb in (("image", "pull", name), ("image", "push", "tiny", name), ("launch", name)):
+        done = anonymous(*verb, check=False)
+        assert done.returncode == 1
+        assert "requires authentication" in done.stderr
+    done = anonymous("image", "pull", "short", check=False)
+    assert "has no registry" in done.stderr
+
+
+def test_a_certificate_that_is_not_trusted(daemon: Daemon, registry: DebianRegistry, tmp_path: Path) -> None:
+    other = Daemon(beside=daemon)
+    try:
+        other.start()
+        done = command(other, {"DOCKER_CONFIG": str(tmp_path)})("image", "pull", f"{registry.address}/x:1", check=False)
+        assert done.returncode == 1
+        assert "is not trusted" in done.stderr and "certs.d" in done.stderr
+    finally:
+        other.close()

@@ -277,8 +277,8 @@ class OciRuntime(Runtime):
             | dict.fromkeys((layout.exits, layout.state, layout.commands, layout.logs), 0o700),
             owners=dict.fromkeys(texts, spec.idmap.base),
         )
-        await self._begin_log(spec)
-        await self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
+        made = self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
+        await all_done(self._begin_log(spec), made)
         return config["process"]
 
     async def _begin_log(self, spec: RunSpec) -> None:

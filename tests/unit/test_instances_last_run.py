@@ -11,9 +11,11 @@ from memory_audit import settle
 
 from isola.errors import HostFailure, NotFound
 from isola.instances.last_run import status_of_failure
+from isola.instances.own_volumes import OWN
 from isola.model.instance import Instance
 from isola.model.last_run import LastRun, Until
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRef
 from isola.testing.clock import FakeClock
 from isola.testing.host import fake_host
 from isola.testing.parts import World
@@ -190,3 +192,19 @@ async def test_the_end_of_a_run_that_cannot_be_cleaned_up_is_told(world: World) 
     await settle(world)
     assert await waiting == 7
     assert await world.parts.services.instances.wait(WEB) == 7
+
+
+@pytest.mark.parametrize("ephemeral", [True, False])
+async def test_volumes_made_for_an_ephemeral_instance_go_with_it(world: World, ephemeral: bool) -> None:
+    volumes = world.parts.services.volumes
+    refs = [VolumeRef.custom("default", name) for name in ("own", "named", "shared")]
+    for ref in refs:
+        await world.finish(await volumes.create(ref, {OWN: "1"} if ref.name != "named" else {}))
+    disk = {"type": "disk", "pool": "default"}
+    devices = {ref.name: disk | {"source": ref.name, "path": f"/{ref.name}"} for ref in refs}
+    await world.create("other", devices={"shared": devices["shared"]})
+    instance = await world.create("web1", start=True, ephemeral=ephemeral, devices=devices)
+    world.runtime.end(instance.id, 0)
+    await settle(world)
+    left = {volume.ref.name for volume in volumes if volume.ref in refs}
+    assert left == ({"named", "shared"} if ephemeral else {"own", "named", "shared"})

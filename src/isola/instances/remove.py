@@ -9,6 +9,7 @@ from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of
 from isola.instances.last_run import last_status
 from isola.instances.moving import finish_moves_of
+from isola.instances.own_volumes import remove_own_volumes
 from isola.instances.ranges import give_back
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.instance import Desired, Instance
@@ -58,6 +59,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     if orphaned:  # before the record is removed, so that it can be repeated
         await context.layers.drop_unused(instance.start.layers, but=instance.entity)
     await op.effect(f"forget {instance.name}", lambda: _forget(context, instance))
+    await remove_own_volumes(context, instance)
     if orphaned:
         await context.images.collect_garbage()
 

@@ -161,6 +161,29 @@ def test_services_wait_for_those_that_they_depend_on(compose: Compose) -> None:
     assert compose.inside("web", "cat", "/data/seen") == "ready\ndone\n"
 
 
+def test_logs_of_services(compose: Compose) -> None:
+    compose.write(
+        """
+        name: shop
+        services:
+          web:
+            image: app:1
+            command: sh -c 'echo out; echo err >&2; sleep 0.5; echo end; sleep 1000'
+            stop_signal: SIGKILL
+          db: {image: "app:1", command: "sh -c 'echo data; exit 0'"}
+        """
+    )
+    compose("up")
+    compose("exec", "web", "sleep", "1")
+    shown = compose("logs")
+    assert sorted(shown.stdout.splitlines()) == [
+        "shop-db-1  | data", "shop-web-1 | end", "shop-web-1 | out",
+    ]  # fmt: skip
+    assert shown.stderr == "shop-web-1 | err\n"
+    assert compose("logs", "-n", "1", "--no-log-prefix", "web").stdout == "end\n"
+    assert compose("logs", "-f", "db").stdout == "shop-db-1 | data\n", "it has ended"
+
+
 def test_instances_of_removed_services_are_orphans(compose: Compose) -> None:
     text = "name: shop\nservices: {{db: {{image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}}{more}}}"
     compose.write(text.format(more=", old: {image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}"))

@@ -40,6 +40,10 @@ class Context:
             self._client.everywhere = self.args.flag("all-projects")
         return self._client
 
+    def connect(self) -> Client:
+        """Another client of the same daemon and project, for a thread of its own."""
+        return Context(self.args, self._elsewhere).client
+
     def remember_project(self, name: str) -> None:
         """Store a project as the default for commands to this daemon."""
         from isola.cli.places import choose_project

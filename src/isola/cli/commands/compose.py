@@ -133,6 +133,32 @@ def exec_(context: Context) -> int:
     return execute(context, _one(context), context.args.many("COMMAND"))
 
 
+def logs(context: Context) -> None:
+    """Print the output of services."""
+    from isola.cli.commands.logs import nanoseconds
+    from isola.cli.compose.logs import show as show_logs
+    from isola.client.runs import output
+    from isola.client.writing import write_all
+
+    args = context.args
+    tail = args.text("tail")
+    query = {
+        "follow": args.flag("follow"),
+        "timestamps": args.flag("timestamps"),
+        "since": nanoseconds(args.text("since")),
+        "until": nanoseconds(args.text("until")),
+        "tail": args.number("tail", 0) if tail and tail != "all" else None,
+    }
+    names = [one["name"] for one in _instances(context, args.many("SERVICE"))]
+    show_logs(
+        names,
+        context.connect,
+        lambda client, name: output(client, name, **query),
+        write_all,
+        prefix=not args.flag("no-log-prefix"),
+    )
+
+
 def pull(context: Context) -> None:
     """Fetch the images of services."""
     from isola.cli.compose.files import application
@@ -314,6 +340,19 @@ COMMANDS = (
                 ("isola compose config", "the compose.yaml of this directory"),
                 ("isola compose -f base.yaml -f test.yaml config --services", "names of services of two files"),
             ),
+        ),
+        Command(
+            "logs",
+            "Print the output of services",
+            logs,
+            _SERVICES,
+            Option("-f --follow", "Print what follows, too, until their runs end"),
+            Option("-n --tail", "Only the last lines of each instance", value="LINES", default="all"),
+            Option("--since", "Only what is younger", value="TIME"),
+            Option("--until", "Only what is older", value="TIME"),
+            Option("-t --timestamps", "Begin each line with its time"),
+            Option("--no-log-prefix", "Print no names before lines"),
+            examples=(("isola compose logs -f web", "of one service"), ("isola compose logs --tail 20", "of all")),
         ),
         Command("pull", "Fetch the images of services", pull, _SERVICES, examples=(("isola compose pull", "all"),)),
         Command("start", "Start stopped services", start, _SERVICES, examples=(("isola compose start web", "one"),)),

@@ -135,7 +135,7 @@ async def test_fields_become_keys_and_devices_and_are_shown_again(docker: Docker
     "host",
     [
         {"PidMode": "nonsense"},
-        {"UsernsMode": "host"},
+        {"UsernsMode": "mine"},
         {"DeviceRequests": [{"Count": -1}]},
         {"Binds": ["/a:relative"]},
         {"Binds": ["/a:/"]},
@@ -149,8 +149,28 @@ async def test_fields_become_keys_and_devices_and_are_shown_again(docker: Docker
 )
 async def test_what_is_not_offered_or_wrong_is_refused_and_leaves_nothing(docker: DockerStand, host: Any) -> None:
     status, body = await docker.ask("POST", "/containers/create?name=web1", SLEEP | {"HostConfig": host})
-    assert status == (403 if "Privileged" in host else 400) and body["message"]
+    assert status == 400 and body["message"]
     assert not list(docker.services.instances) and not list(docker.services.volumes)
+
+
+@pytest.mark.parametrize(
+    ("host", "key"), [({"Privileged": True}, "isola.privileged"), ({"UsernsMode": "host"}, "security.privileged")]
+)
+async def test_privileges_need_permission_of_the_server(docker: DockerStand, host: Any, key: str) -> None:
+    status, body = await docker.ask("POST", "/containers/create?name=web1", SLEEP | {"HostConfig": host})
+    assert status == 403 and "gives access to the host" in body["message"]
+    await docker.services.server.update(lambda config: {**config, "security.privileged": "true"})
+    await create(docker, HostConfig=host)
+    assert docker.services.instances.get(Ref.default("web1")).config[key] == "true"
+    shown = await docker.get("/containers/web1/json")
+    assert {name: shown["HostConfig"][name] for name in host} == host and shown["HostConfig"]["CapAdd"] is None
+
+
+async def test_a_missing_source_is_not_a_missing_image(docker: DockerStand) -> None:
+    mount = {"Type": "bind", "Source": "/no/such", "Target": "/data"}
+    status, body = await docker.ask("POST", "/containers/create", SLEEP | {"HostConfig": {"Mounts": [mount]}})
+    text = 'invalid mount config for type "bind": bind source path does not exist: /no/such'
+    assert (status, body["message"].partition(" (")[0]) == (400, text)
 
 
 async def test_volumes_are_created_with_the_container_and_own_ones_removed(docker: DockerStand) -> None:

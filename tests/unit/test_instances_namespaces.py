@@ -7,6 +7,7 @@ import pytest
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.instances.copy import Source
 from isola.instances.ranges import holder
+from isola.model.confinement import Confinement
 from isola.model.identity import PRIVILEGED
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate
 from isola.model.network import HostNetwork
@@ -159,7 +160,7 @@ async def test_the_host_is_reached_only_where_the_server_permits_it(world: World
     with pytest.raises(Forbidden, match="gives access to the host"):
         await world.parts.services.profiles.create(Profile("reaching", config=config))
     await world.create("plain")
-    if "security.privileged" not in config:
+    if not {"security.privileged", "isola.privileged"} & set(config):
         with pytest.raises(Forbidden):
             await change(world, "plain", **config)
     await allow(world)
@@ -169,7 +170,7 @@ async def test_the_host_is_reached_only_where_the_server_permits_it(world: World
 @pytest.mark.parametrize("config", [*REACHING, {"isola.seccomp": "unconfined"}], ids=lambda config: next(iter(config)))
 async def test_a_restricted_project_has_keys_of_its_own(world: World, config: dict[str, str]) -> None:
     await allow(world)
-    key = "privilege" if "security.privileged" in config else "lowlevel"
+    key = "privilege" if {"security.privileged", "isola.privileged"} & set(config) else "lowlevel"
     projects = world.parts.services.projects
     await projects.create(
         Project("blue", "", {"features.images": "false", "features.profiles": "false", "restricted": "true"})
@@ -264,3 +265,11 @@ async def test_all_devices_of_the_host_exist_inside(world: World) -> None:
     await create(world, "web", isola__devices__host="true", isola__devices__allow="a *:* rwm")
     assert DeviceNode("/dev/kvm", "c", 10, 232, 0o660) in spec(world, "web").devices
     assert spec(world, "web").confinement.device_rules == ("a *:* rwm",)
+
+
+async def test_one_key_takes_away_all_confinement(world: World) -> None:
+    await allow(world)
+    web = await create(world, "web", isola__privileged="true", isola__capabilities__drop="ALL")
+    found = spec(world, "web")
+    assert web.idmap == found.idmap == PRIVILEGED and found.devices
+    assert found.confinement == Confinement(("ALL",), (), False, "unconfined", (), (), ("a *:* rwm",))

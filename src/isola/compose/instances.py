@@ -101,7 +101,7 @@ def _program(service: Tree) -> dict[str, object]:
     return found
 
 
-_FLAGS: tuple[tuple[str, str], ...] = (("init", "isola.init"), ("privileged", "security.privileged"))
+_FLAGS: tuple[tuple[str, str], ...] = (("init", "isola.init"), ("privileged", "isola.privileged"))
 _LISTS: tuple[tuple[str, str], ...] = (
     ("cap_add", "isola.capabilities.add"),
     ("cap_drop", "isola.capabilities.drop"),

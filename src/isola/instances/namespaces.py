@@ -14,6 +14,8 @@ from isola.model.reference import Ref
 from isola.runtimes import Shareable
 from isola.settings import boolean
 
+FULLY = "isola.privileged"
+"""Without anything else that confines it, too."""
 NETWORK = "isola.namespaces.network"
 _DEEPEST = 16
 _PREFIX = "isola.namespaces."
@@ -21,7 +23,7 @@ _KEYS: Mapping[Shareable, str] = {kind: f"{_PREFIX}{kind.value}" for kind in Sha
 
 
 def is_privileged(config: Config) -> bool:
-    return boolean(config.get("security.privileged") or "false")
+    return any(boolean(config.get(key) or "false") for key in ("security.privileged", FULLY))
 
 
 def network_peer(context: Context, project: str, config: Config) -> Instance | None:

@@ -28,6 +28,13 @@ RUN = (
         "false",
     ),
     Setting(
+        "isola.privileged",
+        boolean,
+        "What container engines call privileged: `security.privileged`, all capabilities of the daemon, all devices of "
+        "the host, no filter, no masked and no read-only paths. Chosen at creation, where that is allowed.",
+        "false",
+    ),
+    Setting(
         "isola.capabilities.add",
         capabilities,
         "Capabilities of its processes in addition: `NET_ADMIN,SYS_PTRACE`, or `ALL`; within those of the daemon.",

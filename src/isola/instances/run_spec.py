@@ -13,12 +13,12 @@ from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
 from isola.instances.name_files import host_names, name_files
-from isola.instances.namespaces import NETWORK, joined, of_host, require_application, running_peer
+from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
 from isola.instances.program import configured
 from isola.instances.run_values import HOST, NONE, network_mode
 from isola.instances.settings import HOSTNAME, SETTINGS
-from isola.model.confinement import Confinement
+from isola.model.confinement import UNCONFINED, Confinement
 from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
 from isola.model.signals import signal_number
@@ -76,6 +76,8 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
 
 def confinement(config: Config) -> Confinement:
     """Pure."""
+    if _true(config, FULLY):
+        return Confinement(("ALL",), (), False, UNCONFINED, (), (), ("a *:* rwm",))
     seccomp = config.get("isola.seccomp", "")
     return Confinement(
         add=_names(config, "isola.capabilities.add"),
@@ -106,7 +108,7 @@ async def _names_of(
 
 
 async def _devices(context: Context, config: Config) -> tuple[DeviceNode, ...]:
-    if not _true(config, "isola.devices.host"):
+    if not (_true(config, "isola.devices.host") or _true(config, FULLY)):
         return ()
     return tuple(
         DeviceNode(

@@ -13,6 +13,7 @@ from isola.settings import boolean
 
 PRIVILEGED = "security.privileged"
 """Key of the server."""
+_PRIVILEGES = ("security.privileged", "isola.privileged")
 _LOWLEVEL = ("raw.", "linux.kernel_modules", "boot.host_shutdown_action")
 
 
@@ -64,7 +65,7 @@ def _check_privileges(config: Config) -> None:
 
 def _reaches_host(key: str, value: str) -> bool:
     """Whether an instance with this value can do what is otherwise reserved for administrators of the host."""
-    if key in ("security.privileged", "isola.devices.host"):
+    if key in (*_PRIVILEGES, "isola.devices.host"):
         return boolean(value or "false")
     if key == "isola.devices.allow":
         return any(rule.split()[0] == "a" for rule in value.split(",") if rule.strip())
@@ -89,7 +90,7 @@ def _check_key(project: Project, key: str, value: str) -> None:
     by = ""
     if key == "security.nesting" and boolean(value or "false"):
         by = "restricted.containers.nesting"
-    elif key == "security.privileged" and boolean(value or "false"):
+    elif key in _PRIVILEGES and boolean(value or "false"):
         by = "restricted.containers.privilege"
     elif value and _is_low_level(key, value):
         by = "restricted.containers.lowlevel"

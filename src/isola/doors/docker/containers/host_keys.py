@@ -123,6 +123,14 @@ def _flag(field: str, key: str) -> HostKey:
     return HostKey(field, lambda host: {key: "true"} if host.boolean(field) else {}, value)
 
 
+def _user_namespace(host: Fields) -> Keys:
+    return {"security.privileged": "true"} if host.text("UsernsMode", "") == "host" else {}
+
+
+def _user_mode(config: Config) -> str | None:
+    return "host" if config.get("security.privileged") == "true" else None
+
+
 def _paths(field: str, key: str) -> HostKey:
     """``null`` leaves the default paths, an empty list none."""
 
@@ -191,7 +199,8 @@ HOST_KEYS: tuple[HostKey, ...] = (
     HostKey("RestartPolicy", restart_keys, restart_policy),
     HostKey("LogConfig", log_keys, log_config),
     _flag("Init", "isola.init"),
-    _flag("Privileged", "security.privileged"),
+    _flag("Privileged", "isola.privileged"),
+    HostKey("UsernsMode", _user_namespace, _user_mode),
     _paths("MaskedPaths", "isola.paths.masked"),
     _paths("ReadonlyPaths", "isola.paths.readonly"),
     HostKey("OomScoreAdj", _priority, _whole("isola.oom.score_adj")),

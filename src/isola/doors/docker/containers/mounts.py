@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.model.instance import Devices
 from isola.model.units import parse_size
 
@@ -207,3 +207,14 @@ def mount_devices(devices: Devices) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Names and configurations of disks besides the root, by their paths."""
     disks = [(name, each) for name, each in devices.items() if each.get("type") == "disk" and each.get("path") != "/"]
     return iter(sorted(disks, key=lambda each: each[1].get("path", "")))
+
+
+def missing_source(error: NotFound, devices: Devices) -> IsolaError:
+    """The error of a creation, as Docker words it for a bind: after 404 its client would pull the image."""
+    name = (error.field or "").removeprefix("devices.").partition(".")[0]
+    source = devices.get(name, {}).get("source", "")
+    if devices.get(name, {}).get("type") != "disk" or not source.startswith("/"):
+        return error
+    return InvalidInput(
+        f'invalid mount config for type "bind": bind source path does not exist: {source[:200]}', field="HostConfig"
+    )

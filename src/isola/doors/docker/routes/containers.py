@@ -14,6 +14,7 @@ from isola.doors.docker.containers import volumes
 from isola.doors.docker.containers.creation import container_name, require_platform, translate, with_volumes
 from isola.doors.docker.containers.filters import matcher
 from isola.doors.docker.containers.inspect import inspect
+from isola.doors.docker.containers.mounts import missing_source
 from isola.doors.docker.containers.removal import prune as prune_containers
 from isola.doors.docker.containers.removal import remove as remove_container
 from isola.doors.docker.containers.sizes import sizes_of
@@ -25,7 +26,7 @@ from isola.doors.docker.image_lookup import find_image, shown
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
-from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError
+from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError, NotFound
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 
@@ -71,6 +72,9 @@ async def create(request: Request) -> web.StreamResponse:
         if wanted.request.name is not None:
             _require_free(request, wanted.request.name)
         raise
+    except NotFound as error:
+        await volumes.remove(request, made)
+        raise missing_source(error, wanted.request.devices) from error
     except IsolaError:
         await volumes.remove(request, made)
         raise

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from command import Cli
 from daemon import Daemon
+from debian import debian_image
 from registry_content import EMPTY, MANIFEST, blob
 from registry_host import ADDRESS, RegistryHost
 from tiny_daemon import tiny_daemon
@@ -169,3 +170,42 @@ def test_a_debian_system_goes_to_another_daemon(debian: Daemon, registry: Regist
         booted(registry.daemon, "d1")
     finally:
         isola("delete", "--force", "d1")
+
+
+@pytest.fixture
+def neighbour(registry: RegistryHost, tmp_path: Path) -> Iterator[Cli]:
+    """The command of another daemon in the same namespace, which trusts the registry's certificate and logs in."""
+    trusted = {"SSL_CERT_FILE": str(registry.certificates / "ca.crt")}
+    daemon = Daemon(beside=registry.daemon, environment=trusted)
+    try:
+        daemon.start()
+        login = base64.b64encode(f"ci:{registry.secret}".encode()).decode()
+        (tmp_path / ".docker").mkdir()
+        (tmp_path / ".docker" / "config.json").write_text(json.dumps({"auths": {ADDRESS: {"auth": login}}}))
+        isola = Cli(daemon)
+        isola.env |= {"HOME": str(tmp_path)}
+        yield isola
+    finally:
+        daemon.close()
+
+
+@pytest.mark.timeout(600)
+def test_a_daemon_pushes_a_debian_system_and_pulls_it_back(registry: RegistryHost, neighbour: Cli) -> None:
+    reference = f"{ADDRESS}/systems/pushed:12"
+    neighbour.daemon.import_split(*debian_image(), "debian/12")
+    neighbour("image", "push", "debian/12", reference)
+    isola = Cli(registry.daemon)
+    isola("launch", "systems/pushed:12", "d2")
+    try:
+        booted(registry.daemon, "d2")
+    finally:
+        isola("delete", "--force", "d2")
+    neighbour("image", "delete", "debian/12")
+    neighbour("image", "pull", reference)
+    neighbour("launch", reference, "d3")
+    try:
+        booted(neighbour.daemon, "d3")
+    finally:
+        neighbour("delete", "--force", "d3")
+    wrong = neighbour("image", "pull", f"{ADDRESS}/systems/missing:1", check=False)
+    assert wrong.returncode != 0 and "missing" in wrong.stderr

@@ -121,6 +121,7 @@ async def test_all_tags(bench: Bench) -> None:
     bench.hub.add_image("library/app", "2", {"b": b"b"})
     lines = await bench.pull(tag="")
     assert [line["id"] for line in lines if line["status"].startswith("Pulling from")] == ["1", "2"]
+    assert lines[-1]["status"] == "Status: Downloaded newer image for app"
     assert {"app:1", "app:2"} <= {*await bench.tags()}
 
 
@@ -145,6 +146,8 @@ async def test_inspect_and_history(bench: Bench) -> None:
     assert image["Config"]["Labels"] == {"tier": "web"}
     assert image["Config"]["Env"] == ["A=1"]
     assert len(image["RootFS"]["Layers"]) == 2
+    manifest, _ = bench.hub.manifests["library/app", "1"]
+    assert (image["Descriptor"]["digest"], image["Descriptor"]["size"]) == (bench.digest, len(manifest))
     steps = await bench.stand.get("/images/app:1/history")
     assert [step["CreatedBy"] for step in steps] == ["step 1", "step 0"]
     assert (steps[0]["Id"], steps[0]["Tags"], steps[1]["Id"]) == (bench.digest, ["app:1"], "<missing>")
@@ -212,7 +215,7 @@ async def test_a_push_shows_what_docker_shows(bench: Bench) -> None:
     statuses = [line.get("status", "") for line in lines]
     assert status == 200
     assert statuses[0] == f"The push refers to repository [{APP}]"
-    assert "Preparing" in statuses and "Pushed" in statuses
+    assert statuses.count("Preparing") == statuses.count("Pushed") == 2  # the configuration is no layer
     assert statuses[-2].startswith(f"2: digest: {bench.digest} size: ")
     assert lines[-1]["aux"]["Tag"] == "2" and lines[-1]["aux"]["Digest"] == bench.digest
     assert ("team/app", "2") in bench.other.manifests
@@ -224,10 +227,12 @@ async def test_a_push_shows_what_docker_shows(bench: Bench) -> None:
 
 
 async def test_a_push_of_what_is_not_there(bench: Bench) -> None:
+    for path in (f"/images/{APP}/push?tag=9", f"/images/{APP}/push"):
+        _, lines = await bench.stream(path)
+        assert lines[-1]["error"] == f"An image does not exist locally with the tag: {APP}"
+    await bench.stand.ask("POST", f"/images/tiny/tag?repo={APP}&tag=2")
     _, lines = await bench.stream(f"/images/{APP}/push?tag=9")
     assert lines[-1]["error"] == f"tag does not exist: {APP}:9"
-    _, lines = await bench.stream(f"/images/{APP}/push")
-    assert lines[-1]["error"] == f"An image does not exist locally with the tag: {APP}"
 
 
 # --- removing ------------------------------------------------------------------------------------------------------

@@ -97,6 +97,10 @@ class Catalogue:
     def blobs_of(self, image: Image) -> frozenset[str]:
         return self._held(image).blobs
 
+    def manifest_size(self, image: Image) -> int:
+        """Bytes of its manifest; 0 if that cannot be read."""
+        return self._held(image).manifest_size
+
     def parts(self, image: Image) -> tuple[Part, ...]:
         """The files of LXD's view of an image."""
         return self._held(image).parts

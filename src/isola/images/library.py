@@ -19,9 +19,11 @@ from isola.host.archive.archives import UnpackReport
 from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
+from isola.images.architecture import platform
 from isola.images.archive_limits import limits_of
 from isola.images.archive_verbs import ArchiveVerbs
 from isola.images.catalogue import Catalogue
+from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
@@ -214,6 +216,11 @@ class ImageLibrary:
         """Changes with every write of the record."""
         image = self._catalogue.find(ref)
         return self._records.revision(self._catalogue.key(image)) if image is not None else 0
+
+    def manifest(self, image: Image) -> Descriptor:
+        """Its manifest, with the platform; the size is 0 if it cannot be read."""
+        size, on = self._catalogue.manifest_size(image), platform(image.architecture)
+        return Descriptor(MANIFEST_TYPE, image.manifest, size, platform=on)
 
     def offers(self) -> Mapping[str, str]:
         """Names that the sources can build -> description."""

@@ -40,6 +40,8 @@ class Content:
     blobs: tuple[Descriptor, ...]
     children: tuple[Document, ...]
     top: Document
+    configs: frozenset[str]
+    """Digests of those blobs that are configurations."""
     left_out: str = ""
     """The digest of the index that is not sent, because only some of its images are here."""
 
@@ -63,7 +65,7 @@ async def content_of(store: ContentStore, image: Image) -> Content:
             evidence=f"the store does not have {missing[0]}",
             remedy="import or pull it again",
         )
-    return Content(_blobs(own), (), own, image.index)
+    return Content(_blobs(own), (), own, _configs([own]), image.index)
 
 
 async def push_content(
@@ -111,13 +113,17 @@ async def _whole_index(store: ContentStore, digest: str) -> Content | None:
     if any([await _missing(store, child) for child in children]):
         return None
     blobs = {blob.digest: blob for child in children for blob in _blobs(child)}
-    return Content(tuple(blobs.values()), children, top)
+    return Content(tuple(blobs.values()), children, top, _configs(children))
 
 
 async def _missing(store: ContentStore, document: Document) -> list[str]:
     if not isinstance(document.content, Manifest):
         return [document.at.digest]
     return [blob.digest for blob in _blobs(document) if not await store.has(blob.digest)]
+
+
+def _configs(documents: Sequence[Document]) -> frozenset[str]:
+    return frozenset(each.content.config.digest for each in documents if isinstance(each.content, Manifest))
 
 
 def _blobs(document: Document) -> tuple[Descriptor, ...]:

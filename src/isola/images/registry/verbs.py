@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -28,6 +28,11 @@ from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.operations import Operation, Operations
 
 _MOST_SOURCES = 3
+
+
+def _of_layers(watch: Watch, configs: Collection[str]) -> Watch:
+    """Without the configurations of images, which users do not know as layers."""
+    return lambda event: None if event.digest in configs else watch(event)
 
 
 class Build(Protocol):
@@ -129,7 +134,7 @@ class RegistryVerbs:
             try:
                 with self._store.holding(content.digests):
                     session = await self._reach.origin(to.domain, credentials)
-                    target = Target(self._host, self._store, session, to.path, watch)
+                    target = Target(self._host, self._store, session, to.path, _of_layers(watch, content.configs))
                     await self._push(op, found, content, to.tagged(), target)
             finally:
                 await self._collect_garbage()  # of an image that was deleted meanwhile

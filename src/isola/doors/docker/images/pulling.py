@@ -25,12 +25,14 @@ _TEXTS = {
 async def pull_all(request: Request, reference: ImageReference, platform: str) -> AsyncGenerator[Line, None]:
     """Every tag of a repository."""
     for tag in await request.services.images.registries.tags(reference, registry_auth(request)):
-        async with aclosing(pull(request, reference.at(tag=tag), platform)) as lines:
+        async with aclosing(pull(request, reference.at(tag=tag), platform, shown=reference.familiar_name)) as lines:
             async for line in lines:
                 yield line
 
 
-async def pull(request: Request, reference: ImageReference, platform: str) -> AsyncGenerator[Line, None]:
+async def pull(
+    request: Request, reference: ImageReference, platform: str, *, shown: str = ""
+) -> AsyncGenerator[Line, None]:
     """One image. Errors of the registry are raised before the first line."""
     images, home = request.services.images, request.home(Kind.IMAGE)
     before = images.resolve(Ref(home, reference.full))
@@ -62,7 +64,7 @@ async def pull(request: Request, reference: ImageReference, platform: str) -> As
     after = images.resolve(Ref(home, reference.full))
     same = before is not None and after is not None and before.fingerprint == after.fingerprint
     what = "Image is up to date" if same else "Downloaded newer image"
-    yield {"status": f"Status: {what} for {reference.familiar}"}
+    yield {"status": f"Status: {what} for {shown or reference.familiar}"}
 
 
 def shown_path(reference: ImageReference) -> str:

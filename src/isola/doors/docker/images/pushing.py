@@ -37,7 +37,7 @@ def _aliases(request: Request, reference: ImageReference) -> list[Alias]:
     home = request.home(Kind.IMAGE)
     own = [alias for alias in request.services.images.aliases() if alias.project == home]
     found = [alias for alias in same_repository(own, reference) if "@" not in alias.name]
-    if reference.tag:
+    if reference.tag and found:
         found = [alias for alias in found if alias.name == reference.full]
         if not found:
             raise NotFound(f"tag does not exist: {reference.familiar}")

@@ -51,7 +51,7 @@ async def _remove_name(request: Request, image: Image, alias: Alias, names: Name
     if not left:
         digests = [digest for digest in names.digests(image) if {"Untagged": digest} not in records]
         records += [{"Untagged": digest} for digest in digests]
-        if not used_by:
+        if not any(_runs(request, each) for each in used_by):
             records += await delete(request, image)
     return records
 
@@ -69,7 +69,7 @@ def _check_id(request: Request, image: Image, names: Names, *, force: bool) -> N
     short = image.fingerprint[:12]
     repositories = {tag.rpartition(":")[0] for tag in names.tags}
     for user in users(request, image):
-        running = request.services.instances.status(user) not in _ENDED
+        running = _runs(request, user)
         if running or not force:
             how = "cannot be forced" if running else "must be forced"
             what = "running" if running else "stopped"
@@ -80,6 +80,10 @@ def _check_id(request: Request, image: Image, names: Names, *, force: bool) -> N
         raise Conflict(
             f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
         )
+
+
+def _runs(request: Request, instance: Instance) -> bool:
+    return request.services.instances.status(instance) not in _ENDED
 
 
 async def _untag(request: Request, alias: Alias) -> Record:

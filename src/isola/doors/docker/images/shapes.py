@@ -10,7 +10,7 @@ from isola.doors.docker.images.names import Names
 from isola.doors.docker.times import rfc3339
 from isola.doors.docker.versions import Version
 from isola.images.architecture import platform
-from isola.images.descriptor import MANIFEST_TYPE
+from isola.images.descriptor import Descriptor
 from isola.images.oci_config import History, OciConfig
 from isola.model.image import HealthCheck, Image, ImageConfig
 
@@ -18,7 +18,7 @@ _DESCRIBED: Version = (1, 48)
 _WITHOUT_VIRTUAL: Version = (1, 44)
 
 
-def summary(image: Image, names: Names, containers: int, version: Version) -> dict[str, Any]:
+def summary(image: Image, at: Descriptor, names: Names, containers: int, version: Version) -> dict[str, Any]:
     """What ``docker images`` shows. ``containers``: -1 if they were not counted."""
     shape: dict[str, Any] = {
         "Containers": containers,
@@ -34,19 +34,19 @@ def summary(image: Image, names: Names, containers: int, version: Version) -> di
     if version < _WITHOUT_VIRTUAL:
         shape["VirtualSize"] = image.size
     if version >= _DESCRIBED:
-        shape["Descriptor"] = _descriptor(image)
+        shape["Descriptor"] = at.document()
     return shape
 
 
-def manifests(image: Image, containers: Sequence[str]) -> list[dict[str, Any]]:
+def manifests(image: Image, at: Descriptor, containers: Sequence[str]) -> list[dict[str, Any]]:
     """The manifests of an image: the one of this platform."""
     size = {"Content": image.size, "Total": image.size}
     data = {"Platform": platform(image.architecture), "Containers": list(containers), "Size": {"Unpacked": 0}}
-    shape = {"ID": image.manifest, "Descriptor": _descriptor(image), "Available": True, "Size": size}
+    shape = {"ID": image.manifest, "Descriptor": at.document(), "Available": True, "Size": size}
     return [{**shape, "Kind": "image", "ImageData": data}]
 
 
-def details(image: Image, config: OciConfig, names: Names, version: Version) -> dict[str, Any]:
+def details(image: Image, at: Descriptor, config: OciConfig, names: Names, version: Version) -> dict[str, Any]:
     """What ``docker image inspect`` shows."""
     on = platform(image.architecture)
     last = config.history[-1] if config.history else History()
@@ -71,7 +71,7 @@ def details(image: Image, config: OciConfig, names: Names, version: Version) -> 
     if version < _WITHOUT_VIRTUAL:
         shape["VirtualSize"] = image.size
     if version >= _DESCRIBED:
-        shape["Descriptor"] = _descriptor(image)
+        shape["Descriptor"] = at.document()
     return shape
 
 
@@ -139,12 +139,3 @@ def _health(check: HealthCheck) -> Mapping[str, object]:
         "Retries": check.retries,
     }
     return {"Test": test, **{name: value for name, value in numbers.items() if value}}
-
-
-def _descriptor(image: Image) -> dict[str, Any]:
-    return {
-        "mediaType": MANIFEST_TYPE,
-        "digest": image.manifest,
-        "size": image.size,
-        "platform": platform(image.architecture),
-    }

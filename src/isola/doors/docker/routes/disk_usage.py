@@ -52,7 +52,8 @@ def _images(request: Request) -> dict[str, Any]:
     having = Counter(digest for image in images for digest in {layer.digest for layer in image.layers})
     shown = []
     for image in images:
-        shape = shapes.summary(image, names_of(request, image), len(users(request, image)), request.version)
+        at, count = request.services.images.manifest(image), len(users(request, image))
+        shape = shapes.summary(image, at, names_of(request, image), count, request.version)
         own = {layer.digest for layer in image.layers}
         shape["SharedSize"] = sum(layers[digest] for digest in own if having[digest] > 1)
         shown.append(shape)

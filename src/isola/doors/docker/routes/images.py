@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, empty
+from isola.doors.docker.identity import container_id
 from isola.doors.docker.image_lookup import find_image
 from isola.doors.docker.images import pulling, shapes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
@@ -33,11 +34,16 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 def _summary(request: Request, image: Image, names: Names) -> dict[str, object]:
     counted, detailed = request.flag("shared-size"), request.flag("manifests")
-    containers = [user.id for user in users(request, image)] if counted or detailed else []
-    shape = shapes.summary(image, names, len(containers) if counted or detailed else -1, request.version)
+    containers = _containers(request, image) if counted or detailed else []
+    count, at = len(containers) if counted or detailed else -1, request.services.images.manifest(image)
+    shape = shapes.summary(image, at, names, count, request.version)
     if detailed:
-        shape["Manifests"] = shapes.manifests(image, containers)
+        shape["Manifests"] = shapes.manifests(image, at, containers)
     return shape
+
+
+def _containers(request: Request, image: Image) -> list[str]:
+    return [container_id(user.id) for user in users(request, image)]
 
 
 def _own(request: Request) -> list[Image]:
@@ -47,11 +53,12 @@ def _own(request: Request) -> list[Image]:
 
 async def inspect(request: Request) -> web.StreamResponse:
     """One image."""
+    images = request.services.images
     image = find_image(request, request.parameters["name"])
-    config = await request.services.images.configuration(image)
-    shape = shapes.details(image, config, names_of(request, image), request.version)
+    at, config = images.manifest(image), await images.configuration(image)
+    shape = shapes.details(image, at, config, names_of(request, image), request.version)
     if request.flag("manifests"):
-        shape["Manifests"] = shapes.manifests(image, [user.id for user in users(request, image)])
+        shape["Manifests"] = shapes.manifests(image, at, _containers(request, image))
     return answer(shape)
 
 

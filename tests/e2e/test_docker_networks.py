@@ -134,6 +134,34 @@ def test_ports_are_published_and_stay_while_the_daemon_is_down(docker: DockerCli
     assert not answers("8080")
 
 
+def test_names_of_several_networks_also_while_the_daemon_is_down(docker: DockerClient, daemon: Daemon) -> None:
+    for network in ("front", "back", "other"):
+        docker("network", "create", network)
+        docker("run", "-d", "--name", f"in_{network}", "--network", network, "--network-alias", "db", *SLEEP)
+    docker("run", "-d", "--name", "web", "--network", "front", "--network", "back", *SLEEP)
+
+    def address(network: str) -> str:
+        return str(docker.inspect("inspect", f"in_{network}")["NetworkSettings"]["Networks"][network]["IPAddress"])
+
+    known = {network: address(network) for network in ("front", "back", "other")}
+    for network in ("front", "back"):
+        assert f"Address: {known[network]}" in knows(docker, "web", f"in_{network}")
+    assert known["other"] not in knows(docker, "web", "in_other")
+    assert known["front"] in (said := knows(docker, "web", "db")) and known["back"] in said
+    assert known["back"] not in knows(docker, "in_front", "in_back")
+    pid, gateway = daemon.pid("web"), docker("exec", "web", "cat", "/etc/resolv.conf").split()[1]
+    daemon.kill()
+    inside = ["nsenter", "-t", str(pid), "-n", "busybox", "nslookup", "in_back.isola", gateway]
+    assert known["back"] in subprocess.run(inside, capture_output=True, check=True).stdout.decode()
+    daemon.start()
+    docker("rm", "-f", "in_back")
+    end = time.monotonic() + 5
+    while known["back"] in knows(docker, "web", "in_back"):
+        assert time.monotonic() < end
+    docker("network", "disconnect", "back", "web")
+    assert f"Address: {known['front']}" in knows(docker, "web", "in_front")
+
+
 def test_several_networks_and_the_way_out(docker: DockerClient) -> None:
     docker("network", "create", "first")
     docker("network", "create", "second")

@@ -193,6 +193,10 @@ class NetworkDriver(ABC):
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
         """Remove this daemon's objects on the host that belong to none of these networks and NIC links."""
 
+    async def share_names(self, instance_id: str, nics: Sequence[tuple[Network, Nic]]) -> None:
+        """Let a running instance with several NICs know the names of all their networks; of one or none: end that."""
+        return None
+
     async def close(self) -> None:
         """Stop supervising processes, without changing the host."""
         return None

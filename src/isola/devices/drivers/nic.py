@@ -276,11 +276,34 @@ class NicDevice(DeviceDriver):
             await driver.connect(network, nic, target.ends)
             if isinstance(target.endpoint, HostTap) and target.running is not None:
                 await target.running.plug(tap_of(nic))
+            await self._share_names(plug, driver)
         else:
             await self._connect(plug, target)
         await self._behave(plug)
 
+    async def resume(self, plug: Plug, target: Target) -> None:
+        """Its networks' names, if they are served by a process of the instance's own."""
+        if (on := self._on(plug)) is not None:
+            await self._share_names(plug, on[0])
+
+    async def _share_names(self, plug: Plug, driver: NetworkDriver, *, but: str = "") -> None:
+        """With all NICs that the instance has, but the one of a name. Systems have name servers of their own."""
+        if plug.instance.start.system:
+            return
+        found = [
+            self._on(Plug(plug.instance, name, state))
+            for name, state in sorted(plug.instance.plugged.items())
+            if state.kind == "nic" and name != but
+        ]
+        nics = [(on[1], on[2]) for on in found if on is not None and on[0] is driver]
+        await driver.share_names(plug.instance.id, nics)
+
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        if (on := self._on(plug)) is not None:
+            if target is None:
+                await on[0].share_names(plug.instance.id, ())
+            else:
+                await self._share_names(plug, on[0], but=plug.name)
         if not await self._is_ours(plug):
             await self._drop_filters(plug)
             return

@@ -23,6 +23,7 @@ from isola.network.bridge import config as bridge
 from isola.network.bridge import dnsmasq, rules
 from isola.network.bridge.config import BridgeConfig, link_of
 from isola.network.bridge.nameserver import Nameserver
+from isola.network.bridge.shared_names import SharedNames, Side
 from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
 from isola.network.views import addressed, describe
@@ -60,6 +61,7 @@ class BridgeNetworks(NetworkDriver):
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
         self._nameservers: dict[str, Nameserver] = {}
+        self._shared = SharedNames(host, directory / "names", names)
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
         self._leased: dict[str, _Leased] = {}
         """By network."""
@@ -136,6 +138,7 @@ class BridgeNetworks(NetworkDriver):
         await self._end_leases(network, lambda held: held.address in own and held.mac != nic.mac)
         if await self._put_files(network, self._config(network), nic):
             self._nameserver(network.name).reload()
+            self._shared.reload(network.name)
         self._nameserver(network.name).hasten()
 
     async def _unregister(self, network: Network, nic: Nic) -> None:
@@ -144,6 +147,7 @@ class BridgeNetworks(NetworkDriver):
         gone = {directory / nic.host_link: None for directory in self._directories(network.name)}
         if await self.host.files.refresh(gone):
             self._nameserver(network.name).reload()
+            self._shared.reload(network.name)
 
     async def _attach(self, network: Network, nic: Nic, endpoint: Endpoint) -> None:
         link, ipv4 = link_of(self.names, network), None if nic.ipv4 is None else str(nic.ipv4)
@@ -188,8 +192,30 @@ class BridgeNetworks(NetworkDriver):
         ]
         await self.host.links.delete(*orphans)
 
+    async def share_names(self, instance_id: str, nics: Sequence[tuple[Network, Nic]]) -> None:
+        """By a name server of the instance's own, in place of that of one network."""
+        managed = [(network, nic) for network, nic in nics if self._config(network).names == "managed"]
+        if len({network.name for network, _ in managed}) < 2:
+            await self._shared.end(instance_id)
+            return
+        sides = []
+        for network, nic in managed:
+            config = self._config(network)
+            side = Side(
+                network=network.name,
+                link=link_of(self.names, network),
+                addresses=tuple(address for address in (nic.ipv4, nic.ipv6) if address),
+                names=self._directories(network.name)[1],
+                domain=config.domain,
+                forward=config.forward,
+                user=await self._dnsmasq_user(network),
+            )
+            sides.append(side)
+        await self._shared.ensure(instance_id, sides)
+
     async def close(self) -> None:
         """Stops supervising dnsmasq; the processes keep running."""
+        self._shared.leave()
         for nameserver in self._nameservers.values():
             nameserver.leave()
         self._nameservers.clear()

@@ -16,6 +16,7 @@ import pytest
 from command import Cli
 from daemon import Daemon
 from docker_command import Docker
+from https_peer import der_of, pair
 from waiting import until
 
 pytestmark = pytest.mark.usefixtures("busybox")
@@ -215,3 +216,25 @@ def test_prune_removes_what_does_not_run(docker: Docker) -> None:
 def test_no_swarm(docker: Docker) -> None:
     assert "This node is not a swarm manager" in docker.both("service", "ls", status=1)[1]
     assert docker("plugin", "ls", "-q") == ""
+
+
+def test_the_same_over_tls(docker: Docker, daemon: Daemon, tmp_path: Path) -> None:
+    shown, port = pair(), 18449
+    daemon.run("PATCH", "/1.0", {"config": {"core.https_address": f"127.0.0.1:{port}"}})
+    daemon.run("POST", "/1.0/certificates", {"type": "client", "certificate": der_of(shown)})
+    (tmp_path / "cert.pem").write_text(shown.certificate)
+    (tmp_path / "key.pem").write_text(shown.key)
+    shutil.copy(daemon.directory / "server.crt", tmp_path / "ca.pem")
+    tls = {"DOCKER_HOST": f"tcp://127.0.0.1:{port}", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+
+    def over_tls(*argv: str, stdin: str = "") -> str:
+        done = daemon.inside("docker", *argv, env=docker.env | tls, input=stdin, check=False)
+        return done.stdout + done.stderr
+
+    try:
+        assert over_tls("run", "--rm", "busybox", "echo", "hi") == "hi\n"
+        assert over_tls("run", "--rm", "-i", "busybox", "cat", stdin="in\n") == "in\n", "the end of input arrives"
+        docker("run", "-d", "--name", "box", "busybox", "sleep", "100")
+        assert over_tls("exec", "-i", "box", "wc", "-c", stdin="x" * 300_000) == "300000\n"
+    finally:
+        daemon.run("PATCH", "/1.0", {"config": {"core.https_address": ""}})

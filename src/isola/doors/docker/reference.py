@@ -44,8 +44,7 @@ use it unmodified:
   unless an administrator permits them.
 - `/dev/shm` has 64 MiB unless `--shm-size` says otherwise. There is no swap beyond `--memory` unless
   `--memory-swap` says so.
-- Variables without a value (`-e NAME=`) are not set. Containers have names of up to 63 characters.
-- Over TLS the end of a client's input ends its connection: `docker run -i` with redirected input needs the socket.
+- Variables without a value (`-e NAME=`) are not set; a warning says so. Containers have names of up to 63 characters.
 - Links, configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - Fields of `HostConfig` that are refused unless they have their default: {refused}.

@@ -6,6 +6,7 @@ import asyncio
 import select
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -28,7 +29,7 @@ class _Feed:
         return False, b""
 
     def feed_eof(self) -> None:
-        """The client has closed."""
+        """The client has closed; may be called again."""
         self._reader.feed_eof()
 
 
@@ -84,7 +85,7 @@ async def take_over(
 ) -> TakenOver:
     """Answer ``101`` to an upgrade to ``protocol``, or 200. The handler returns ``response`` when it has finished.
 
-    With ``half_close``, the connection stays open for writing after the client's EOF; not over TLS.
+    With ``half_close``, the connection stays open for writing after the client's EOF.
     """
     transport = request.transport
     if transport is None:
@@ -97,6 +98,18 @@ async def take_over(
     reader.set_transport(transport)  # lets the reader pause the transport while its buffer is full
     feed = _Feed(reader)
     request.protocol.set_parser(feed)  # type: ignore[arg-type] # anything that is fed as WebSockets' parser is
-    if half_close and transport.get_extra_info("ssl_object") is None and isinstance(request.protocol, Protocol):
-        request.protocol.half_closed = feed.feed_eof
+    if half_close:
+        _keep_half_open(request, transport, feed)
     return TakenOver(response, reader, transport)
+
+
+def _keep_half_open(request: web.BaseRequest, transport: asyncio.BaseTransport, feed: _Feed) -> None:
+    encrypted = transport.get_extra_info("ssl_object")
+    if encrypted is not None:
+        from isola.doors.http.tls import ServerConnection  # loaded already, where there is one
+
+        assert isinstance(encrypted, ServerConnection)
+        # asyncio passes on the data before it after it has met the end
+        encrypted.half_closed = partial(asyncio.get_running_loop().call_soon, feed.feed_eof)
+    elif isinstance(request.protocol, Protocol):
+        request.protocol.half_closed = feed.feed_eof

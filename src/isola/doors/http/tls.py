@@ -59,6 +59,8 @@ class ServerConnection(ssl.SSLObject):
         self._outgoing = outgoing
         self.peer: bytes | None = None
         """The client's certificate (DER), set after the handshake has proven its key."""
+        self.half_closed: Callable[[], object] | None = None
+        """Called at the client's close_notify; the connection then stays open for writing."""
 
     def do_handshake(self) -> None:
         """Raises SSLWantReadError until it is finished, SSLError when it fails."""
@@ -70,13 +72,19 @@ class ServerConnection(ssl.SSLObject):
             raise ssl.SSLError(f"the client's certificate cannot be read: {error}"[:200]) from None
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        """Decrypted bytes, or their number if a buffer is given; empty or 0 after the client's close_notify."""
+        """Decrypted bytes, or their number if a buffer is given; empty or 0 after the client's close_notify.
+
+        asyncio closes the connection then; with ``half_closed`` it sees no end, but that there is nothing to read yet.
+        """
         try:
             if buffer is None:
                 return self._step(lambda: self._tls.recv(min(len, _BLOCK)))
             return self._step(lambda: self._tls.recv_into(buffer, len))
         except ssl.SSLZeroReturnError:
-            return b"" if buffer is None else 0
+            if self.half_closed is None:
+                return b"" if buffer is None else 0
+            self.half_closed()
+            raise ssl.SSLWantReadError from None
 
     def write(self, data: Any) -> int:
         """Encrypt all bytes; returns their number."""

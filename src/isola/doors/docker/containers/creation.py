@@ -138,6 +138,14 @@ def _environment(fields: Fields) -> dict[str, str]:
     return found
 
 
+def warnings_of(fields: Fields) -> list[str]:
+    """What is not done as asked."""
+    bare = [
+        name for name, equals, value in (each.partition("=") for each in fields.texts("Env")) if equals and not value
+    ]
+    return [f"Variables without a value are not set: {', '.join(bare)[:500]}"] if bare else []
+
+
 def _hostname(fields: Fields) -> dict[str, str]:
     name, domain = fields.text("Hostname", ""), fields.text("Domainname", "")
     found = {"isola.hostname": name, "isola.domainname": domain}

@@ -11,7 +11,13 @@ from aiohttp import web
 
 from isola.doors.docker.answers import answer, created, empty
 from isola.doors.docker.containers import volumes
-from isola.doors.docker.containers.creation import container_name, require_platform, translate, with_volumes
+from isola.doors.docker.containers.creation import (
+    container_name,
+    require_platform,
+    translate,
+    warnings_of,
+    with_volumes,
+)
 from isola.doors.docker.containers.filters import matcher
 from isola.doors.docker.containers.inspect import inspect
 from isola.doors.docker.containers.mounts import missing_source
@@ -79,7 +85,7 @@ async def create(request: Request) -> web.StreamResponse:
         await volumes.remove(request, made)
         raise
     instance = request.services.instances.get(operation.resources[0].ref)
-    return created({"Id": container_id(instance.id), "Warnings": []})
+    return created({"Id": container_id(instance.id), "Warnings": warnings_of(fields)})
 
 
 async def get(request: Request) -> web.StreamResponse:

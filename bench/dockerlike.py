@@ -1,6 +1,7 @@
 """Verbs of docker's command line, which several subjects understand: docker, podman, and Isola's Docker door."""
 
 from abc import abstractmethod
+from pathlib import Path
 
 from bench.shell import run
 from bench.subject import Subject
@@ -40,6 +41,15 @@ class DockerLike(Subject):
     def container_remove(self, *names: str) -> None:
         """Also running ones."""
         self.docker("rm", "-f", *names)
+
+    def image_load(self, archive: Path, image: str, name: str) -> None:
+        """An archive, and the first container of its image: then all layers are unpacked everywhere."""
+        self.docker("load", "-q", "-i", str(archive))
+        self.docker("create", "--name", name, image)
+
+    def image_remove(self, image: str) -> None:
+        """With its layers."""
+        self.docker("rmi", "-f", image)
 
     def container_list(self) -> None:
         """Running or not."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
+import json
 import os
 import stat
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import zstandard
@@ -143,3 +148,77 @@ def test_other_files_are_refused_with_a_reason(daemon: Daemon, data: bytes) -> N
         upload(daemon, data)
     assert "Internal error" not in str(caught.value)
     assert not settled(daemon)
+
+
+# --- images of OCI and Docker -----------------------------------------------------------------------------------
+
+
+def saved(layer: bytes, *, lie: bool = False, kind: str = "gzip") -> bytes:
+    """An image of one layer as ``docker save`` writes it."""
+    diff_id = hashlib.sha256(b"" if lie else layer).hexdigest()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/x"]}, "rootfs": rootfs}).encode()
+    blob = gzip.compress(layer, 9) if kind == "gzip" else zstandard.ZstdCompressor(level=19).compress(layer)
+    names = [{"Config": "c.json", "RepoTags": ["hostile:1"], "Layers": ["l/layer.tar"]}]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        members = {
+            "0" * 64 + "/x": b"",
+            "l/layer.tar": blob,
+            "c.json": config,
+            "manifest.json": json.dumps(names).encode(),
+        }
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def tree(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for info, data in members:
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def refused(daemon: Daemon, data: bytes) -> str:
+    """The reason why no instance is made of an image; nothing is left of either."""
+    daemon.run("POST", "/1.0/images", data, headers={"Content-Type": "application/octet-stream"})
+    alias = "docker.io/library/hostile:1"
+    with pytest.raises((ApiError, AssertionError)) as reason:
+        daemon.run("POST", "/1.0/instances", {"name": "evil", "source": {"type": "image", "alias": alias}})
+    target = daemon.get(f"/1.0/images/aliases/{quote(alias, safe='')}")["target"]
+    daemon.run("DELETE", f"/1.0/images/{target}")
+    assert not settled(daemon)
+    return str(reason.value)
+
+
+@pytest.fixture
+def small_limits(daemon: Daemon) -> Iterator[None]:
+    limits = {"images.limits.bytes": "64MiB", "images.limits.entries": "1000"}
+    daemon.request("PATCH", "/1.0", {"config": limits})
+    yield
+    daemon.request("PATCH", "/1.0", {"config": dict.fromkeys(limits, "")})
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_layer_of_zeros_is_refused_at_its_limit(daemon: Daemon, small_limits: None, kind: str) -> None:
+    zeros = tree(plain("zeros", bytes(100 << 20)))
+    assert "too large when unpacked" in refused(daemon, saved(zeros, kind=kind))
+
+
+def test_a_layer_of_too_many_files_is_refused(daemon: Daemon, small_limits: None) -> None:
+    assert "too many entries" in refused(daemon, saved(tree(*(plain(f"d/{number}") for number in range(2000)))))
+
+
+def test_a_configuration_that_lies_about_its_layer_is_refused(daemon: Daemon) -> None:
+    assert "does not match the image's configuration" in refused(daemon, saved(tree(plain("x")), lie=True))
+
+
+def test_a_layer_that_leads_out_is_refused(daemon: Daemon) -> None:
+    out = tree(special("link", tarfile.SYMTYPE, "/var/tmp"), plain(f"link/{WITNESS.name}"))
+    assert "leads out" in refused(daemon, saved(out))
+    assert not WITNESS.exists()

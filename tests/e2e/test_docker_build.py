@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -288,3 +290,50 @@ def test_pruning_removes_what_is_kept(docker: Docker) -> None:
     assert "Using cache" in docker.build(text)
     assert "Total" in docker("builder", "prune", "-af")
     assert "Using cache" not in docker.build(text)
+
+
+def waiting(docker: Docker, *, seconds: float = 30) -> subprocess.Popen[str]:
+    """A build whose program runs until it is ended."""
+    docker("builder", "prune", "-af")
+    docker.build("FROM app\n")
+    (docker.place / "context" / "Dockerfile").write_text(
+        "FROM app AS other\nRUN sleep 600\nFROM app\nRUN echo one > /one\n"
+        "RUN --mount=type=cache,target=/begun touch /begun/it; sleep 600\n"
+        "COPY --from=other / /x\n"
+    )
+    process = subprocess.Popen(
+        ["docker", "build", "-t", "never", str(docker.place / "context")],
+        env=docker.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + seconds
+    kept = docker.daemon.directory / "builds" / "cache"
+    while not list(kept.glob("*/it")) or len(docker.daemon.get("/1.0/instances")) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+def settled(docker: Docker, *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while docker.left() != NOTHING and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert docker.left() == NOTHING
+    assert [each for each in docker.daemon.get("/1.0/images/aliases") if "never" in each] == []
+
+
+def test_a_client_that_goes_away_cancels_its_build(docker: Docker) -> None:
+    process = waiting(docker)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    settled(docker)
+    assert docker.daemon.get("/1.0/isola/unknown") == []
+
+
+def test_a_killed_daemon_leaves_nothing_of_a_build(docker: Docker) -> None:
+    process = waiting(docker)
+    docker.daemon.kill()
+    process.communicate(timeout=30)
+    docker.daemon.start()
+    settled(docker)
+    assert docker.daemon.get("/1.0/isola/unknown") == []
+    assert "Using cache" in docker.build("FROM app\nRUN echo one > /one\n"), "what was complete is kept"

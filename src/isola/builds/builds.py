@@ -120,6 +120,7 @@ class Builds:
     async def prune(self, *, most: int = 0, before: datetime | None = None) -> tuple[list[str], int]:
         """Drop kept results until ``most`` bytes are left; and with 0 the directories of caches too."""
         dropped, freed = await self._parts.cache.prune(most=most, before=before)
+        await self._parts.context.images.collect_garbage()
         files, place = self._parts.context.host.files, self._parts.directory / "cache"
         if not most and before is None:
             for name in await files.names(place):

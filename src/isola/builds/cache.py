@@ -25,11 +25,14 @@ class Cache:
         self,
         records: Collection[BuildResult],
         has: Callable[[str], Awaitable[bool]],
+        release: Callable[[Many[str]], Awaitable[None]],
         dropped: Callable[[Many[str]], Awaitable[None]],
     ) -> None:
         self._records = records
         self._has = has
         """Whether the content store has a blob."""
+        self._release = release
+        """Has the next sweep of the content store remove blobs that are not used any more."""
         self._dropped = dropped
         """Removes layers, by what pools call them, that are not used any more."""
 
@@ -49,6 +52,9 @@ class Cache:
         try:
             await self._records.add(key, made)
         except AlreadyExists:
+            old = self._records.find(key)
+            if old is not None and old.layer is not None and old.layer != layer:
+                await self._release([old.layer.digest])
             await self._records.change(key, lambda _: made)
 
     def size(self) -> int:
@@ -63,15 +69,19 @@ class Cache:
 
         ``before``: only those that have not been used since.
         """
-        left, keys, layers, freed = self.size(), list[str](), set[str](), 0
+        left, freed, keys = self.size(), 0, list[str]()
+        layers, blobs = set[str](), set[str]()
         for result in sorted(self._records, key=lambda each: each.used_at):
             enough = left <= most and len(self._records) - len(keys) <= (MAX_RESULTS if most else 0)
             if enough or (before is not None and result.used_at >= before):
                 break
             keys.append(result.key)
             layers.update(result.chain)
+            blobs.update([result.layer.digest] if result.layer else [])
             left -= result.size
             freed += result.size
+        if blobs:
+            await self._release(sorted(blobs))
         for key in keys:
             with suppress(NotFound):
                 await self._records.remove(key)

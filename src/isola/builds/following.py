@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from isola.model.build import BuildEvent, Told
 from isola.operations import Operation
 
 MOST_PENDING = 16 << 20
 """Bytes of output that wait for the client; more is left out."""
+_LOOK_EVERY = 1.0
+"""Seconds between two looks whether the client is still there, while there is nothing to send."""
 _LEFT_OUT = b"[output was left out, because the client reads slowly]\n"
 
 
@@ -35,8 +37,8 @@ class Following:
             self._events.append(event)
         self._news.set()
 
-    async def events(self, operation: Operation) -> AsyncIterator[BuildEvent]:
-        """All of them, until the operation has ended."""
+    async def events(self, operation: Operation, gone: Callable[[], bool]) -> AsyncIterator[BuildEvent]:
+        """All of them, until the operation has ended. Raises ConnectionError once the client is ``gone``."""
         ended = asyncio.ensure_future(operation.wait())
         try:
             while True:
@@ -49,7 +51,9 @@ class Following:
                     return
                 self._news.clear()
                 news = asyncio.ensure_future(self._news.wait())
-                await asyncio.wait([news, ended], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([news, ended], return_when=asyncio.FIRST_COMPLETED, timeout=_LOOK_EVERY)
                 news.cancel()
+                if gone():
+                    raise ConnectionError("the client has gone")
         finally:
             ended.cancel()

@@ -260,7 +260,8 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
 
 
 def _builds(ground: _Ground, context: Context, instances: Instances) -> Builds:
-    cache = Cache(ground.records.build_results, context.images.store.has, context.layers.drop_unused)
+    store = context.images.store
+    cache = Cache(ground.records.build_results, store.has, store.mark_removable, context.layers.drop_unused)
     return Builds(BuildParts(context, instances, cache, ground.directory / "builds"))
 
 

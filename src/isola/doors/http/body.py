@@ -37,6 +37,11 @@ async def blocks_of(http: web.BaseRequest) -> AsyncIterator[bytes]:
         raise InvalidInput("The body ended early or is malformed", evidence=str(error)[:200], field="body") from None
 
 
+def is_gone(http: web.BaseRequest) -> bool:
+    """Whether the client has closed the connection."""
+    return http.transport is None or http.transport.is_closing()
+
+
 def readable(text: str, field: str) -> str:
     """Text from headers or the path. Raises InvalidInput if it is not UTF-8."""
     if not text.isascii():

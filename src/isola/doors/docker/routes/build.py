@@ -16,6 +16,7 @@ from isola.doors.docker.answers import HEADERS, answer
 from isola.doors.docker.building import credentials_for, credentials_in, messages, request_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
+from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
 from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
 from isola.model.build import BuildRequest
@@ -48,7 +49,7 @@ async def _streamed(
     request: Request, wanted: BuildRequest, operation: Operation, following: Following
 ) -> web.StreamResponse:
     quiet, response = request.flag("q"), None
-    async for event in following.events(operation):
+    async for event in following.events(operation, lambda: is_gone(request.http)):
         if response is None:
             response = await _begun(request)
         if not quiet:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from isola.builds.following import Following
+from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
 from isola.doors.http.reading import Fields, parse_object
 from isola.doors.rest.answers import sync
@@ -110,7 +111,7 @@ def _secrets(found: Mapping[str, str]) -> Mapping[str, bytes]:
 async def _streamed(request: Request, operation: Operation, following: Following) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request.http)
-    async for event in following.events(operation):
+    async for event in following.events(operation, lambda: is_gone(request.http)):
         await response.write(dumps(_document(event)) + b"\n")
     await response.write(dumps(_ending(operation)) + b"\n")
     await response.write_eof()

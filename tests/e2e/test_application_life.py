@@ -57,27 +57,29 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applications]:
 
 
 def test_the_log_is_rotated_and_read_in_all_ways(own: Applications) -> None:
-    config = {"isola.log.max_size": "64KiB", "isola.log.max_files": "3"}
+    config = {"isola.log.max_size": "1MiB", "isola.log.max_files": "3"}
     own.launch(
         "talks",
-        "i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.02; done; sleep 0.5;"
-        " echo bad >&2; sleep 99",
+        f"i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo line $i {'x' * 700}; done; sleep 0.5; echo bad >&2; sleep 99",
         config=config,
     )
     until(lambda: own.isola("logs", "talks", "-n", "1").stderr == "bad\n")
     done = own.isola("logs", "talks")
     numbers = [int(line.split()[1]) for line in done.stdout.splitlines()]
-    assert numbers == list(range(numbers[0], 6001)) and 1 < numbers[0] < 4500, "without a gap up to the end"
+    assert numbers == list(range(numbers[0], 6001)) and 1 < numbers[0] < 4000, "without a gap up to the end"
     id = next((own.daemon.directory / "logs").glob("*/console.log.2")).parent
     sizes = [file.stat().st_size for file in {file.stat().st_ino: file for file in id.glob("console.log*")}.values()]
-    assert len(sizes) <= 4 and all(size <= 64 << 10 for size in sizes)
-    assert own.isola("logs", "talks", "--tail", "3").stdout == "line 5999\nline 6000\n"
+    assert len(sizes) <= 4 and all(size <= 1 << 20 for size in sizes)
+    assert [line.split()[1] for line in own.isola("logs", "talks", "--tail", "3").stdout.splitlines()] == [
+        "5999",
+        "6000",
+    ]
     stamped = own.isola("logs", "talks", "-t", "-n", "2").stdout
-    assert len(stamped.split()[0]) == len("2026-01-31T12:00:00.123456789Z") and stamped.endswith("line 6000\n")
+    assert len(stamped.split()[0]) == len("2026-01-31T12:00:00.123456789Z") and " line 6000 " in stamped
     assert own.isola("logs", "talks", "--until", "1h").stdout == ""
     assert own.isola("logs", "talks", "--since", "1h").stdout == done.stdout
     own.isola("stop", "talks", "--force")
-    assert own.isola("logs", "talks", "-n", "2").stdout == "line 6000\n", "also after its end"
+    assert own.isola("logs", "talks", "-n", "2").stdout.startswith("line 6000 "), "also after its end"
 
 
 def test_a_client_follows_until_the_end_and_others_wait(own: Applications) -> None:

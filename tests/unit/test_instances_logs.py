@@ -161,6 +161,19 @@ async def test_output_that_is_not_kept_cannot_be_read(world: World) -> None:
         await read(world)
 
 
+async def test_of_small_logs_only_the_end_is_shown(world: World) -> None:
+    path = await application(world, **{"isola.log.max_size": "4KiB", "isola.log.max_files": "2"})
+    assert world.on_host("web1").spec.log.size == 1 << 20
+    for number in range(300):
+        world.host.log_files.append(path, line(0, "stdout", f"{number:03} {'x' * 50}"))
+        if number == 250:
+            world.host.log_files.replace(path)
+    found = said(await read(world), OUT).splitlines()
+    assert [int(each.split()[0]) for each in found] == list(range(300 - len(found), 300)) and 75 < len(found) <= 81
+    assert len(said(await read(world, tail=5), OUT).splitlines()) == 5
+    assert said(await read(world, tail=299), OUT).splitlines() == found
+
+
 async def test_sizes_are_those_of_the_configuration(world: World) -> None:
     await application(world, **{"isola.log.max_size": "10MiB", "isola.log.max_files": "5"})
     log = world.on_host("web1").spec.log

@@ -11,7 +11,7 @@ from isola.errors import NotFound, Unsupported
 from isola.host.log_files import LogFile, LogFiles
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
-from isola.instances.log_settings import log_of
+from isola.instances.log_settings import log_of, shown_size
 from isola.model.instance import Instance
 from isola.model.last_run import Until
 from isola.model.log_query import BILLION, LogQuery
@@ -29,7 +29,7 @@ async def read(context: Context, instance: Instance, query: LogQuery) -> AsyncGe
     reader = _Reader(context.host.log_files, context.logs(instance) / CONSOLE_LOG, Lines(query))
     follower = _Follower(context, instance, reader.path, query) if query.follow else None
     try:
-        await reader.open(query.tail)
+        await reader.open(query.tail, shown_size(config, system=instance.start.system))
         while not reader.lines.over:
             last = follower is None or follower.ended
             if blocks := await reader.blocks():
@@ -59,14 +59,18 @@ class _Reader:
         self._at = 0
         self._rest = b""
 
-    async def open(self, tail: int | None) -> None:
-        """At the beginning, or where the last lines begin."""
+    async def open(self, tail: int | None, most: int | None = None) -> None:
+        """At the beginning, or where the last lines begin, but at most so many bytes before the end."""
         self._open = list(await self._files.open(self.path))
+        starts = [(0, 0)]
         if tail is not None:
-            index, self._at = await _find_tail(self._open, tail)
-            for skipped in self._open[:index]:
-                skipped.close()
-            self._open = self._open[index:]
+            starts.append(await _find_tail(self._open, tail))
+        if most is not None:
+            starts.append(await _find_last(self._open, most))
+        index, self._at = max(starts)
+        for skipped in self._open[:index]:
+            skipped.close()
+        self._open = self._open[index:]
 
     async def blocks(self) -> Sequence[LogBlock]:
         """The next output; may be empty although more follows."""
@@ -161,4 +165,16 @@ async def _find_tail(files: Sequence[LogFile], wanted: int) -> tuple[int, int]:
             if at is not None:
                 return index, start + cut + at
             end, last = start + cut, False
+    return 0, 0
+
+
+async def _find_last(files: Sequence[LogFile], most: int) -> tuple[int, int]:
+    """Where the first whole line of the last bytes begins."""
+    for index in range(len(files) - 1, -1, -1):
+        size = await files[index].size()
+        if size >= most:
+            at = size - most
+            before = await files[index].read(max(0, at - 1), _BLOCK)  # a line that begins just there is whole
+            return index, max(0, at - 1) + before.find(b"\n") + 1 if at else 0
+        most -= size
     return 0, 0

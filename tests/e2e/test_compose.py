@@ -161,6 +161,46 @@ def test_services_wait_for_those_that_they_depend_on(compose: Compose) -> None:
     assert compose.inside("web", "cat", "/data/seen") == "ready\ndone\n"
 
 
+def test_images_of_services_are_built(compose: Compose, application: Daemon) -> None:
+    (compose.place / "web").mkdir()
+    compose.write("FROM app:1\nARG WHO\nRUN --mount=type=secret,id=token cat /run/secrets/token > /t\n"
+                  "COPY page /srv/\nRUN echo $WHO >> /srv/page\nCMD [\"httpd\", \"-f\", \"-h\", \"/srv\"]\n",
+                  "web/Dockerfile")  # fmt: skip
+    compose.write("one\n", "web/page")
+    compose.write(
+        """
+        name: shop
+        services:
+          web: {build: {context: web, args: {WHO: me}, secrets: [token]}, stop_signal: SIGKILL}
+          inline:
+            build: {dockerfile_inline: "FROM app:1\\nRUN echo x > /x\\n"}
+            command: sleep 1000
+            stop_signal: SIGKILL
+        secrets: {token: {environment: TOKEN}}
+        """
+    )
+    try:
+        compose("up")
+        assert compose.inside("web", "cat", "/srv/page", "/t") == "one\nme\ns3cret"
+        assert compose.inside("inline", "cat", "/x") == "x\n"
+        before = _ids(application)
+        compose.write("two\n", "web/page")
+        compose("up")
+        assert _ids(application) == before, "an existing image is used"
+        compose("up", "--build")
+        after = _ids(application)
+        assert compose.inside("web", "cat", "/srv/page") == "two\nme\n"
+        assert after["shop-inline-1"] == before["shop-inline-1"], "the same image was built again"
+        compose.write("FROM app:1\nRUN false\n", "web/Dockerfile")
+        refused = compose("build", "web", check=False)
+        assert refused.returncode == 1 and "service web could not be built" in refused.stderr
+    finally:
+        compose("down")
+        for alias in application.get("/1.0/images/aliases?recursion=1"):
+            if "shop-" in alias["name"]:
+                application.run("DELETE", f"/1.0/images/{alias['target']}")
+
+
 def test_logs_of_services(compose: Compose) -> None:
     compose.write(
         """

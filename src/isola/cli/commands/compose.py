@@ -77,6 +77,7 @@ def up(context: Context) -> int:
         recreation=Recreation.NEVER if args.flag("no-recreate") else how,
         scale=_scales(args.many("scale")),
         pull=args.text("pull"),
+        rebuild=args.flag("build"),
         start=not args.flag("no-start"),
     )
     if orphans := work.orphans():
@@ -131,6 +132,18 @@ def exec_(context: Context) -> int:
     from isola.cli.commands.exec import execute
 
     return execute(context, _one(context), context.args.many("COMMAND"))
+
+
+def build(context: Context) -> None:
+    """Build the images of services."""
+    from isola.cli.compose.builds import build as build_one
+    from isola.cli.compose.files import application
+    from isola.compose.application import order
+
+    found, args = application(context, context.args.many("SERVICE")), context.args
+    for name in args.many("SERVICE") or order(found):
+        if name in found.services and "build" in found.services[name]:
+            build_one(context, found, name, pull=args.flag("pull"), fresh=args.flag("no-cache"))
 
 
 def logs(context: Context) -> None:
@@ -285,6 +298,7 @@ COMMANDS = (
             up,
             _SERVICES,
             Option("-d --detach", "Accepted for other tools: the command never stays"),
+            Option("--build", "Build the images of services that have a build, also existing ones"),
             Option("--force-recreate", "Replace instances that are as the file says, too"),
             Option("--no-recreate", "Replace no instance"),
             Option("--no-start", "Create, and start nothing"),
@@ -340,6 +354,15 @@ COMMANDS = (
                 ("isola compose config", "the compose.yaml of this directory"),
                 ("isola compose -f base.yaml -f test.yaml config --services", "names of services of two files"),
             ),
+        ),
+        Command(
+            "build",
+            "Build the images of services",
+            build,
+            _SERVICES,
+            Option("--pull", "Fetch newer images to build from"),
+            Option("--no-cache", "Use no kept results"),
+            examples=(("isola compose build", "all that have a build"),),
         ),
         Command(
             "logs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.compose.builds import build, image_name
 from isola.errors import InvalidInput, NotFound
 from isola.model.image_reference import parse
 
@@ -15,17 +16,17 @@ if TYPE_CHECKING:
 _FETCHED = ("always", "missing", "never", "if_not_present", "build", "daily", "weekly")
 
 
-def image_of(context: Context, application: Application, service: str, *, pull: str = "") -> str:
-    """The fingerprint of a service's image, which is fetched if it is missing, or as the pull policy says."""
+def image_of(context: Context, application: Application, service: str, *, pull: str = "", rebuild: bool = False) -> str:
+    """The fingerprint of a service's image, which is fetched or built if it is missing, or as the pull policy says."""
     found: dict[str, Any] = application.services[service]
     policy = pull or found.get("pull_policy") or "missing"
     if policy not in _FETCHED:
         raise InvalidInput(f"pull_policy {policy[:40]!r} is not supported", field=f"services.{service}.pull_policy")
-    if "build" in found and "image" not in found:
-        raise InvalidInput(
-            f"Building the image of service {service} is not offered yet", field=f"services.{service}.build"
-        )
-    name = found["image"]
+    name = image_name(application, service)
+    if "build" in found:
+        if rebuild or policy == "build" or not _known(context, name):
+            build(context, application, service, pull=policy == "always")
+        return _known(context, name)
     if policy != "always" and (fingerprint := _known(context, name)):
         return fingerprint
     if policy == "never":

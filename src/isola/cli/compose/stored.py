@@ -23,7 +23,7 @@ def push(client: Client, application: Application, service: str, instance: str) 
     found = application.services[service]
     for kind, directory in (("configs", "/"), ("secrets", "/run/secrets/")):
         for grant in found.get(kind, ()):
-            data = _content(getattr(application, kind)[grant["source"]], f"{kind}.{grant['source']}")
+            data = content(getattr(application, kind)[grant["source"]], f"{kind}.{grant['source']}")
             target = grant.get("target") or grant["source"]
             path = target if target.startswith("/") else directory + target
             files = client.instances.files(instance)
@@ -32,7 +32,8 @@ def push(client: Client, application: Application, service: str, instance: str) 
             files.write(path, data, uid=uid, gid=gid, mode=grant.get("mode", _READABLE))
 
 
-def _content(stored: dict[str, Any], where: str) -> bytes:
+def content(stored: dict[str, Any], where: str) -> bytes:
+    """What a config or secret holds. Raises InvalidInput, also if it is too large."""
     if stored.get("external"):
         raise InvalidInput(f"{where} is external: the server keeps none", field=where)
     if "content" in stored:

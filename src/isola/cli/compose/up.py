@@ -43,12 +43,13 @@ class Up:
         recreation: Recreation = Recreation.CHANGED,
         scale: Mapping[str, int] | None = None,
         pull: str = "",
+        rebuild: bool = False,
         start: bool = True,
     ) -> None:
         """Create, replace, start and remove what is needed, each service after those that it depends on."""
         chosen = order(self._application, services)
         for name in chosen:
-            self._images[name] = image_of(self._context, self._application, name, pull=pull)
+            self._images[name] = image_of(self._context, self._application, name, pull=pull, rebuild=rebuild)
         self._make_networks(chosen)
         self._make_volumes(chosen)
         found = changes(

@@ -1,0 +1,92 @@
+"""Images that services build from Dockerfiles."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from contextlib import contextmanager
+
+from isola.cli.compose.stored import content
+from isola.errors import HostFailure, InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from isola.cli.context import Context
+    from isola.compose.application import Application
+
+_REFUSED = {
+    "additional_contexts": "builds have one context",
+    "ssh": "no agent is forwarded to the daemon: use secrets for a key",
+    "privileged": "builds have no rights on the host",
+    "entitlements": "builds have no rights on the host",
+}
+_REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "docker-image://", "service:")
+
+
+def image_name(application: Application, service: str) -> str:
+    """The name that a service's image is known by: the file's, or one made of application and service."""
+    return str(application.services[service].get("image") or f"{application.name}-{service}")
+
+
+def build(context: Context, application: Application, service: str, *, pull: bool = False, fresh: bool = False) -> None:
+    """Build the image of a service under its names; ``fresh``: without the cache. Raises InvalidInput, HostFailure."""
+    from isola.cli.build_context import BuildContext
+    from isola.cli.commands.build import Shown
+
+    spec: dict[str, Any] = application.services[service]["build"]
+    where = f"services.{service}.build"
+    for key, reason in _REFUSED.items():
+        if spec.get(key):
+            raise InvalidInput(f"{where}.{key} is not supported", evidence=reason, field=f"{where}.{key}")
+    directory = spec.get("context") or str(application.directory)
+    if directory.startswith(_REMOTE):
+        raise InvalidInput(f"{where}.context is not a directory", evidence=directory[:80], field=f"{where}.context")
+    context.say(f"Building {service}")
+    with _dockerfile(spec, directory) as dockerfile:
+        try:
+            found = BuildContext(directory, dockerfile)
+        except OSError as error:
+            raise InvalidInput(f"Cannot read the context of {where}", evidence=str(error), field=where) from None
+        options = _options(application, service, spec) | {"dockerfile": found.dockerfile}
+        options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
+        show = Shown(context, quiet=context.quiet, plain=False)
+        if show.run(context.client.builds.run(options, found.stream())) != 0:
+            raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
+
+
+def _options(application: Application, service: str, spec: Mapping[str, Any]) -> dict[str, object]:
+    from isola.environment import variable
+
+    arguments = {name: variable(name) if value is None else value for name, value in spec.get("args", {}).items()}
+    return {
+        "names": [image_name(application, service), *spec.get("tags", ())],
+        "target": spec.get("target", ""),
+        "platform": (spec.get("platforms") or [application.services[service].get("platform", "")])[0],
+        "arguments": {name: value for name, value in arguments.items() if value is not None},
+        "labels": {name: value or "" for name, value in spec.get("labels", {}).items()},
+        "secrets": {
+            grant.get("target") or grant["source"]: base64.b64encode(
+                content(application.secrets[grant["source"]], f"secrets.{grant['source']}")
+            ).decode()
+            for grant in spec.get("secrets", ())
+        },
+        "network": spec.get("network", ""),
+    }
+
+
+@contextmanager
+def _dockerfile(spec: Mapping[str, Any], directory: str) -> Iterator[str]:
+    """Path of the Dockerfile; one that stands in the compose file is written to a temporary file."""
+    if inline := spec.get("dockerfile_inline"):
+        if spec.get("dockerfile"):
+            raise InvalidInput("A build has either dockerfile or dockerfile_inline", field="dockerfile_inline")
+        with tempfile.NamedTemporaryFile("w", prefix="isola-dockerfile-") as file:
+            file.write(inline)
+            file.flush()
+            yield file.name
+    else:
+        name = spec.get("dockerfile") or "Dockerfile"
+        yield name if name.startswith("/") else f"{directory}/{name}"

@@ -1,0 +1,138 @@
+"""A failure, cancellation and crash at every step of a build, over the daemon in memory: nothing is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from memory_audit import differences
+from strike import Fate, Strike
+
+from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
+from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.reference import Ref
+from isola.testing.parts import World
+
+NAME = "docker.io/library/built:latest"
+DOCKERFILE = (
+    "FROM tiny AS one\nCOPY a /one\nFROM tiny\nARG V=1\nENV x=$V\nCOPY a b /c/\nCOPY --from=one /one /two\n"
+    'CMD ["/sbin/init"]\n'
+)
+
+
+def context(dockerfile: str = DOCKERFILE, **files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in {"Dockerfile": dockerfile, "a": "A", "b": "B", **files}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+async def blocks(data: bytes) -> AsyncIterator[bytes]:
+    yield data[:100]
+    yield data[100:]
+
+
+async def build(world: World, data: bytes | None = None, **options: object) -> list[BuildEvent]:
+    """All events of a build that has succeeded."""
+    builds, told = world.parts.services.builds, list[BuildEvent]()
+    archive = await builds.receive(blocks(context() if data is None else data))
+    request = BuildRequest(names=(NAME,), **options)  # type: ignore[arg-type]
+    operation = builds.start(request, archive, told.append)
+    await world.context.operations.finish(operation)
+    return told
+
+
+async def left(world: World) -> list[str]:
+    """What may not be there when no build runs and nothing is kept for the next one."""
+    await world.parts.services.builds.prune()
+    places = await world.host.files.names(world.context.directory / "builds")
+    found = [f"builds/{name}" for name in places if name != "cache"]
+    found += [f"instance {each.name}" for each in world.context.records]
+    return found + await differences(world)
+
+
+def image_of(world: World) -> str | None:
+    found = world.context.images.resolve(Ref("default", NAME))
+    return found.fingerprint if found else None
+
+
+async def test_an_image_is_built_and_built_again_from_the_cache(world: World) -> None:
+    told = await build(world)
+    steps = [(event.number, event.total) for event in told if event.what is Told.STEP]
+    assert steps == [(number, 8) for number in range(1, 9)]
+    first = image_of(world)
+    again = await build(world)
+    assert image_of(world) == first and [each.what for each in again].count(Told.CACHED) == 6
+    config = await world.context.images.configuration(world.context.images.get(Ref("default", str(first))))
+    assert config.run.environment["x"] == "1" and len(config.diff_ids) == 3
+    changed = await build(world, arguments={"V": "2"})
+    assert image_of(world) != first and [each.what for each in changed].count(Told.CACHED) == 3
+    assert await left(world) == []
+
+
+@pytest.mark.parametrize("action", ["fail", "cancel", "crash"])
+async def test_every_step_of_a_build(world: World, action: str) -> None:
+    await build(world)
+    assert await left(world) == []
+    strike = Strike("Building image")
+    fate(world).strike = strike
+    await build(world)
+    assert await left(world) == []
+    points = list(strike.points)
+    fate(world).strike = None
+    assert len(points) >= 4, points
+    for number, point in enumerate(points):
+        fate(world).strike = Strike("Building image", number, action)
+        running = asyncio.ensure_future(build(world, arguments={"V": f"{action}{number}"}))
+        await asyncio.wait_for(fate(world).struck(), 5)
+        if action == "crash":
+            fate(world).dead = True
+            world.observer = Fate()
+            await world.start()
+            running.cancel()
+        else:
+            await asyncio.wait([running])
+            assert running.cancelled() or isinstance(running.exception(), IsolaError | None)
+            fate(world).strike = None
+        assert await left(world) == [], f"{action} at {point}"
+    await build(world)
+    assert image_of(world) is not None and await left(world) == []
+
+
+def fate(world: World) -> Fate:
+    assert isinstance(world.observer, Fate)
+    return world.observer
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "options", "error", "message"),
+    [
+        ("FROM tiny\nFOO\n", {}, InvalidInput, "line 2: unknown instruction: FOO"),
+        ("FROM tiny\nCOPY missing /\n", {}, InvalidInput, "file not found in build context"),
+        ("FROM tiny\n", {"target": "x"}, NotFound, "target stage 'x' could not be found"),
+        ("FROM tiny\n", {"dockerfile": "Other"}, InvalidInput, "Cannot locate specified Dockerfile: Other"),
+        ("FROM tiny\n", {"dockerfile": "../../etc/passwd"}, InvalidInput, "Cannot locate specified Dockerfile"),
+        ("FROM tiny\nENV x=${y:?no}\n", {}, InvalidInput, "line 2: y: no"),
+        ("FROM tiny\n", {"platform": "plan9/x"}, IsolaError, "plan9"),
+    ],
+)
+async def test_what_cannot_be_built_leaves_nothing(
+    world: World, dockerfile: str, options: dict[str, object], error: type[IsolaError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        await build(world, context(dockerfile), **options)
+    assert message in str(caught.value)
+    assert await left(world) == [] and image_of(world) is None
+
+
+async def test_a_context_has_a_bound(world: World) -> None:
+    with pytest.raises(TooLarge):
+        await world.parts.services.builds.receive(blocks(bytes(2000)), limit=1000)
+    assert await world.host.files.names(Path(world.context.directory) / "builds") == ()

@@ -66,6 +66,15 @@ class DockerLike(Subject):
         """All of them."""
         run(["sh", "-c", '"$@" >/dev/null 2>&1', "sh", *self.docker_argv("logs", name)], env=self.environment)
 
+    def container_serve(self, name: str, port: int) -> None:
+        """It reads all that is sent to a port of the host."""
+        sink = ("nc", "-ll", "-p", "80", "-e", "/bin/sh", "-c", "exec dd bs=1048576 of=/dev/null")
+        self.docker("run", "-d", "--name", name, "-p", f"{port}:80", IMAGE, *sink)
+
+    def container_address(self, name: str) -> str:
+        """On the bridge."""
+        return self.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).strip()
+
     @abstractmethod
     def docker_argv(self, *arguments: str) -> list[str]:
         """A command of docker's command line."""

@@ -36,7 +36,7 @@ _MOST_SENDERS, _IDLE = 1024, 60.0
 _IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 _CONNECT_SECONDS = 10.0
 _FREEBIND4, _FREEBIND6 = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
-_PIPE = 1 << 18
+_PIPE = 1 << 20
 """Bytes in the kernel between two connections that carry much."""
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -401,7 +401,8 @@ async def _moved(source: int, target: int, count: int, watched: int, *, writes: 
             finally:
                 remove(watched)
             continue
-        await asyncio.sleep(0)
+        if not writes:
+            await asyncio.sleep(0)  # once for each round, so that other connections get their turn
         return moved
 
 

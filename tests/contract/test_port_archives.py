@@ -15,6 +15,7 @@ from tars import device, directory, hard_link, member, packed, symlink, tar
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive
 from isola.host.archive.archives import Archives, LinuxArchives, UnpackLimits, UnpackReport
+from isola.host.archive.members import ArchiveMember
 from isola.host.files import Entry, Files, LinuxFiles
 from isola.host.process import LinuxProcesses
 from isola.testing.archives import FakeArchives
@@ -366,3 +367,79 @@ async def test_packed_archives_read_as_tar_archives(place: Place) -> None:
     assert names[0] == "rootfs"
     assert set(names) >= {"rootfs/etc", "rootfs/etc/passwd", "rootfs/bin", "rootfs/usr/bin/su"}
     assert modes["rootfs/usr/bin/su"] == 0o4755
+
+
+# --- members by their places ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
+async def test_members_are_listed_with_their_places(place: Place, kind: str) -> None:
+    source, plain = place.directory / "archive", place.directory / "plain"
+    await place.files.write(source, packed(TREE, kind))
+    told: list[int] = []
+    index = await place.archives.list_members(source, plain, progress=told.append)
+    assert index.file == (source if kind == "none" else plain)
+    found = {each.name: each for each in index.members}
+    assert [each.name for each in index.members if each.directory] == ["", "etc", "usr/bin"]
+    assert (found["etc/passwd"].size, found["etc/passwd"].uid, found["etc/passwd"].mode) == (11, 3, 0o640)
+    assert (found["bin"].link, found["bin"].hard) == ("usr/bin", False)
+    assert (found["usr/bin/su2"].link, found["usr/bin/su2"].hard) == ("./usr/bin/su", True)
+    assert await place.archives.content(index, found["etc/passwd"], 4) == b"root"
+    assert sum(told) == len(packed(TREE, kind))
+    copy = place.directory / "copy"
+    assert await place.archives.extract(index, found["etc/passwd"], copy) == (
+        f"sha256:{hashlib.sha256(b'root:x:0:0' + bytes([10])).hexdigest()}"
+    )
+    assert await place.files.read(copy) == b"root:x:0:0\n"
+    with pytest.raises(AlreadyExists):
+        await place.archives.extract(index, found["etc/passwd"], copy)
+
+
+async def test_the_first_names_are_read_alone(place: Place) -> None:
+    await place.files.write(place.directory / "archive", packed(TREE, "gzip"))
+    assert await place.archives.first_names(place.directory / "archive", 2) == ["", "etc"]
+    await place.files.write(place.directory / "other", b"x" * 2000)
+    with pytest.raises(InvalidInput):
+        await place.archives.first_names(place.directory / "other")
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (tar(*(member(f"f{number}") for number in range(6))), UnsafeArchive),
+        (tar(member("n" * 1100)), UnsafeArchive),
+        (tar(member("../x")), UnsafeArchive),
+        (tar(member("a", b"x" * 3000))[:2000], InvalidInput),
+        (packed(tar(member("a", b"x" * 3000)), "gzip")[:-20], InvalidInput),
+        (b"", InvalidInput),
+    ],
+)
+async def test_listing_what_is_hostile_or_damaged(place: Place, data: bytes, error: type[Exception]) -> None:
+    source, plain = place.directory / "archive", place.directory / "plain"
+    await place.files.write(source, data)
+    with pytest.raises(error):
+        await place.archives.list_members(source, plain, most=5)
+    assert not await place.files.exists(plain)
+
+
+async def test_a_member_beyond_the_end_is_not_extracted(place: Place) -> None:
+    source = place.directory / "archive"
+    await place.files.write(source, TREE)
+    index = await place.archives.list_members(source, place.directory / "plain")
+    beyond = ArchiveMember("x", len(TREE) - 10, 100)
+    with pytest.raises(InvalidInput):
+        await place.archives.content(index, beyond, 100)
+    with pytest.raises(InvalidInput):
+        await place.archives.extract(index, beyond, place.directory / "copy")
+    assert not await place.files.exists(place.directory / "copy")
+
+
+async def test_a_tree_is_streamed(place: Place) -> None:
+    await place.unpack(TREE)
+    data = b"".join([piece async for piece in place.archives.stream(place.target)])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        names = {each.removeprefix("./") for each in archive.getnames()}
+    assert {"etc/passwd", "bin", "usr/bin/su"} <= names
+    pieces = place.archives.stream(place.target)
+    assert await anext(pieces)
+    await pieces.aclose()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from audit import records
+from command import Cli
 from daemon import Daemon
 from step_walk import ACTIONS, Verb, absent, create, has_victim, no_image, running, runs, stopped, walk, walked_daemon
 from waiting import until
@@ -104,6 +105,32 @@ VERBS = (
         lambda d: not has_victim(d),
     ),
 )
+
+
+def uncommitted(daemon: Daemon, runtime: str) -> None:
+    """A running instance, and no image that was made of it."""
+    running(daemon, runtime)
+    for fingerprint, image in records(daemon, "images").items():
+        if image["source"].get("instance"):
+            daemon.run("DELETE", f"/1.0/images/{image.get('fingerprint', fingerprint)}")
+
+
+def commit(daemon: Daemon, runtime: str) -> None:
+    body = {"source": {"type": "instance", "name": "victim"}, "aliases": [{"name": "committed"}]}
+    daemon.run("POST", "/1.0/images", body, headers={"Content-Type": "application/json"})
+
+
+def has_committed(daemon: Daemon) -> bool:
+    return any(image["source"].get("instance") == "victim" for image in records(daemon, "images").values())
+
+
+def load(daemon: Daemon, runtime: str) -> None:
+    data = (daemon.directory / "saved.tar").read_bytes()
+    daemon.run("POST", "/1.0/images", data, headers={"Content-Type": "application/octet-stream"})
+
+
+COMMIT = Verb("commit", "Creating image from instance", uncommitted, commit, has_committed, always=runs)
+LOAD = Verb("load", "Loading images", no_image, load, lambda d: bool(records(d, "images")))
 IMPORT = Verb("import", "Importing image", no_image, import_image, lambda d: bool(records(d, "images")))
 
 
@@ -125,4 +152,26 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
 def test_every_step_of_image_import(action: str, daemon: Daemon) -> None:
     absent(daemon, "runc")
     walk(daemon, IMPORT, "runc", action, (0, 2 if action == "kill" else 1))
+    no_image(daemon, "runc")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_step_of_commit(action: str, daemon: Daemon) -> None:
+    if not records(daemon, "images"):
+        daemon.import_image(daemon.directory / "tiny.tar", "tiny")
+    absent(daemon, "runc")
+    walk(daemon, COMMIT, "runc", action, (0, 3 if action == "kill" else 1))
+    absent(daemon, "runc")
+    no_image(daemon, "runc")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_step_of_loading_images(action: str, daemon: Daemon) -> None:
+    absent(daemon, "runc")
+    no_image(daemon, "runc")
+    daemon.import_image(daemon.directory / "tiny.tar", "tiny")
+    Cli(daemon)("image", "export", "tiny", str(daemon.directory / "saved.tar"), "--oci")
+    walk(daemon, LOAD, "runc", action, (0, 2 if action == "kill" else 1))
     no_image(daemon, "runc")

@@ -182,13 +182,18 @@ class Loading:
     async def _extract(self, op: Operation, archive: _Archive, member: ArchiveMember, expected: str | None) -> str:
         target = self._store.scratch / f"blob-{self._host.clock.token(8)}"
         name = (expected or member.name).rpartition(":")[2][:12]
-        with op.step(f"Loading layer {name}", total=member.size, unit="bytes") as step:
-            digest = await self._host.archives.extract(archive.index, member, target)
-            step.reach(member.size)
-        if expected is not None and digest != expected:
+        try:
+            with op.step(f"Loading layer {name}", total=member.size, unit="bytes") as step:
+                digest = await op.effect(
+                    f"copy layer {name}", lambda: self._host.archives.extract(archive.index, member, target)
+                )
+                step.reach(member.size)
+            if expected is not None and digest != expected:
+                raise _mismatch(expected)
+            await self._intake.put_verified(target, Descriptor(LAYER_TYPE, digest, member.size))
+        except BaseException:
             await finish(self._host.files.remove_tree(target))
-            raise _mismatch(expected)
-        await self._intake.put_verified(target, Descriptor(LAYER_TYPE, digest, member.size))
+            raise
         return digest
 
 

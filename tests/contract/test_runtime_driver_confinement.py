@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -125,3 +126,22 @@ async def test_files_of_the_run_hide_those_of_the_root(bench: Bench) -> None:
         assert (await root.stat("/etc/new/hosts")).size == 0
         for path in ("/etc/new/hosts", "/etc/new"):
             await root.remove(path)
+
+
+async def test_a_link_of_the_image_in_their_place_does_not_lead_out(bench: Bench) -> None:
+    if not bench.real:
+        return
+    outside = bench.directory / "outside"
+    link = bench.root / "etc/names"
+    link.symlink_to(f"../../../../../../..{outside}")
+    os.lchown(link, IDMAP.base, IDMAP.base)
+    try:
+        await bench.launch(application(bench, files={"/etc/names": "text\n"}))
+        assert (await bench.run("cat", "/etc/names"))[1] == b"text\n"
+        assert not await bench.host.files.exists(outside)
+    finally:
+        link.unlink()
+        await bench.runtime.remove("one")
+        await bench.host.files.remove_tree(bench.root / outside.parts[1])
+    (bench.root / "tmp").mkdir(exist_ok=True)
+    os.chown(bench.root / "tmp", IDMAP.base, IDMAP.base)

@@ -25,7 +25,7 @@ from isola.model.reference import Ref
 from isola.operations import Operation
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-LIMITS = {row.key for row in SETTINGS if row.key.startswith("limits.")}
+LIMITS = {row.key.removesuffix("*") for row in SETTINGS if row.key.startswith("limits.")}
 ISOLA = [sys.executable, "-m", "isola.cli.main"]
 
 
@@ -409,8 +409,8 @@ def test_arguments_are_completed(isola: Run, daemon: ServedDaemon, arguments: li
 
 
 def test_keys_are_completed_with_the_values_they_take(isola: Run) -> None:
-    (line,) = ok(isola("__complete", "--describe", "--", "config", "set", "web1", "limits.cp")).splitlines()
-    assert line == "limits.cpu\ta CPU set such as 0-3, or a number of CPUs"
+    (line,) = ok(isola("__complete", "--describe", "--", "config", "set", "web1", "limits.tm")).splitlines()
+    assert line == "limits.tmpfs\ta size of at least 1MiB, such as 512MiB, or a percentage such as 25%"
 
 
 def test_keys_of_a_device_are_those_of_its_type(isola: Run) -> None:

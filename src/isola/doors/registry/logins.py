@@ -54,7 +54,10 @@ class Logins:
         """Raises Unauthorized for a wrong login or an invalid token, TooManyRequests."""
         scheme, _, value = http.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._borne(value.strip(), caller)
+            access = self._borne(value.strip(), caller)
+            if access.caller.trusted:
+                trust_connection(http)
+            return access
         if scheme.lower() == "basic":
             caller = await self._logged_in(value.strip(), caller.address)
             trust_connection(http)

@@ -11,6 +11,8 @@ import pytest
 from command import Cli
 from daemon import Daemon
 from debian_registry import PASSWORD, USER, DebianRegistry
+from large_image import SIZE, large_image
+from registry_host import RegistryHost
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,30 @@ def test_a_certificate_that_is_not_trusted(daemon: Daemon, registry: DebianRegis
         assert "is not trusted" in done.stderr and "certs.d" in done.stderr
     finally:
         other.close()
+
+
+def test_broken_transfers_with_our_own_registry_go_on_where_they_were(
+    daemon: Daemon, registry: DebianRegistry, second: Daemon, tmp_path: Path
+) -> None:
+    host, name = RegistryHost(daemon, tmp_path), f"{registry.cut_address}/team/large:1"
+    try:
+        trusted = second.directory / "certs.d" / registry.cut_address / "ca.crt"
+        trusted.write_bytes((daemon.directory / "server.crt").read_bytes())
+        auth = base64.b64encode(f"ci:{host.secret}".encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.cut_address: {"auth": auth}}}))
+        isola = command(second, {"DOCKER_CONFIG": str(tmp_path)})
+        second.import_image(large_image(tmp_path), "large")
+        count = registry.start_cutting(8 << 20, 3, target=8443)
+        isola("image", "push", "large", name)
+        assert SIZE < int(count.read_text()) < SIZE * 1.2
+        registry.end_cutting()
+        isola("image", "delete", "large")
+        count = registry.start_cutting(8 << 20, 3, target=8443)
+        isola("image", "pull", name)
+        assert SIZE < int(count.read_text()) < SIZE * 1.2
+        registry.end_cutting()
+        isola("launch", name, "large")
+        assert "team/large:1" in command(daemon, {})("image", "list").stdout
+    finally:
+        daemon.request("PATCH", "/1.0", {"config": {"core.https_address": ""}})
+        daemon.request("DELETE", "/1.0/isola/registry/tokens/ci")

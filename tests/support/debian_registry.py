@@ -48,13 +48,13 @@ class DebianRegistry:
         self._start("docker-registry", "serve", str(self.directory / "config.json"))
         self._until_open(PORT)
 
-    def start_cutting(self, limit: int, times: int) -> Path:
-        """Start a proxy to it that cuts connections after ``limit`` bytes, ``times`` times.
+    def start_cutting(self, limit: int, times: int, target: int = PORT) -> Path:
+        """Start a proxy to it, or to another port, that cuts connections after ``limit`` bytes, ``times`` times.
 
         Returns the file in which it counts the bytes that went through it.
         """
         count = self.directory / "count"
-        self._start(sys.executable, __file__, str(CUT_PORT), str(PORT), str(limit), str(times), str(count))
+        self._start(sys.executable, __file__, str(CUT_PORT), str(target), str(limit), str(times), str(count))
         self._until_open(CUT_PORT)
         return count
 

@@ -237,6 +237,9 @@ async def test_short_names_are_refused_without_a_default(bench: Bench) -> None:
     with pytest.raises(NotFound):
         await bench.world.create("c1", image="team/app:1")
     await bench.configure(default="registry.example")
+    for name in ("Team/app:1", "a b", "no:such:name"):  # mistyped aliases are not asked for anywhere
+        with pytest.raises(NotFound):
+            await bench.world.create("c1", image=name)
     await bench.world.create("c1", image="team/app:1")
     assert bench.image() is not None
 
@@ -329,6 +332,10 @@ async def test_hostile_documents_are_refused_before_their_layers(bench: Bench) -
     bench.registry.add_manifest("team/app", "long", b" " * (5 << 20), MANIFEST_TYPE)
     with pytest.raises(TooLarge):
         await bench.pull("registry.example/team/app:long")
+    vast = {"mediaType": LAYER_TYPE, "digest": bench.layers[0], "size": 1 << 40}
+    bench.registry.add_image("team/app", "vast", FILES, replaced={"layers": [vast]})
+    with pytest.raises(TooLarge, match=r"images\.limits\.bytes"):
+        await bench.pull("registry.example/team/app:vast")
     foreign = {"mediaType": f"{LAYER_TYPE}+encrypted", "digest": bench.layers[0], "size": 1}
     bench.registry.add_image("team/app", "odd", FILES, replaced={"layers": [foreign]})
     with pytest.raises(Unsupported, match="cannot be unpacked"):

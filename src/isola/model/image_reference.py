@@ -147,9 +147,9 @@ def check_reference_digest(text: str) -> str:
 
 
 def names_registry(text: str) -> bool:
-    """Whether the name begins with a registry."""
+    """Whether the name begins with a registry; a capital letter alone, as in ``Debian/12``, is not taken for one."""
     head, slash, _ = text.partition("/")
-    return bool(slash) and _names_host(head)
+    return bool(slash) and ("." in head or ":" in head or head == "localhost")
 
 
 def is_id(text: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isola.errors import InvalidInput, TooLarge, Unsupported
 from isola.host import Host
+from isola.images.archive_limits import limits_of
 from isola.images.descriptor import Descriptor
 from isola.images.hostile_json import MAX_DOCUMENT
 from isola.images.oci_config import read_config
@@ -56,13 +57,13 @@ class OciSource(ImageSource):
 
     def serves(self, name: str) -> bool:
         """Whether the name has a registry, or a registry for such names is configured."""
-        if not names_registry(name) and not self._reach.settings.default:
+        default = self._reach.settings.default
+        if not names_registry(name) and not default:
             return False
         try:
-            self._reference(name)
+            return self._reference(name).domain == default or names_registry(name)
         except InvalidInput:
             return False
-        return True
 
     def canonical(self, name: str) -> str:
         """With registry and path, and with the digest or else the tag."""
@@ -103,6 +104,7 @@ class OciSource(ImageSource):
             if not isinstance(manifest, Manifest):
                 raise Unsupported("An index of indexes is not supported", remedy="name the image by its digest")
             check_image(manifest)
+            self._check_sizes(manifest)
             await op.effect("store manifest", lambda: pull.put(found))
             await pull.fetch_config(manifest)
             # Before the layers: a configuration that cannot be used ends the transfer early.
@@ -114,6 +116,17 @@ class OciSource(ImageSource):
             op.update_metadata(digest=top.at.digest, reference=reference.full)
             await op.effect("store layers", lambda: pull.fetch_layers(manifest))
             return image
+
+    def _check_sizes(self, manifest: Manifest) -> None:
+        """A layer that could not be unpacked is not downloaded."""
+        most = limits_of(self.config).bytes
+        for layer in manifest.layers:
+            if layer.size > most:
+                raise TooLarge(
+                    "A layer of the image is too large",
+                    evidence=f"{layer.size} bytes, at most {most}",
+                    remedy="raise images.limits.bytes if you trust the image",
+                )
 
     async def _chosen(self, pull: _Pull, top: Fetched, platform: str) -> Fetched:
         """The document itself, or of an index the manifest for the platform."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Pairs = tuple[tuple[str, str], ...]
 _FALSE = ("", "0", "no", "false", "none")
 _FILTERS = 128
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -99,14 +100,25 @@ class Request:
 
     @contextmanager
     def lasts(self) -> Iterator[None]:
-        """Around a stream without an end: it ends with the door, too."""
+        """Around a stream without an end: it ends with the door, too, and soon after the client has gone."""
         task = asyncio.current_task()
         assert task is not None
         self.lasting.add(task)
+        watching = asyncio.ensure_future(self._until_gone(task))
         try:
             yield
         finally:
+            watching.cancel()
             self.lasting.discard(task)
+
+    async def _until_gone(self, task: asyncio.Task[object]) -> None:
+        """Cancel a task when its client has gone; there is no event for it."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            transport = self.http.transport
+            if transport is None or transport.is_closing():
+                task.cancel()
+                return
 
 
 def _parse_filters(text: str) -> Mapping[str, tuple[str, ...]]:

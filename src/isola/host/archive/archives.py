@@ -17,6 +17,7 @@ from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, Unsaf
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, content
+from isola.host.archive.surveying import survey
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.file_change import ChangeKind, FileChange
@@ -25,6 +26,8 @@ _LARGEST_LAYER = 64 << 30
 _BLOCK = 1 << 20
 _LONGEST_LIST = 64 << 20
 """Bytes of a list of changes."""
+_FEW = 5000
+"""Files whose properties may be in the daemon's memory at once."""
 _LONGEST_REQUEST = 100 << 10
 """Characters; the kernel takes 128 KiB."""
 _LETTERS = {b"C": ChangeKind.MODIFIED, b"A": ChangeKind.ADDED, b"D": ChangeKind.DELETED}
@@ -376,8 +379,12 @@ class LinuxArchives:
         )
 
     async def survey_copy(self, sources: Sequence[CopySource]) -> str:
-        """Reads all contents."""
-        return (await self._ask("survey_copy", {"sources": _checked(sources)})).digest("digest")
+        """Few files are read in a thread, which parses nothing in them; a process takes longer to start than that."""
+        checked = _checked(sources)
+        try:
+            return await in_long_thread(Work.COPY, survey, checked, _FEW)
+        except TooLarge:
+            return (await self._ask("survey_copy", {"sources": checked})).digest("digest")
 
     async def copy_layer(
         self,

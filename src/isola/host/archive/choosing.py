@@ -58,8 +58,9 @@ class Wanted:
 class Choosing:
     """Collects what is copied; every source exists, or NotFound's text is in the InvalidInput that is raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_ENTRIES) -> None:
         self.found: list[Chosen] = []
+        self._most = most
         self.several = False
         """More than one file is copied: the target has to be a directory."""
 
@@ -124,8 +125,8 @@ class Choosing:
         if len(chosen.place) > _LONGEST:
             raise InvalidInput("A path is too long", evidence=f"{len(chosen.place)} bytes")
         self.found.append(chosen)
-        if len(self.found) > MAX_ENTRIES:
-            raise TooLarge(f"More than {MAX_ENTRIES} files are copied")
+        if len(self.found) > self._most:
+            raise TooLarge(f"More than {self._most} files are copied")
 
     def digest(self) -> str:
         """Of places, kinds, modes, contents, and owners that are kept; times do not count."""

@@ -529,6 +529,9 @@ def _connect(
     if announce is not None:
         with contextlib.suppress(OSError):
             announce()
+    if master is not None and pair.ipv4:  # the announcement reaches the neighbours, not the host itself
+        with contextlib.suppress(OSError):
+            netlink.ask(sender, netlink.forget_neighbour(master, pair.ipv4))
 
 
 def _set_up_inside(namespace: int, peer: str, inside: Inside) -> None:

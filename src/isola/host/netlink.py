@@ -18,6 +18,7 @@ from typing import NamedTuple
 from isola.host import kernel
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 17, 18, 19, 20, 24
+_DELNEIGH, _NDA_DST = 29, 1
 _ERROR = 2
 _REQUEST, _ACK, _REPLACE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _ADDRESS, _NAME, _MTU, _MASTER, _INFO, _SPEC, _NAMESPACE = 1, 3, 4, 10, 18, 26, 28
@@ -121,6 +122,13 @@ def default_route(link: int, gateway: str, *, metric: int, onlink: bool) -> Requ
     head = struct.pack("=8BI", _family(way.version), 0, 0, 0, _MAIN, _BOOT, 0, _UNICAST, _ONLINK if onlink else 0)
     attributes = _attribute(_RTA_GATEWAY, way.packed) + _number(_RTA_OIF, link) + _number(_RTA_PRIORITY, metric)
     return Request(_NEWROUTE, _CREATE | _REPLACE, head + attributes)
+
+
+def forget_neighbour(link: int, text: str) -> Request:
+    """The hardware address that the host has for an address on a link. ENOENT if it has none."""
+    found = ip_address(text)
+    head = struct.pack("=BxxxiHBB", _family(found.version), link, 0, 0, 0)
+    return Request(_DELNEIGH, 0, head + _attribute(_NDA_DST, found.packed))
 
 
 def delete(sender: socket.socket, links: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import pytest
 from isola.daemon.records import Records
 from isola.errors import AlreadyExists, NotFound, PreconditionFailed
 from isola.host.clock import LinuxClock
+from isola.model.build import BuildResult
 from isola.model.certificate import Certificate
 from isola.model.identity import IdRange
 from isola.model.image import Alias, Image, ImageConfig
@@ -77,6 +78,7 @@ SAMPLES = {
     "certificates": described("c" * 64, CERTIFICATE),
     "login_tokens": described("ci", LoginToken("ci", "hash", NOW), "project"),
     "warnings": described("w1", WARNING, "message"),
+    "build_results": described("k1", BuildResult("k1", NOW, NOW, "RUN true", None), "text"),
 }
 MEMBERS_OWN = {"intents", "references"}
 """Collections of each daemon itself, and derived ones."""

@@ -15,7 +15,7 @@ COMMAND, DISABLE = "isola.health.command", "isola.health.disable"
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _LONGEST = 24 * 3600 * 10**9
-_MOST_WORDS, _MOST_BYTES = 1024, 64 << 10
+_MOST_ARGUMENTS, _MOST_BYTES = 1024, 64 << 10
 _DEFAULTS = HealthCheck(interval=30 * 10**9, timeout=30 * 10**9, start_interval=5 * 10**9, retries=3)
 _TIMES = ("interval", "timeout", "start_period", "start_interval")
 
@@ -29,7 +29,7 @@ def _check(value: str) -> HealthCheck:
         argv = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise ValueError("a JSON array of strings is expected") from error
-    if not argv or len(argv) > _MOST_WORDS or not all(isinstance(word, str) for word in argv) or not argv[0]:
+    if not argv or len(argv) > _MOST_ARGUMENTS or not all(isinstance(each, str) for each in argv) or not argv[0]:
         raise ValueError("a JSON array of strings is expected")
     return HealthCheck(tuple(argv))
 

@@ -14,7 +14,7 @@ RUN = (
         "oci.entrypoint",
         run_values.command,
         "Command and arguments in place of those of its image, quoted as in a shell.",
-        expects="words quoted as in a shell",
+        expects="arguments quoted as in a shell",
     ),
     Setting("oci.cwd", run_values.directory, "Working directory of its program in place of that of its image."),
     Setting("oci.uid", whole(0, _MOST_IDS), "User id of its program in place of that of its image."),

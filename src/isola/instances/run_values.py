@@ -33,7 +33,7 @@ _RULE = re.compile(r"([abc]) ([0-9]{1,7}|\*):([0-9]{1,7}|\*) ([rwm]{1,3})", re.A
 
 def command(value: str) -> tuple[str, ...]:
     if not (found := tuple(shlex.split(value))) or "\0" in value:
-        raise ValueError("words quoted as in a shell are expected")
+        raise ValueError("arguments quoted as in a shell are expected")
     return found
 
 

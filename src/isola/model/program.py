@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from isola.errors import InvalidInput
 from isola.model.signals import signal_number
 
-_MOST_WORDS = 4096
-_LONGEST_WORD = 131_071
+_MOST_ARGUMENTS = 4096
+_LONGEST_ARGUMENT = 131_071
 """Bytes: the kernel accepts no longer argument."""
 _LARGEST = 1 << 20
 """Bytes of all of them: a record is read and written as a whole."""
@@ -21,7 +21,7 @@ class Program:
     """Each part that is None is as the image says."""
 
     entrypoint: tuple[str, ...] | None = None
-    """One that is given and not empty drops the image's arguments; one empty word is an entrypoint of no words."""
+    """One that is given and not empty drops the image's arguments; one empty string is an empty entrypoint."""
     arguments: tuple[str, ...] | None = None
     """An empty one is as the image says, too."""
     cwd: str | None = None
@@ -35,13 +35,15 @@ class Program:
 def require_valid(program: Program) -> None:
     """Raises InvalidInput."""
     given = (*(program.entrypoint or ()), *(program.arguments or ()))
-    sizes = [len(word.encode("utf-8", "surrogateescape")) for word in given]
-    if len(given) > _MOST_WORDS or sum(sizes) > _LARGEST or max(sizes, default=0) > _LONGEST_WORD:
+    sizes = [len(each.encode("utf-8", "surrogateescape")) for each in given]
+    if len(given) > _MOST_ARGUMENTS or sum(sizes) > _LARGEST or max(sizes, default=0) > _LONGEST_ARGUMENT:
         raise _invalid(
-            "command", "The command is too long", f"use up to {_MOST_WORDS} words of up to {_LONGEST_WORD} bytes each"
+            "command",
+            "The command is too long",
+            f"use up to {_MOST_ARGUMENTS} arguments of up to {_LONGEST_ARGUMENT} bytes each",
         )
     if any("\0" in text for text in (*given, program.cwd or "", program.user or "")):
-        raise _invalid("command", "A program has no NUL in its words, its directory and its user", "remove it")
+        raise _invalid("command", "Arguments, directory and user of a program have no NUL", "remove it")
     cwd = program.cwd or "/"
     if not cwd.startswith("/") or len(cwd) > _LONGEST_PATH:
         raise _invalid("cwd", f"The working directory {cwd[:80]!r} is not an absolute path", "begin it with /")

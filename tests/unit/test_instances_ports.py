@@ -17,7 +17,7 @@ from isola.model.instance import InstanceUpdate, Status
 
 ENGINE_ONLY = ("pause", "resume")
 """Verbs that touch neither the host nor the store."""
-NEXT_DAEMONS = ("incomplete layer", "layer too many", "incomplete")
+NEXT_DAEMONS = ("incomplete layer", "layer too many", "incomplete", "begun and not ended: /intents/blobs-")
 """Objects without a record, which disturb no instance until the next daemon removes them."""
 REMOVALS = ("FakeFiles.names", "FakeFiles.remove_tree", "FakeMounts.below", "FakeMounts.unmount")
 """Calls whose failure may leave incomplete objects to the next daemon; the failure of any other call must not."""

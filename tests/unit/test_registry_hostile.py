@@ -73,6 +73,8 @@ def asked(method: str, path: str, data: bytes) -> None:
     async def ask() -> None:
         async with registry_standing() as stand:
             for each in path.split("\n"):
+                if method == "HEAD" and (" " in each or not each.isascii()):
+                    continue  # no HTTP: the server cannot know that the error may have no body
                 answer = await stand.client.ask(method, each, data)
                 assert answer.status < 500, (method, each, answer)
                 if answer.status >= 400 and method != "HEAD":

@@ -57,11 +57,17 @@ class MethodNotAllowed(Unsupported):
 
 
 class WrongRange(InvalidInput):
-    """A blob has no such bytes."""
+    """A blob has no such bytes; ``size`` is that of the blob."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__("The range cannot be satisfied", field="range")
-        self.size = size
+    code = "wrong_range"
+    size = 0
+
+    @classmethod
+    def of(cls, size: int) -> WrongRange:
+        """The error for a blob of this size."""
+        error = cls("The range cannot be satisfied", field="range")
+        error.size = size
+        return error
 
 
 def answer(

@@ -62,10 +62,10 @@ def _range(http: web.BaseRequest, size: int, tag: str) -> tuple[int, int]:
     try:
         found = http.http_range
     except ValueError:
-        raise WrongRange(size) from None
+        raise WrongRange.of(size) from None
     start, end = found.start or 0, size if found.stop is None else min(found.stop, size)
     if start < 0:
         start = max(size + start, 0)
     if start >= end:
-        raise WrongRange(size)
+        raise WrongRange.of(size)
     return start, end

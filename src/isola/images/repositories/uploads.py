@@ -43,11 +43,17 @@ class Hash(Protocol):
 class WrongOffset(InvalidInput):
     """A piece does not begin where the upload has ended so far."""
 
-    def __init__(self, upload: Upload) -> None:
-        super().__init__(
+    code = "wrong_offset"
+    upload: Upload
+
+    @classmethod
+    def of(cls, upload: Upload) -> WrongOffset:
+        """The error for an upload as it is."""
+        error = cls(
             "The piece does not begin where the upload ends", evidence=f"it has {upload.offset} bytes", field="range"
         )
-        self.upload = upload
+        error.upload = upload
+        return error
 
 
 @dataclass(eq=False, slots=True)
@@ -137,7 +143,7 @@ class Uploads:
         self._take(upload)
         try:
             if start is not None and start != upload.offset:
-                raise WrongOffset(upload)
+                raise WrongOffset.of(upload)
             before = upload.offset
             await self._write_all(upload, blocks)
             if size is not None and upload.offset - before != size:

@@ -81,7 +81,7 @@ def _piece(request: Request, upload: Upload) -> tuple[int | None, int | None]:
         raise InvalidInput("The Content-Range is malformed", evidence=text[:80], field="Content-Range")
     start, end = int(found[1]), int(found[2])
     if start > end:
-        raise WrongOffset(upload)
+        raise WrongOffset.of(upload)
     return start, end - start + 1
 
 

@@ -93,7 +93,7 @@ async def test_a_layer_is_unpacked_once_even_for_many_at_once(pool: Subject) -> 
 
     await asyncio.gather(*(pool.ensure(unpack, BASE, TOP) for _ in range(5)))
     await pool.ensure(unpack, BASE, TOP)
-    assert times == [BASE, TOP]
+    assert sorted(times) == sorted([BASE, TOP]), "each once, in any order"
     assert sorted(await pool.driver.layers.stored()) == list(pool.ids(BASE, TOP))
 
 

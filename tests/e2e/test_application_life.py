@@ -58,11 +58,15 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applications]:
 
 def test_the_log_is_rotated_and_read_in_all_ways(own: Applications) -> None:
     config = {"isola.log.max_size": "1MiB", "isola.log.max_files": "3"}
-    own.launch(
-        "talks",
-        f"i=0; while [ $i -lt 6000 ]; do i=$((i+1)); echo line $i {'x' * 700}; done; sleep 0.5; echo bad >&2; sleep 99",
-        config=config,
-    )
+    # A pause after each half of a file: the daemon must see each of them (decision 0037).
+    script = f"""
+        i=0
+        while [ $i -lt 6000 ]; do
+            i=$((i+1)); echo line $i {"x" * 700}
+            [ $((i % 700)) -gt 0 ] || sleep 0.4
+        done
+        sleep 0.5; echo bad >&2; sleep 99"""
+    own.launch("talks", script, config=config)
     until(lambda: own.isola("logs", "talks", "-n", "1").stderr == "bad\n")
     done = own.isola("logs", "talks")
     numbers = [int(line.split()[1]) for line in done.stdout.splitlines()]

@@ -163,9 +163,8 @@ def test_the_project_is_shown(lxc: Lxc, stopped: str) -> None:
     lxc("project", "switch", "nope", status=1)
 
 
-def test_unsupported_features_fail_with_a_reason(lxc: Lxc, stopped: str, tmp_path: Path) -> None:
+def test_unsupported_features_fail_with_a_reason(lxc: Lxc) -> None:
     for arguments, reason in (
-        (["publish", stopped, "--alias", "p"], "not offered yet"),
         (["network", "acl", "list"], "network_acl"),
         (["cluster", "list"], "clustering"),
     ):

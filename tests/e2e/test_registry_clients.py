@@ -129,8 +129,9 @@ def test_podman_pushes_and_pulls(registry: RegistryHost, isola: Cli, tmp_path: P
 @pytest.fixture
 def docker(registry: RegistryHost, tmp_path: Path) -> Iterator[list[str]]:
     """The docker command with a daemon of its own in the registry's namespace, which trusts every loopback address."""
+    short = tempfile.TemporaryDirectory(prefix="isola-dk-")  # the path of containerd's socket has a limit of 107 bytes
     socket = f"unix://{tmp_path}/docker.sock"
-    argv = ["dockerd", "-H", socket, "--data-root", f"{tmp_path}/data", "--exec-root", f"{tmp_path}/exec"]
+    argv = ["dockerd", "-H", socket, "--data-root", f"{tmp_path}/data", "--exec-root", short.name]
     argv += ["--pidfile", f"{tmp_path}/pid", "--iptables=false", "--ip6tables=false", "--bridge=none"]
     argv += ["--storage-driver", "vfs"]
     enter = ["nsenter", f"--net=/run/netns/{registry.daemon.netns}"]
@@ -146,6 +147,8 @@ def docker(registry: RegistryHost, tmp_path: Path) -> Iterator[list[str]]:
     finally:
         server.terminate()
         server.wait(60)
+        subprocess.run(["umount", f"{tmp_path}/data"], capture_output=True, check=False)  # dockerd binds it to itself
+        short.cleanup()
 
 
 def test_docker_pushes_and_pulls(registry: RegistryHost, isola: Cli, docker: list[str], tmp_path: Path) -> None:

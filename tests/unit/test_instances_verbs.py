@@ -479,6 +479,16 @@ async def test_a_layer_is_deleted_with_its_last_user(world: World) -> None:
     assert await driver.layers.stored() == () and not await differences(world)
 
 
+async def test_layers_are_deleted_with_users_that_are_deleted_side_by_side(world: World) -> None:
+    instance = await world.create("web1")
+    await world.create("web2")
+    services = world.parts.services
+    await world.finish(services.images.start_delete(Ref.default(instance.image)))
+    operations = [services.instances.delete(Ref.default(name)) for name in ("web1", "web2")]
+    await asyncio.gather(*map(world.finish, operations))
+    assert await services.pools.driver("default").layers.stored() == () and not await differences(world)
+
+
 async def test_protected_instances_are_not_deleted(world: World) -> None:
     await world.create("web1", config={"security.protection.delete": "true"})
     with pytest.raises(IsolaError) as caught:

@@ -55,12 +55,13 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
     base = instance.idmap.base
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id, base))
-    orphaned = not context.images.holds(instance.image)
-    if orphaned:  # before the record is removed, so that it can be repeated
+    if not context.images.holds(instance.image):  # before the record is removed, so that it can be repeated
         await context.layers.drop_unused(instance.start.layers, but=instance.entity)
     await op.effect(f"forget {instance.name}", lambda: _forget(context, instance))
     await remove_own_volumes(context, instance)
-    if orphaned:
+    if not context.images.holds(instance.image):
+        # The image, or another instance of it, may have been deleted meanwhile, and left the layers to this one.
+        await context.layers.drop_unused(instance.start.layers)
         await context.images.collect_garbage()
 
 

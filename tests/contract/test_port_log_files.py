@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,3 +128,20 @@ async def test_watchers_are_told(subject: Subject) -> None:
     subject.append(b"2")
     await asyncio.sleep(0.05)
     assert not any(event.is_set() for event in told["written"])
+
+
+async def test_one_instance_of_inotify_serves_all_watches_and_stays(tmp_path: Path) -> None:
+    files = LinuxLogFiles()
+    (tmp_path / "log").touch()
+
+    def held() -> list[str]:
+        links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+        return [link for link in links if os.path.lexists(link) and "inotify" in os.readlink(link)]
+
+    before = held()
+    ends = [files.watch(tmp_path / "log", lambda: None, writes=True) for _ in range(3)]
+    for end in ends:
+        end()
+    [own] = set(held()) - set(before)
+    files.watch(tmp_path / "log", lambda: None, writes=False)()
+    assert set(held()) - set(before) == {own}

@@ -7,6 +7,7 @@ import ctypes
 import itertools
 import os
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +35,14 @@ class _Watched:
 
 
 class Watching:
-    """Watches of one event loop."""
+    """Watches of one event loop. Its instance is kept without any: closing one waits for milliseconds in the kernel."""
 
     def __init__(self) -> None:
         self._fd = -1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._directories: dict[int, _Watched] = {}
         self._numbers = itertools.count()
+        self._closing: Callable[[], object] = lambda: None
 
     def add(self, directory: Path, told: Told, *, writes: bool) -> Callable[[], None]:
         """Call ``told`` when files of the directory are created or replaced, with ``writes`` also when written.
@@ -64,8 +66,6 @@ class Watching:
         if not (found.written or found.replaced):
             del self._directories[watch]
             _libc.inotify_rm_watch(self._fd, watch)
-            if not self._directories:
-                self._close()
         elif not found.written:
             self._kernel(found.path, found.mask, missing=True)
 
@@ -78,13 +78,14 @@ class Watching:
             if self._fd < 0:
                 raise _failure("Cannot watch files", "Raise fs.inotify.max_user_instances")
             self._loop = loop
+            self._closing = weakref.finalize(self, os.close, self._fd)
             loop.add_reader(self._fd, self._ready)
 
     def _close(self) -> None:
         if self._fd >= 0:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._fd)
-            os.close(self._fd)
+            self._closing()
         self._fd, self._loop = -1, None
         self._directories.clear()
 
@@ -93,8 +94,6 @@ class Watching:
         watch = _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask)
         if watch < 0 and not missing:
             error = ctypes.get_errno()
-            if not self._directories:
-                self._close()
             if error == 2:
                 raise NotFound(f"There is no directory {directory}")
             raise _failure(f"Cannot watch {directory}", "Raise fs.inotify.max_user_watches", error)

@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 async def describe(context: Context, instance: Instance) -> None:
     """Write the description, durable on return; no effect if it is unchanged. Raises HostFailure."""
-    await context.descriptions(context.pool_name(instance)).write(instance.id, _lasting(instance))
+    await context.descriptions(context.pool_name(instance)).write(instance.id, _lasting(context, instance))
 
 
 async def describe_new(context: Context, instance: Instance, create: Callable[[NewFile], Awaitable[None]]) -> None:
     """Have ``create`` write the description together with the volume. Raises HostFailure."""
-    await context.descriptions(context.pool_name(instance)).write_with(instance.id, _lasting(instance), create)
+    await context.descriptions(context.pool_name(instance)).write_with(instance.id, _lasting(context, instance), create)
 
 
 async def describe_change(context: Context, op: Operation, old: Instance, new: Instance) -> None:
@@ -49,9 +49,12 @@ async def forget_volume(context: Context, op: Operation, volume: Volume) -> None
     await op.effect(f"remove description of {volume.id}", lambda: descriptions.remove(volume.id))
 
 
-def _lasting(instance: Instance) -> Instance:
-    """Without fields that change at every start and stop, and pending templates, which are not applied after
-    adoption.
+def _lasting(context: Context, instance: Instance) -> Instance:
+    """As recorded, without what changes at every start and stop, and without pending templates, which are not applied
+    after adoption.
     """
     volatile = {key: value for key, value in instance.volatile.items() if not key.startswith(_PASSING)}
-    return dataclasses.replace(instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile, last_run=None)
+    lasting = dataclasses.replace(
+        instance, desired=Desired.STOPPED, last_used_at=None, volatile=volatile, last_run=None
+    )
+    return context.records.stamped(lasting)

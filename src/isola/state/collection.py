@@ -93,7 +93,7 @@ class Keyed(Generic[K, T]):
         self.noun = noun
         self.role = role
         """References from and to its records."""
-        self._stamped: Stamp[T] = stamp or (lambda record: record)
+        self.stamped: Stamp[T] = stamp or (lambda record: record)
         self._keys = keys
         self._store = store
         self._prefix = prefix
@@ -276,7 +276,7 @@ class Keyed(Generic[K, T]):
             self.read(old)
             self._require_free(new)
             allow()
-            record = self._stamped(record)
+            record = self.stamped(record)
             revision = await self._commit(
                 (old, new),
                 Check(self._key(old), at),
@@ -347,14 +347,14 @@ class Keyed(Generic[K, T]):
             ) from error
 
     async def _write(self, name: K, record: T, at: int, *also: Put | Delete) -> Versioned[T]:
-        key, record = self._key(name), self._stamped(record)
+        key, record = self._key(name), self.stamped(record)
         steps = (Check(key, at), self._put(name, record), *self._beside(self.find(name), record))
         revision = await self._commit((name,), *steps, *also)
         self._note(name, record, revision)
         return Versioned(record, revision)
 
     async def _write_batch(self, records: Mapping[K, Versioned[T]]) -> Mapping[K, Versioned[T]]:
-        records = {name: replace(new, value=self._stamped(new.value)) for name, new in records.items()}
+        records = {name: replace(new, value=self.stamped(new.value)) for name, new in records.items()}
         steps: list[Step] = []
         for name, new in records.items():
             steps += [Check(self._key(name), new.revision), self._put(name, new.value)]

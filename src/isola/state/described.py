@@ -28,7 +28,7 @@ class Described(Generic[T]):
     async def read(self, name: str) -> T | None:
         """One description; None if it is missing or unreadable."""
         try:
-            return self._codec.decode(await self._files.read(self._path(name)))
+            return self._codec.decode(await self._files.read(self.place(name)))
         except (IsolaError, ValueError, TypeError, LookupError, AttributeError):
             return None
 
@@ -53,7 +53,7 @@ class Described(Generic[T]):
         data = self._codec.encode(record)
         if self._known.get(name) == data:
             return
-        path = self._path(name)
+        path = self.place(name)
         self._known.pop(name, None)  # unknown while it is being written
         try:
             await self._files.write(path, data)
@@ -67,7 +67,7 @@ class Described(Generic[T]):
         """Have ``create`` write a new description together with what it describes, durably."""
         data = self._codec.encode(record)
         self._known.pop(name, None)
-        await create(NewFile(self._path(name), data))
+        await create(NewFile(self.place(name), data))
         self._known[name] = data
 
     async def forget(self, name: str) -> None:
@@ -76,8 +76,9 @@ class Described(Generic[T]):
 
     async def remove(self, name: str) -> None:
         """The removal is durable on return; no effect if there is none."""
-        await self._files.remove_tree(self._path(name), flush=(self._directory,))
+        await self._files.remove_tree(self.place(name), flush=(self._directory,))
         self._known.pop(name, None)
 
-    def _path(self, name: str) -> Path:
+    def place(self, name: str) -> Path:
+        """Its file."""
         return self._directory / f"{name}{_SUFFIX}"

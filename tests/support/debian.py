@@ -27,7 +27,7 @@ def debian_image() -> tuple[Path, Path]:
     key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
     place = _TREE / ".cache" / f"debian-12-{key}"
     place.parent.mkdir(exist_ok=True)
-    with _alone(place.parent):
+    with alone(place.parent):
         if not place.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=place.parent))
             try:
@@ -39,7 +39,7 @@ def debian_image() -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     held = os.open(directory, os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -187,6 +187,14 @@ def test_instructions_change_the_configuration(text: str, changes: Mapping[str, 
     assert state.config == replace(empty().config, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("text", ['CMD ["/app"]', 'ENTRYPOINT ["/app"]', 'STOPSIGNAL SIGUSR1\nCMD ["/app"]'])
+def test_a_command_makes_a_distribution_the_base_of_a_program(text: str) -> None:
+    base = State(ImageConfig(system=True, command=("/sbin/init",), stop_signal="SIGRTMIN+3"))
+    config = after(text, state=base)[1].config
+    assert (config.system, config.command, config.stop_signal) == (False, ("/app",), "SIGTERM")
+    assert after('RUN x\nCMD ["/sbin/init"]', state=base)[1].config.system
+
+
 def test_an_entrypoint_resets_the_command_of_the_base() -> None:
     base = State(ImageConfig(command=("/init", "x"), entrypoint=("/init",)))
     assert after('ENTRYPOINT ["a"]', state=base)[1].config.command == ("a",)

@@ -6,7 +6,7 @@ import pytest
 
 from isola.errors import InvalidInput
 from isola.images.instructions import apply
-from isola.model.image import HealthCheck, ImageConfig
+from isola.model.image import TYPE_LABEL, HealthCheck, ImageConfig
 
 BASE = ImageConfig(command=("/app", "-v"), entrypoint=("/app",), environment={"PATH": "/bin"}, cwd="/srv")
 
@@ -69,3 +69,21 @@ def test_others_are_refused(change: str) -> None:
 def test_there_is_a_bound() -> None:
     with pytest.raises(InvalidInput, match="Too many"):
         apply(BASE, ["USER x"] * 101)
+
+
+SYSTEM = ImageConfig(
+    system=True, command=("/sbin/init",), stop_signal="SIGRTMIN+3", labels={TYPE_LABEL: "system", "a": "b"}
+)
+
+
+@pytest.mark.parametrize("change", ['CMD ["/srv/app"]', 'ENTRYPOINT ["/srv/app"]'])
+def test_another_program_than_the_init_makes_an_image_of_a_program(change: str) -> None:
+    found = apply(SYSTEM, [change])
+    assert (found.system, found.stop_signal, found.labels) == (False, "SIGTERM", {"a": "b"})
+    assert apply(SYSTEM, ["STOPSIGNAL SIGINT", change]).stop_signal == "SIGINT"
+
+
+@pytest.mark.parametrize("change", ['CMD ["/lib/systemd/systemd"]', "ENV A=1"])
+def test_an_init_stays_the_init_of_a_system(change: str) -> None:
+    found = apply(SYSTEM, [change])
+    assert (found.system, found.stop_signal, found.labels) == (True, "SIGRTMIN+3", SYSTEM.labels)

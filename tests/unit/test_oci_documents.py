@@ -16,14 +16,13 @@ from isola.images import ImageLibrary
 from isola.images.closure import closure
 from isola.images.descriptor import Descriptor
 from isola.images.hostile_json import MAX_DOCUMENT
-from isola.images.manifest import TYPE_LABEL
 from isola.images.oci_config import read_config, write_config
 from isola.images.oci_image import oci_image
 from isola.images.oci_manifest import Index, Manifest, check_image, read_document
 from isola.images.platforms import choose
 from isola.images.store import Intake
 from isola.model.caller import DAEMON
-from isola.model.image import HealthCheck, Image
+from isola.model.image import TYPE_LABEL, HealthCheck, Image
 from isola.model.reference import Ref
 from isola.state.codec import encode
 

@@ -171,15 +171,16 @@ def _on_build(instruction: said.OnBuild, state: State, scope: Scope) -> Applied:
 
 def _cmd(instruction: said.Cmd, state: State, scope: Scope) -> Applied:
     argv = _command(instruction, state)
-    applied = _configured(instruction, state, command=state.config.entrypoint + argv)
-    return replace(applied, state=replace(applied.state, has_command=True))
+    config = state.config.running(state.config.entrypoint + argv, state.config.entrypoint)
+    return Applied(Nothing(), replace(state, config=config, has_command=True), instruction.text)
 
 
 def _entrypoint(instruction: said.Entrypoint, state: State, scope: Scope) -> Applied:
     """A command of the base is reset, one of this stage is not."""
     argv = _command(instruction, state)
     arguments = state.config.arguments if state.has_command else ()
-    return _configured(instruction, state, entrypoint=argv, command=argv + arguments)
+    config = state.config.running(argv + arguments, argv)
+    return Applied(Nothing(), replace(state, config=config), instruction.text)
 
 
 def _command(instruction: said.Command, state: State) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from isola.errors import InvalidInput, NotFound
 from isola.images.architecture import platform
 from isola.images.closure import closure
 from isola.images.descriptor import MANIFEST_TYPE, Descriptor
-from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, TYPE_LABEL, Part, parts_of
+from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, Part, parts_of
 from isola.images.store import ContentStore
-from isola.model.image import Alias, Image
+from isola.model.image import TYPE_LABEL, Alias, Image
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.state import Scoped
 

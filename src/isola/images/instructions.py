@@ -51,8 +51,8 @@ def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
             instruction(state, rest.strip())
         except ValueError as error:
             raise _wrong(f"Invalid change: {error}", line) from None
-    command = state.config.entrypoint + state.arguments
-    return replace(state.config, command=command, environment=state.environment)
+    found = replace(state.config, environment=state.environment)
+    return found.running(found.entrypoint + state.arguments, found.entrypoint)
 
 
 def _cmd(state: _State, rest: str) -> None:

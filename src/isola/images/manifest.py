@@ -16,10 +16,9 @@ import orjson
 
 from isola.images.architecture import platform
 from isola.images.descriptor import MANIFEST_TYPE, Descriptor
-from isola.model.image import ImageConfig, Layer
+from isola.model.image import TYPE_LABEL, ImageConfig, Layer
 
 ARTIFACT_TYPE = "application/vnd.isola.lxd.image.v1"
-TYPE_LABEL = "org.isola.image.type"
 FINGERPRINT = "org.isola.image.fingerprint"
 PART = "org.isola.image.part"
 TITLE = "org.opencontainers.image.title"

@@ -13,9 +13,8 @@ from isola.errors import InvalidInput, Unsupported
 from isola.images.architecture import of_platform, platform
 from isola.images.descriptor import is_sha256
 from isola.images.hostile_json import Fields
-from isola.images.manifest import TYPE_LABEL
 from isola.images.oci_manifest import MAX_LAYERS
-from isola.model.image import HealthCheck, ImageConfig
+from isola.model.image import TYPE_LABEL, HealthCheck, ImageConfig
 from isola.model.signals import signal_number
 
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)

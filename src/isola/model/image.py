@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
@@ -74,6 +74,13 @@ class HealthCheck:
     disabled: bool = False
 
 
+TYPE_LABEL = "org.isola.image.type"
+"""``system`` or ``application``, in the OCI documents of images."""
+_INITS = ("init", "systemd")
+_HALTS = ("SIGRTMIN+3", "SIGUSR1", "SIGPWR")
+"""Signals that ask an init to halt; programs know nothing of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
     """How to run the image: the OCI image configuration, as far as Isola reads it."""
@@ -106,6 +113,15 @@ class ImageConfig:
     def arguments(self) -> tuple[str, ...]:
         """What follows the entrypoint."""
         return self.command[len(self.entrypoint) :]
+
+    def running(self, command: tuple[str, ...], entrypoint: tuple[str, ...]) -> ImageConfig:
+        """With this command, which makes an image of a distribution one of a program unless it is an init."""
+        found = replace(self, command=command, entrypoint=entrypoint)
+        if not self.system or command in ((), self.command) or command[0].rpartition("/")[2] in _INITS:
+            return found
+        labels = {name: value for name, value in self.labels.items() if name != TYPE_LABEL}
+        halts = self.stop_signal in _HALTS
+        return replace(found, system=False, labels=labels, stop_signal="SIGTERM" if halts else self.stop_signal)
 
 
 @dataclass(frozen=True, slots=True)

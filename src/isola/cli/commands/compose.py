@@ -128,10 +128,12 @@ def ls(context: Context) -> None:
 
 
 def exec_(context: Context) -> int:
-    """Run a command in an instance of a service; exit with its status."""
+    """Run a command in an instance of a service, as its program does unless options say more; exit with its status."""
     from isola.cli.commands.exec import execute
 
-    return execute(context, _one(context), context.args.many("COMMAND"))
+    found = _one(context)
+    user, cwd = (str(found["program"].get(key) or "") for key in ("user", "cwd"))
+    return execute(context, found["name"], context.args.many("COMMAND"), user=user or "0", cwd=cwd)
 
 
 def build(context: Context) -> None:
@@ -253,7 +255,7 @@ def _instances(context: Context, services: Sequence[str] = ()) -> list[InstanceI
     return [one for one in instances(context.client, found.name) if not services or one["config"][SERVICE] in services]
 
 
-def _one(context: Context) -> str:
+def _one(context: Context) -> InstanceInfo:
     """The instance that a command is for: the first of the service, or the one that --index numbers."""
     from isola.errors import NotFound
 
@@ -261,7 +263,7 @@ def _one(context: Context) -> str:
     found = _instances(context, [service])
     if index > len(found):
         raise NotFound(f"Service {service} has no instance {index}", remedy="isola compose up starts it")
-    return found[index - 1]["name"]
+    return found[index - 1]
 
 
 def _row(one: InstanceInfo) -> dict[str, object]:

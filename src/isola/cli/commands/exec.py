@@ -38,8 +38,11 @@ def shell(context: Context) -> int:
     return execute(context, context.args.text("NAME"), (*SHELL[:-1], user))
 
 
-def execute(context: Context, name: str, command: Sequence[str]) -> int:
-    """Run a command inside, with this process's terminal or pipes; returns its exit status."""
+def execute(context: Context, name: str, command: Sequence[str], *, user: str = "0", cwd: str = "") -> int:
+    """Run a command inside, with this process's terminal or pipes; returns its exit status.
+
+    ``user``, ``cwd``: unless options name others.
+    """
     interactive = _interactive(context)
     environment = pairs(context.args.many("env"), "--env")
     size = (0, 0)
@@ -54,9 +57,9 @@ def execute(context: Context, name: str, command: Sequence[str]) -> int:
         command,
         interactive=interactive,
         environment=environment,
-        user=_user(context.args.text("user")),
+        user=_user(context.args.text("user") if context.args.given("user") else user),
         group=context.args.number("group", 0) if context.args.text("group") else None,
-        cwd=context.args.text("cwd"),
+        cwd=context.args.text("cwd") or cwd,
         size=size,
     )
     from isola.cli.attached import attach

@@ -52,7 +52,7 @@ def _met(context: Context, name: str, condition: str) -> bool:
             raise WrongState(f"{name} has ended with status {last.get('exit_status')}")
         return True
     health = (found["state"].get("health") or {}).get("status", "")
-    if found["status"] not in ("Running", "Frozen"):
+    if found["status"] == "Stopped":  # others are to be started again, as their policy says
         raise WrongState(f"{name} has ended with status {last.get('exit_status')} before it was healthy")
     if not health:
         raise WrongState(f"{name} has no health check", remedy="add one, or use condition: service_started")

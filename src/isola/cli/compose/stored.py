@@ -61,4 +61,4 @@ def _read(file: Path, where: str) -> bytes:
 def _make_directories(files: Any, path: str) -> None:
     parts = path.split("/")[1:-1]
     for end in range(1, len(parts) + 1):
-        files.make_directory("/" + "/".join(parts[:end]))
+        files.make_directory("/" + "/".join(parts[:end]), mode=0o755)

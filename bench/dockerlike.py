@@ -51,6 +51,10 @@ class DockerLike(Subject):
         """With its layers."""
         self.docker("rmi", "-f", image)
 
+    def image_build(self, context: Path, image: str, *, cached: bool) -> None:
+        """By the classic builder where the command has another one too."""
+        self.docker("build", "-q", *([] if cached else ["--no-cache"]), "-t", image, str(context))
+
     def container_list(self) -> None:
         """Running or not."""
         self.docker("ps", "-a")

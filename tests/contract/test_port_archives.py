@@ -413,6 +413,7 @@ async def test_the_first_names_are_read_alone(place: Place) -> None:
         (packed(tar(member("a", b"x" * 3000)), "gzip")[:-20], InvalidInput),
         (b"", InvalidInput),
     ],
+    ids=["many", "long name", "outside", "truncated", "truncated gzip", "empty"],
 )
 async def test_listing_what_is_hostile_or_damaged(place: Place, data: bytes, error: type[Exception]) -> None:
     source, plain = place.directory / "archive", place.directory / "plain"

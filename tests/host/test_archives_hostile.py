@@ -10,6 +10,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -409,13 +410,10 @@ async def _eventually(look: Callable[[], T]) -> T:
 
 
 def _unpackers(source: Path) -> list[int]:
+    """The processes that have it open."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                argv = Path(f"/proc/{name}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(source).encode() in argv and b"archiver" in argv:
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if str(source) in {os.readlink(each) for each in Path(f"/proc/{name}/fd").iterdir()}:
                 found.append(int(name))
     return found

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
@@ -38,9 +38,13 @@ _PACKING_SECONDS = 24 * 3600
 
 
 def main() -> None:
+    """Carry out the request that is the argument."""
+    perform(json.loads(sys.argv[1]))
+
+
+def perform(request: dict[str, Any]) -> NoReturn:
     """Run one verb and print its result; an IsolaError is a result too."""
     confine.die_with_parent()
-    request = json.loads(sys.argv[1])
     try:
         answer: bytes = _VERBS[request.pop("verb")](**request)
     except IsolaError as error:

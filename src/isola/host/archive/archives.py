@@ -15,6 +15,7 @@ from typing import Protocol
 
 from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, UnsafeArchive
 from isola.host.archive.answers import Answer, read_answer
+from isola.host.archive.forked import Forked
 from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, content
 from isola.host.archive.surveying import survey
@@ -274,6 +275,7 @@ class LinuxArchives:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
+        self._forked = Forked(processes)
 
     async def unpack(
         self,
@@ -489,8 +491,7 @@ class LinuxArchives:
     async def _ask(
         self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
     ) -> Answer:
-        argv = [sys.executable, "-I", "-m", "isola.host.archive.archiver", json.dumps({"verb": verb, **request})]
-        done = await self._processes.run(argv, timeout=None, check=False, on_line=on_line)
+        done = await self._forked.run({"verb": verb, **request}, on_line=on_line)
         if done.status != 0:
             raise _died(done.status, done.stderr)
         return read_answer(done.stdout)

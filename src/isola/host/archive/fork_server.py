@@ -1,0 +1,152 @@
+"""``python -m isola.host.archive.fork_server FD``: the process that reads and writes archives, loaded in advance.
+
+It forks a process for each request, which does what ``archiver`` does when it is started as a program, and never
+reads a byte of an archive itself. On the socket ``FD``:
+
+- ``{"start": N, "request": {...}}`` with the descriptors of standard output and standard error begins request N; a
+  third descriptor is passed on as ``descriptor`` of the request.
+- ``{"kill": N}`` kills its process, and its process group.
+- ``{"ended": N, "status": S}`` is the answer when all processes of a killed request, or that of any other, have ended.
+
+It ends when the other end of the socket is closed, and its processes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard  # noqa: F401 - most archives need it, and there is no importing in a cell
+
+from isola.host import documents
+from isola.host.archive import archiver
+
+LONGEST = 160 << 10
+"""Bytes of a request."""
+_MOST_DESCRIPTORS = 3
+_WAITS, _PAUSE = 200, 0.005
+"""How often, and how long, the end of a killed process group is waited for."""
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    pid: int
+    killed: bool = False
+
+
+class _Server:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        self._jobs: dict[int, _Job] = {}
+        """By pidfd."""
+
+    def run(self) -> None:
+        """Serve until the client closes its end."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fd != self._control.fileno():
+                    self._end(key.fd)
+                elif not self._hear():
+                    return
+
+    def _hear(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, LONGEST, _MOST_DESCRIPTORS)
+        if not data:
+            return False
+        message = json.loads(data)
+        try:
+            if "start" in message:
+                self._start(message["start"], message["request"], descriptors)
+            else:
+                self._kill(message["kill"])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _start(self, number: int, request: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(descriptors[1], f"cannot fork: {error.strerror}\n".encode())
+            self._tell(number, 1)
+            return
+        if pid == 0:
+            _become(self._control, self._selector, request, descriptors)
+        pidfd = os.pidfd_open(pid)
+        self._jobs[pidfd] = _Job(number, pid)
+        self._selector.register(pidfd, selectors.EVENT_READ)
+
+    def _kill(self, number: int) -> None:
+        for job in self._jobs.values():
+            if job.number == number:
+                job.killed = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(job.pid, signal.SIGKILL)  # it may not lead a group yet
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(job.pid, signal.SIGKILL)
+
+    def _end(self, pidfd: int) -> None:
+        job = self._jobs.pop(pidfd)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        status = os.waitstatus_to_exitcode(os.waitpid(job.pid, 0)[1])
+        for _ in range(_WAITS if job.killed else 0):
+            try:
+                os.killpg(job.pid, 0)
+            except OSError:
+                break
+            time.sleep(_PAUSE)
+        self._tell(job.number, status)
+
+    def _tell(self, number: int, status: int) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._control.send(json.dumps({"ended": number, "status": status}).encode())
+
+
+def _become(
+    control: socket.socket, selector: selectors.BaseSelector, request: dict[str, Any], descriptors: list[int]
+) -> None:
+    """In the child: carry out the request. Never returns."""
+    try:
+        os.setsid()
+        gc.enable()
+        control.close()
+        selector.close()
+        os.dup2(descriptors[0], 1)
+        os.dup2(descriptors[1], 2)
+        if len(descriptors) > 2:
+            request["descriptor"] = descriptors[2]
+        archiver.perform(request)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+    finally:
+        os._exit(1)
+
+
+def main() -> None:
+    """Load what requests need, then serve."""
+    documents.prepare()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    gc.collect()
+    gc.freeze()  # the collector would write to the memory that is shared with the children
+    gc.disable()
+    _Server(control).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

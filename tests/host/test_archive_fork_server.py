@@ -1,0 +1,135 @@
+"""The process that is loaded in advance and forks one for each archive."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tars import member, raw_header, tar
+
+from isola.errors import HostFailure
+from isola.host.archive.archives import LinuxArchives
+from isola.host.archive.forked import Forked
+from isola.host.process import Child, LinuxProcesses
+
+T = TypeVar("T")
+PROBE = {"verb": "probe"}
+
+
+class Counted(LinuxProcesses):
+    """Keeps what it has started."""
+
+    def __init__(self) -> None:
+        self.started: list[Child] = []
+
+    async def spawn(self, argv: Sequence[str], **options: Any) -> Child:
+        child = await super().spawn(argv, **options)
+        self.started.append(child)
+        return child
+
+
+@pytest.fixture
+def processes() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """An archive whose reading takes long."""
+    source = tmp_path / "long.tar"
+    with source.open("wb") as file:
+        file.write(raw_header(name=b"f", size=b"\x80" + (40 << 30).to_bytes(11, "big")))
+        file.truncate(40 << 30)
+    (tmp_path / "target").mkdir()
+    return source
+
+
+async def eventually(look: Callable[[], T]) -> T:
+    async with asyncio.timeout(20):
+        while not (found := look()):  # noqa: ASYNC110 - what is awaited is another process
+            await asyncio.sleep(0.01)
+    return found
+
+
+def readers(source: Path) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if str(source) in {os.readlink(each) for each in Path(f"/proc/{name}/fd").iterdir()}:
+                found.append(int(name))
+    return found
+
+
+async def test_many_archives_need_one_program(processes: Counted, tmp_path: Path) -> None:
+    archives = LinuxArchives(processes)
+    (tmp_path / "a.tar").write_bytes(tar(member("a", b"content")))
+
+    async def one(name: str) -> None:
+        (tmp_path / name).mkdir()
+        await archives.unpack(tmp_path / "a.tar", tmp_path / name)
+
+    await asyncio.gather(*(one(f"target{number}") for number in range(8)))
+    await one("later")
+    assert len(processes.started) == 1
+    assert (tmp_path / "later" / "a").read_bytes() == b"content"
+
+
+async def test_without_requests_it_ends_and_a_later_request_starts_it_again(processes: Counted) -> None:
+    forked = Forked(processes, idle=0.01)
+    assert (await forked.run(PROBE)).status == 0
+    assert await processes.started[0].wait() == 0
+    assert (await forked.run(PROBE)).status == 0
+    assert len(processes.started) == 2
+
+
+async def test_a_request_during_the_pause_keeps_it(processes: Counted) -> None:
+    forked = Forked(processes, idle=600)
+    await forked.run(PROBE)
+    await asyncio.gather(*(forked.run(PROBE) for _ in range(3)))
+    assert len(processes.started) == 1
+
+
+async def test_its_death_ends_its_processes_and_the_next_request_starts_another(
+    processes: Counted, endless: Path
+) -> None:
+    archives = LinuxArchives(processes)
+    work = asyncio.create_task(archives.unpack(endless, endless.parent / "target"))
+    await eventually(lambda: readers(endless))
+    processes.started[0].signal(signal.SIGKILL)
+    with pytest.raises(HostFailure):
+        await work
+    await eventually(lambda: not readers(endless))
+    assert await archives.lacks() == await archives.lacks()
+    assert len(processes.started) == 2
+
+
+async def test_a_failed_request_leaves_the_others(processes: Counted, endless: Path) -> None:
+    """Cancelled, and of an unknown verb."""
+    forked = Forked(processes)
+    unpacking = {"source": str(endless), "target": str(endless.parent / "target"), "subtree": "", "whiteouts": False}
+    limits = {"bytes": 1 << 40, "entries": 10, "ratio": 400}
+    work = asyncio.create_task(forked.run({"verb": "unpack", **unpacking, "limits": limits}))
+    await eventually(lambda: readers(endless))
+    unknown = await forked.run({"verb": "no such verb"})
+    assert (unknown.status, unknown.stderr) == (1, b"KeyError: 'no such verb'\n")
+    assert readers(endless)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert not readers(endless)
+    assert (await forked.run(PROBE)).status == 0
+    assert len(processes.started) == 1
+
+
+async def test_it_ends_with_the_program_that_started_it(processes: Counted, endless: Path) -> None:
+    """The kernel closes the connection, whatever that program died of."""
+    forked = Forked(processes)
+    assert (await forked.run(PROBE)).status == 0
+    connection = forked._server
+    assert connection is not None
+    connection.close()
+    assert await processes.started[0].wait() == 0

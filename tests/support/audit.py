@@ -157,7 +157,7 @@ def settled(daemon: Daemon, seconds: float = 10, *, frozen: Collection[str] = ()
 
 
 def _images(daemon: Daemon) -> list[str]:
-    """Blobs, index entries, unpacked layers and scratch files that no image needs, or that an image lacks."""
+    """Blobs, index entries, unpacked layers and temporary files that nothing needs, or that an image lacks."""
     store = daemon.directory / "images"
     blobs = store / "blobs" / "sha256"
     images = records(daemon, "images").values()
@@ -174,10 +174,26 @@ def _images(daemon: Daemon) -> list[str]:
     for record in records(daemon, "instances").values():
         digests = [*record["start"]["layers"], *(layer["digest"] for layer in record["start"]["blobs"])]
         wanted |= {digest.removeprefix("sha256:") for digest in digests}
+    for result in records(daemon, "build-results").values():
+        digests = [*result["chain"], *([result["layer"]["digest"]] if result["layer"] else [])]
+        wanted |= {digest.removeprefix("sha256:") for digest in digests}
+    pushed = [*records(daemon, "repository-blobs").values(), *records(daemon, "repository-manifests").values()]
+    needed |= {record["digest"].removeprefix("sha256:") for record in pushed}
+    found += _temporary(daemon)
     found += [f"blob missing: {name}" for name in needed - _names(blobs)]
     found += [f"blob too many: {name}" for name in _names(blobs) - needed - wanted]
     unpacked = _names(daemon.directory / "pools" / "default" / "layers")
     return found + [f"layer too many: {name}" for name in unpacked - wanted]
+
+
+def _temporary(daemon: Daemon) -> list[str]:
+    """Files of transfers that no record of a transfer names, and directories of builds."""
+    store, begun = daemon.directory / "images", records(daemon, "intents")
+    known = {digest for each in begun.values() for digest in each["digests"]} | set(begun)
+    known |= {fact for each in begun.values() for fact in each["facts"].values()}
+    names = {part for each in known for part in (each, each.partition(":")[2], each.rpartition("-")[2])}
+    found = [f"{kind} of nothing: {name}" for kind in ("partial", "uploads") for name in _names(store / kind) - names]
+    return found + [f"build directory: {name}" for name in _names(daemon.directory / "builds") - {"cache"}]
 
 
 def _names(directory: Path) -> set[str]:

@@ -31,6 +31,8 @@ class Verb:
     """Whether the records show that it was done."""
     always: Callable[[Daemon], bool] = lambda daemon: True
     """A condition that is also true after a cancellation."""
+    fewest: int = 4
+    """Points that it has at least."""
 
 
 @contextlib.contextmanager
@@ -86,15 +88,27 @@ def runs(daemon: Daemon) -> bool:
     return has_victim(daemon) and records(daemon, "instances")["victim"]["desired"] == "running"
 
 
-def walk(daemon: Daemon, verb: Verb, runtime: str, action: str, share: Share = (0, 1)) -> None:
-    """Record the points of a clean run, then inject the fault at each of them."""
+def walk(
+    daemon: Daemon,
+    verb: Verb,
+    runtime: str,
+    action: str,
+    share: Share = (0, 1),
+    *,
+    tidy: Callable[[Daemon], None] = lambda daemon: None,
+) -> None:
+    """Record the points of a clean run, then inject the fault at each of them.
+
+    ``tidy`` removes what may stay until it is asked for, such as results of builds.
+    """
     points = learn(daemon, verb, runtime)
-    assert len(points) >= 4, points
+    assert len(points) >= verb.fewest, points
     for number in chosen(len(points), share):
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)
         result = hit(daemon, verb, runtime, number, action)
+        tidy(daemon)
         found = settled(daemon)
         assert not found, f"{action} at {point} ({result}): {found}"
         if action == "cancel":

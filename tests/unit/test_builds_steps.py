@@ -136,3 +136,16 @@ async def test_a_context_has_a_bound(world: World) -> None:
     with pytest.raises(TooLarge):
         await world.parts.services.builds.receive(blocks(bytes(2000)), limit=1000)
     assert await world.host.files.names(Path(world.context.directory) / "builds") == ()
+
+
+async def test_users_of_the_host_cannot_reach_what_programs_write(world: World) -> None:
+    """Files of caches belong to the host's root, with the permissions that programs of a build give them."""
+    await build(world)
+    assert world.host.files._find(world.context.directory / "builds").mode == 0o700
+
+
+async def test_what_a_stage_has_together_is_bounded(world: World) -> None:
+    many = "".join(f"ENV a{number}=$a0\n" for number in range(1, 500))
+    with pytest.raises(InvalidInput, match=r"line \d+: variables, labels and history have more than"):
+        await build(world, context(f"FROM tiny\nENV a0={'x' * 60_000}\n{many}"))
+    assert await left(world) == []

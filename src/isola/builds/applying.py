@@ -21,6 +21,8 @@ from isola.model.signals import signal_number
 
 MAX_LABELS = 900
 """Of labels, and of variables: what a configuration may have."""
+MAX_CHARACTERS = 2 << 20
+"""Of a stage's variables, labels, volumes, triggers and history together: each step writes all of them."""
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _USER = re.compile(r"[^\s:]{1,256}(:[^\s:]{1,256})?")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -51,7 +53,21 @@ class Applied:
 
 def apply(instruction: Instruction, state: State, scope: Scope) -> Applied:
     """Raises ValueError."""
-    return _APPLY[type(instruction)](instruction, state, scope)
+    applied: Applied = _APPLY[type(instruction)](instruction, state, scope)
+    if _characters(applied.state) > MAX_CHARACTERS:
+        raise ValueError(f"variables, labels and history have more than {MAX_CHARACTERS} characters together")
+    return applied
+
+
+def _characters(state: State) -> int:
+    config = state.config
+    pairs = (state.arguments, config.environment, config.labels)
+    texts = (config.volumes, config.on_build, config.exposed_ports, config.command, config.entrypoint)
+    return (
+        sum(len(name) + len(value) for each in pairs for name, value in each.items())
+        + sum(len(text) for each in texts for text in each)
+        + sum(len(entry.created_by) for entry in state.history)
+    )
 
 
 def _expanded(text: str, state: State, scope: Scope) -> str:

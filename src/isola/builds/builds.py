@@ -66,6 +66,8 @@ class Builds:
                 await context.operations.finish(self._parts.instances.delete(instance.ref, force=True))
             except IsolaError as error:
                 context.tell("build-left", instance.ref, error=str(error))
+        # Only root may pass: programs of RUN make files of root's there, with set-user-id bits if they like.
+        await context.host.files.make_directory(self._parts.directory, mode=0o700)
         for name in await context.host.files.names(self._parts.directory):
             if name != "cache":
                 await context.host.files.remove_tree(self._parts.directory / name)
@@ -74,7 +76,6 @@ class Builds:
         """Write a context to a file, which ``start`` takes over. Raises TooLarge; leaves no file then."""
         host = self._parts.context.host
         path = self._parts.directory / f"incoming-{host.clock.token(8)}"
-        await host.files.make_directory(self._parts.directory)
         try:
             await host.files.write(path, b"", durable=False)
             size, pending = 0, bytearray()

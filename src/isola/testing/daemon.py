@@ -7,7 +7,7 @@ from pathlib import Path
 
 from isola.daemon.serve import run
 from isola.host import holding
-from isola.testing.faults import FaultObserver
+from isola.testing.faults import ChangeFaults, FaultObserver
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
     directory = Path(sys.argv[1])
     holding.hold(directory)
     holding.hold_daemon(directory)
+    ChangeFaults(directory / "changes.order", directory / "changes.log").install()
     return run(directory, observer=FaultObserver(directory / "orders.json", directory / "points.log"))
 
 

@@ -154,6 +154,40 @@ async def test_inspect_and_history(bench: Bench) -> None:
     assert (await bench.stand.ask("GET", "/images/none/json")) == (404, {"message": "No such image: none:latest"})
 
 
+async def test_an_image_of_another_platform_is_not_shown(bench: Bench) -> None:
+    await bench.pull()
+    for platform, status in (
+        ('{"os":"linux","architecture":"amd64"}', 200),
+        ('{"os":"linux","architecture":"amd64","variant":"v1"}', 200),
+        ('{"os":"linux","architecture":"arm64"}', 404),
+        ("arm64", 400),
+    ):
+        for path in ("json", "history", "get"):
+            url = f"http://docker/v1.50/images/app:1/{path}"
+            async with bench.stand.session.get(url, params={"platform": platform}) as answer:
+                assert answer.status == status
+                text = await answer.text(errors="replace")
+            assert status != 404 or "app:1 was found but does not provide the specified platform (linux/arm64)" in text
+
+
+async def test_names_that_cannot_be_names(bench: Bench) -> None:
+    for method, name, text in (
+        ("GET", "UPPER/json", "invalid reference format: repository name (library/UPPER) must be lowercase"),
+        ("DELETE", "a%20b", "invalid reference format"),
+    ):
+        assert await bench.stand.ask(method, f"/images/{name}") == (400, {"message": text})
+
+
+async def test_a_digest_names_an_image_in_its_repositories_only(bench: Bench) -> None:
+    await bench.pull()
+    await bench.stand.ask("POST", "/images/app:1/tag?repo=mine")
+    assert (await bench.stand.get(f"/images/mine@{bench.digest}/json"))["Id"] == bench.digest
+    assert (await bench.stand.ask("GET", f"/images/other@{bench.digest}/json"))[0] == 404
+    removed = await bench.stand.ask("DELETE", f"/images/mine@{bench.digest}")
+    assert removed == (200, [{"Untagged": "mine:latest"}])
+    assert (await bench.stand.get("/images/app:1/json"))["RepoTags"] == ["app:1"]
+
+
 async def test_images_of_the_native_door_are_there(bench: Bench) -> None:
     assert await bench.tags() == ["tiny:latest"]
     assert (await bench.stand.get("/images/tiny/json"))["RepoTags"] == ["tiny:latest"]
@@ -202,6 +236,7 @@ async def test_tags_are_given_and_moved(bench: Bench) -> None:
         ("repo=UP", "must be lowercase"),
         ("repo=", "at least one"),
         (f"repo=a@{bench.digest}", "digest"),
+        ("repo=sha256&tag=1", "refusing to create an ambiguous tag using digest algorithm as name"),
     ):
         status, body = await bench.stand.ask("POST", f"/images/app:1/tag?{query}")
         assert (status, text in body["message"]) == (400, True)

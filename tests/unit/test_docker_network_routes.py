@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from docker_door import DockerStand, docker_standing
 
+from isola.doors.docker.answers import NO_MANAGER
 from isola.model.reference import Ref
 
 
@@ -89,7 +90,26 @@ async def test_an_internal_network_has_no_way_out(docker: DockerStand) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"Name": ""}, 400, "network name cannot be empty"),
+        ({"Name": ""}, 400, "invalid name: name is empty"),
+        ({"Name": "default"}, 403, "operation is not permitted on predefined default network"),
+        ({"Name": "new", "Driver": "overlay"}, 503, NO_MANAGER),
+        ({"Name": "new", "Scope": "swarm"}, 403, "cannot create a swarm scoped network when swarm is not active"),
+        ({"Name": "new", "EnableIPv4": False}, 400, "IPv4 or IPv6 must be enabled"),
+        (
+            {"Name": "new", "IPAM": {"Config": [{"Subnet": "10.97.0.9/24"}]}},
+            400,
+            "invalid network config:\ninvalid subnet 10.97.0.9/24: it should be 10.97.0.0/24",
+        ),
+        (
+            {"Name": "new", "IPAM": {"Config": [{"Subnet": "10.97.0.0/24", "Gateway": "10.97.0.0"}]}},
+            403,
+            "failed to allocate gateway (10.97.0.0): Address already in use",
+        ),
+        (
+            {"Name": "new", "Options": {"com.docker.network.driver.mtu": "x"}},
+            400,
+            'failed to parse com.docker.network.driver.mtu value: x (strconv.Atoi: parsing "x": invalid syntax)',
+        ),
         ({"Name": "bridge"}, 403, "operation is not permitted on predefined bridge network"),
         ({"Name": "lab"}, 409, "network with name lab already exists"),
         ({"Name": "new", "Driver": "token"}, 404, 'plugin "token" not found'),
@@ -99,7 +119,11 @@ async def test_an_internal_network_has_no_way_out(docker: DockerStand) -> None:
             403,
             "invalid pool request: Pool overlaps with other one on this address space",
         ),
-        ({"Name": "new", "IPAM": {"Config": [{"Subnet": "x"}]}}, 400, "invalid network config: invalid subnet x"),
+        (
+            {"Name": "new", "IPAM": {"Config": [{"Subnet": "x"}]}},
+            400,
+            "invalid network config:\ninvalid subnet x: invalid CIDR block notation",
+        ),
         (
             {"Name": "new", "IPAM": {"Config": [{"Subnet": "10.97.0.0/24", "Gateway": "10.96.0.1"}]}},
             400,
@@ -132,10 +156,70 @@ async def test_a_running_container_is_connected_and_disconnected(docker: DockerS
         assert (await docker.ask("POST", f"/networks/{name}/disconnect", {"Container": "web1"}))[0] == 200
     assert list((await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]) == ["none"]
     status, said = await docker.ask("POST", "/networks/lab/disconnect", {"Container": "web1"})
-    assert (status, said["message"]) == (403, "container web1 is not connected to network lab")
+    id = (await docker.get("/containers/web1/json"))["Id"]
+    assert (status, said["message"]) == (403, f"container {id} is not connected to network lab")
     assert (await docker.ask("DELETE", "/networks/lab"))[0] == 204
     status, said = await docker.ask("GET", "/networks/lab")
     assert (status, said["message"]) == (404, "network lab not found")
+
+
+async def test_names_may_have_any_characters(docker: DockerStand) -> None:
+    id = await create(docker, "my lab/1")
+    assert (await docker.get("/networks/my%20lab%2F1"))["Id"] == id
+    assert (await docker.ask("POST", "/networks/create", {"Name": "my lab/1"}))[0] == 409
+    await container(docker, "web1", "my lab/1")
+    assert list((await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]) == ["my lab/1"]
+    assert (await docker.ask("DELETE", "/containers/web1?force=1"))[0] == 204
+    assert await docker.get_after("POST", "/networks/prune") == {"NetworksDeleted": ["my lab/1"]}
+
+
+async def test_what_an_endpoint_was_given_is_repeated(docker: DockerStand) -> None:
+    await create(docker, "lab", IPAM={"Options": {"a": "b"}, "Config": [{"Subnet": "10.98.0.0/24"}]})
+    assert (await docker.get("/networks/lab"))["IPAM"]["Options"] == {"a": "b"}
+    body = {"Image": "tiny", "Cmd": ["sleep", "100"]}
+    assert (await docker.ask("POST", "/containers/create?name=web1", body))[0] == 201
+    endpoint = {
+        "DriverOpts": {"com.example": "on"},
+        "MacAddress": "02:42:ac:11:00:02",
+        "IPAMConfig": {"IPv6Address": "2001:389::f00d"},
+    }
+    asked = {"Container": "web1", "EndpointConfig": endpoint}
+    assert (await docker.ask("POST", "/networks/lab/connect", asked))[0] == 200
+    shown = (await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]["lab"]
+    assert {key: shown[key] for key in endpoint} == endpoint
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("10.98.0.300", "invalid IPv4 address: 10.98.0.300"),
+        ("10.1.0.3", "no configured subnet or ip-range contain the IP address 10.1.0.3"),
+    ],
+)
+async def test_addresses_outside_of_the_subnet_are_refused(docker: DockerStand, address: str, why: str) -> None:
+    await create(docker, "lab", IPAM={"Config": [{"Subnet": "10.98.0.0/24"}]})
+    await container(docker, "web1")
+    asked = {"Container": "web1", "EndpointConfig": {"IPAMConfig": {"IPv4Address": address}}}
+    status, said = await docker.ask("POST", "/networks/lab/connect", asked)
+    assert (status, said["message"]) == (400, f"invalid endpoint settings:\n{why}")
+
+
+async def test_the_network_none_can_be_left(docker: DockerStand) -> None:
+    await create(docker, "lab")
+    body = {"Image": "tiny", "Cmd": ["sleep", "100"], "HostConfig": {"NetworkMode": "none"}}
+    assert (await docker.ask("POST", "/containers/create?name=web1", body))[0] == 201
+    asked = {"Container": "web1"}
+    status, said = await docker.ask("POST", "/networks/lab/connect", asked)
+    assert status == 400 and "private (none) mode" in said["message"]
+    assert (await docker.ask("POST", "/networks/none/disconnect", asked))[0] == 200
+    assert (await docker.ask("POST", "/networks/lab/connect", asked))[0] == 200
+    assert list((await docker.get("/containers/web1/json"))["NetworkSettings"]["Networks"]) == ["lab"]
+
+
+async def test_a_missing_network_is_not_taken_for_a_missing_image(docker: DockerStand) -> None:
+    body = {"Image": "tiny", "HostConfig": {"NetworkMode": "nope"}}
+    status, said = await docker.ask("POST", "/containers/create?name=web1", body)
+    assert (status, said["message"]) == (400, "failed to set up container networking: network nope not found")
 
 
 async def test_filters_and_prune(docker: DockerStand) -> None:
@@ -151,6 +235,8 @@ async def test_filters_and_prune(docker: DockerStand) -> None:
     assert await listed('{"dangling":["true"]}') == ["idle"]
     assert await listed('{"driver":["host"]}') == ["host"]
     assert await listed('{"name":["dle"]}') == ["idle"]
+    assert await listed('{"name":["^idle$"]}') == ["idle"]
+    assert await listed('{"name":["^dle"]}') == []
     assert (await docker.ask("GET", '/networks?filters={"wrong":["x"]}'))[0] == 400
     assert await docker.get_after("POST", "/networks/prune") == {"NetworksDeleted": ["idle"]}
     assert await listed('{"type":["custom"]}') == ["used"]

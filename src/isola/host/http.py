@@ -278,10 +278,19 @@ def _failure(url: str, error: Exception) -> HostFailure:
     if isinstance(error, ClientSSLError):
         return HostFailure(f"Could not agree on encryption with {server}", evidence=evidence)
     if isinstance(error, ClientConnectorError):
-        return HostFailure(f"Could not connect to {server}", evidence=evidence)
+        return HostFailure(f"Could not connect to {server}", evidence=_reason(error.os_error))
     if isinstance(error, asyncio.TimeoutError):
         return HostFailure(f"The server at {server} does not answer", evidence=evidence)
     return HostFailure(f"The connection to {server} broke", evidence=evidence)
+
+
+def _reason(error: OSError) -> str:
+    """``Connection refused``; of several addresses the reasons of all."""
+    return (
+        error.strerror
+        if error.strerror and "Connect call" not in error.strerror
+        else (os.strerror(error.errno) if error.errno else str(error)[:500])
+    )
 
 
 def _files_of(trust: Trust) -> tuple[Path, ...]:

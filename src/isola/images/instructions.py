@@ -46,7 +46,7 @@ def apply(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
         name, _, rest = line.partition(" ")
         instruction = _INSTRUCTIONS.get(name.upper())
         if instruction is None or not rest.strip() or "\0" in rest:
-            raise _wrong(f"{name[:40]} is not an instruction for a change", line)
+            raise _wrong(f"{name[:40].upper()} is not a valid change command", line)
         try:
             instruction(state, rest.strip())
         except ValueError as error:

@@ -34,7 +34,7 @@ from isola.model.network import HostTap, Network, Nic
 from isola.model.reference import Ref
 from isola.network import NetworkDriver
 from isola.operations import Operation
-from isola.settings import Setting, Settings, boolean, one_of, whole
+from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 _GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
 """Default addresses of the host's end of a routed NIC."""
@@ -132,6 +132,7 @@ class NicDevice(DeviceDriver):
         Setting(
             "ipv6.host_address", values.address6_any, "IPv6 address of the host's end of a routed NIC.", _GATEWAYS[6]
         ),
+        Setting("user.*", text, "User-defined, not interpreted.", live=True),
         Setting("ipv4.gateway", one_of("auto", "none"), "Whether to set a default IPv4 route inside.", "auto"),
         Setting("ipv6.gateway", one_of("auto", "none"), "Whether to set a default IPv6 route inside.", "auto"),
     )
@@ -154,7 +155,7 @@ class NicDevice(DeviceDriver):
         if kind(config) == "macvlan" and not config.get("parent"):
             raise InvalidInput("A macvlan needs a parent", field=f"{where}.parent", remedy="name a link of the host")
         for key in config:
-            if key not in _KEYS[kind(config)]:
+            if key not in _KEYS[kind(config)] and not key.startswith("user."):
                 raise InvalidInput(
                     f"A NIC of type {kind(config)} has no key {key!r}",
                     field=f"{where}.{key}",
@@ -238,10 +239,7 @@ class NicDevice(DeviceDriver):
 
     async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
         """Changes filters, isolation and rates without detaching it."""
-        same = {key: value for key, value in old.config.items() if key not in LIVE}
-        if same != {key: value for key, value in new.config.items() if key not in LIVE} or (
-            old.state.facts != new.state.facts
-        ):
+        if _fixed(old.config) != _fixed(new.config) or old.state.facts != new.state.facts:
             await super().update(op, old, new, target)
             return
 
@@ -483,3 +481,8 @@ def _leads(config: Mapping[str, str], version: int) -> bool:
 
 
 DRIVER = NicDevice
+
+
+def _fixed(config: Mapping[str, str]) -> dict[str, str]:
+    """Keys that cannot be changed without detaching the NIC."""
+    return {key: value for key, value in config.items() if key not in LIVE and not key.startswith("user.")}

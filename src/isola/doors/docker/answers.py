@@ -32,6 +32,10 @@ _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (Unsupported, 501),
     (TimedOut, 504),
 )
+NO_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
 
 
 class Unavailable(IsolaError):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import orjson
+
 from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.images.architecture import platform
 from isola.model import image_reference
 from isola.model.image import Image
 from isola.model.reference import Kind, Ref
 
+_PARTS = ("os", "architecture", "variant")
+
 
 def find_image(request: Request, text: str) -> Image:
-    """By its full name, as typed, as typed without ``:latest``, by id or its beginning. Raises NotFound."""
+    """By its full name, as typed, as typed without ``:latest``, by id or its beginning.
+
+    Raises NotFound; InvalidInput for what can neither be a name nor an id.
+    """
     home = request.home(Kind.IMAGE)
     images = request.services.images
     for name in _names(text):
@@ -18,9 +28,36 @@ def find_image(request: Request, text: str) -> Image:
             found = images.resolve(Ref(home, name))
         except IsolaError:
             continue
-        if found is not None:
+        if found is not None and _has_repository(request, found, text):
             return found
+    if not image_reference.is_id(text):
+        image_reference.parse(text)
     raise NotFound(f"No such image: {shown(text)}")
+
+
+def check_platform(request: Request, image: Image, text: str) -> None:
+    """Of the parameter ``platform``, as JSON. Raises InvalidInput, and NotFound for an image of another platform."""
+    if not (wanted := wanted_platform(request)) or fits(image, wanted):
+        return
+    name = "/".join(wanted[part] for part in _PARTS if part in wanted)
+    raise NotFound(f"image with reference {shown(text)} was found but does not provide the specified platform ({name})")
+
+
+def wanted_platform(request: Request) -> dict[str, str]:
+    """``os``, ``architecture`` and ``variant`` of the parameter ``platform``; empty without it. Raises InvalidInput."""
+    if not (text := request.query.get("platform", "")):
+        return {}
+    try:
+        found = orjson.loads(text)
+        return {part: str(found[part]) for part in _PARTS if found.get(part)}
+    except (orjson.JSONDecodeError, AttributeError):
+        raise InvalidInput(f"failed to parse platform: {text[:80]!r} is not a JSON object", field="platform") from None
+
+
+def fits(image: Image, wanted: Mapping[str, str]) -> bool:
+    """Whether an image is for a platform."""
+    own = platform(image.architecture)
+    return all(own.get(part, value if part == "variant" else "") == value for part, value in wanted.items())
 
 
 def shown(text: str) -> str:
@@ -34,6 +71,15 @@ def shown(text: str) -> str:
 def image_id(fingerprint: str) -> str:
     """``sha256:`` and the fingerprint."""
     return f"sha256:{fingerprint}"
+
+
+def _has_repository(request: Request, image: Image, text: str) -> bool:
+    """Whether an image that a text names by its digest has a name in the repository that the text names."""
+    if "@" not in text:
+        return True
+    wanted = image_reference.parse(text)
+    names = (image_reference.parse_full(alias.name) for alias in request.services.images.names_of(image))
+    return any(name is not None and name.name == wanted.name for name in names)
 
 
 def _names(text: str) -> list[str]:

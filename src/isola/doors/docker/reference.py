@@ -47,6 +47,10 @@ use it unmodified:
 - Variables without a value (`-e NAME=`) are not set; a warning says so. Containers have names of up to 63 characters.
 - Links, configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
+- `docker network prune` removes networks that were created through this API only, `docker volume prune` those without
+  a name of a user's. A network that a stopped container is on is not removed.
+- Sizes of images are those of their content as registries keep it. Builds keep no image of each step.
+- Expressions in filters of names know `^`, `$` and `.*`.
 - Fields of `HostConfig` that are refused unless they have their default: {refused}.
 
 ## Errors

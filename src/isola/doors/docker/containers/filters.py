@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.ports import published, split
 from isola.doors.docker.containers.view import STATES, View
-from isola.doors.docker.filtering import matches_labels
+from isola.doors.docker.filtering import finds, matches_labels
 from isola.doors.docker.identity import find
 from isola.doors.docker.image_lookup import find_image
 from isola.doors.docker.networks.lookup import all_networks
@@ -17,7 +16,6 @@ from isola.errors import InvalidInput, NotFound
 from isola.model.image import chain_ids
 
 _HEALTH = ("starting", "healthy", "unhealthy", "none")
-_WILDCARDS = 8
 Match = Callable[[View], bool]
 Values = Sequence[str]
 
@@ -32,20 +30,13 @@ def matcher(request: Request, filters: Mapping[str, Values]) -> Match:
 
 
 def _id(request: Request, values: Values) -> Match:
-    return lambda view: any(view.id.startswith(value) or _finds(value, view.id) for value in values)
+    return lambda view: any(view.id.startswith(value) or finds(value, view.id) for value in values)
 
 
 def _name(request: Request, values: Values) -> Match:
     return lambda view: any(
-        _finds(value, name) for value in values for name in (view.instance.name, f"/{view.instance.name}")
+        finds(value, name) for value in values for name in (view.instance.name, f"/{view.instance.name}")
     )
-
-
-def _finds(pattern: str, text: str) -> bool:
-    """As in Docker an expression, of which ``^``, ``$`` and ``.*`` are known: others can take very long."""
-    head, tail, parts = pattern.startswith("^"), pattern.endswith("$"), pattern.strip("^$").split(".*")[:_WILDCARDS]
-    expression = ".*".join(map(re.escape, parts))
-    return re.search(f"{'^' if head else ''}{expression}{'$' if tail else ''}", text) is not None
 
 
 def _label(request: Request, values: Values) -> Match:

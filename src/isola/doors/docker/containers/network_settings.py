@@ -11,6 +11,7 @@ from isola.devices.nics import network_name
 from isola.doors.docker.containers.ports import Published, published
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.identity import long_id
+from isola.doors.docker.networks.endpoints import said_of
 from isola.doors.docker.networks.lookup import BRIDGE, HOST, NONE, Shown, all_networks, shown
 from isola.doors.docker.networks.shape import endpoint_id
 from isola.doors.docker.request import Request
@@ -114,8 +115,8 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
         "IPAMConfig": _fixed(device),
         "Links": None,
         "Aliases": _aliases(device) or None,
-        "MacAddress": facts.get("hwaddr", "") if view.running else "",
-        "DriverOpts": None,
+        "MacAddress": facts.get("hwaddr", "") if view.running else device.get("hwaddr", ""),
+        "DriverOpts": said_of(device)[0] or None,
         "GwPriority": int(device.get("gateway.priority") or "0"),
         "NetworkID": long_id(network.identity) if network is not None else "",
         "EndpointID": _endpoint_id(view, facts) if view.running else "",
@@ -161,7 +162,10 @@ def _network(request: Request, device: Mapping[str, str]) -> Network | None:
 
 
 def _fixed(device: Mapping[str, str]) -> dict[str, str] | None:
-    found = {"IPv4Address": device.get("ipv4.address", ""), "IPv6Address": device.get("ipv6.address", "")}
+    found = {
+        "IPv4Address": device.get("ipv4.address", ""),
+        "IPv6Address": device.get("ipv6.address") or said_of(device)[1],
+    }
     return {key: value for key, value in found.items() if value and value != _NO_ADDRESS} or None
 
 

@@ -9,7 +9,7 @@ from isola.doors.docker.networks.endpoints import nic_device
 from isola.doors.docker.networks.lookup import BRIDGE, Shown, default_network, find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, NotFound
 from isola.model.reference import Kind, Ref
 
 DEFAULT = ("", "default", BRIDGE)
@@ -49,8 +49,8 @@ def _wanted(request: Request, mode: str, endpoints: Fields) -> list[tuple[Shown,
     names = {name: endpoints.inside(name) for name in endpoints.names()}
     first = mode if mode not in DEFAULT else BRIDGE
     said = next((names.pop(name) for name in (mode, first, "default") if name in names), None)
-    networks = [(find_network(request, first), said or Fields({}))] if _has(request, first) else []
-    networks += [(find_network(request, name), each) for name, each in names.items()]
+    networks = [(_find(request, first), said or Fields({}))] if _has(request, first) else []
+    networks += [(_find(request, name), each) for name, each in names.items()]
     found: dict[str, tuple[Shown, Fields]] = {}
     for network, each in networks:
         if network.network is None:
@@ -58,6 +58,14 @@ def _wanted(request: Request, mode: str, endpoints: Fields) -> list[tuple[Shown,
         if network.id not in found or each.names():
             found[network.id] = (network, each)
     return list(found.values())
+
+
+def _find(request: Request, name: str) -> Shown:
+    """Raises InvalidInput: clients take "not found" for a missing image, and pull it."""
+    try:
+        return find_network(request, name)
+    except NotFound as error:
+        raise InvalidInput(f"failed to set up container networking: {error.message}", field="NetworkMode") from None
 
 
 def _has(request: Request, first: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from isola.doors.docker.image_lookup import find_image, image_id
 from isola.doors.docker.images.names import Names, familiar, find_alias, names_of, same_repository
 from isola.doors.docker.request import Request
 from isola.errors import Conflict
 from isola.model.image import Alias, Image
-from isola.model.image_reference import parse_full
+from isola.model.image_reference import parse, parse_full
 from isola.model.instance import Instance, Status
 from isola.model.reference import Kind
 
@@ -25,7 +27,9 @@ async def remove(request: Request, text: str, *, force: bool) -> list[Record]:
     image = find_image(request, text)
     alias, names = find_alias(request, text), names_of(request, image)
     if alias is not None:
-        return await _remove_name(request, image, alias, names, force=force)
+        return await _remove_name(request, image, [alias, *_digests_without_tag(alias, names)], names, force=force)
+    if "@" in text:  # all names in this repository
+        return await _remove_name(request, image, same_repository(names.aliases, parse(text)), names, force=force)
     _check_id(request, image, names, force=force)
     records = [await _untag(request, each) for each in names.aliases]
     return [*records, *await delete(request, image)]
@@ -38,13 +42,14 @@ async def delete(request: Request, image: Image) -> list[Record]:
     return [{"Deleted": image_id(image.fingerprint)}]
 
 
-async def _remove_name(request: Request, image: Image, alias: Alias, names: Names, *, force: bool) -> list[Record]:
-    gone = [alias, *_digests_without_tag(alias, names)]
+async def _remove_name(
+    request: Request, image: Image, gone: Sequence[Alias], names: Names, *, force: bool
+) -> list[Record]:
     left = [each for each in names.aliases if each not in gone]
     used_by = [] if left else users(request, image)
     if used_by and not force:
         raise Conflict(
-            f'conflict: unable to remove repository reference "{familiar(alias.name)}" (must force) - container '
+            f'conflict: unable to remove repository reference "{familiar(gone[0].name)}" (must force) - container '
             f"{_short(used_by[0])} is using its referenced image {image.fingerprint[:12]}"
         )
     records = [await _untag(request, each) for each in gone]

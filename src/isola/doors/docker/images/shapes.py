@@ -131,6 +131,8 @@ def history(image: Image, config: OciConfig, tags: Sequence[str]) -> list[dict[s
 
 def _health(check: HealthCheck) -> Mapping[str, object]:
     test = ["NONE"] if check.disabled else ["CMD", *check.argv] if check.argv else []
+    if check.in_shell:
+        test = ["CMD-SHELL", check.argv[-1]]
     numbers = {
         "Interval": check.interval,
         "Timeout": check.timeout,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
-from isola.doors.docker.networks.notes import NetworkNote, label_keys
+from isola.doors.docker.answers import NO_MANAGER, Unavailable
+from isola.doors.docker.networks.notes import NAME, NetworkNote, label_keys, own_name
 from isola.doors.http.reading import Fields
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.network import Network
@@ -17,14 +18,18 @@ _BRIDGE = "com.docker.network.bridge."
 _MTU = "com.docker.network.driver.mtu"
 _MODES = ("", "nat", "nat-unprotected", "routed")
 _MOST_AUXILIARY = 64
+_FEWEST = 2
+"""Addresses of the smallest subnets, all of which are addresses of hosts."""
+_LONGEST_NAME = 1024
+_NOT_CIDR = "invalid CIDR block notation"
 _DEFAULT_DRIVER = ("", "bridge", "default")
 
 
 def new_network(fields: Fields, project: str) -> Network:
     """The network that a request asks for, without checks against others. Raises InvalidInput, NotFound, ..."""
     name = fields.text("Name", "")
-    if not name.strip():
-        raise InvalidInput("network name cannot be empty", field="Name")
+    if not name.strip() or len(name) > _LONGEST_NAME:
+        raise InvalidInput(f"invalid name: {'name is too long' if name.strip() else 'name is empty'}", field="Name")
     _refuse(fields)
     options = fields.mapping("Options", empty=True)
     pools = fields.inside("IPAM").objects("Config")
@@ -37,9 +42,14 @@ def new_network(fields: Fields, project: str) -> Network:
         pools=tuple(_pool(pool) for pool in pools),
         bare_labels=tuple(name for name, value in labels.items() if not value),
         attachable=fields.boolean("Attachable"),
+        ipam_options=fields.inside("IPAM").mapping("Options") if fields.inside("IPAM").has("Options") else None,
+        name="" if NAME.fullmatch(name) else name,
     )
     return Network(
-        name, config={key: value for key, value in config.items() if value}, project=project, notes=note.encoded()
+        own_name(name),
+        config={key: value for key, value in config.items() if value},
+        project=project,
+        notes=note.encoded(),
     )
 
 
@@ -48,7 +58,9 @@ def _refuse(fields: Fields) -> None:
     if driver in ("host", "null", "none"):
         raise Forbidden(f'only one instance of "{"null" if driver == "none" else driver}" network is allowed')
     if driver in ("overlay",):
-        raise Forbidden('This node is not a swarm manager. Use "docker swarm init" or "docker swarm join"')
+        raise Unavailable(NO_MANAGER)
+    if fields.text("Scope", "") == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if driver not in _DEFAULT_DRIVER:
         raise NotFound(f'plugin "{driver[:80]}" not found')
     ipam = fields.inside("IPAM").text("Driver", "")
@@ -60,6 +72,8 @@ def _refuse(fields: Fields) -> None:
 
 def _addresses(fields: Fields, pools: Sequence[Fields]) -> dict[str, str]:
     wanted = {4: fields.boolean("EnableIPv4", True), 6: fields.boolean("EnableIPv6")}
+    if not any(wanted.values()):
+        raise InvalidInput("IPv4 or IPv6 must be enabled", field="EnableIPv4")
     config = {f"ipv{version}.address": "auto" if asked else "none" for version, asked in wanted.items()}
     config |= {f"ipv{version}.nat": "true" for version, asked in wanted.items() if asked}
     seen: set[int] = set()
@@ -68,13 +82,11 @@ def _addresses(fields: Fields, pools: Sequence[Fields]) -> dict[str, str]:
             if pool.text("Gateway", "") or pool.text("IPRange", ""):
                 raise InvalidInput("invalid network config: a gateway or a range needs a subnet", field="IPAM.Config")
             continue
-        subnet = _read(pool.text("Subnet"), "subnet", ip_network)
-        if not wanted[subnet.version]:
-            continue
+        if not wanted[6 if ":" in pool.text("Subnet") else 4]:
+            continue  # not looked at, as Docker does
+        subnet = _subnet(pool.text("Subnet"))
         if subnet.version in seen:
-            raise InvalidInput(
-                f"bridge driver doesn't support multiple IPv{subnet.version} subnets", field="IPAM.Config"
-            )
+            raise InvalidInput("bridge driver doesn't support multiple subnets", field="IPAM.Config")
         seen.add(subnet.version)
         config |= _of_pool(subnet, pool)
     return config
@@ -88,6 +100,8 @@ def _of_pool(subnet: Subnet, pool: Fields) -> dict[str, str]:
         raise InvalidInput(
             f"invalid network config: no matching subnet for gateway {gateway[:80]}", field="IPAM.Config"
         )
+    if subnet.num_addresses > _FEWEST and ip_address(gateway) in (subnet[0], subnet[-1]):
+        raise Forbidden(f"failed to allocate gateway ({gateway}): Address already in use")
     config = {f"{version}.address": f"{gateway}/{subnet.prefixlen}", f"{version}.nat": "true"}
     span = pool.text("IPRange", "")
     auxiliary = pool.mapping("AuxiliaryAddresses")
@@ -123,13 +137,21 @@ def _ranges(subnet: Subnet, inner: Subnet, gateway: str, auxiliary: Mapping[str,
 
 def _of_options(options: Mapping[str, str]) -> dict[str, str]:
     """Keys of the options that mean something here; others are repeated to clients only."""
-    config = {"bridge.mtu": options.get(_MTU, ""), "bridge.name": options.get(f"{_BRIDGE}name", "")}
+    if (mtu := options.get(_MTU, "")) and not mtu.isdecimal():
+        raise InvalidInput(
+            f'failed to parse {_MTU} value: {mtu[:40]} (strconv.Atoi: parsing "{mtu[:40]}": invalid syntax)',
+            field="Options",
+        )
+    config = {"bridge.mtu": mtu, "bridge.name": options.get(f"{_BRIDGE}name", "")}
     if _false(options, "enable_icc"):
         config["security.port_isolation"] = "true"
     for version in (4, 6):
         mode = options.get(f"{_BRIDGE}gateway_mode_ipv{version}", "")
         if mode not in _MODES:
-            raise InvalidInput(f"unknown gateway mode {mode[:40]}", field="Options")
+            name = f"{_BRIDGE}gateway_mode_ipv{version}"
+            raise InvalidInput(
+                f"failed to parse {name} value: {mode[:40]} (unknown gateway mode {mode[:40]})", field="Options"
+            )
         if mode == "nat-unprotected":
             config[f"ipv{version}.nat.inbound"] = "all"
         if mode == "routed" or _false(options, "enable_ip_masquerade"):
@@ -156,6 +178,18 @@ def _read(text: str, what: str, parse: Callable[[str], T]) -> T:
         return parse(text)
     except ValueError:
         raise InvalidInput(f"invalid network config: invalid {what} {text[:80]}", field="IPAM.Config") from None
+
+
+def _subnet(text: str) -> Subnet:
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        why = f"it should be {ip_network(text, strict=False)}" if "/" in text else _NOT_CIDR
+    except ValueError:
+        why = _NOT_CIDR
+    raise InvalidInput(f"invalid network config:\ninvalid subnet {text[:80]}: {why}", field="IPAM.Config") from None
 
 
 def overlap_of(error: IsolaError) -> IsolaError:

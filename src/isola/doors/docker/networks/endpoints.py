@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+
+import orjson
 
 from isola.devices.nics import network_name
+from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.lookup import HOST, NONE, Shown, shown
+from isola.doors.docker.networks.shape import subnet_of
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
 from isola.errors import Forbidden, InvalidInput, Unsupported
@@ -14,6 +19,10 @@ from isola.model.instance import Devices, Instance, InstanceUpdate
 from isola.model.reference import Kind
 
 _INTERFACE = "com.docker.network.endpoint.ifname"
+_SAID = "user.docker"
+"""Key of what is repeated to clients and has no meaning to the NIC: JSON with the options and the IPv6 address."""
+_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+_MODE = "isola.namespaces.network"
 _PRIORITY = 100
 """Greatest priority of a NIC; greater ones of a request are taken for it."""
 _MASK = {"type": "none"}
@@ -23,34 +32,75 @@ Config = Mapping[str, str]
 def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
     """The device of a container on a network, by its ``EndpointConfig``. Raises InvalidInput, Unsupported."""
     assert each.network is not None
-    addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts")
+    addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
     if endpoint.texts("Links"):
         raise Unsupported("Links are not offered: containers on a network find each other by name", field="Links")
     if addresses.texts("LinkLocalIPs"):
         raise Unsupported("Link-local addresses are not offered", field="LinkLocalIPs")
-    if unknown := sorted(set(options) - {_INTERFACE}):
-        raise Unsupported(f"The option {unknown[0][:80]!r} is not offered", field="DriverOpts")
+    _check_addresses(each.network.config, addresses)
     priority = endpoint.whole("GwPriority", 0, minimum=-(2**63), maximum=2**63 - 1)
     device = {
         "type": "nic",
         "network": each.network.name,
         "name": options.get(_INTERFACE, ""),
         "ipv4.address": addresses.text("IPv4Address", ""),
-        "ipv6.address": addresses.text("IPv6Address", ""),
+        "ipv6.address": "" if subnet_of(each.network.config, 6) is None else addresses.text("IPv6Address", ""),
         "hwaddr": endpoint.text("MacAddress", "").replace("-", ":").lower(),
         "dns.aliases": ",".join(dict.fromkeys(endpoint.texts("Aliases"))),
+        _SAID: _said(options, addresses) if options or addresses.text("IPv6Address", "") else "",
         "gateway.priority": str(max(min(priority, _PRIORITY), -_PRIORITY)) if priority else "",
     }
     return {key: value for key, value in device.items() if value}
 
 
+def _said(options: Config, addresses: Fields) -> str:
+    return orjson.dumps({"options": dict(options), "ipv6": addresses.text("IPv6Address", "")}).decode()
+
+
+def said_of(device: Config) -> tuple[dict[str, str], str]:
+    """Options of an endpoint as they were given, and its IPv6 address; users may have written anything there."""
+    try:
+        found = orjson.loads(device.get(_SAID) or "{}")
+        return {str(key): str(value) for key, value in found.get("options", {}).items()}, str(found.get("ipv6", ""))
+    except (ValueError, AttributeError):
+        return {}, ""
+
+
+def _check_addresses(config: Config, wanted: Fields) -> None:
+    """Raises InvalidInput for addresses that the network cannot have."""
+    for version, parse in ((4, IPv4Address), (6, IPv6Address)):
+        text, own = wanted.text(f"IPv{version}Address", ""), subnet_of(config, version)
+        if not text:
+            continue
+        try:
+            address = parse(text)
+        except ValueError:
+            raise InvalidInput(f"invalid endpoint settings:\ninvalid IPv{version} address: {text[:80]}") from None
+        if own is None and version == 6:
+            continue  # as Docker does
+        if own is None or address not in own.network:
+            raise InvalidInput(
+                f"invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {text[:80]}"
+            )
+
+
 def connected(request: Request, each: Shown, endpoint: Fields) -> Callable[[Instance], InstanceUpdate]:
     """Decides the devices with one more. Raises Forbidden if the container is on the network already."""
-    refuse_other_namespaces(each)
+    if each.name == HOST and each.network is None:
+        raise Forbidden("cannot connect container to host network - container must be created in host network mode")
+    if each.network is None:
+        raise InvalidInput(_ALONE)
     device = nic_device(each, endpoint)
 
     def decide(instance: Instance) -> InstanceUpdate:
-        expanded = request.services.instances.expanded(instance)[1]
+        config, expanded = request.services.instances.expanded(instance)
+        if config.get(_MODE) == NONE:
+            raise InvalidInput(_ALONE)
+        if config.get(_MODE):
+            raise Forbidden(
+                "container sharing network namespace with another container or host cannot be connected to any other "
+                "network"
+            )
         if on_network(request, instance, expanded, each):
             raise Forbidden(f"endpoint with name {instance.name} already exists in network {each.name}")
         return _updated(instance, {**instance.devices, free_name(expanded): device})
@@ -60,13 +110,14 @@ def connected(request: Request, each: Shown, endpoint: Fields) -> Callable[[Inst
 
 def disconnected(request: Request, each: Shown) -> Callable[[Instance], InstanceUpdate]:
     """Decides the devices without those on a network. Raises Forbidden if there are none."""
-    refuse_other_namespaces(each)
 
     def decide(instance: Instance) -> InstanceUpdate:
-        expanded = request.services.instances.expanded(instance)[1]
+        config, expanded = request.services.instances.expanded(instance)
+        if each.network is None and each.name == config.get(_MODE):
+            return _alone_no_more(request, instance, each)
         names = on_network(request, instance, expanded, each)
         if not names:
-            raise Forbidden(f"container {instance.name} is not connected to network {each.name}")
+            raise Forbidden(f"container {container_id(instance.id)} is not connected to network {each.name}")
         kept = {name: device for name, device in instance.devices.items() if name not in names}
         # What still comes from a profile is masked.
         inherited = request.services.instances.expanded(replace(instance, devices=kept))[1]
@@ -105,14 +156,14 @@ def networks_of(request: Request, devices: Devices) -> list[str]:
     return found
 
 
-def refuse_other_namespaces(each: Shown) -> None:
-    """Raises Forbidden, InvalidInput for the host's network and none."""
-    if each.name == HOST and each.network is None:
+def _alone_no_more(request: Request, instance: Instance, each: Shown) -> InstanceUpdate:
+    """From the network ``none``: on no network, until it is connected to one."""
+    if each.name == HOST:
         raise Forbidden("container cannot be disconnected from host network or connected to host network")
-    if each.name == NONE and each.network is None:
-        raise InvalidInput(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-        )
+    freed = replace(instance, config={key: value for key, value in instance.config.items() if key != _MODE})
+    expanded = request.services.instances.expanded(freed)[1]
+    nics = {name: _MASK for name, device in expanded.items() if device.get("type") == "nic"}
+    return _updated(freed, {**instance.devices, **nics})
 
 
 def _updated(instance: Instance, devices: Devices) -> InstanceUpdate:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from isola.devices.nics import network_name
 from isola.doors.docker.identity import long_id
+from isola.doors.docker.networks.notes import note_of
 from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, NotFound
 from isola.model.network import Network
@@ -16,6 +17,8 @@ from isola.model.reference import Kind, Ref
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
+RESERVED = (*PREDEFINED, "default")
+"""Names that no other network can have."""
 _DRIVERS = {HOST: "host", NONE: "null"}
 _WHOLE = 64
 _DIGITS = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
@@ -54,7 +57,11 @@ def default_network(request: Request) -> Network | None:
 def shown(request: Request, network: Network) -> Shown:
     """A network under the name that clients know it by."""
     default = default_network(request)
-    return Shown(BRIDGE if default is not None and default.ref == network.ref else network.name, network)
+    return Shown(BRIDGE if default is not None and default.ref == network.ref else _name(network), network)
+
+
+def _name(network: Network) -> str:
+    return note_of(network).name or network.name
 
 
 def all_networks(request: Request) -> Iterator[Shown]:
@@ -67,7 +74,7 @@ def all_networks(request: Request) -> Iterator[Shown]:
     home = request.home(Kind.NETWORK)
     for network in request.services.networks:
         if network.project == home and (default is None or network.ref != default.ref):
-            yield Shown(network.name, network)
+            yield Shown(_name(network), network)
 
 
 def find_network(request: Request, text: str) -> Shown:

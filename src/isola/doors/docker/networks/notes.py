@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +12,8 @@ import orjson
 from isola.model.network import Network
 
 _DOOR = "docker"
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", re.ASCII)
+"""What networks can be called everywhere."""
 _LABELS = "user."
 
 
@@ -23,6 +27,10 @@ class NetworkNote:
     bare_labels: Sequence[str] = ()
     """Labels without a value: keys without a value count as absent."""
     attachable: bool = False
+    ipam_options: Mapping[str, str] | None = None
+    """``IPAM.Options`` as given."""
+    name: str = ""
+    """What clients call it, if that cannot be its name here, as ``my network``."""
     ours: bool = False
     """It was created through this door."""
 
@@ -33,6 +41,8 @@ class NetworkNote:
             "pools": [dict(pool) for pool in self.pools],
             "bare_labels": list(self.bare_labels),
             "attachable": self.attachable,
+            "ipam_options": None if self.ipam_options is None else dict(self.ipam_options),
+            "name": self.name,
         }
         return {_DOOR: orjson.dumps(value).decode()}
 
@@ -46,7 +56,12 @@ def note_of(network: Network) -> NetworkNote:
 def labels_of(network: Network) -> dict[str, str]:
     """Keys ``user.*``, and the labels without a value."""
     keys = {key.removeprefix(_LABELS): value for key, value in network.config.items() if key.startswith(_LABELS)}
-    return dict.fromkeys(note_of(network).bare_labels, "") | keys
+    return dict(sorted((dict.fromkeys(note_of(network).bare_labels, "") | keys).items()))
+
+
+def own_name(name: str) -> str:
+    """The name of the record for a name of Docker, which may have any characters."""
+    return name if NAME.fullmatch(name) else f"docker-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def label_keys(labels: Mapping[str, str]) -> dict[str, str]:

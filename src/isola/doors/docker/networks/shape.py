@@ -9,7 +9,7 @@ from typing import Any
 
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.lookup import Shown
-from isola.doors.docker.networks.notes import labels_of, note_of
+from isola.doors.docker.networks.notes import NetworkNote, labels_of, note_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import rfc3339
 from isola.model.instance import Instance, Status
@@ -31,7 +31,7 @@ def network_json(request: Request, each: Shown, *, containers: bool) -> dict[str
         "Driver": each.driver,
         "EnableIPv4": network is None or subnet_of(config, 4) is not None,
         "EnableIPv6": subnet_of(config, 6) is not None,
-        "IPAM": {"Driver": "default", "Options": None if network is None else {}, "Config": _pools(network)},
+        "IPAM": {"Driver": "default", "Options": _ipam_options(network), "Config": _pools(network)},
         "Internal": network is not None and config.get("ipv4.routing") == "false",
         "Attachable": network is not None and note_of(network).attachable,
         "Ingress": False,
@@ -86,6 +86,11 @@ def _containers(request: Request, network: Network) -> dict[str, dict[str, str]]
         }
         for instance, nic in running_on(request, network)
     }
+
+
+def _ipam_options(network: Network | None) -> dict[str, str] | None:
+    note = note_of(network) if network is not None else NetworkNote()
+    return None if note.ipam_options is None else dict(note.ipam_options)
 
 
 def _pools(network: Network | None) -> list[dict[str, object]] | None:

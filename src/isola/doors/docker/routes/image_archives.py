@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS
-from isola.doors.docker.image_lookup import find_image
+from isola.doors.docker.image_lookup import check_platform, find_image, fits, wanted_platform
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.json import dumps
 from isola.doors.http.storing import new_scratch, store
 from isola.errors import InvalidInput, IsolaError
 from isola.host.cancellation import finish
+from isola.images.architecture import of_platform
+from isola.images.platforms import parse_platform
 from isola.images.root_import import RootImport
 from isola.model.image import Image
 from isola.model.image_reference import is_id, parse, parse_full
-from isola.model.reference import Kind
+from isola.model.reference import Kind, Ref
 from isola.operations import Operation
 
 _MOST = 200
@@ -51,7 +54,14 @@ async def load(request: Request) -> web.StreamResponse:
     except BaseException:
         await finish(request.services.host.files.remove_tree(directory))
         raise
-    return await _follow(request, operation, _loaded, quiet=request.flag("quiet"))
+    wanted = wanted_platform(request)
+    said = partial(_loaded, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
+    return await _follow(request, operation, said, quiet=request.flag("quiet"))
+
+
+def _fits(request: Request, fingerprint: str, wanted: Mapping[str, str]) -> bool:
+    image = request.services.images.resolve(Ref(request.home(Kind.IMAGE), fingerprint)) if wanted else None
+    return image is None or fits(image, wanted)
 
 
 async def import_root(request: Request) -> web.StreamResponse:
@@ -60,14 +70,16 @@ async def import_root(request: Request) -> web.StreamResponse:
     if query.get("fromSrc") != "-":
         raise InvalidInput("only an archive in the body can be imported", field="fromSrc", remedy="use -")
     reference = parse(query["repo"]) if query.get("repo") else None
+    if reference is not None and reference.digest:
+        raise InvalidInput("cannot import digest reference", field="repo")
     if reference is not None:
         reference = reference.at(tag=query["tag"]) if query.get("tag") else reference.tagged()
-    platform = query.get("platform", "").split("/")
+    machine = _machine(query.get("platform", ""))
     wanted = RootImport(
         (reference.full,) if reference is not None else (),
         tuple(request.values("changes")),
         query.get("message", ""),
-        platform[1] if len(platform) > 1 else "",
+        machine,
     )
     wanted.check()
     directory = await new_scratch(request.services)
@@ -82,10 +94,20 @@ async def import_root(request: Request) -> web.StreamResponse:
     return await _follow(request, operation, _imported, quiet=True)
 
 
+def _machine(text: str) -> str:
+    """The architecture of a platform; empty if none is given. Raises InvalidInput."""
+    try:
+        name, variant = parse_platform(text.lower())
+        return of_platform(name, variant) if name else ""
+    except (ValueError, InvalidInput):
+        raise InvalidInput(f'"{text[:80]}": unknown operating system or architecture', field="platform") from None
+
+
 async def _save(request: Request, names: list[str]) -> web.StreamResponse:
     chosen: dict[str, tuple[Image, list[str]]] = {}
     for name in names:
         for image, aliases in _named(request, name):
+            check_platform(request, image, name)
             known = chosen.setdefault(image.fingerprint, (image, []))[1]
             known.extend(alias for alias in aliases if alias not in known)
     pieces = request.services.images.archives.save(list(chosen.values()))
@@ -169,9 +191,18 @@ def _size(count: float) -> str:
     return f"{count:.4g}{unit}"
 
 
-def _loaded(operation: Operation) -> Iterator[dict[str, object]]:
+def _loaded(
+    operation: Operation, fits: Callable[[str], bool], platform: Mapping[str, str]
+) -> Iterator[dict[str, object]]:
     images = operation.metadata.get("images")
     for image in images if isinstance(images, list) else ():
+        if not fits(image["fingerprint"]):
+            name = next(iter(image["names"]), f"sha256:{image['fingerprint']}")
+            found = parse_full(name)
+            raise InvalidInput(
+                f"image {found.familiar if found is not None else name} was loaded, but doesn't provide the requested "
+                f"platform ({'/'.join(platform.values())})"
+            )
         for name in image["names"]:
             found = parse_full(name)
             yield {"stream": f"Loaded image: {found.familiar if found is not None else name}\n"}

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from isola.doors.docker.answers import answer, empty
 from isola.doors.docker.identity import container_id
-from isola.doors.docker.image_lookup import find_image
+from isola.doors.docker.image_lookup import check_platform, find_image
 from isola.doors.docker.images import pulling, shapes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
@@ -20,6 +20,8 @@ from isola.errors import InvalidInput
 from isola.model.image import Image
 from isola.model.image_reference import ImageReference, parse
 from isola.model.reference import Kind, Ref
+
+_ALGORITHM = "sha256"
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -55,6 +57,7 @@ async def inspect(request: Request) -> web.StreamResponse:
     """One image."""
     images = request.services.images
     image = find_image(request, request.parameters["name"])
+    check_platform(request, image, request.parameters["name"])
     at, config = images.manifest(image), await images.configuration(image)
     shape = shapes.details(image, at, config, names_of(request, image), request.version)
     if request.flag("manifests"):
@@ -65,6 +68,7 @@ async def inspect(request: Request) -> web.StreamResponse:
 async def history(request: Request) -> web.StreamResponse:
     """The steps by which an image was made."""
     image = find_image(request, request.parameters["name"])
+    check_platform(request, image, request.parameters["name"])
     config = await request.services.images.configuration(image)
     return answer(shapes.history(image, config, names_of(request, image).tags))
 
@@ -106,6 +110,8 @@ async def tag(request: Request) -> web.StreamResponse:
     repository = parse(request.query.get("repo", ""))
     if repository.digest:
         raise InvalidInput("refusing to create a tag with a digest reference", field="repo")
+    if repository.familiar_name == _ALGORITHM:
+        raise InvalidInput("refusing to create an ambiguous tag using digest algorithm as name", field="repo")
     target = _wanted(repository, request.query.get("tag", "")).tagged()
     await request.services.images.point_alias(Ref(image.project, target.full), image.fingerprint, caller=request.caller)
     return empty(201)

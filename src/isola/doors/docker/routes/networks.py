@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, created, empty
-from isola.doors.docker.filtering import matches_labels
+from isola.doors.docker.filtering import finds, matches_labels
 from isola.doors.docker.identity import container_id, find
 from isola.doors.docker.networks.creation import new_network, overlap_of
 from isola.doors.docker.networks.endpoints import connected, disconnected, networks_of
-from isola.doors.docker.networks.lookup import PREDEFINED, Shown, all_networks, default_network, find_network
+from isola.doors.docker.networks.lookup import PREDEFINED, RESERVED, Shown, all_networks, default_network, find_network
 from isola.doors.docker.networks.notes import labels_of, note_of
 from isola.doors.docker.networks.shape import network_json
 from isola.doors.docker.request import Request
@@ -42,10 +42,11 @@ async def inspect(request: Request) -> web.StreamResponse:
 async def create(request: Request) -> web.StreamResponse:
     """A bridge, with subnets of its own."""
     network = new_network(await request.fields(), request.home(Kind.NETWORK))
-    if network.name in PREDEFINED:
-        raise Forbidden(f"operation is not permitted on predefined {network.name} network")
-    if any(each.name == network.name for each in all_networks(request)):
-        raise AlreadyExists(f"network with name {network.name} already exists")
+    name = note_of(network).name or network.name
+    if name in RESERVED:
+        raise Forbidden(f"operation is not permitted on predefined {name} network")
+    if any(each.name == name for each in all_networks(request)):
+        raise AlreadyExists(f"network with name {name} already exists")
     try:
         operation = request.services.network_verbs.create(network, caller=request.caller, project=request.project)
         await request.services.operations.finish(operation)
@@ -153,7 +154,7 @@ def _by_type(request: Request, values: Sequence[str]) -> _Match:
 def _by_use(request: Request, values: Sequence[str]) -> _Match:
     wanted = {value.lower() in ("1", "true") for value in values}
     if any(value.lower() not in ("0", "1", "true", "false") for value in values) or len(wanted) != 1:
-        raise InvalidInput(f"invalid filter: 'dangling'={list(values)[:4]}")
+        raise InvalidInput('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")')
     used: set[str] = set()
     for instance in request.services.instances:
         used.update(networks_of(request, request.services.instances.expanded(instance)[1]))
@@ -168,8 +169,8 @@ def _by_use(request: Request, values: Sequence[str]) -> _Match:
 
 _FILTERS: Mapping[str, Callable[[Request, Sequence[str]], _Match]] = {
     "driver": lambda request, values: lambda each: each.driver in values,
-    "id": lambda request, values: lambda each: any(each.id.startswith(value) for value in values),
-    "name": lambda request, values: lambda each: any(value in each.name for value in values),
+    "id": lambda request, values: lambda each: any(finds(value, each.id) for value in values),
+    "name": lambda request, values: lambda each: any(finds(value, each.name) for value in values),
     "scope": lambda request, values: lambda each: "local" in values,
     "label": _by_label,
     "type": _by_type,

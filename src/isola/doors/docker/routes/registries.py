@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from aiohttp import web
 
 from isola.doors.docker.answers import answer
+from isola.doors.docker.filtering import truth
 from isola.doors.docker.images.credentials import registry_auth
 from isola.doors.docker.images.pulling import pull_refusal
 from isola.doors.docker.request import Request
@@ -14,6 +17,7 @@ from isola.images.registry.credentials import Credentials
 from isola.model.image_reference import DOCKER_HUB, check_domain, names_registry, parse
 
 _MOST = 100
+_DIGITS = 18
 
 
 async def login(request: Request) -> web.StreamResponse:
@@ -47,6 +51,7 @@ async def search(request: Request) -> web.StreamResponse:
     limit = request.whole("limit") or 25
     if not 1 <= limit <= _MOST:
         raise InvalidInput(f"limit {limit} is outside the range of [1, {_MOST}]", field="limit")
+    chosen = _choice(request.filters())
     registries = request.services.images.registries
     domain, _, part = term.partition("/") if names_registry(term) else ("", "", term)
     domain = domain or registries.settings.default or DOCKER_HUB
@@ -62,21 +67,23 @@ async def search(request: Request) -> web.StreamResponse:
                 "is_automated": False,
             }
             for each in found[:limit]
-            if _chosen(request, each.stars, each.official)
+            if chosen(each.stars, each.official)
         ]
     )
 
 
-def _chosen(request: Request, stars: int, official: bool) -> bool:
-    filters = request.filters()
+def _choice(filters: Mapping[str, tuple[str, ...]]) -> Callable[[int, bool], bool]:
+    """By stars, and by what is official. Raises InvalidInput."""
     for name in filters:
         if name not in ("stars", "is-official", "is-automated"):
             raise InvalidInput(f"invalid filter '{name[:80]}'", field="filters")
-    wanted = filters.get("is-official", ())
-    if wanted and (wanted[-1] in ("true", "1")) is not official:
-        return False
-    least = [int(each) for each in filters.get("stars", ()) if each.isascii() and each.isdigit()]
-    return stars >= max(least, default=0) and "true" not in filters.get("is-automated", ())
+    official = truth(filters["is-official"], "is-official") if filters.get("is-official") else None
+    automated = truth(filters["is-automated"], "is-automated") if filters.get("is-automated") else False
+    for value in filters.get("stars", ()):
+        if not (value.isascii() and value.isdecimal() and len(value) < _DIGITS):
+            raise InvalidInput(f"invalid filter 'stars={value[:80]}'", field="filters")
+    least = max(map(int, filters.get("stars", ())), default=0)
+    return lambda stars, known: stars >= least and official in (None, known) and not automated
 
 
 async def distribution(request: Request) -> web.StreamResponse:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from isola.doors.docker.answers import Unavailable
+from isola.doors.docker.answers import NO_MANAGER, Unavailable
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.errors import Unsupported
 
-_NO_MANAGER = (
-    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
-    "and try again."
-)
-
 
 async def refuse_outside_of_a_swarm(request: Request) -> web.StreamResponse:
     """503, as for every node that manages no swarm."""
-    raise Unavailable(_NO_MANAGER)
+    raise Unavailable(NO_MANAGER)
 
 
 async def refuse_to_leave(request: Request) -> web.StreamResponse:

@@ -76,6 +76,25 @@ def ends(daemon: Daemon, runtime: str) -> None:
     until(lambda: daemon.status("victim") == "Stopped", 20)
 
 
+def passing(daemon: Daemon, runtime: str) -> None:
+    """It runs, and is gone with its run."""
+    absent(daemon, runtime)
+    source = {"type": "image", "alias": "tiny"}
+    asked = {"name": "victim", "source": source, "runtime": runtime, "ephemeral": True, "start": True}
+    daemon.run("POST", "/1.0/instances", asked)
+
+
+def passes(daemon: Daemon, runtime: str) -> None:
+    """Its files go after its record."""
+    os.kill(daemon.pid("victim"), signal.SIGKILL)
+    until(lambda: daemon.get("/1.0/instances") == [] and not _has_roots(daemon), 20)
+    daemon.idle()
+
+
+def _has_roots(daemon: Daemon) -> bool:
+    return any((daemon.directory / "pools/default/volumes").iterdir())
+
+
 VERBS = (
     Verb("create", "Creating instance", absent_and_packed, create, has_victim),
     Verb("start", "Starting instance", stopped, lambda d, r: d.change("victim", "start"), runs),
@@ -88,6 +107,8 @@ VERBS = (
         has_snapshot,
     ),
     Verb("end", "Cleaning up after instance", running, ends, lambda d: not runs(d)),
+    Verb("pass", "Cleaning up after instance", passing, passes, lambda d: not has_victim(d)),
+    Verb("files", "Removing files of an instance", passing, passes, lambda d: not has_victim(d)),
     Verb("restore", "Restoring snapshot", snapshotted, restore, restored),
     Verb(
         "restore-running",

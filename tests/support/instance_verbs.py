@@ -448,6 +448,7 @@ VERBS = (
     Verb("end-policy", "Cleaning up after instance", kept_running, ends, runs, True, runs),
     Verb("ended-policy", "Starting instance again", kept_running, ends, runs, True, runs),
     Verb("end-ephemeral", "Cleaning up after instance", ephemeral, ends, lambda w: not is_there(w), True),
+    Verb("files-ephemeral", "Removing files of an instance", ephemeral, ends, lambda w: not is_there(w), True),
 )
 
 

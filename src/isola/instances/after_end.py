@@ -9,6 +9,7 @@ from isola.instances.reboots import REBOOT, reboots_after
 from isola.instances.remove import remove
 from isola.instances.restart_policy import policy_of, restarts_of
 from isola.instances.restarts import rebooted, schedule
+from isola.instances.vanish import may_vanish, vanish
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -26,6 +27,11 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
         return
     if _wants_more(context, instance, live, status):
         await rebooted(context, op, instance, reboots_after(context, live, policy=True), policy=True)
+        return
+    if not live.again and may_vanish(context, instance):
+        await vanish(context, op, instance)
+        context.tell("shutdown", ref, exit_status=status)
+        context.tell("deleted", ref, caller=op.caller)
         return
     await clean_up(context, op, instance, again=live.again)
     context.tell("shutdown", ref, exit_status=status)

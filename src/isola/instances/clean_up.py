@@ -31,14 +31,20 @@ async def clean_up(
     This cannot be undone, but can be repeated: after a failure the record still says running, and the next stop or the
     next start of the daemon continues.
     """
+    ending = await take_down(context, op, instance, again=again)
+    await context.storage(instance).unmount(op, context.volume(instance), instance.id)
+    await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots, policy=policy))
+
+
+async def take_down(context: Context, op: Operation, instance: Instance, *, again: bool = False) -> Ending | None:
+    """Remove what a run has on the host, except the mount of its root; returns how it ended."""
     ending = await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
     await context.devices.detach(op, (*plugs_of(context, instance), *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
-    await context.storage(instance).unmount(op, context.volume(instance), instance.id)
-    await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots, policy=policy))
+    return ending
 
 
 async def _end(context: Context, instance: Instance, *, again: bool) -> Ending | None:
@@ -88,11 +94,16 @@ async def record_stopped(
         return stopped if ending is None else after(stopped, ending)
 
     stopped = (await context.records.change(ref, without_run, pure=True)).value
-    forget(context, stopped.id)
-    context.heal(stopped.id)
+    forget_run(context, stopped.id)
     if reboots:
         context.restarts[stopped.id] = Restart(reboots, policy)
-    live = context.live.pop(stopped.id, None)
+    context.waits.stopped(stopped.id, last_status(context, stopped), ran=ending is not None)
+
+
+def forget_run(context: Context, id: str) -> None:
+    """Stop supervising a run of which nothing is left, and tell the clients of its console."""
+    forget(context, id)
+    context.heal(id)
+    live = context.live.pop(id, None)
     for console in list(live.consoles) if live is not None else []:
         console.set()
-    context.waits.stopped(stopped.id, last_status(context, stopped), ran=ending is not None)

@@ -120,7 +120,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class HalfMade:
-    """Possible remains of a failed creation that could not be undone."""
+    """Possible remains of a failed creation that could not be undone, or of an ephemeral instance that has ended."""
 
     id: str
     ref: Ref
@@ -128,6 +128,8 @@ class HalfMade:
     """Empty if no volume was created."""
     layers: tuple[str, ...] = ()
     plugs: tuple[Plug, ...] = ()
+    bases: tuple[int, ...] = ()
+    """First ids of its ranges, where these are known."""
 
 
 @dataclass(slots=True)

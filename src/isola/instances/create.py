@@ -12,7 +12,7 @@ from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Precon
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
 from isola.instances.expand import merge, naming, require, require_distinct, root_pool, root_size, validate, with_size
-from isola.instances.half_made import BEGUN, keep_in_mind, undo_of_name
+from isola.instances.half_made import intent_of, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.namespaces import check_namespaces, ids_of_peer
 from isola.instances.program import begin, check_program
@@ -28,7 +28,6 @@ from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
 from isola.operations import Operation
 from isola.runtimes import Runtimes
-from isola.state import Intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +176,7 @@ async def _record(
 
 async def announce(context: Context, op: Operation, instance: Instance) -> None:
     """Write an intent, so that the next daemon can undo an interrupted creation: it removes only known objects."""
-    facts = {"pool": context.pool_name(instance), "name": instance.name, "project": instance.project}
-    intent = Intent(instance.id, BEGUN, facts, instance.start.layers)
+    intent = intent_of(half_of(context, instance))
 
     async def withdraw() -> None:
         if instance.id in await context.storage(instance).volumes():

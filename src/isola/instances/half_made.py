@@ -1,4 +1,5 @@
-"""Remains of creations whose undo failed or was interrupted: removed in the background, or before the next creation.
+"""What creations have left whose undo failed or was interrupted, and the files of ephemeral instances that have ended:
+removed in the background.
 
 Until then there is an intent in the store, so that the next daemon removes them, too; nothing else is ever removed.
 """
@@ -15,13 +16,15 @@ from isola.errors import IsolaError
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import forget_volume
 from isola.instances.ranges import give_back
+from isola.instances.remove import remove_logs
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.storage import Volume
 from isola.operations import Operation
+from isola.state import Intent
 
 BEGUN = "instance"
-"""The kind of the intent of an instance that is being created."""
+"""The kind of the intent of an instance without a record: it is being created, or its files are being removed."""
 _LONGEST = 60.0
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,28 @@ def keep_in_mind(context: Context, half: HalfMade) -> None:
     context.half_made[half.id] = half
     if context.undoing is None or context.undoing.done():
         context.undoing = asyncio.get_running_loop().create_task(_by_and_by(context), name="undo incomplete creations")
+
+
+def intent_of(half: HalfMade) -> Intent:
+    """The intent by which the next daemon removes it."""
+    return Intent(half.id, BEGUN, {"pool": half.pool, "name": half.ref.name, "project": half.ref.project}, half.layers)
+
+
+def remove_soon(context: Context, half: HalfMade) -> None:
+    """Remove it in the background, beginning at once. Its intent has been recorded."""
+    task = asyncio.get_running_loop().create_task(_soon(context, half), name=f"remove files of {half.id}")
+    context.releasing.add(task)
+    task.add_done_callback(context.releasing.discard)
+
+
+async def _soon(context: Context, half: HalfMade) -> None:
+    try:
+        await _undo(context, half)
+        if half.layers:
+            await context.images.collect_garbage()
+    except IsolaError as error:
+        log.warning("The files of the former instance %s cannot be removed yet: %s", half.id, error)
+        keep_in_mind(context, half)
 
 
 async def undo_begun(context: Context) -> None:
@@ -71,7 +96,7 @@ async def _by_and_by(context: Context) -> None:
 
 async def _undo(context: Context, half: HalfMade) -> None:
     operation = context.operations.start(
-        "Removing an incomplete instance", lambda op: _work(context, op, half), locks=[f"incomplete/{half.id}"]
+        "Removing files of an instance", lambda op: _work(context, op, half), locks=[f"incomplete/{half.id}"]
     )
     await context.operations.finish(operation)
 
@@ -86,7 +111,8 @@ async def _work(context: Context, op: Operation, half: HalfMade) -> None:
             await forget_volume(context, op, Volume(id=half.id, pool=half.pool))
             await forget_snapshots(context, half.id)
             await context.layers.drop_unused(half.layers)
-        await give_back(context, half.id)
+        await remove_logs(context, half.id)
+        await give_back(context, half.id, *half.bases)
     await context.intents.end(half.id)
     context.half_made.pop(half.id, None)
 

@@ -52,7 +52,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await forget_volume(context, op, context.volume(instance))
     await finish_moves_of(context, op, instance.id)
     await op.effect(f"forget snapshots of {instance.name}", lambda: forget_snapshots(context, instance.id))
-    await op.effect(f"remove logs of {instance.name}", lambda: _remove_logs(context, instance))
+    await op.effect(f"remove logs of {instance.name}", lambda: remove_logs(context, instance.id))
     base = instance.idmap.base
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id, base))
     if not context.images.holds(instance.image):  # before the record is removed, so that it can be repeated
@@ -73,7 +73,7 @@ async def _forget(context: Context, instance: Instance) -> None:
     context.waits.removed(instance.id, last_status(context, instance))
 
 
-async def _remove_logs(context: Context, instance: Instance) -> None:
+async def remove_logs(context: Context, id: str) -> None:
     """Also syncs earlier removals, because after a power failure there is no record by which to repeat them."""
-    flush = (context.directory / "logs", context.directory / RUNS)
-    await context.host.files.remove_tree(context.logs(instance), flush=flush)
+    logs = context.directory / "logs"
+    await context.host.files.remove_tree(logs / id, flush=(logs, context.directory / RUNS))

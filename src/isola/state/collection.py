@@ -289,8 +289,12 @@ class Keyed(Generic[K, T]):
             self._note(new, record, revision)
             return Versioned(record, revision)
 
-    async def remove(self, name: K, allow: Callable[[T], object] | None = None) -> None:
-        """Remove the current record, unless ``allow`` raises for it; no effect if there is none."""
+    async def remove(
+        self, name: K, allow: Callable[[T], object] | None = None, also: Sequence[Put | Delete] = ()
+    ) -> None:
+        """Remove the current record, with ``also`` in the same commit, unless ``allow`` raises for it; no effect if
+        there is none.
+        """
         async with self.writing.one(name) if allow is None else self.writing.alone():
             for attempt in range(_ATTEMPTS):
                 if (held := self._records.get(name)) is None:
@@ -300,7 +304,7 @@ class Keyed(Generic[K, T]):
                 with again(attempt):
                     key = self._key(name)
                     steps = (Check(key, held.revision), Delete(key), *self._beside(held.value, None))
-                    self._note(name, None, await self._commit((name,), *steps))
+                    self._note(name, None, await self._commit((name,), *steps, *also))
 
     async def refer_anew(self, name: K) -> None:
         """Write a record unchanged, because a name in it now refers to another object. Raises NotFound."""

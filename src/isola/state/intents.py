@@ -59,9 +59,16 @@ class Intents:
 
     async def begin(self, intent: Intent) -> None:
         """Durable on return. An intent with the same id is replaced."""
-        intent = replace(intent, member=self._member)
-        await finish(self._store.commit(Put(PREFIX + intent.id, _CODEC.encode(intent))))
-        self._held[intent.id] = intent
+        await finish(self._store.commit(self.beginning(intent)))
+        self.begun(intent)
+
+    def beginning(self, intent: Intent) -> Put:
+        """The step that writes it in the commit of something else; call ``begun`` after that commit."""
+        return Put(PREFIX + intent.id, _CODEC.encode(self._ours(intent)))
+
+    def begun(self, intent: Intent) -> None:
+        """It was written by another commit."""
+        self._held[intent.id] = self._ours(intent)
 
     async def end(self, *ids: str) -> None:
         """Remove intents whose change is recorded or undone; no effect for unknown ids."""
@@ -79,3 +86,6 @@ class Intents:
     def ended(self, id: str) -> None:
         """It was removed by the commit of a record."""
         self._held.pop(id, None)
+
+    def _ours(self, intent: Intent) -> Intent:
+        return replace(intent, member=self._member)

@@ -37,7 +37,8 @@ class Verb:
     """One verb: precondition, request, description of its operation, and check of the result."""
 
     name: str
-    operation: str
+    operation: str | None
+    """None: of all operations that it starts."""
     prepare: Callable[[World], Awaitable[None]]
     act: Callable[[World], Awaitable[None]]
     done: Callable[[World], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from deploy_verbs import DEPLOYMENTS
 from instance_verbs import VERBS, Verb, mend, record
 from memory_audit import differences
 from strike import Fate, Strike
@@ -16,7 +17,7 @@ ACTIONS = ("fail", "cancel", "crash")
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", (*VERBS, *DEPLOYMENTS), ids=lambda verb: verb.name)
 async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     points = await learn(world, verb)
     assert len(points) >= 2, points

@@ -36,6 +36,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "move": "copy",
         "snapshot": "snapshot",
         "publish": "publish",
+        "deploy": "deploy",
+        "rollback": "deploy",
         "config": "config",
         "file": "file",
     },

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from isola.client.api import Query
     from isola.client.builds import Builds
     from isola.client.certificates import Certificates
+    from isola.client.deployments import Deployments
     from isola.client.events import Follower
     from isola.client.http import Headers
     from isola.client.images import Images
@@ -55,6 +56,13 @@ class Client(Api):
         from isola.client.builds import Builds
 
         return Builds(self)
+
+    @property
+    def deployments(self) -> Deployments:
+        """New versions of instances, and the return to previous ones."""
+        from isola.client.deployments import Deployments
+
+        return Deployments(self)
 
     @property
     def networks(self) -> Networks:

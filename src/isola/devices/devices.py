@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from isola.devices.checks import driver_of, without_type
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
@@ -16,6 +16,15 @@ from isola.operations import Operation
 Configured = Mapping[str, Mapping[str, str]]
 """Expanded devices: name -> configuration with ``type``."""
 States = Mapping[str, DeviceState]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From one record of an instance to the next; ``target``: it runs."""
+
+    old: Instance
+    new: Instance
+    target: Target | None
 
 
 class Devices:
@@ -72,6 +81,10 @@ class Devices:
             if other is None or not self.driver(plug.state.kind).shares(plug.state, other):
                 self.driver(plug.state.kind).forget(plug)
 
+    def forgotten(self, states: States) -> dict[str, DeviceState]:
+        """What is known of devices that were released, to choose the same again."""
+        return {name: self.driver(state.kind).forgotten(state) for name, state in states.items()}
+
     async def register(self, op: Operation, instance: Instance) -> None:
         for plug in self.plugs(instance):
             await self.driver(plug.state.kind).register(op, plug)
@@ -85,6 +98,11 @@ class Devices:
         """Register its devices under its new name."""
         for before, after in zip(self.plugs(old), self.plugs(new), strict=True):
             await self.driver(before.state.kind).rename(op, before, after)
+
+    async def rename_running(self, op: Operation, old: Instance, new: Instance) -> None:
+        """The same without a moment in which it is known by neither name."""
+        for before, after in zip(self.plugs(old), self.plugs(new), strict=True):
+            await self.driver(before.state.kind).rename_over(op, before, after)
 
     async def attach(self, op: Operation, instance: Instance, target: Target, stage: Stage) -> None:
         """At a start: attach the devices of this stage."""
@@ -116,6 +134,24 @@ class Devices:
             await driver.register(op, plug)
             if target is not None:
                 await driver.attach(op, plug, target)
+
+    async def hand_over(self, op: Operation, giver: Change, taker: Change) -> None:
+        """Give devices to another instance that gets them under the same names; both end as their records say."""
+        before, after = ({plug.name: plug for plug in self.plugs(each)} for each in (giver.old, giver.new))
+        had, gets = ({plug.name: plug for plug in self.plugs(each)} for each in (taker.old, taker.new))
+        passed = [
+            name
+            for name in before.keys() - after.keys()
+            if name in gets.keys() - had.keys() and _same_driver(before[name], gets[name])
+        ]
+        for name in sorted(passed):
+            driver, old, new = self.driver(before[name].state.kind), before[name], gets[name]
+            if taker.target is not None and driver.passed_on(old.config) and driver.passed_on(new.config):
+                await driver.hand_over(op, old, new, (giver.target, taker.target))
+                before.pop(name)
+                had[name] = new
+        await self.change(op, replace(giver.old, plugged=_states(before)), giver.new, giver.target)
+        await self.change(op, replace(taker.old, plugged=_states(had)), taker.new, taker.target)
 
     def changing(self, old: Instance, new: Instance) -> dict[str, DeviceState]:
         """What ``change`` may leave incomplete: the new state, or else the old one, of each device that differs."""
@@ -157,6 +193,10 @@ class Devices:
             if device.get("type", "none") != "none"
         }
         yield from self.plugs(instance, states)
+
+
+def _states(plugs: Mapping[str, Plug]) -> States:
+    return {name: plug.state for name, plug in plugs.items()}
 
 
 def _same_driver(one: Plug, other: Plug) -> bool:

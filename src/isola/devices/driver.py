@@ -159,6 +159,16 @@ class DeviceDriver(ABC):
         """Sort key: devices are attached in this order and detached in reverse, a path before paths below it. Pure."""
         return 0, name
 
+    @classmethod
+    def passed_on(cls, config: Config) -> bool:
+        """Whether a running instance hands it over to the next version of itself. Pure."""
+        return False
+
+    @classmethod
+    def single(cls, config: Config) -> str:
+        """What of it two instances cannot have at the same time, such as ``the address 10.0.0.5``; or empty. Pure."""
+        return ""
+
     async def require(self, plug: Plug) -> None:
         """Check it against the host and other instances, before any effect.
 
@@ -182,6 +192,10 @@ class DeviceDriver(ABC):
         """Release what was chosen, after it has been removed from the record."""
         return None
 
+    def forgotten(self, state: DeviceState) -> DeviceState:
+        """What is known of a device after ``forget``, to choose the same again. Pure."""
+        return state
+
     async def register(self, op: Operation, plug: Plug) -> None:
         """Announce the device, whether or not the instance runs."""
         await op.effect(
@@ -200,6 +214,12 @@ class DeviceDriver(ABC):
             await self._register(come)
 
         await op.effect(f"register device {new.name} again", lambda: swap(old, new), undo=lambda: swap(new, old))
+
+    async def rename_over(self, op: Operation, old: Plug, new: Plug) -> None:
+        """The same where a registration under the new name replaces that under the old one."""
+        await op.effect(
+            f"register device {new.name} over", lambda: self._register(new), undo=lambda: self._register(old)
+        )
 
     async def attach(self, op: Operation, plug: Plug, target: Target) -> None:
         """Attach it to a running or starting instance. Leaves nothing behind if it fails. Raises Unsupported."""
@@ -238,6 +258,12 @@ class DeviceDriver(ABC):
         await self.withdraw(op, old, target)
         await self.register(op, new)
         await self.attach(op, new, target)
+
+    async def hand_over(self, op: Operation, old: Plug, new: Plug, targets: tuple[Target | None, Target]) -> None:
+        """From one running instance to another, which does not have it yet; undone by the reverse."""
+        await self.withdraw(op, old, targets[0])
+        await self.register(op, new)
+        await self.attach(op, new, targets[1])
 
     async def resume(self, plug: Plug, target: Target) -> None:
         """At the start of the daemon: supervise its processes again, and restart those that have ended meanwhile."""

@@ -134,6 +134,8 @@ def _names(plug: Plug) -> tuple[str, ...]:
     """Further names in DNS: configured ones, and of an application container those by which others may call it."""
     instance, aliases = plug.instance, plug.config.get("dns.aliases")
     found = values.host_names(aliases) if aliases else ()
+    if instance.aside:
+        found = ()  # they are those of the version that serves
     return found if instance.start.system else (instance.name, instance.id[:_SHORT_ID], *found)
 
 

@@ -8,7 +8,7 @@ from isola.instances.context import Context, Restart
 from isola.instances.identity import plugs_of
 from isola.instances.last_run import after, ending_of, last_status
 from isola.instances.reboots import forget
-from isola.instances.volatile import LAST_BOOT, RESTARTING
+from isola.instances.volatile import LAST_BOOT, PREVIOUS, RESTARTING, RETIRING, ROLE
 from isola.model.instance import Desired, Instance
 from isola.model.last_run import Ending
 from isola.model.reference import Ref
@@ -42,7 +42,8 @@ async def take_down(context: Context, op: Operation, instance: Instance, *, agai
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
-    await context.devices.detach(op, (*plugs_of(context, instance), *context.strays(instance.id)))
+    changing = context.devices.plugs(instance, instance.changing)
+    await context.devices.detach(op, (*plugs_of(context, instance), *changing, *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
     return ending
 
@@ -89,6 +90,8 @@ async def record_stopped(
         volatile = {key: value for key, value in instance.volatile.items() if key not in gone}
         if reboots:
             volatile[RESTARTING] = str(reboots)
+        if volatile.get(ROLE) == RETIRING:
+            volatile[ROLE] = PREVIOUS
         desired = Desired.RUNNING if again or reboots else Desired.STOPPED
         stopped = dataclasses.replace(instance.wanted(desired), volatile=volatile)
         return stopped if ending is None else after(stopped, ending)

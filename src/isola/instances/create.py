@@ -11,7 +11,17 @@ from pathlib import Path
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
-from isola.instances.expand import merge, naming, require, require_distinct, root_pool, root_size, validate, with_size
+from isola.instances.expand import (
+    merge,
+    naming,
+    require,
+    require_distinct,
+    root_pool,
+    root_size,
+    unheld,
+    validate,
+    with_size,
+)
 from isola.instances.half_made import intent_of, keep_in_mind, undo_of_name
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.namespaces import check_namespaces, ids_of_peer
@@ -66,6 +76,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     )
     context.permit([_draft(context, request, ref, names)])
     runtime = choose_runtime(context.runtimes, request)
+    devices = unheld(devices, request.marks)
     return Plan(dataclasses.replace(request, name=ref.name), ref, runtime, names, config, devices)
 
 
@@ -146,6 +157,7 @@ async def _record(
         "root.pool": root_pool(plan.devices),
         "uuid": context.host.clock.uuid(),
         LAST_BOOT: context.host.system.boot_id(),
+        **plan.request.marks,
     }
     if image is not None:
         volatile |= {"base_image": image.fingerprint, PENDING: "create"}

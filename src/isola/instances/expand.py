@@ -9,7 +9,7 @@ from isola.devices.checks import check, driver_of, without_type
 from isola.devices.nics import network_name
 from isola.errors import InvalidInput, NotFound, TooLarge
 from isola.instances.settings import SETTINGS
-from isola.instances.volatile import ROOT_SIZE
+from isola.instances.volatile import HELD, ROOT_SIZE
 from isola.model.instance import Config, Devices
 from isola.model.profile import Profile
 from isola.model.units import parse_size
@@ -34,6 +34,17 @@ def merge(
     if merged_config.get("isola.namespaces.network", "private") != "private":
         merged_devices = {name: each for name, each in merged_devices.items() if each.get("type") != "nic"}
     return merged_config, merged_devices
+
+
+def unheld(devices: Mapping[str, Mapping[str, str]], volatile: Config) -> dict[str, Mapping[str, str]]:
+    """Without those that another version of the instance has."""
+    held = held_of(volatile)
+    return {name: device for name, device in devices.items() if name not in held}
+
+
+def held_of(volatile: Config) -> frozenset[str]:
+    """Names of devices that it has in its configuration alone."""
+    return frozenset(filter(None, volatile.get(HELD, "").split(",")))
 
 
 def validate(config: Config, devices: Devices) -> None:

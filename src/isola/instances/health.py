@@ -89,6 +89,21 @@ async def _watch(context: Context, id: str, live: Live, check: HealthCheck) -> N
             context.tell("health-status", instance.ref, status=now.status.value)
 
 
+async def try_now(context: Context, instance: Instance, live: Live, check: HealthCheck) -> Health:
+    """The health after one more check, which is counted if it succeeds: for a verb that waits for a success."""
+    async with context.checking:
+        result = await _check(context, instance, check)
+    before = context.health.get(instance.id, Health())
+    failed = replace(before, log=(*before.log, result)[-KEPT:])
+    now = failed if result.exit_status else judged(before, result, check, age=0)
+    if context.live.get(instance.id) is live:
+        context.health[instance.id] = now
+        await _remember(context, instance.id, live, now)
+        if now.status is not before.status:
+            context.tell("health-status", instance.ref, status=now.status.value)
+    return now
+
+
 async def _check(context: Context, instance: Instance, check: HealthCheck) -> HealthResult:
     start = context.host.clock.now()
     status, output = -1, b""

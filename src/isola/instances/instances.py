@@ -30,6 +30,7 @@ from isola.instances.console import Console
 from isola.instances.contents import Contents
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.copy import Source
+from isola.instances.deploy.deployments import Deployments
 from isola.instances.files import FilesSession
 from isola.instances.move import Destination
 from isola.instances.profile_changes import profile_changed
@@ -74,6 +75,7 @@ class Instances:
         self.snapshots = Snapshots(context)
         self.contents = Contents(context)
         self.runs = Runs(context)
+        self.deployments = Deployments(context)
 
     async def look(self) -> None:
         """Find instances on the host without a record; after the pools are open, before any ids or addresses are

@@ -86,4 +86,5 @@ def _with(begins: Start, program: Program) -> Start:
         user=program.user or begins.user,
         stop_signal=program.stop_signal or halts,
         stop_timeout=program.stop_timeout,
+        given=program,
     )

@@ -10,6 +10,7 @@ from isola.errors import IsolaError
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live, entity_of, lock_of
+from isola.instances.deploy import undo
 from isola.instances.describe import keep_described
 from isola.instances.endpoint import keep_endpoint, target_of
 from isola.instances.half_made import undo_begun
@@ -24,7 +25,7 @@ from isola.instances.restarts import schedule
 from isola.instances.restoring import finish_restoring
 from isola.instances.start import start
 from isola.instances.supervise import adopt
-from isola.instances.volatile import LAST_BOOT, RESTARTING
+from isola.instances.volatile import LAST_BOOT, RESTARTING, RETIRING, ROLE
 from isola.model.instance import Desired, Instance
 from isola.model.warning import WarningType
 from isola.operations import Operation
@@ -66,7 +67,8 @@ def judge(
     """
     if instance.deleting:
         return Verdict.DELETE
-    if runs and instance.desired is not Desired.RUNNING:
+    other_serves = instance.volatile.get(ROLE) == RETIRING or (instance.aside and not runs)
+    if other_serves or (runs and instance.desired is not Desired.RUNNING):
         return Verdict.CLEAN
     if runs and LAST_BOOT in instance.volatile and RESTARTING not in instance.volatile:
         return Verdict.ADOPT  # otherwise the daemon ended while it was starting it again
@@ -95,6 +97,7 @@ def _always(instance: Instance, policy: Policy | None) -> bool:
 async def reconcile(context: Context) -> None:
     """Reconcile all instances; objects without a record are left alone. Failures do not affect other instances."""
     await undo_begun(context)
+    await undo.undo_begun(context)
     await finish_moves(context)
     await context.layers.drop_unused({digest for each in context.intents.of_kind("blobs") for digest in each.digests})
     verdicts = await asyncio.gather(*(_settle(context, instance) for instance in list(context.records)))

@@ -43,8 +43,9 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
             f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
         )
     strays = context.strays(instance.id)
-    plugs = (*plugs_of(context, instance), *strays)
-    if not clean or strays:
+    changing = context.devices.plugs(instance, instance.changing)
+    plugs = (*plugs_of(context, instance), *changing, *strays)
+    if not clean or strays or changing:
         await context.devices.detach(op, plugs)
     await context.devices.unregister(op, plugs)
     context.devices.forget(plugs)

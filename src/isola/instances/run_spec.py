@@ -94,7 +94,7 @@ async def _names_of(
     context: Context, instance: Instance, config: Config, begins: Start
 ) -> tuple[str, Mapping[str, str]]:
     """Its host name and the files about names: those of the network in which it runs."""
-    called = config.get(HOSTNAME) or hostname(instance.name)
+    called = config.get(HOSTNAME) or hostname(instance.called)
     if begins.system:
         return called, {}
     if network_mode(config.get(NETWORK) or "private")[0] == HOST:

@@ -66,7 +66,7 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
         if naming and (wanted or _HOSTNAME not in written):
             # A name that a user wrote is kept, unless a host name is configured.
             said = None if wanted else before or instance.volatile.get(OLD_NAME)
-            await _name(root, instance, wanted or instance.name, instead_of=said)
+            await _name(root, instance, wanted or instance.called, instead_of=said)
 
 
 def plain(text: str, name: str) -> str | None:
@@ -79,7 +79,7 @@ async def _rendered(
     context: Context, instance: Instance, due: Sequence[tuple[Template, str]], values: Mapping[str, Value]
 ) -> list[Rendered]:
     """Render all in order. A process is started only if one is needed."""
-    texts = [plain(template.text or "", instance.name) for template, _ in due]
+    texts = [plain(template.text or "", instance.called) for template, _ in due]
     jobs = [
         Job(template.text or "", {"path": template.path, "trigger": trigger, "properties": template.properties})
         for (template, trigger), text in zip(due, texts, strict=True)
@@ -98,7 +98,7 @@ async def _rendered(
 def _values(instance: Instance, config: Config, devices: Devices) -> dict[str, Value]:
     """The variables that LXD passes to templates."""
     said: dict[str, Value] = {
-        "name": instance.name,
+        "name": instance.called,
         "type": instance.type,
         "architecture": instance.architecture,
         "privileged": "false",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from isola.errors import InvalidInput, NotFound, WrongState
-from isola.instances.changing import limit, record
+from isola.instances.changing import announce, limit, record
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
@@ -20,8 +20,7 @@ from isola.instances.placement import cpus_text, limits
 from isola.instances.program import check_notes
 from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
-from isola.instances.volatile import CHANGING, CPUS, DEVICES, LIMITS
-from isola.model.device import DeviceState
+from isola.instances.volatile import CPUS, DEVICES, LIMITS
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.reference import Ref
 from isola.model.warning import WarningType
@@ -152,34 +151,14 @@ async def bring_to(
     if context.volume(instance).size != size:
         await context.storage(instance).resize_volume(op, context.volume(instance), size)
     if live is not None and changing:
-        held = await _announce(context, op, held, DEVICES, changing)
+        held = await announce(context, op, held, DEVICES, changing)
     elif live is not None and new != live.limits:
-        held = await _announce(context, op, held, LIMITS, {})
+        held = await announce(context, op, held, LIMITS, {})
     if changing:
         await context.devices.change(op, instance, wanted, target_of(context, instance, live))
     if live is not None and new is not None and new != live.limits:
         await limit(context, op, wanted, live, new)
     return Versioned(wanted, held.revision)
-
-
-async def _announce(
-    context: Context, op: Operation, held: Versioned[Instance], part: str, changing: Mapping[str, DeviceState]
-) -> Versioned[Instance]:
-    """Say in the record that the host is about to differ from it, for a daemon that has to repair it."""
-    instance = held.value
-
-    def marked(found: Instance, mark: str | None, devices: Mapping[str, DeviceState]) -> Instance:
-        volatile = {key: value for key, value in found.volatile.items() if key != CHANGING}
-        volatile |= {CHANGING: mark} if mark else {}
-        return dataclasses.replace(found, volatile=volatile, changing=devices)
-
-    return await op.effect(
-        f"announce change of {instance.name}",
-        lambda: context.records.replace(instance.ref, marked(instance, part, changing), at=held.revision),
-        undo=lambda: context.records.change(
-            instance.ref, lambda found: marked(found, instance.volatile.get(CHANGING), instance.changing)
-        ),
-    )
 
 
 def _check_devices(context: Context, instance: Instance, wanted: Instance) -> None:

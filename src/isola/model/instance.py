@@ -87,6 +87,8 @@ class Start:
     """That of its image."""
     stop_timeout: int | None = None
     """Seconds until it is killed when it is to stop, -1: it is not killed; None: as the client of the stop says."""
+    given: Program | None = None
+    """What its creator asked for in place of the image's, for its next version."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -167,6 +169,16 @@ class Instance:
     def ref(self) -> Ref:
         """Its project and its name."""
         return Ref(self.project, self.name)
+
+    @property
+    def aside(self) -> bool:
+        """Whether another version of it serves under its name (``instances.volatile.ROLE``)."""
+        return "deploy.role" in self.volatile
+
+    @property
+    def called(self) -> str:
+        """What its program is told that it is called: the name under which a version is to serve, or has served."""
+        return self.volatile.get("deploy.name") or self.name
 
     @property
     def entity(self) -> Entity:
@@ -271,6 +283,8 @@ class InstanceRequest:
     """See ``Instance``."""
     made_of: Image | None = None
     """In place of ``image``: one that is not recorded, whose layers the caller keeps in the content store."""
+    marks: Config = field(default_factory=lambda: EMPTY)
+    """Facts for ``volatile`` of the verb that makes it a part of something else."""
 
 
 @dataclass(frozen=True, slots=True)

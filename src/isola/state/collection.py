@@ -289,6 +289,29 @@ class Keyed(Generic[K, T]):
             self._note(new, record, revision)
             return Versioned(record, revision)
 
+    async def rename_all(self, moves: Mapping[K, tuple[K, Versioned[T]]], *also: Put | Delete) -> None:
+        """Move records in one commit, each to a name that is free or that another one leaves.
+
+        ``moves``: old name -> new name, and the record with the revision at which it was read.
+        Raises NotFound, AlreadyExists, PreconditionFailed.
+        """
+        async with self.writing.alone():
+            steps: list[Step] = []
+            for old, (new, record) in moves.items():
+                self.read(old)
+                steps.append(Check(self._key(old), record.revision))
+                if new not in moves:
+                    self._require_free(new)
+                    steps.append(Check(self._key(new), 0))
+            wanted = {new: self.stamped(record.value) for new, record in moves.values()}
+            steps += [Delete(self._key(old)) for old in moves if old not in wanted]
+            for old, (new, _) in moves.items():
+                steps += [self._put(new, wanted[new]), *self._beside(self._records[old].value, wanted[new])]
+            steps.sort(key=lambda step: isinstance(step, Put))  # a key that one of them gives up may be that of another
+            revision = await self._commit(tuple({**dict.fromkeys(moves), **dict.fromkeys(wanted)}), *steps, *also)
+            for name in {*moves, *wanted}:
+                self._note(name, wanted.get(name), revision)
+
     async def remove(
         self, name: K, allow: Callable[[T], object] | None = None, also: Sequence[Put | Delete] = ()
     ) -> None:

@@ -30,14 +30,16 @@ def build(context: Context) -> int:
     found = None if path == "-" else BuildContext(path, args.text("file"))
     name = (args.text("file") or "Dockerfile") if found is None else found.dockerfile
     stream = _input() if found is None else found.stream()
-    show = Shown(context, quiet=context.quiet, plain=mode == "plain")
-    return show.run(context.client.builds.run(_options(context, name), stream))
+    show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"))
+    wanted = options(context, name, args.many("tag")) | {"network": args.text("network")}
+    return show.run(context.client.builds.run(wanted, stream))
 
 
-def _options(context: Context, dockerfile: str) -> Mapping[str, object]:
+def options(context: Context, dockerfile: str, names: Iterable[str]) -> dict[str, object]:
+    """What the command's options say about the build."""
     args = context.args
     return {
-        "names": list(args.many("tag")),
+        "names": list(names),
         "dockerfile": dockerfile,
         "target": args.text("target"),
         "platform": args.text("platform"),
@@ -46,7 +48,6 @@ def _options(context: Context, dockerfile: str) -> Mapping[str, object]:
         "secrets": dict(map(_secret, args.many("secret"))),
         "no_cache": args.flag("no-cache"),
         "pull": args.flag("pull"),
-        "network": args.text("network"),
     }
 
 
@@ -91,13 +92,16 @@ def _input() -> Iterator[bytes]:
 class Shown:
     """Prints events: everything, or output of programs only where one has failed."""
 
-    def __init__(self, context: Context, *, quiet: bool, plain: bool) -> None:
+    def __init__(self, context: Context, *, quiet: bool, plain: bool, names: Iterable[str]) -> None:
         import sys
 
         self._context = context
         self._quiet = quiet
+        self._names = list(names)
         self._all = plain or not sys.stderr.isatty()
         self._output: list[str] = []
+        self.fingerprint = ""
+        """Of the image, when it is built."""
 
     def run(self, events: Iterable[Mapping[str, object]]) -> int:
         """Until the last event; returns the status of the command."""
@@ -126,10 +130,11 @@ class Shown:
             self._print(f"{text}\n")
 
     def _built(self, fingerprint: str) -> int:
+        self.fingerprint = fingerprint
         if self._quiet:
             self._context.write(f"sha256:{fingerprint}")
         else:
-            names = ", ".join(self._context.args.many("tag"))
+            names = ", ".join(self._names)
             self._context.say(f"Image {fingerprint[:12]} is built" + (f": {names}" if names else ""))
         return 0
 

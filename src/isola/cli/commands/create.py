@@ -40,21 +40,27 @@ def begin(context: Context, *, image: str | None, name: str, start: bool, epheme
     args = context.args
     if image is not None:
         pull_if_private(context, image)
-    config = args.pairs("config")
-    config.update({key: args.text(option) for option, key in _LIMITS.items() if args.given(option)})
+    config, devices = given(context)
     profiles = args.many("profile") if args.given("profile") else None
     return context.client.instances.create(
         image=image,
         name=name,
         start=start,
         config=config,
-        devices=_devices(context),
+        devices=devices,
         profiles=[] if args.flag("no-profiles") else profiles,
         ephemeral=ephemeral or args.flag("ephemeral"),
         description=args.text("description"),
         isolation=args.text("isolation"),
         runtime=args.text("runtime"),
     )
+
+
+def given(context: Context) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Configuration and devices of the command's options."""
+    config = context.args.pairs("config")
+    config.update({key: context.args.text(option) for option, key in _LIMITS.items() if context.args.given(option)})
+    return config, _devices(context)
 
 
 def _devices(context: Context) -> dict[str, dict[str, str]]:

@@ -52,7 +52,7 @@ def build(context: Context, application: Application, service: str, *, pull: boo
             raise InvalidInput(f"Cannot read the context of {where}", evidence=str(error), field=where) from None
         options = _options(application, service, spec) | {"dockerfile": found.dockerfile}
         options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
-        show = Shown(context, quiet=context.quiet, plain=False)
+        show = Shown(context, quiet=context.quiet, plain=False, names=())
         if show.run(context.client.builds.run(options, found.stream())) != 0:
             raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
 

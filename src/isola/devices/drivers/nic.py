@@ -42,6 +42,8 @@ _ISOLATION = "security.port_isolation"
 """Key of NICs, and of networks for all of theirs."""
 _MADE = "link"
 """Key in the note of a link that was created under a configured name."""
+_RELEASED = "released"
+"""In place of NETWORK in facts that are known of a NIC which was released."""
 _COMMON = ("nictype", "parent", "name", "hwaddr", "mtu")
 _LIMITS = ("limits.ingress", "limits.egress", "limits.max")
 _ROUTES = ("ipv4.routes", "ipv6.routes")
@@ -179,6 +181,16 @@ class NicDevice(DeviceDriver):
         """Its name inside."""
         return f"interface {config.get('name') or name}"
 
+    @classmethod
+    def single(cls, config: Mapping[str, str]) -> str:
+        """Configured addresses and names on the host."""
+        found = {
+            "MAC address": config.get("hwaddr"),
+            "name on the host": config.get(HOST_NAME),
+            "address": ", ".join(each for v in (4, 6) for each in addresses(config, v)),
+        }
+        return next((f"the {what} {value}" for what, value in found.items() if value), "")
+
     async def require(self, plug: Plug) -> None:
         """Its network or parent exists, and its name on the host is free."""
         config = plug.config
@@ -236,6 +248,11 @@ class NicDevice(DeviceDriver):
         if NETWORK in plug.state.facts:
             key = self.parts.network_ref(plug.instance.project, plug.state.facts[NETWORK])
             self.parts.networks.release(key, plug.state.facts[HWADDR])
+
+    def forgotten(self, state: DeviceState) -> DeviceState:
+        """It has no address of its network any more, but may get the same one again."""
+        facts = {_RELEASED if key == NETWORK else key: value for key, value in state.facts.items()}
+        return DeviceState(state.kind, state.config, facts)
 
     async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
         """Changes filters, isolation and rates without detaching it."""
@@ -394,7 +411,8 @@ class NicDevice(DeviceDriver):
         """Addresses on a network: existing ones if they match the configuration, else new ones with an undo."""
         same = held.get(NETWORK) == network.name and held.get(HWADDR) == mac
         wanted = {v: plug.config.get(f"ipv{v}.address") or None for v in (4, 6)}
-        before = {v: held.get(f"ipv{v}") if same else None for v in (4, 6)}
+        again = held.get(_RELEASED) == network.name and held.get(HWADDR) == mac
+        before = {v: held.get(f"ipv{v}") if same or again else None for v in (4, 6)}
         key = self.parts.network_ref(plug.instance.project, network.name)
         if same and all(wanted[v] in (None, before[v]) for v in (4, 6)):
             ipv4, ipv6 = before[4], before[6]

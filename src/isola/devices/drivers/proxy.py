@@ -115,6 +115,11 @@ class Proxy(DeviceDriver):
         """Its listening address, which must be unique among the instance's devices."""
         return f"{'host' if _on_host(config) else 'instance'} {config['listen']}"
 
+    @classmethod
+    def passed_on(cls, config: Mapping[str, str]) -> bool:
+        """Those that listen on the host: an address of the host has one listener."""
+        return _on_host(config)
+
     def _require(self, plug: Plug, target: Target) -> None:
         if not _true(plug.config, "nat"):
             _ = target.network

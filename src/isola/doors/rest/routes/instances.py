@@ -12,16 +12,16 @@ from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
 from isola.doors.rest.lookup import instance_of, instances_of
 from isola.doors.rest.programs import program_of
-from isola.doors.rest.registries import PROTOCOL, reference_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.shapes.instances import writable
+from isola.doors.rest.sources import image_of
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.instance import Config, Instance, InstanceRequest, InstanceUpdate
 from isola.model.names import instance_name
-from isola.model.reference import Kind, Ref
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 
@@ -50,7 +50,7 @@ async def create(request: Request) -> web.StreamResponse:
         if source.boolean("refresh") and made in {instance.ref for instance in instances}:
             return background(instances.refresh(origin, made, caller=request.caller))
         return background(instances.copy(origin, wanted, caller=request.caller))
-    creation = _request_of(fields, request, _image_of(source, request))
+    creation = _request_of(fields, request, image_of(source, request))
     return background(instances.create(creation, caller=request.caller))
 
 
@@ -197,33 +197,6 @@ def _source_of(source: Fields, request: Request) -> Source:
 
 def _type_of(request: Request) -> str:
     return "virtual-machine" if request.tree == "virtual-machines" else "container"
-
-
-def _image_of(source: Fields, request: Request) -> str | None:
-    kind = source.text("type", "")
-    if kind == "none":
-        return None
-    if kind == "migration":
-        raise Unsupported("Moving an instance from another server is not offered yet", field="source.type")
-    if kind != "image":
-        raise InvalidInput("Unknown kind of source", field="source.type", remedy="use image, copy or none")
-    if source.text("protocol", "") == PROTOCOL:
-        return reference_of(request, source).tagged().full
-    if source.text("server", ""):
-        raise Unsupported(
-            "Images of other servers are not offered yet", field="source.server", remedy="import the image first"
-        )
-    named = source.text("fingerprint", "") or source.text("alias", "")
-    return named or _image_with(source.mapping("properties"), request)
-
-
-def _image_with(properties: Config, request: Request) -> str:
-    if not properties:
-        raise InvalidInput("No image is named", field="source.alias", remedy="give an alias or a fingerprint")
-    try:
-        return request.services.images.with_properties(request.home(Kind.IMAGE), properties).fingerprint
-    except NotFound as error:
-        raise NotFound(error.message, field="source.properties") from None
 
 
 def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdate:

@@ -1,0 +1,19 @@
+"""``--publish``: a port of the host as a device."""
+
+from __future__ import annotations
+
+import re
+
+from isola.cli.arguments import UsageError
+
+_FORM = re.compile(r"(?:(\[[0-9a-fA-F:.]+\]|\d{1,3}(?:\.\d{1,3}){3}):)?(\d{1,5})(?::(\d{1,5}))?(?:/(tcp|udp))?")
+
+
+def published(text: str) -> tuple[str, dict[str, str]]:
+    """The device's name and keys for ``[ADDRESS:]PORT[:PORT][/udp]``: without an address on all of them."""
+    found = _FORM.fullmatch(text)
+    if found is None or not all(0 < int(port) < 65536 for port in (found[2], found[3] or found[2])):
+        raise UsageError(f"--publish {text!r} is not understood", hint="--publish 8080:80 or 127.0.0.1:8080:80/udp")
+    address, port, inside, protocol = found[1] or "[::]", found[2], found[3] or found[2], found[4] or "tcp"
+    listen, connect = f"{protocol}:{address}:{port}", f"{protocol}:0.0.0.0:{inside}"
+    return f"port-{protocol}-{port}", {"type": "proxy", "nat": "true", "listen": listen, "connect": connect}

@@ -132,6 +132,7 @@ WALK: list[tuple[str, str, Any]] = [
 """Route, path and body, in an order in which each finds its objects."""
 ELSEWHERE = {
     "POST /1.0/images": "needs an upload: every import goes the way of the one in tests of images",
+    "POST /1.0/isola/deployments": "waits for time to pass: tests of deployments name the caller",
     "POST /1.0/isola/builds": "needs an upload: tests of builds name the caller",
     "POST /1.0/images/{fingerprint}/refresh": "needs a registry",
     "POST /1.0/images/{fingerprint}/push": "needs a registry",

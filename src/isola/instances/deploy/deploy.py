@@ -84,7 +84,7 @@ async def _take_over(attempt: Attempt, serving: Instance, *, discards: Instance 
 
 
 async def _mended(attempt: Attempt, ref: Ref) -> None:
-    """Repair what an earlier verb has left half done."""
+    """Repair what an earlier verb could not finish."""
     if attempt.context.records.get(ref).id in attempt.context.faults:
         await attempt.step(ref, "Repairing instance", lambda op: mend(attempt.context, op, ref))
 

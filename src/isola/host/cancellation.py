@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def deliver() -> None:
@@ -57,6 +58,16 @@ async def finish(work: Awaitable[T]) -> T:
         return future.result()
     finally:
         del future, work  # otherwise an error and this frame would refer to each other until garbage collection
+
+
+async def both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
+    """The results of two works that run concurrently; failures and cancellations are as with ``all_done``."""
+    first, second = await finish(asyncio.gather(one, other, return_exceptions=True))
+    if isinstance(first, BaseException):
+        raise first
+    if isinstance(second, BaseException):
+        raise second
+    return first, second
 
 
 async def all_done(*works: Awaitable[object]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from isola.devices import Stage, Target
 from isola.devices.nics import tap_of
 from isola.errors import HostFailure, IsolaError, WrongState
+from isola.host.cancellation import both
 from isola.instances import attaching
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
@@ -26,6 +29,7 @@ from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
 from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
 from isola.model.instance import Config, Desired, Instance
+from isola.model.instance import Devices as Configured
 from isola.model.limits import Limits
 from isola.model.network import HostTap
 from isola.model.reference import Ref
@@ -33,6 +37,8 @@ from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.runtimes import Guest, RunSpec
 from isola.state import Versioned
+
+T = TypeVar("T")
 
 
 async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0) -> None:
@@ -48,17 +54,12 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
     config, devices = expanded(context, held.value)
     instance = await refreshed(context, op, held.value, devices)
     await end_sessions(context, instance)
-    with op.step("Mount root"):
-        root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
-        await apply(context, instance, root, config, devices)
-    spec = await spec_of(context, instance, config, devices, root)
-    try:
-        with op.step("Start program"):
-            guest = await _run(context, op, instance, config, spec)
-    except IsolaError as error:
-        await note_failure(context, instance, error)
-        await note_failed_start(context, instance, error)
-        raise
+    spec, target = await both(
+        _mounted(context, op, instance, config, devices),
+        _noted(context, instance, _connected(context, op, instance, config)),
+    )
+    with op.step("Start program"):
+        guest = await _noted(context, instance, _run(context, op, instance, spec, target))
     found = Versioned(instance, held.revision)
     await op.commit(
         lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, ""), restarts=restarts)
@@ -73,18 +74,43 @@ def require_stopped(context: Context, instance: Instance) -> None:
     require_kept(instance)
 
 
-async def _run(context: Context, op: Operation, instance: Instance, config: Config, spec: RunSpec) -> Guest:
-    endpoint, devices = await make_endpoint(context, op, instance, config), context.devices
-    runtime = context.working_runtime(instance)
-    target = Target(endpoint, capabilities=runtime.capabilities)
-    await devices.attach(op, instance, target, Stage.NETWORK)
+async def _mounted(context: Context, op: Operation, instance: Instance, config: Config, devices: Configured) -> RunSpec:
+    """Its root is mounted; all of the spec but the network."""
+    with op.step("Mount root"):
+        root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
+        await apply(context, instance, root, config, devices)
+    return await spec_of(context, instance, config, devices, root)
+
+
+async def _connected(context: Context, op: Operation, instance: Instance, config: Config) -> Target:
+    """Its NICs are attached to the network in which it will run."""
+    endpoint = await make_endpoint(context, op, instance, config)
+    target = Target(endpoint, capabilities=context.working_runtime(instance).capabilities)
+    await context.devices.attach(op, instance, target, Stage.NETWORK)
+    return target
+
+
+async def _noted(context: Context, instance: Instance, work: Awaitable[T]) -> T:
+    """A failure is recorded as that of the start."""
+    try:
+        return await work
+    except IsolaError as error:
+        await note_failure(context, instance, error)
+        await note_failed_start(context, instance, error)
+        raise
+
+
+async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target) -> Guest:
+    devices, endpoint = context.devices, target.endpoint
     taps = tuple(tap_of(nic) for nic in nics_of(context, instance)) if isinstance(endpoint, HostTap) else ()
 
     async def held(guest: Guest) -> None:
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
         await attaching.begin(context, instance.id, guest)
 
-    guest = await runtime.run(op, dataclasses.replace(spec, network=endpoint, nics=taps), held)
+    guest = await context.working_runtime(instance).run(
+        op, dataclasses.replace(spec, network=endpoint, nics=taps), held
+    )
     if await _lives(context, instance, guest):
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROGRAM)
     return guest

@@ -82,7 +82,7 @@ def test_nat_forwards_the_host_and_neighbours(bed: Bed) -> None:
         before = bed.rewriting()
         bed.add("nat", f"listen=tcp:{bed.gateway}:7000-7001", f"connect=tcp:{bed.address}:80", "nat=true")
         bed.add("wild", "listen=udp:0.0.0.0:7053", f"connect=udp:{bed.address}:53", "nat=true")
-        assert len(bed.forwarders()) == 2 and len(bed.rewriting() - before) == 2
+        assert len(bed.publishers()) == 1 and len(bed.rewriting() - before) == 2
         with echo(bed.inside, "tcp", "0.0.0.0", "80"), echo(bed.inside, "udp", bed.address, "53"):
             assert ask(bed.host, "hello", "tcp", bed.gateway, "7000") == f"{bed.gateway} hello"
             assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{bed.gateway} hello"
@@ -95,7 +95,7 @@ def test_nat_forwards_the_host_and_neighbours(bed: Bed) -> None:
             assert ask(near.inside, "hello", "tcp", bed.gateway, "7001") == f"{bed.gateway} hello"
             assert len(bed.rewriting() - before) == 2
             bed.lxc("stop", "--force", bed.name)
-        assert bed.rewriting() <= before and bed.forwarders() == []
+        assert bed.rewriting() <= before and bed.publishers() == []
         bed.lxc("start", bed.name)
         assert len(bed.rewriting() - before) == 2
         bed.remove("nat")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
+import os
 import re
+import socket
 import sqlite3
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +118,7 @@ def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
     """Surplus or missing mounts and links inside, forwarders and tables of running instances."""
     found: list[str] = []
     forwarders: set[str] = set()
+    published: set[str] = set()
     tables: set[str] = set()
     for instance, record in running.items():
         found += _inside(Path(f"/proc/{daemon.pid(instance)}"), record["plugged"])
@@ -123,13 +127,36 @@ def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
             if config.get("nat") == "true" or config.get("nictype") == "routed" or _FILTERED & set(config):
                 tables.add(daemon.names.device_table(record["id"], name))
             if state["kind"] == "proxy":
-                forwarders.add(f"{record['id']}/{name}")
+                (published if config.get("nat") == "true" else forwarders).add(f"{record['id']}/{name}")
     lines = [line for line in daemon.host_processes().values() if "isola.host.forwarder" in line]
     seen = {line.split()[-1] for line in lines}
     found += [f"forwarders {sorted(seen)}, not {sorted(forwarders)}"] if seen != forwarders else []
+    listening = publishing(daemon)
+    found += [f"published {sorted(listening)}, not {sorted(published)}"] if listening != published else []
     here = {line.split()[-1] for line in daemon.tables()}
     here = {name for name in here if name.startswith(f"{daemon.names.tag}.")}
     return found + ([f"tables {sorted(here)}, not {sorted(tables)}"] if here != tables else [])
+
+
+@contextlib.contextmanager
+def holding(directory: Path) -> Iterator[int]:
+    """A descriptor of it: the path of a socket may be too long."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def publishing(daemon: Daemon) -> set[str]:
+    """Owners of published ports, as the process that forwards them says."""
+    if not any("isola.host.published" in line for line in daemon.host_processes().values()):
+        return set()
+    with holding(daemon.directory / "ports") as place, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.connect(f"/proc/self/fd/{place}/control")
+        asking.sendall(b"list\n")
+        text = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+    return {line.split("\t")[1] for line in text.splitlines() if line.startswith("listen\t")}
 
 
 def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:

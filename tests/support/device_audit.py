@@ -10,6 +10,7 @@ from isola.model.instance import Instance
 from isola.model.volume import VolumeRef
 from isola.testing.forwarder import is_forwarder
 from isola.testing.parts import World
+from isola.testing.port_forwarder import is_port_forwarder
 
 Found = dict[str, set[str]]
 
@@ -47,8 +48,9 @@ def _expected(world: World, plug: Plug) -> list[tuple[str, str]]:
         files = [("notes", f"{own}.json"), ("notes", f"{own}.node")]
         return [("mounts", f"{owner}/{inside}"), ("rules", f"{owner}/c 10:232"), *files]
     if plug.state.kind == "proxy":
-        tables = [("tables", own)] if config.get("nat") == "true" else []
-        return [("forwarders", own), ("notes", f"{own}.pid"), *tables]
+        if config.get("nat") == "true":
+            return [("ports", own), ("tables", own)]
+        return [("forwarders", own), ("notes", f"{own}.pid")]
     if config.get("nictype") == "macvlan":
         return [("macvlans", f"{owner}/{config['name']}")]
     noted = [("notes", f"{own}.json")] if plug.state.kind == "nic" and config.get("host_name") else []
@@ -67,11 +69,14 @@ async def _seen(world: World, instances: list[Instance]) -> Found:
     owners = {names.device_table(one.id, name): f"{one.id}/{name}" for one in instances for name in one.plugged}
     ours = f"{names.tag}."
     tables = {name for family in ("inet", "bridge", "ip", "ip6") for name in await host.firewall.tables(ours, family)}
+    servers = [process for process in host.processes.running if is_port_forwarder(process.call)]
+    assert len(servers) == bool(host.published.ports), f"{len(servers)} processes for published ports"
     assert len(forwarders) == len(set(forwarders)), f"forwarders twice: {sorted(forwarders)}"
     return {
         "mounts": {f"{id}{target}" for id, guest in guests.items() for target in guest.mounts.values()},
         "rules": {f"{id}/{device.rule}" for id, guest in guests.items() for device in guest.devices},
         "forwarders": set(forwarders),
+        "ports": {owner for owner, _ in host.published.ports.values()},
         "notes": notes,
         "volumes held": {holder for record in held for holder in record.attachments},
         "macvlans": {f"{Path(namespace).name}/{name}" for namespace, name in host.links.macvlans},

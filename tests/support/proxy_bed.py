@@ -56,6 +56,11 @@ class Bed:
         """Tables of published ports."""
         return {line for line in self.daemon.tables() if line.split()[1] in ("ip", "ip6")}
 
+    def publishers(self) -> list[int]:
+        """PIDs of the process for published ports."""
+        found = self.daemon.host_processes().items()
+        return sorted(int(pid) for pid, argv in found if "isola.host.published" in argv)
+
     def forwarders(self) -> list[int]:
         """PIDs of the forwarders, including parents and children."""
         found = self.daemon.host_processes().items()

@@ -179,6 +179,8 @@ class Devices:
 
     async def forget_run(self, instance_id: str) -> None:
         """Remove the notes on its devices, after the instance has ended and its devices are detached."""
+        for driver in self._drivers.values():
+            await driver.ended(instance_id)
         await self._notes.forget_all(instance_id)
 
     async def close(self) -> None:

@@ -269,6 +269,10 @@ class DeviceDriver(ABC):
         """At the start of the daemon: supervise its processes again, and restart those that have ended meanwhile."""
         return None
 
+    async def ended(self, instance_id: str) -> None:
+        """The run of an instance has ended, and its devices are detached: remove what is left of former ones."""
+        return None
+
     async def close(self) -> None:
         """Stop supervising helper processes when the daemon ends; the devices stay attached."""
         return None

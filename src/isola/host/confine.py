@@ -6,8 +6,11 @@ import ctypes
 import os
 import resource
 import struct
-from collections.abc import Collection
-from pathlib import Path
+
+TYPE_CHECKING = False  # some of these processes take memory all the time, and import little
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
 
 CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP = 0, 1, 2, 3, 4, 31
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8

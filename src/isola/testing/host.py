@@ -26,6 +26,7 @@ from isola.testing.mirrors import FakeMirrors
 from isola.testing.mounts import FakeMounts
 from isola.testing.namespaces import FakeNamespaces
 from isola.testing.nodes import FakeNodes
+from isola.testing.port_forwarder import FakePortForwarder, is_port_forwarder
 from isola.testing.processes import FakeProcesses, Program
 from isola.testing.sockets import FakeSockets
 from isola.testing.subvolumes import FakeSubvolumes
@@ -56,6 +57,8 @@ class FakeHost(Host):
     http: FakeHttp
     clock: FakeClock
     system: FakeSystem
+    published: FakePortForwarder
+    """Not a port: the program that forwards published ports."""
 
 
 def fake_host(
@@ -75,7 +78,10 @@ def fake_host(
     links, files = FakeLinks(), files or FakeFiles()
     namespaces = FakeNamespaces(made=links.appear, removed=links.vanish)
     processes, sockets = FakeProcesses(programs), FakeSockets()
-    processes.programs.setdefault(Path(sys.executable).name, forwarder(processes, files, sockets))
+    ports, proxy = FakePortForwarder(processes, files, sockets), forwarder(processes, files, sockets)
+    processes.programs.setdefault(
+        Path(sys.executable).name, lambda call: (ports.program if is_port_forwarder(call) else proxy)(call)
+    )
     cgroups = FakeCgroups(lambda pid: processes.kill(pid, signal.SIGKILL), layout=layout, cpus=system.cpu_count)
     guest_mounts = FakeGuestMounts(files)
 
@@ -105,4 +111,5 @@ def fake_host(
         http=FakeHttp(files),
         clock=clock or FakeClock(skips=True),
         system=system,
+        published=ports,
     )

@@ -198,6 +198,10 @@ class FakeSockets:
         """Be the server of a packet socket: connections arrive in the queue."""
         return self._servers.setdefault(path, asyncio.Queue())
 
+    def vanish(self, path: Path) -> None:
+        """Its server has ended."""
+        self._servers.pop(path, None)
+
     async def connect_packets(self, path: Path) -> FakeStream:
         """Connect to a server made by ``listen``."""
         if path not in self._servers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import ClassVar
@@ -12,11 +10,11 @@ from isola.devices import values
 from isola.devices.companions import Forwarders
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.endpoints import Endpoint, parse
-from isola.devices.nics import networks_of, own_addresses
-from isola.devices.publishing import FAMILIES, IPV4, IPV6, PORTS, Published
-from isola.errors import CommandFailed, HostFailure, InvalidInput
+from isola.devices.nics import own_addresses
+from isola.devices.ports import Ports
+from isola.devices.publishing import IPV4, IPV6, PORTS
+from isola.errors import HostFailure, InvalidInput
 from isola.host.forwarder import NOBODY, Side, Spec
-from isola.host.links import Loop
 from isola.model.device import DeviceState
 from isola.model.network import Network
 from isola.operations import Operation
@@ -24,7 +22,6 @@ from isola.settings import Setting, Settings, boolean, one_of, whole
 
 _ATTEMPTS = 16
 """How many ports of the kernel's choice are looked at."""
-log = logging.getLogger(__name__)
 _INSIDE = ("instance", "guest", "container")
 _ADDRESS = "tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:PATH, with ports such as 80,8000-8010"
 
@@ -37,7 +34,7 @@ def _endpoint(value: str) -> Endpoint:
 
 
 class Proxy(DeviceDriver):
-    """A separate process for each proxy, which keeps running when the daemon ends; with ``nat`` also rules."""
+    """A separate process for each proxy, with ``nat`` one for all, and rules; it keeps running when the daemon ends."""
 
     stage = Stage.PROGRAM
     example: ClassVar[Mapping[str, str]] = {"listen": "tcp:127.0.0.1:18080", "connect": "tcp:127.0.0.1:80"}
@@ -72,10 +69,7 @@ class Proxy(DeviceDriver):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._forwarders = Forwarders(parts.host, self.notes)
-        self._publishing = asyncio.Lock()
-        """The pair of links is there as long as there are tables."""
-        self._published: set[tuple[str, str]] = set()
-        """Devices (instance id, name) for which there may be tables."""
+        self._ports = Ports(parts)
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -137,7 +131,7 @@ class Proxy(DeviceDriver):
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if _true(plug.config, "nat"):
-            await self._publish(plug)
+            await self._ports.publish(plug)
             return
         spec = _spec(plug, target)
         rooted = spec.listen.rooted or spec.connect.rooted
@@ -145,80 +139,53 @@ class Proxy(DeviceDriver):
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if _true(plug.config, "nat"):
-            await self._unpublish(plug)
+            await self._ports.unpublish(plug)
         await self._forwarders.stop(plug)
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         if _true(plug.config, "nat"):
-            table = self._table(plug)
-            for family in Published.read(plug.state).tables(Loop(*self.parts.names.loop), ()):
-                if table not in await self.host.firewall.tables(table, family):
-                    return False
+            return await self._ports.published(plug)
         return await self._forwarders.runs(plug)
 
     async def resume(self, plug: Plug, target: Target) -> None:
-        """Adopt its process, or restart it."""
-        if _true(plug.config, "nat"):
-            await self.host.firewall.delete(self._table(plug))  # Isola 0.1 rewrote everything, in one table
-        await self._attach(plug, target)
+        """Adopt its process, or restart it. Published ports become those of the instance that its record says."""
+        if not _true(plug.config, "nat"):
+            await self._attach(plug, target)
+            return
+        await self._ports.forget_older(plug)
+        await self._forwarders.stop(plug)  # that of an earlier version, which had one for each device
+        await self._ports.publish(plug)
+
+    async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
+        """Published ports are changed without a moment in which those that stay are refused."""
+        if not (_true(old.config, "nat") and _true(new.config, "nat")):
+            await super().update(op, old, new, target)
+            return
+        await op.effect(
+            f"change device {new.name}",
+            lambda: self._ports.change(old, new),
+            undo=lambda: self._ports.change(new, old),
+        )
+
+    async def hand_over(self, op: Operation, old: Plug, new: Plug, targets: tuple[Target | None, Target]) -> None:
+        """New connections to published ports lead to the other instance, without a moment in which they are refused."""
+        if not (_true(old.config, "nat") and _true(new.config, "nat")):
+            await super().hand_over(op, old, new, targets)
+            return
+        await op.effect(
+            f"transfer device {new.name}",
+            lambda: self._ports.hand_over([old], [new]),
+            undo=lambda: self._ports.hand_over([new], [old]),
+        )
+
+    async def ended(self, instance_id: str) -> None:
+        """Connections that began before another instance got its ports end with it."""
+        await self._ports.ended(instance_id)
 
     async def close(self) -> None:
         """The processes keep running."""
         self._forwarders.leave()
-
-    async def _publish(self, plug: Plug) -> None:
-        """The process comes first: if another one has the port, nothing of it is rewritten."""
-        published = Published.read(plug.state)
-        connect, listen = published.connect, published.listen
-        if connect is None:
-            log.warning("Proxy %s of instance %s has no address to publish", plug.name, plug.instance.name)
-            return
-        side = Side(listen.protocol, listen.host, listen.ports, public=True)
-        spec = Spec(side, Side(connect.protocol, connect.host, connect.ports))
-        try:
-            await self._forwarders.start(plug, spec, None)
-        except HostFailure as error:
-            if "in use" not in error.evidence:
-                raise
-            port = next((port for port in listen.ports if f":{port}:" in error.evidence), listen.ports[0])
-            shown = f"[{listen.host}]" if ":" in listen.host else listen.host
-            message = f"Bind for {shown}:{port} failed: port is already allocated"
-            raise HostFailure(message, evidence=error.evidence, remedy="choose a port that is free") from error
-        table, loop = self._table(plug), Loop(*self.parts.names.loop)
-        tables = published.tables(loop, self._bridges(plug))
-        async with self._publishing:
-            self._published.add((plug.instance.id, plug.name))
-            try:
-                if tables:
-                    await self.host.links.create_loop(loop)
-                for family, body in tables.items():
-                    await self.host.firewall.apply(table, body, family)
-            except CommandFailed as error:  # a kernel without "dup": the process forwards everything
-                log.warning("Ports of %s are forwarded by a process only: %s", plug.instance.name, error.evidence)
-                await self._clear(plug)
-
-    async def _unpublish(self, plug: Plug) -> None:
-        async with self._publishing:
-            await self._clear(plug)
-
-    async def _clear(self, plug: Plug) -> None:
-        """Remove its tables, and the pair of links with the last ones."""
-        loop, ours = Loop(*self.parts.names.loop), f"{self.parts.names.tag}."
-        for family in Published.read(plug.state).tables(loop, ()):
-            await self.host.firewall.delete(self._table(plug), family)
-        self._published.discard((plug.instance.id, plug.name))
-        # Others may be running that a daemon which is just starting has not seen yet.
-        if not self._published and not any([await self.host.firewall.tables(ours, family) for family in FAMILIES]):
-            await self.host.links.delete(loop.near)
-
-    def _table(self, plug: Plug) -> str:
-        return self.parts.names.device_table(plug.instance.id, plug.name)
-
-    def _bridges(self, plug: Plug) -> tuple[str, ...]:
-        """Links of the networks that the instance is on."""
-        found = [self._network(plug, name) for name in networks_of(plug.instance)]
-        links = [self.parts.networks.driver(network.ref).link(network) for network in found if network is not None]
-        return tuple(sorted({link for link in links if link}))
+        self._ports.leave()
 
     def _leads_out(self, plug: Plug) -> Callable[[str], bool]:
         """Whether a network is one that its instances reach others by."""

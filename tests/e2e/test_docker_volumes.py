@@ -53,3 +53,29 @@ def test_a_volume_in_use_is_kept(docker: DockerClient) -> None:
     assert docker("volume", "ls", "-q") == "used"
     assert "Total reclaimed space" in docker("volume", "prune", "-a", "-f")
     assert "no such volume" in docker("volume", "inspect", "used", status=1)
+
+
+def test_volumes_of_paths_of_the_host_and_of_memory(docker: DockerClient, tmp_path: Path) -> None:
+    source = tmp_path / "site"
+    source.mkdir()
+    for parent in (source, *source.parents):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    (source / "page").write_text("from the host")
+    bind = ("-o", "type=none", "-o", "o=bind", "-o", f"device={source}")
+    docker("volume", "create", *bind, "site")
+    said = docker("run", "--rm", "-v", "site:/m", "app", "sh", "-c", "cat /m/page; echo more > /m/made; stat -c %u /m")
+    assert said == "from the host0"
+    assert (source / "made").stat().st_uid == 0 and (source / "made").read_text() == "more\n"
+    assert docker.inspect("volume", "inspect", "site")["Options"] == {
+        "device": str(source),
+        "o": "bind",
+        "type": "none",
+    }
+    docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,uid=7,mode=0750", "scratch")
+    said = docker(
+        "run", "--rm", "-v", "scratch:/m", "app", "sh", "-c", "stat -c '%u %a' /m; grep -c ' /m tmpfs' /proc/mounts"
+    )
+    assert said.split() == ["7", "750", "1"]
+    assert docker("volume", "prune", "-af") == "Total reclaimed space: 0B"
+    docker("volume", "rm", "site", "scratch")
+    assert (source / "page").exists()

@@ -171,6 +171,26 @@ async def test_volumes_are_limited_to_the_pools_of_their_project(stand: Stand) -
         assert status == 403 and "restricted.storage-pools.access" in body["error"], body
 
 
+async def test_volumes_of_paths_of_the_host_are_limited_like_disks(stand: Stand) -> None:
+    at = "/1.0/storage-pools/default/volumes/custom?project=blue"
+    rules = {"restricted": "true", "features.storage.volumes": "true"}
+    await stand.world.parts.records.projects.change("blue", lambda found: replace(found, config=rules))
+    port, shown = await restricted(stand, "blue")
+    async with peer(port, shown) as client:  # type: ignore[arg-type]
+        wanted = {"name": "site", "config": {"mount.source": "/srv"}}
+        status, body = await client.ask("POST", at, wanted)
+        assert status == 403 and "restricted.devices.disk of the project" in body["error"], body
+        rules |= {"restricted.devices.disk": "allow", "restricted.devices.disk.paths": "/srv/web"}
+        await stand.world.parts.records.projects.change("blue", lambda found: replace(found, config=rules))
+        status, body = await client.ask("POST", at, wanted)
+        assert status == 403 and "restricted.devices.disk.paths" in body["error"], body
+        wanted = {"name": "site", "config": {"mount.source": "/srv/web/a"}}
+        assert (await client.ask("POST", at, wanted))[0] == 201
+        change = {"config": {"mount.source": "/etc"}}
+        status, body = await client.ask("PATCH", at.replace("custom", "custom/site"), change)
+        assert status == 403, body
+
+
 async def test_an_image_of_another_project_is_copied_only_with_its_secret(stand: Stand) -> None:
     for name, features in (("green", "true"), ("pink", "true")):
         record = Project(name, config={"features.images": features})

@@ -75,6 +75,7 @@ class Guard:
         """Check a new or resized volume. Raises NotFound (the project), Forbidden, InvalidInput (without a size)."""
         project = self.projects.get(wanted.project)
         restrictions.check_pool(project, wanted.pool, "pool")
+        restrictions.check_volume(project, wanted.config)
         if limited := limits.disk_keys(project):
             others = self.spaces(project.name, without=(wanted.id, wanted.name))
             limits.check(project, self.members(project), [*others, _space(wanted)], limited)

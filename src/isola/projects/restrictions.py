@@ -43,6 +43,18 @@ def check_pool(project: Project, pool: str, field: str) -> None:
         raise _forbidden(project, f"Pool {pool!r}", "restricted.storage-pools.access", field)
 
 
+def check_volume(project: Project, config: Config) -> None:
+    """Raise Forbidden for a volume that stands for a path of the host which a disk could not have as its source."""
+    path, key = config.get("mount.source", ""), "restricted.devices.disk"
+    if not path.startswith("/") or not restricted(project):
+        return
+    if _value(project, key) != "allow":
+        raise _forbidden(project, "A volume of a path of the host", key, "config.mount.source")
+    paths = _listed(project, f"{key}.paths")
+    if paths and not any(_below(path, each) for each in paths):
+        raise _forbidden(project, "A volume of this path", f"{key}.paths", "config.mount.source")
+
+
 def allows(project: Project, key: str) -> bool:
     """Whether a key such as ``restricted.snapshots`` allows it."""
     return not restricted(project) or _value(project, key) == "allow"

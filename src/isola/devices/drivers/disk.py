@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from isola.model.identity import IdRange
 from isola.model.volume import VolumeRef
 from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
+from isola.storage.volume_mounts import VolumeMount, mount_of
 
 ROOT = "/"
 TMPFS = "tmpfs:"
@@ -241,8 +243,10 @@ class Disk(DeviceDriver):
         await self.host.files.make_directory(source, mode=0o755)
 
     async def _volume_graft(self, plug: Plug, target: Target) -> Graft:
-        """The volume, mounted on the host for this device, with the instance's ids."""
+        """The volume, mounted on the host for this device, with the instance's ids; or what it stands for."""
         ref, idmap = self._volume(plug), plug.instance.idmap
+        if (mount := mount_of(self.parts.volumes.get(ref).config)) is not None:
+            return await self._stand_in(plug, mount)
         place = await self.parts.volumes.show(ref, _holder(plug), idmap)
         plan = target.guest.plan
         if _true(plug.config, "copy") and plan is not None:
@@ -257,6 +261,28 @@ class Disk(DeviceDriver):
             propagation=_PROPAGATIONS[plug.config.get("propagation") or "private"],
             set_ids="nosuid" not in options,
             executable="noexec" not in options,
+        )
+
+    async def _stand_in(self, plug: Plug, mount: VolumeMount) -> Graft:
+        """What a volume of a path of the host or of memory stands for."""
+        options, idmap = plug.config.get("raw.mount.options", "").split(","), plug.instance.idmap
+        graft = Graft(
+            read_only=_true(plug.config, "readonly") or "ro" in options or mount.read_only,
+            set_ids="nosuid" not in options and mount.set_ids,
+            executable="noexec" not in options and mount.executable,
+        )
+        if mount.path is None:
+            owner, group = idmap.outside(mount.uid), idmap.outside(mount.gid)
+            return replace(graft, size=mount.size, owner=owner, group=group, mode=mount.mode, set_ids=False)
+        below = plug.config.get("subpath", "")
+        await self._find(plug, mount.path)
+        return replace(
+            graft,
+            source=mount.path / below,
+            beneath=self._beneath(plug, mount.path) or (mount.path if below else None),
+            recursive=mount.recursive,
+            propagation=_PROPAGATIONS[plug.config.get("propagation") or "private"],
+            idmap=idmap,
         )
 
     def _volume(self, plug: Plug) -> VolumeRef:

@@ -49,6 +49,9 @@ use it unmodified:
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without
   a name of a user's. A network that a stopped container is on is not removed.
+- Volumes may have the options of a path of the host (`type=none,o=bind,device=/path`) and of memory (`type=tmpfs`).
+  Each container has such memory for itself; other file systems are not mounted. They are the keys `mount.source` and
+  `mount.options` of [custom volumes](settings.md).
 - Sizes of images are those of their content as registries keep it. Builds keep no image of each step.
 - Expressions in filters of names know `^`, `$` and `.*`.
 - Fields of `HostConfig` that are refused unless they have their default: {refused}.

@@ -28,6 +28,8 @@ class Volume:
     name: str = ""
     read_only: bool = False
     labels: Mapping[str, str] | None = None
+    options: Mapping[str, str] | None = None
+    """Of the driver, if it is created."""
     copied: bool = True
     """Filled with what the image has at the path, as long as it is empty."""
     subpath: str = ""
@@ -124,6 +126,7 @@ def _mount(mount: Fields) -> _Disk | Volume:
             read_only,
             options.mapping("Labels", empty=True),
             copied=not options.boolean("NoCopy"),
+            options=options.inside("DriverConfig").mapping("Options", empty=True),
             subpath=options.text("Subpath", ""),
         )
     if kind == "tmpfs":

@@ -7,11 +7,11 @@ from contextlib import suppress
 from isola.doors.docker.containers.mounts import mount_devices
 from isola.doors.docker.containers.sizes import sizes_of
 from isola.doors.docker.containers.view import View, view
-from isola.doors.docker.containers.volumes import ANONYMOUS
 from isola.doors.docker.filtering import matches_labels
 from isola.doors.docker.identity import containers_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import nanoseconds, parse_time
+from isola.doors.docker.volume_keys import ANONYMOUS
 from isola.errors import Conflict, InvalidInput, IsolaError, NotFound
 from isola.model.reference import Kind
 from isola.model.volume import VolumeRef

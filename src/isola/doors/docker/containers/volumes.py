@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from isola.doors.docker.containers.mounts import Volume, mount_devices, volume_device
 from isola.doors.docker.identity import find
-from isola.doors.docker.notes import label_keys
 from isola.doors.docker.request import Request
+from isola.doors.docker.volume_keys import ANONYMOUS, label_keys, mount_keys
 from isola.doors.http.reading import Fields
 from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.model.instance import Devices
 from isola.model.reference import Kind, Ref
 from isola.model.volume import VolumeRef
 
-ANONYMOUS = "user.com.docker.volume.anonymous"
-"""The label of volumes that a container has created for itself; Docker gives it no value."""
+_DIGITS = 64
+"""Of the name of a volume without one."""
 
 
 def pool_of(request: Request) -> str:
@@ -62,7 +62,7 @@ async def devices_of(request: Request, volumes: Sequence[Volume]) -> tuple[Devic
     """Disk devices of volumes, by path, and the volumes created for it. Raises InvalidInput, NotFound."""
     devices, created = {}, []
     for volume in volumes:
-        name = volume.name or request.services.host.clock.token(16)
+        name = volume.name or request.services.host.clock.token(_DIGITS // 2)
         ref = volume_ref(request, name)
         if await ensure(request, ref, volume):
             created.append(ref)
@@ -76,7 +76,7 @@ async def ensure(request: Request, ref: VolumeRef, volume: Volume) -> bool:
     try:
         volumes.get(ref)
     except NotFound:
-        keys, _ = label_keys(volume.labels or {})
+        keys = {**label_keys(volume.labels or {}), **mount_keys(ref.name, volume.options or {})}
         if not volume.name:
             keys[ANONYMOUS] = "true"
         try:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from isola.doors.docker.answers import answer, created, empty
-from isola.doors.docker.containers.volumes import ANONYMOUS, pool_of, volume_ref
-from isola.doors.docker.filtering import matches_labels
+from isola.doors.docker.answers import NO_MANAGER, Unavailable, answer, created, empty
+from isola.doors.docker.containers.volumes import pool_of, volume_ref
+from isola.doors.docker.filtering import finds, matches_labels, truth
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.docker.times import rfc3339
-from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound, Unsupported
+from isola.doors.docker.volume_keys import ANONYMOUS, check_name, label_keys, labels_of, mount_keys, mount_options
+from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound
 from isola.model.reference import Kind
 from isola.model.volume import CUSTOM, VolumeRecord, VolumeRef
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
 _ANONYMOUS_SIZE = 32
 """Bytes of the name of a volume without one."""
-_LABELS = "user."
-_OWN_LABEL = ANONYMOUS.removeprefix(_LABELS)
 _Match = Callable[[VolumeRecord], bool]
 
 
@@ -42,27 +39,19 @@ async def inspect(request: Request) -> web.StreamResponse:
 async def create(request: Request) -> web.StreamResponse:
     """An empty volume; one that is there is answered as if it were new."""
     fields = await request.fields()
-    if driver := fields.text("Driver", "").removeprefix("local"):
-        raise NotFound(f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found')
-    if fields.has("ClusterVolumeSpec"):
-        raise Unsupported("Volumes of a cluster are not offered", field="ClusterVolumeSpec")
-    if options := fields.inside("DriverOpts").names():
-        raise Unsupported(
-            f"Volumes have no option {options[0][:80]!r} here",
-            field="DriverOpts",
-            remedy="mount a path of the host (type=bind) or memory (type=tmpfs) instead",
-        )
-    labels = fields.mapping("Labels", empty=True)
-    config = {f"{_LABELS}{key}": value for key, value in labels.items() if value}
     name = fields.text("Name", "")
+    if driver := fields.text("Driver", "").removeprefix("local"):
+        text = f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found'
+        raise NotFound(f"create {name[:200]}: {text}" if name else text)
+    if fields.has("ClusterVolumeSpec"):
+        raise Unavailable(NO_MANAGER)
+    config = label_keys(fields.mapping("Labels", empty=True))
     if not name:
         name = request.services.host.clock.token(_ANONYMOUS_SIZE)
         config[ANONYMOUS] = "true"
-    elif not _NAME.fullmatch(name):
-        raise InvalidInput(
-            f'create {name[:200]}: "{name[:200]}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-        )
+    else:
+        check_name(name)
+    config |= mount_keys(name, fields.mapping("DriverOpts", empty=True))
     ref = volume_ref(request, name)
     if _find(request, ref) is None:
         try:
@@ -93,7 +82,7 @@ async def prune(request: Request) -> web.StreamResponse:
     filters = request.filters()
     if unknown := sorted(set(filters) - {"label", "label!", "all"}):
         raise InvalidInput(f"invalid filter '{unknown[0][:80]}'")
-    every = any(value.lower() in ("1", "true") for value in filters.get("all", ()))
+    every = bool(filters.get("all")) and truth(filters["all"], "all")
     every = every or request.version < (1, 42)
     removed, reclaimed = [], 0
     for record in volumes_of(request):
@@ -101,7 +90,7 @@ async def prune(request: Request) -> web.StreamResponse:
         unwanted = filters.get("label!") and matches_labels(labels, filters["label!"])
         if unwanted or not matches_labels(labels, filters.get("label", ())):
             continue
-        if not (every or ANONYMOUS in record.config) or _users(request, record):
+        if not (every or ANONYMOUS in record.config) or _users(request, record) or mount_options(record.config):
             continue
         try:
             size = (await request.services.volumes.usage(record.ref)).used
@@ -130,14 +119,13 @@ def volume_json(request: Request, record: VolumeRecord) -> dict[str, Any]:
         "Labels": _labels(record),
         "Mountpoint": str(place / record.kind / record.id / "data"),
         "Name": record.name,
-        "Options": None,
+        "Options": mount_options(record.config) or None,
         "Scope": "local",
     }
 
 
 def _labels(record: VolumeRecord) -> dict[str, str]:
-    found = {key.removeprefix(_LABELS): value for key, value in record.config.items() if key.startswith(_LABELS)}
-    return found | ({_OWN_LABEL: ""} if _OWN_LABEL in found else {})
+    return labels_of(record.config)
 
 
 def _named(request: Request) -> VolumeRecord:
@@ -172,16 +160,14 @@ def _filter(request: Request, filters: Mapping[str, Sequence[str]]) -> _Match:
 
 
 def _dangling(request: Request, values: Sequence[str]) -> _Match:
-    wanted = {value.lower() in ("1", "true") for value in values}
-    if len(wanted) != 1 or any(value.lower() not in ("0", "1", "true", "false") for value in values):
-        raise InvalidInput(f"invalid filter 'dangling={list(values)[:4]}'")
-    return lambda record: (not _users(request, record)) in wanted
+    wanted = truth(values, "dangling")
+    return lambda record: (not _users(request, record)) is wanted
 
 
 _FILTERS: Mapping[str, Callable[[Request, Sequence[str]], _Match]] = {
     "dangling": _dangling,
     "driver": lambda request, values: lambda record: "local" in values,
-    "name": lambda request, values: lambda record: any(value in record.name for value in values),
+    "name": lambda request, values: lambda record: any(finds(value, record.name) for value in values),
     "label": lambda request, values: lambda record: matches_labels(_labels(record), values),
 }
 

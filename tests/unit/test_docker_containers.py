@@ -154,6 +154,24 @@ async def test_what_is_not_offered_or_wrong_is_refused_and_leaves_nothing(docker
     assert not list(docker.services.instances) and not list(docker.services.volumes)
 
 
+async def test_links_are_further_names_in_the_hosts_file(docker: DockerStand) -> None:
+    other = docker.services.instances.get
+    await create(docker, "db")
+    networks = {"EndpointsConfig": {"bridge": {"Links": ["/db", "db:database"]}}}
+    host = {"Links": ["db:database"], "ExtraHosts": ["x:192.0.2.7"]}
+    await create(docker, HostConfig=host, NetworkingConfig=networks)
+    db = other(Ref.default("db"))
+    assert other(Ref.default("web1")).config["isola.hosts"] == (
+        f"x=192.0.2.7,database=container:{db.id},db=container:{db.id}"
+    )
+    shown = (await docker.get("/containers/web1/json"))["HostConfig"]
+    assert shown["Links"] == ["/db:/web1/database", "/db:/web1/db"] and shown["ExtraHosts"] == ["x:192.0.2.7"]
+    for link, message in (("gone:x", "could not get container for gone"), ("a/b", "invalid link: a/b")):
+        body = SLEEP | {"HostConfig": {"Links": [link]}}
+        status, answer = await docker.ask("POST", "/containers/create", body)
+        assert (status, answer["message"]) == (400, message)
+
+
 @pytest.mark.parametrize(
     ("host", "key"), [({"Privileged": True}, "isola.privileged"), ({"UsernsMode": "host"}, "security.privileged")]
 )

@@ -225,6 +225,17 @@ async def test_the_shape_of_a_list_follows_the_version(bench: Bench) -> None:
     assert new["Manifests"][0]["Kind"] == "image"
 
 
+async def test_the_container_of_an_image_is_shown_to_those_that_need_it(bench: Bench) -> None:
+    async def shown(version: str, program: str) -> bool:
+        url = f"http://docker/v{version}/images/tiny/json"
+        async with bench.stand.session.get(url, headers={"User-Agent": program}) as answer:
+            found = await answer.json()
+            return "ContainerConfig" in found and found["ContainerConfig"] == found["Config"]
+
+    assert await shown("1.44", "x") and await shown("1.50", "docker-compose/1.29.2 docker-py/5.0.3")
+    assert not await shown("1.45", "x") and not await shown("1.50", "docker-compose/2.40 (linux)")
+
+
 async def test_tags_are_given_and_moved(bench: Bench) -> None:
     await bench.pull()
     assert (await bench.stand.ask("POST", f"/images/app:1/tag?repo={APP}&tag=2"))[0] == 201

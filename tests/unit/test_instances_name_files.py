@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from isola.errors import InvalidInput
@@ -55,6 +57,12 @@ def test_further_hosts_and_the_host_itself_have_names() -> None:
     assert {"192.0.2.7\tdb", "10.1.2.1\tme", "fd42::1\tme", "2001:db8::7\tsix"} <= set(hosts)
 
 
+def test_names_of_other_instances_have_their_addresses_or_are_missing() -> None:
+    found = replace(ON_NETWORK, others={"container:shop-db": ("10.1.2.9", "fd42::9")})
+    hosts = lines(files_of({"isola.hosts": "db=container:shop-db,old=container:gone"}, found)[HOSTS])
+    assert {"10.1.2.9\tdb", "fd42::9\tdb"} <= set(hosts) and not any("old" in line for line in hosts)
+
+
 @pytest.mark.parametrize(
     ("hostname", "keys"),
     [("web.example.org", {}), ("web", {"isola.domainname": "example.org"})],
@@ -95,3 +103,11 @@ async def test_only_application_containers_get_them(world: World) -> None:
     assert set(files) == {HOSTS, RESOLVER, HOSTNAME} and files[HOSTNAME] == "two\n"
     address = next(nic for nic in world.context.nics.of(world.context.records.get(system.ref))).state.facts["ipv4"]
     assert address.rpartition(".")[0] in files[RESOLVER]
+
+
+async def test_another_instance_is_found_by_name_and_by_id(world: World) -> None:
+    db = await world.create("db1", start=True)
+    address = next(nic for nic in world.context.nics.of(world.context.records.get(db.ref))).state.facts["ipv4"]
+    names = f"one=container:db1,two=container:{db.id},three=container:gone"
+    files = of(world, await world.create("web1", program=APPLICATION, config={"isola.hosts": names}, start=True))
+    assert {f"{address}\tone", f"{address}\ttwo"} <= set(lines(files[HOSTS])) and "three" not in files[HOSTS]

@@ -107,7 +107,8 @@ RUN = (
     Setting(
         "isola.hosts",
         run_values.hosts,
-        "Further names in its `/etc/hosts`: `db=192.0.2.7,host=host-gateway`, the host on its first managed network.",
+        "Further names in its `/etc/hosts`: `db=192.0.2.7`, `host=host-gateway` for the host on its managed networks, "
+        "`db=container:shop-db` for an instance on one of its networks, with the addresses at its own start.",
         expects="names with addresses, such as db=192.0.2.7 or host=host-gateway",
     ),
     Setting(

@@ -139,16 +139,21 @@ def resolver_options(value: str) -> tuple[str, ...]:
 
 
 def hosts(value: str) -> tuple[tuple[str, str], ...]:
-    """Name and address, or ``host-gateway``."""
+    """Name and address, ``host-gateway``, or ``container:`` with the name or the id of an instance."""
     found = []
     for part in value.split(","):
         name, equals, address = part.strip().partition("=")
         if not equals or not _HOST.fullmatch(name):
             raise ValueError("names with addresses, such as db=192.0.2.7 or host=host-gateway, are expected")
-        found.append((name, address if address == GATEWAY else addresses(address)[0]))
+        found.append((name, address if address == GATEWAY or _is_instance(address) else addresses(address)[0]))
     if len(found) > _MOST:
         raise ValueError(f"up to {_MOST} names are expected")
     return tuple(found)
+
+
+def _is_instance(value: str) -> bool:
+    kind, colon, name = value.partition(":")
+    return kind == OTHER and bool(colon) and _INSTANCE.fullmatch(name) is not None
 
 
 def mode(value: str) -> tuple[str, str]:

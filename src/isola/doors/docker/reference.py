@@ -45,7 +45,8 @@ use it unmodified:
 - `/dev/shm` has 64 MiB unless `--shm-size` says otherwise. There is no swap beyond `--memory` unless
   `--memory-swap` says so.
 - Variables without a value (`-e NAME=`) are not set; a warning says so. Containers have names of up to 63 characters.
-- Links, configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
+- Links give the names as they are when the container is started, in its `/etc/hosts`; variables of links are not set.
+- Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without
   a name of a user's. A network that a stopped container is on is not removed.

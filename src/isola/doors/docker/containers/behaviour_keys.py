@@ -83,8 +83,9 @@ def hosts_keys(host: Fields) -> Keys:
 
 def extra_hosts(config: Config) -> list[str] | None:
     """The reverse."""
-    text = config.get("isola.hosts", "")
-    return [part.strip().replace("=", ":", 1) for part in text.split(",")] if text else None
+    parts = [part.strip() for part in config.get("isola.hosts", "").split(",")]
+    found = [part.replace("=", ":", 1) for part in parts if part and "=container:" not in part]
+    return found or None
 
 
 def health_keys(config: Fields) -> Keys:

@@ -18,6 +18,7 @@ from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import read_only_root, volumes_from
+from isola.doors.docker.networks.links import link_names, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
@@ -53,7 +54,7 @@ def container_name(text: str) -> str:
 
 def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: Image) -> Wanted:
     """The instance that is wanted. Raises InvalidInput, NotFound, Unsupported."""
-    host = fields.inside("HostConfig")
+    host, endpoints = fields.inside("HostConfig"), fields.inside("NetworkingConfig").inside("EndpointsConfig")
     refuse(host)
     _refuse_config(fields)
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)
@@ -66,7 +67,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         **port_devices(host, exposed),
     }
     if has_own_network(host) and not fields.boolean("NetworkDisabled"):
-        devices |= nic_devices(request, host, fields.inside("NetworkingConfig").inside("EndpointsConfig"))
+        devices |= nic_devices(request, host, endpoints)
     devices |= host_devices(host)
     if host.boolean("ReadonlyRootfs"):
         devices |= read_only_root(request)
@@ -81,7 +82,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
             **keys,
             **_environment(fields),
             **_hostname(fields),
-            **keys_of(host),
+            **with_links(keys_of(host), link_names(request, links_in(host, endpoints))),
             **security_keys(host),
             **health_keys(fields),
             **namespace_keys(request, host),

@@ -11,6 +11,7 @@ from isola.doors.docker.containers.network_settings import settings
 from isola.doors.docker.containers.summary import image_name
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.image_lookup import image_id
+from isola.doors.docker.networks.links import links_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import NEVER, rfc3339
 from isola.instances.health_settings import health_check
@@ -44,7 +45,7 @@ def inspect(request: Request, view: View, *, pid: int, sizes: tuple[int, int] | 
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": [each.id for each in request.services.instances.commands(instance.ref) if each.running] or None,
-        "HostConfig": host_config(view),
+        "HostConfig": {**host_config(view), "Links": links_of(request, instance.name, view.config)},
         "GraphDriver": {"Name": request.services.pools.get(instance.volatile["root.pool"]).driver, "Data": {}},
         **({"SizeRw": sizes[0], "SizeRootFs": sizes[1]} if sizes is not None else {}),
         "Mounts": mount_points(view),

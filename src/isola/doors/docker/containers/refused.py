@@ -18,10 +18,6 @@ def _filled(host: Fields, name: str) -> bool:
     return bool(host.objects(name)) if not host.holds(name, dict) else bool(host.inside(name).names())
 
 
-def _listed(host: Fields, name: str) -> bool:
-    return bool(host.texts(name))
-
-
 def _said(*harmless: str) -> _Test:
     return lambda host, name: host.text(name, "") not in ("", *harmless)
 
@@ -30,7 +26,6 @@ _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_number, ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory")),
     (_filled, ("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps")),
     (_filled, ("BlkioDeviceWriteIOps", "DeviceRequests", "StorageOpt")),
-    (_listed, ("Links",)),
     (_said("private"), ("CgroupnsMode",)),
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),

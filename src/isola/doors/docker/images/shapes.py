@@ -75,6 +75,11 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
     return shape
 
 
+def container_shape(config: OciConfig) -> dict[str, Any]:
+    """What older versions say of the container that an image was made of: as if the image had been committed."""
+    return {"Container": "", "ContainerConfig": run_shape(config.run)}
+
+
 def run_shape(run: ImageConfig) -> dict[str, Any]:
     """The configuration with which containers start."""
     command = list(run.command[len(run.entrypoint) :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -10,6 +10,7 @@ import orjson
 
 from isola.devices.nics import network_name
 from isola.doors.docker.identity import container_id
+from isola.doors.docker.networks.links import link_names, with_links
 from isola.doors.docker.networks.lookup import HOST, NONE, Shown, shown
 from isola.doors.docker.networks.shape import subnet_of
 from isola.doors.docker.request import Request
@@ -33,8 +34,6 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
     """The device of a container on a network, by its ``EndpointConfig``. Raises InvalidInput, Unsupported."""
     assert each.network is not None
     addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
-    if endpoint.texts("Links"):
-        raise Unsupported("Links are not offered: containers on a network find each other by name", field="Links")
     if addresses.texts("LinkLocalIPs"):
         raise Unsupported("Link-local addresses are not offered", field="LinkLocalIPs")
     _check_addresses(each.network.config, addresses)
@@ -90,7 +89,7 @@ def connected(request: Request, each: Shown, endpoint: Fields) -> Callable[[Inst
         raise Forbidden("cannot connect container to host network - container must be created in host network mode")
     if each.network is None:
         raise InvalidInput(_ALONE)
-    device = nic_device(each, endpoint)
+    device, links = nic_device(each, endpoint), link_names(request, endpoint.texts("Links"))
 
     def decide(instance: Instance) -> InstanceUpdate:
         config, expanded = request.services.instances.expanded(instance)
@@ -103,7 +102,7 @@ def connected(request: Request, each: Shown, endpoint: Fields) -> Callable[[Inst
             )
         if on_network(request, instance, expanded, each):
             raise Forbidden(f"endpoint with name {instance.name} already exists in network {each.name}")
-        return _updated(instance, {**instance.devices, free_name(expanded): device})
+        return _updated(instance, {**instance.devices, free_name(expanded): device}, links)
 
     return decide
 
@@ -166,9 +165,9 @@ def _alone_no_more(request: Request, instance: Instance, each: Shown) -> Instanc
     return _updated(freed, {**instance.devices, **nics})
 
 
-def _updated(instance: Instance, devices: Devices) -> InstanceUpdate:
+def _updated(instance: Instance, devices: Devices, links: Sequence[str] = ()) -> InstanceUpdate:
     return InstanceUpdate(
-        config=instance.config,
+        config=with_links(instance.config, links),
         devices=devices,
         profiles=instance.profiles,
         description=instance.description,

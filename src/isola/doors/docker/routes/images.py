@@ -22,6 +22,8 @@ from isola.model.image_reference import ImageReference, parse
 from isola.model.reference import Kind, Ref
 
 _ALGORITHM = "sha256"
+_WITHOUT_CONTAINER = (1, 45)
+"""From this version on an image says nothing of the container that it was made of."""
 
 
 async def list_all(request: Request) -> web.StreamResponse:
@@ -53,6 +55,11 @@ def _own(request: Request) -> list[Image]:
     return [image for image in request.services.images if image.project == home]
 
 
+def _is_old_compose(request: Request) -> bool:
+    """Debian 12's docker-compose asks for the newest version, and ends without fields that it no longer has."""
+    return request.http.headers.get("User-Agent", "").startswith("docker-compose/1.")
+
+
 async def inspect(request: Request) -> web.StreamResponse:
     """One image."""
     images = request.services.images
@@ -60,6 +67,8 @@ async def inspect(request: Request) -> web.StreamResponse:
     check_platform(request, image, request.parameters["name"])
     at, config = images.manifest(image), await images.configuration(image)
     shape = shapes.details(image, at, config, names_of(request, image), request.version)
+    if request.version < _WITHOUT_CONTAINER or _is_old_compose(request):
+        shape |= shapes.container_shape(config)
     if request.flag("manifests"):
         shape["Manifests"] = shapes.manifests(image, at, _containers(request, image))
     return answer(shape)

@@ -1,0 +1,55 @@
+"""Links: names by which a container knows others, beside those that their networks know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isola.doors.docker.identity import find
+from isola.doors.docker.request import Request
+from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput, NotFound
+from isola.model.instance import Config
+
+HOSTS = "isola.hosts"
+_INSTANCE = "container:"
+
+
+def links_in(host: Fields, endpoints: Fields) -> list[str]:
+    """``Links`` of the host's configuration and of all networks."""
+    found = list(host.texts("Links"))
+    for name in endpoints.names():
+        found += endpoints.inside(name).texts("Links")
+    return found
+
+
+def link_names(request: Request, texts: Sequence[str]) -> list[str]:
+    """``alias=container:ID`` of each ``db:database``. Raises InvalidInput."""
+    found = []
+    for text in dict.fromkeys(texts):
+        name, _, alias = text.removeprefix("/").partition(":")
+        if not name or "/" in name:
+            raise InvalidInput(f"invalid link: {text[:80]}", field="HostConfig.Links")
+        try:
+            other = find(request, name)
+        except NotFound:
+            raise InvalidInput(f"could not get container for {name[:80]}", field="HostConfig.Links") from None
+        found.append(f"{alias.rpartition('/')[2] or name}={_INSTANCE}{other.id}")
+    return list(dict.fromkeys(found))
+
+
+def with_links(keys: Config, links: Sequence[str]) -> dict[str, str]:
+    """Configuration keys with the names of links among the further hosts."""
+    hosts = dict.fromkeys([*(part.strip() for part in keys.get(HOSTS, "").split(",") if part.strip()), *links])
+    return {**keys, **({HOSTS: ",".join(hosts)} if hosts else {})}
+
+
+def links_of(request: Request, name: str, config: Config) -> list[str] | None:
+    """``/db:/web/database`` of each link of the container ``name``."""
+    names = {each.id: each.name for each in request.services.instances}
+    found = []
+    for part in config.get(HOSTS, "").split(","):
+        alias, _, value = part.strip().partition("=")
+        if value.startswith(_INSTANCE):
+            other = value.removeprefix(_INSTANCE)
+            found.append(f"/{names.get(other, other)}:/{name}/{alias}")
+    return found or None

@@ -91,7 +91,7 @@ async def test_every_step_of_a_build(world: World, action: str) -> None:
     for number, point in enumerate(points):
         fate(world).strike = Strike("Building image", number, action)
         running = asyncio.ensure_future(build(world, arguments={"V": f"{action}{number}"}))
-        await asyncio.wait_for(fate(world).struck(), 5)
+        await asyncio.wait_for(fate(world).struck(), 60)
         if action == "crash":
             fate(world).dead = True
             world.observer = Fate()

@@ -1,4 +1,4 @@
-"""A failure, cancellation and kill at every point of import and deletion; store and records must agree afterwards."""
+"""A failure, cancellation or kill at every point of import and deletion; store and records must agree afterwards."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from image_interrupter import Interrupter, agree
 from image_library import World, split, unified
+from sampling import chosen
 
 from isola.errors import IsolaError
 from isola.images import ImageLibrary
@@ -29,6 +30,7 @@ async def delete(world: World, library: ImageLibrary) -> Operation:
 OLD = hashlib.sha256(unified("old")).hexdigest()
 Verb = Callable[[World, ImageLibrary], Awaitable[Operation]]
 VERBS = [import_unified, import_split, delete]
+ACTIONS = ["fail", "cancel", "kill"]
 
 
 async def prepared() -> tuple[World, ImageLibrary, Interrupter]:
@@ -46,12 +48,12 @@ async def points_of(verb: Verb) -> list[str]:
     return observer.seen
 
 
-@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("verb", VERBS)
 async def test_every_point(verb: Verb, action: str) -> None:
     points = await points_of(verb)
     assert len(points) >= 2
-    for number in range(len(points)):
+    for number in chosen(len(points), (ACTIONS.index(action), len(ACTIONS))):
         world, library, observer = await prepared()
         observer.at, observer.action = number, action
         before = {image.fingerprint for image in library}

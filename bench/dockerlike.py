@@ -30,6 +30,10 @@ class DockerLike(Subject):
         """In the background."""
         self.docker("run", "-d", "--name", name, IMAGE, *POLITE)
 
+    def container_publish(self, name: str, port: int) -> None:
+        """In the background, with a published port."""
+        self.docker("run", "-d", "--name", name, "-p", f"{port}:80", IMAGE, *POLITE)
+
     def container_start(self, name: str) -> None:
         """What was created."""
         self.docker("start", name)

@@ -1,6 +1,8 @@
 """Lists the processes in the namespace of a subject."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -25,3 +27,14 @@ def named(*names: str) -> list[int]:
 def parent(pid: int) -> int:
     """The parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def outside_containers() -> set[int]:
+    """Processes in the subject's own PID namespace."""
+    own = os.readlink("/proc/self/ns/pid")
+    found = set()
+    for pid, _, _ in processes():
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/ns/pid") == own:
+                found.add(pid)
+    return found

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.objects import new, remove_all, started
+from bench.processes import outside_containers
 from bench.workload import Workload
 
 ORDER = 50
+_PORTS = 18100
 
 
 def resident(pid: int, field: str = "Pss") -> float:
@@ -38,6 +40,47 @@ class PerInstance(Workload):
         """Remove them."""
         for name in self.names:
             subject.delete(name)
+
+
+class PerContainer(Workload):
+    """All processes on the host that came with twenty containers, without those inside and without the daemons."""
+
+    name = "memory-container"
+    title = "host memory per running container beyond its own (PSS)"
+    unit = "MiB"
+    needs = ("container_launch", "container_publish", "container_remove", "daemons")
+    targets: ClassVar = {"docker": 0.3}
+    names = [f"bench-m{number}" for number in range(20)]
+
+    def prepare(self, subject: Any) -> None:
+        """Start them."""
+        self.before = outside_containers()
+        for number, name in enumerate(self.names):
+            self.begin(subject, name, number)
+
+    def begin(self, subject: Any, name: str, number: int) -> None:
+        """One of them."""
+        subject.container_launch(name)
+
+    def sample(self, subject: Any) -> float:
+        """On average."""
+        found = outside_containers() - self.before - {*subject.daemons()}
+        return sum(resident(pid) for pid in found) / len(self.names)
+
+    def finish(self, subject: Any) -> None:
+        """Remove them."""
+        subject.container_remove(*self.names)
+
+
+class PerPublishing(PerContainer):
+    """The same with a published port each."""
+
+    name = "memory-container-port"
+    title = "host memory per running container with a published port (PSS)"
+
+    def begin(self, subject: Any, name: str, number: int) -> None:
+        """With its port."""
+        subject.container_publish(name, _PORTS + number)
 
 
 class Idle(Workload):
@@ -96,4 +139,4 @@ class CrowdedResident(Crowded):
     field = "Rss"
 
 
-WORKLOADS = (PerInstance, Idle, CrowdedProportional, CrowdedResident)
+WORKLOADS = (PerInstance, PerContainer, PerPublishing, Idle, CrowdedProportional, CrowdedResident)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -140,3 +141,64 @@ def test_ports_are_changed_while_the_instance_runs(bed: Outside) -> None:
     assert bed.ask(HOST, "7100") == f"{OUTSIDE} hello"
     assert bed.ask(HOST, "7000") == "error: ConnectionRefusedError"
     until_answer(f"{bed.gateway} hello", bed.host, "hello", "tcp", "127.0.0.1", "7100")
+
+
+SCTP = """
+import socket, struct, sys
+def crc(data):
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, 132)
+raw.settimeout(3)
+if sys.argv[1] == "listen":
+    print("ready", flush=True)
+    data, (sender, _) = raw.recvfrom(1000)
+    print(sender, struct.unpack("!H", data[22:24])[0], flush=True)
+else:
+    init = struct.pack("!BBHIIHHI", 1, 0, 20, 7, 65536, 1, 1, 7)
+    head = struct.pack("!HHI", 5000, int(sys.argv[2]), 0)
+    packet = head + struct.pack("<I", crc(head + bytes(4) + init)) + init
+    raw.sendto(packet, (sys.argv[1], 0))
+"""
+
+
+def test_sctp_is_forwarded_by_the_kernel(bed: Outside, isola: Cli) -> None:
+    bed.add("signal", "listen=sctp:0.0.0.0:7132", "connect=sctp:0.0.0.0:2905", "nat=true")
+    assert bed.publishers() == []
+    with subprocess.Popen([*bed.inside, sys.executable, "-c", SCTP, "listen"], stdout=subprocess.PIPE) as listener:
+        assert listener.stdout is not None and listener.stdout.readline() == b"ready\n"
+        subprocess.run([*bed.enter, sys.executable, "-c", SCTP, HOST, "7132"], check=True)
+        assert listener.stdout.read().decode().split() == [OUTSIDE, "2905"]
+    command = ("config", "device", "add", bed.name, "again", "proxy", "listen=sctp:0.0.0.0:7131-7132")
+    said = isola(*command, "connect=sctp:0.0.0.0:81", "nat=true", check=False)
+    assert said.returncode == 1 and "Bind for 0.0.0.0:7132 failed: port is already allocated" in said.stderr
+    said = isola(*command[:-1], "listen=sctp:0.0.0.0:7133", "connect=sctp:0.0.0.0:81", check=False)
+    assert said.returncode == 1 and "SCTP is forwarded by the kernel only" in said.stderr
+    bed.remove("signal")
+    assert not bed.rewriting()
+
+
+def test_a_change_of_one_port_disturbs_no_connection(bed: Outside) -> None:
+    publish(bed)
+    (before,) = bed.publishers()
+    with echo(bed.inside, "tcp", "0.0.0.0", "81"):
+        bed.add("other", "listen=tcp:0.0.0.0:7200", "connect=tcp:0.0.0.0:81", "nat=true")
+        code = (
+            "import socket,sys\ns=socket.create_connection(('127.0.0.1',7000))\nprint('open',flush=True)\n"
+            "sys.stdin.readline()\ns.sendall(b'late')\ns.shutdown(1)\nprint(s.recv(100))"
+        )
+        argv = [*bed.host, sys.executable, "-c", code]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None and client.stdout.readline() == "open\n"
+            bed.lxc("config", "device", "set", bed.name, "other", "listen=tcp:0.0.0.0:7201")
+            bed.lxc("config", "device", "set", bed.name, "web", "listen=tcp:[::]:7000-7001")
+            bed.remove("dns")
+            said, _ = client.communicate("go\n", timeout=10)
+            assert "late" in said
+        assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7201") == f"{bed.gateway} hello"
+        assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7001") == f"{bed.gateway} hello"
+    assert bed.publishers() == [before]

@@ -177,7 +177,6 @@ def test_wanted_instances() -> None:
         "mem_limit: 64m\nmemswap_limit: 1m",
         "mem_limit: 64m\ndeploy: {resources: {limits: {memory: 65m}}}",
         "security_opt: ['systempaths=unconfined']",
-        "ports: ['80:80/sctp']",
         "volumes: [{type: cluster, source: x, target: /y}]",
     ],
 )
@@ -189,10 +188,11 @@ def test_what_cannot_be_done_is_refused(service: str) -> None:
 def test_published_ports() -> None:
     devices: dict[str, Any] = {
         name: device
-        for name, device in _design("ports: ['8080:80', '[::1]:53:53/udp']").devices.items()
+        for name, device in _design("ports: ['8080:80', '[::1]:53:53/udp', '9:9/sctp']").devices.items()
         if "listen" in device
     }
     assert devices == {
         "port-8080-80-tcp": {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": "tcp:0.0.0.0:80", "nat": "true"},
         "port-53-53-udp": {"type": "proxy", "listen": "udp:[::1]:53", "connect": "udp:[::]:53", "nat": "true"},
+        "port-9-9-sctp": {"type": "proxy", "listen": "sctp:0.0.0.0:9", "connect": "sctp:0.0.0.0:9", "nat": "true"},
     }

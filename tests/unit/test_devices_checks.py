@@ -111,6 +111,8 @@ def test_valid_devices_are_accepted(device: dict[str, str]) -> None:
         (NAT | {"connect": "tcp:[fd42::1]:80"}, "connect"),
         (NAT | {"listen": "unix:/run/x"}, "nat"),
         (NAT | {"connect": "tcp:10.1.2.3:0"}, "connect"),
+        (PROXY | {"listen": "sctp:0.0.0.0:80", "connect": "sctp:10.1.2.3:80"}, "nat"),
+        (NAT | {"listen": "sctp:0.0.0.0:80"}, "nat"),
         (PROXY | {"listen": "tcp:0.0.0.0:0"}, "listen"),
         ({"type": "unix-char"}, "source"),
         ({"type": "unix-char", "path": "/dev/x", "major": "1"}, "minor"),

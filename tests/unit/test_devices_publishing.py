@@ -30,6 +30,11 @@ def test_ports_are_mapped_one_to_one_and_several_to_one() -> None:
     assert set(one) == {"ip6"} and "udp dport 54 dnat to [fd42::3]:5353\n" in one["ip6"]
 
 
+def test_sctp_has_rules_as_others_do() -> None:
+    rules = published("sctp:0.0.0.0:2905", "sctp:0.0.0.0:2905", **BOTH).tables(LOOP, ())["ip"]
+    assert "sctp dport { 2905 } ct state new" in rules and "sctp dport 2905 dnat to 10.1.2.3:2905" in rules
+
+
 def test_only_first_packets_from_outside_are_sent_once_more_and_last_of_all() -> None:
     rules = published("tcp:0.0.0.0:80", "tcp:0.0.0.0:8080", **BOTH).tables(LOOP, ("isolabr0", "lab"))["ip"]
     assert "type filter hook input priority 1000; policy accept;" in rules

@@ -46,8 +46,6 @@ def ports(service: Tree, where: str) -> Devices:
     found: Devices = {}
     for port in service.get("ports", ()):
         protocol = port.get("protocol", "tcp")
-        if protocol == "sctp":
-            raise InvalidInput("SCTP ports cannot be published", field=f"{where}.ports")
         address = port.get("host_ip") or _ANY
         host = f"[{address}]" if ":" in address else address
         published = port.get("published") or "0"

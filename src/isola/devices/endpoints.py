@@ -18,7 +18,7 @@ class Endpoint:
     """One side of a proxy."""
 
     protocol: str
-    """``tcp``, ``udp`` or ``unix``."""
+    """``tcp``, ``udp``, ``sctp`` or ``unix``."""
     host: str
     """An IP address, or a path (``@name`` for an abstract socket)."""
     ports: tuple[int, ...] = ()
@@ -29,8 +29,8 @@ def parse(value: str) -> Endpoint:
     protocol, _, rest = value.partition(":")
     if protocol == "unix":
         return Endpoint(protocol, _path(rest))
-    if protocol not in ("tcp", "udp"):
-        raise ValueError("it does not begin with tcp:, udp: or unix:")
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise ValueError("it does not begin with tcp:, udp:, sctp: or unix:")
     match = _INTERNET.fullmatch(rest)
     if match is None:
         raise ValueError("an IP address (IPv6 in brackets) and a port follow the protocol")

@@ -14,6 +14,8 @@ from isola.devices.publishing import FAMILIES, Published
 from isola.errors import CommandFailed, HostFailure
 from isola.host.links import Loop
 
+KERNEL_ONLY = "sctp"
+"""A protocol that the process does not forward: only clients from outside reach such ports."""
 log = logging.getLogger(__name__)
 
 
@@ -40,26 +42,23 @@ class Ports:
         if published.connect is None:
             log.warning("Proxy %s of instance %s has no address to publish", plug.name, plug.instance.name)
             return
-        owner, forwards = key_of(plug), _forwards(plug)
-        try:
-            try:
-                await self._forwarder.publish(owner, forwards)
-            except HostFailure:
-                if not await self._only_strays(owner, forwards):
-                    raise
-                await self._forwarder.publish(owner, forwards, take=True)
-        except HostFailure as error:
-            raise _named(error, published) from error
+        if published.listen.protocol == KERNEL_ONLY:
+            self._require_free(plug)
+        else:
+            await self._forward(plug, published)
         await self._list(plug)
 
     async def unpublish(self, plug: Plug) -> None:
         """No effect if it is not published."""
         await self._unlist(plug)
-        await self._forwarder.drop(key_of(plug))
+        if not _in_kernel(plug):
+            await self._forwarder.drop(key_of(plug))
 
     async def change(self, old: Plug, new: Plug) -> None:
         """Publish other ports of the same device; connections continue."""
         await self.publish(new)
+        if _in_kernel(new) and not _in_kernel(old):
+            await self._forwarder.drop(key_of(old))
         dropped = self._families(old) - self._families(new)
         for family in sorted(dropped):
             await self._host.firewall.delete(self._table(old), family)
@@ -72,7 +71,8 @@ class Ports:
         for plug in come:
             await self._list(plug)
         try:
-            await self._forwarder.hand_over({key_of(plug): _forwards(plug) for plug in come}, map(key_of, gone))
+            if not all(_in_kernel(plug) for plug in (*gone, *come)):
+                await self._forwarder.hand_over({key_of(plug): _forwards(plug) for plug in come}, map(key_of, gone))
         except HostFailure as error:
             raise _named(error, *(Published.read(plug.state) for plug in come)) from error
         for plug in gone:
@@ -111,6 +111,11 @@ class Ports:
                 for family, body in tables.items():
                     await self._host.firewall.apply(self._table(plug), body, family)
             except CommandFailed as error:  # a kernel without "dup": the process forwards everything
+                if _in_kernel(plug):
+                    await self._clear(plug)
+                    raise HostFailure(
+                        "The kernel cannot forward SCTP", evidence=error.evidence, remedy="publish ports of tcp or udp"
+                    ) from error
                 log.warning("Ports of %s are forwarded by a process only: %s", plug.instance.name, error.evidence)
                 await self._clear(plug)
 
@@ -127,6 +132,29 @@ class Ports:
         # Others may be running that a daemon which is just starting has not seen yet.
         if not self._published and not any([await self._host.firewall.tables(ours, family) for family in FAMILIES]):
             await self._host.links.delete(self._loop.near)
+
+    async def _forward(self, plug: Plug, published: Published) -> None:
+        owner, forwards = key_of(plug), _forwards(plug)
+        try:
+            try:
+                await self._forwarder.publish(owner, forwards)
+            except HostFailure:
+                if not await self._only_strays(owner, forwards):
+                    raise
+                await self._forwarder.publish(owner, forwards, take=True)
+        except HostFailure as error:
+            raise _named(error, published) from error
+
+    def _require_free(self, plug: Plug) -> None:
+        """No program listens on ports that the kernel alone forwards; so others' tables are compared."""
+        listen = Published.read(plug.state).listen
+        for other in self._parts.others():
+            if (other.instance.id, other.name) not in self._published or key_of(other) == key_of(plug):
+                continue
+            if _in_kernel(other) and (theirs := Published.read(other.state).listen).host == listen.host:
+                for port in sorted(set(theirs.ports) & set(listen.ports)):
+                    message = f"Bind for {listen.host}:{port} failed: port is already allocated"
+                    raise HostFailure(message, remedy="choose a port that is free")
 
     async def _only_strays(self, owner: str, forwards: Forwards) -> bool:
         """Whether all that have these ports are devices without a record: a daemon ended while it handed them over."""
@@ -154,10 +182,14 @@ def key_of(plug: Plug) -> str:
     return f"{plug.instance.id}/{plug.name}"
 
 
+def _in_kernel(plug: Plug) -> bool:
+    return Published.read(plug.state).listen.protocol == KERNEL_ONLY
+
+
 def _forwards(plug: Plug) -> Forwards:
     published = Published.read(plug.state)
     listen, connect = published.listen, published.connect
-    if connect is None:
+    if connect is None or listen.protocol == KERNEL_ONLY:
         return {}
     return {
         (listen.protocol, listen.host, port): (connect.host, other)

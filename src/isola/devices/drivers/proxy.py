@@ -23,7 +23,7 @@ from isola.settings import Setting, Settings, boolean, one_of, whole
 _ATTEMPTS = 16
 """How many ports of the kernel's choice are looked at."""
 _INSIDE = ("instance", "guest", "container")
-_ADDRESS = "tcp:ADDRESS:PORT, udp:ADDRESS:PORT or unix:PATH, with ports such as 80,8000-8010"
+_ADDRESS = "tcp:ADDRESS:PORT, udp:ADDRESS:PORT, sctp:ADDRESS:PORT or unix:PATH, with ports such as 80,8000-8010"
 
 
 def _endpoint(value: str) -> Endpoint:
@@ -78,6 +78,10 @@ class Proxy(DeviceDriver):
             if not config.get(key):
                 raise InvalidInput("A proxy needs listen and connect", field=f"{where}.{key}", remedy=_ADDRESS)
         listen, connect = parse(config["listen"]), parse(config["connect"])
+        if "sctp" in (listen.protocol, connect.protocol) and not _true(config, "nat"):
+            raise InvalidInput(
+                "SCTP is forwarded by the kernel only", field=f"{where}.nat", remedy="set nat=true, on both sides sctp"
+            )
         if (listen.protocol == "udp") != (connect.protocol == "udp"):
             raise InvalidInput(
                 "Datagrams cannot be forwarded to a stream socket, nor the reverse",
@@ -256,7 +260,7 @@ def _check_nat(where: str, config: Mapping[str, str], listen: Endpoint, connect:
     if not _on_host(config):
         raise InvalidInput("nat works on the host's side only", field=f"{where}.bind", remedy="use bind=host")
     if "unix" in (listen.protocol, connect.protocol) or listen.protocol != connect.protocol:
-        raise InvalidInput("nat needs tcp or udp on both sides", field=f"{where}.nat", remedy="leave nat out")
+        raise InvalidInput("nat needs tcp, udp or sctp on both sides", field=f"{where}.nat", remedy="leave nat out")
     if _true(config, "proxy_protocol"):
         raise InvalidInput(
             "nat cannot use the PROXY protocol, and preserves the client's address anyway",

@@ -15,7 +15,7 @@ from isola.model.device import DeviceState
 from isola.model.instance import Devices
 
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)
-_ENDPOINT = re.compile(r"(tcp|udp):(.*):([0-9]+)", re.ASCII)
+_ENDPOINT = re.compile(r"(tcp|udp|sctp):(.*):([0-9]+)", re.ASCII)
 _MOST = 1024
 """Published ports of one container."""
 _HOST_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
@@ -83,8 +83,6 @@ def exposed_ports(config: Fields, of_image: Sequence[str]) -> dict[str, dict[str
 def _device(number: int, protocol: str, binding: Fields, taken: set[int]) -> dict[str, str]:
     """Without an address it listens on all addresses of both protocols; without a port one is chosen."""
     address, port = binding.text("HostIp", ""), binding.text("HostPort", "")
-    if protocol == "sctp":
-        raise InvalidInput("Ports of SCTP cannot be published on this server", field="HostConfig.PortBindings")
     try:
         listen = ip_address(address or _ANY6)
     except ValueError:
@@ -111,6 +109,8 @@ def _chosen(address: str, protocol: str, port: str, taken: set[int]) -> int:
 
 
 def _is_free(address: str, protocol: str, port: int) -> bool:
+    if protocol == "sctp":
+        return True  # it is not served by a socket
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as probe:

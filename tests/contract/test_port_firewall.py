@@ -59,3 +59,8 @@ async def test_a_table_is_replaced_as_a_whole_or_not_at_all() -> None:
         await firewall.apply("isola/lab", "chain new { }")
         listed = (await processes.run(["nft", "list", "table", "inet", "isola/lab"])).stdout
         assert b"chain new" in listed and b"chain old" not in listed
+
+
+async def test_datagrams_to_unknown_targets_are_forgotten(firewall: Firewall) -> None:
+    for address in ("10.1.2.3", "fd00::1"):
+        await firewall.forget_datagrams(address, {53, 54})

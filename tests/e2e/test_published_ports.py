@@ -202,3 +202,28 @@ def test_a_change_of_one_port_disturbs_no_connection(bed: Outside) -> None:
         assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7201") == f"{bed.gateway} hello"
         assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7001") == f"{bed.gateway} hello"
     assert bed.publishers() == [before]
+
+
+SENDER = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.bind(("0.0.0.0", 5353))
+client.settimeout(1)
+for _ in range(2):
+    client.sendto(b"hello", (sys.argv[1], int(sys.argv[2])))
+    try:
+        print(client.recv(100).decode(), flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_port_for_datagrams_that_is_removed_is_closed_for_present_senders(bed: Outside) -> None:
+    publish(bed)
+    argv = [*bed.enter, sys.executable, "-c", SENDER, HOST, "7053"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender:
+        assert sender.stdout is not None and sender.stdout.readline() == f"{OUTSIDE} hello\n"
+        bed.remove("dns")
+        said, _ = sender.communicate("\n\n", timeout=10)
+    assert said.split()[0] in ("TimeoutError", "ConnectionRefusedError")

@@ -30,8 +30,8 @@ class Ports:
         self._lock = asyncio.Lock()
         self._published: set[tuple[str, str]] = set()
         """Devices (instance id, name) for which there may be tables."""
-        self._given: dict[str, set[str]] = {}
-        """Instance id -> owners of connections that began before others got their ports."""
+        self._given: dict[str, dict[str, Plug]] = {}
+        """Instance id -> devices with connections that began before others got their ports, by owner."""
 
     async def publish(self, plug: Plug) -> None:
         """The process comes first: if another one has the port, nothing of it is rewritten.
@@ -53,6 +53,7 @@ class Ports:
         await self._unlist(plug)
         if not _in_kernel(plug):
             await self._forwarder.drop(key_of(plug))
+        await self._forget_datagrams(plug)
 
     async def change(self, old: Plug, new: Plug) -> None:
         """Publish other ports of the same device; connections continue."""
@@ -62,6 +63,7 @@ class Ports:
         dropped = self._families(old) - self._families(new)
         for family in sorted(dropped):
             await self._host.firewall.delete(self._table(old), family)
+        await self._forget_datagrams(old)
 
     async def hand_over(self, gone: Sequence[Plug], come: Sequence[Plug]) -> None:
         """New connections lead to other instances from now on, without a moment in which they are refused.
@@ -76,13 +78,15 @@ class Ports:
         except HostFailure as error:
             raise _named(error, *(Published.read(plug.state) for plug in come)) from error
         for plug in gone:
-            self._given.setdefault(plug.instance.id, set()).add(key_of(plug))
+            self._given.setdefault(plug.instance.id, {})[key_of(plug)] = plug
             await self._unlist(plug)
 
     async def ended(self, instance_id: str) -> None:
         """End connections to an instance whose ports others have."""
-        if owners := self._given.pop(instance_id, None):
-            await self._forwarder.drop(*owners)
+        if plugs := self._given.pop(instance_id, None):
+            await self._forwarder.drop(*plugs)
+            for plug in plugs.values():
+                await self._forget_datagrams(plug)
 
     async def published(self, plug: Plug) -> bool:
         table = self._table(plug)
@@ -132,6 +136,13 @@ class Ports:
         # Others may be running that a daemon which is just starting has not seen yet.
         if not self._published and not any([await self._host.firewall.tables(ours, family) for family in FAMILIES]):
             await self._host.links.delete(self._loop.near)
+
+    async def _forget_datagrams(self, plug: Plug) -> None:
+        """A sender that never pauses would be rewritten to a former target for ever."""
+        published = Published.read(plug.state)
+        if published.listen.protocol == "udp":
+            for address in published.targets.values():
+                await self._host.firewall.forget_datagrams(address, frozenset(published.ports))
 
     async def _forward(self, plug: Plug, published: Published) -> None:
         owner, forwards = key_of(plug), _forwards(plug)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+from collections.abc import Collection
 from typing import Protocol
 
 import orjson
 
+from isola.host import conntrack
 from isola.host.process import Processes
+from isola.host.threads import in_thread
+
+log = logging.getLogger(__name__)
 
 
 class Firewall(Protocol):
@@ -22,6 +29,10 @@ class Firewall(Protocol):
 
     async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
         """Names of the tables that start with ``prefix``, sorted."""
+        ...
+
+    async def forget_datagrams(self, address: str, ports: Collection[int]) -> None:
+        """Stop rewriting UDP to these targets because of earlier datagrams: the next ones are looked up again."""
         ...
 
 
@@ -46,6 +57,14 @@ class LinuxFirewall:
         answer = await self._processes.run(["nft", "-j", "list", "tables", family])
         entries = [entry["table"]["name"] for entry in orjson.loads(answer.stdout)["nftables"] if "table" in entry]
         return tuple(sorted(name for name in entries if name.startswith(prefix)))
+
+    async def forget_datagrams(self, address: str, ports: Collection[int]) -> None:
+        """By netlink. A kernel that cannot do it forgets them when they have been idle."""
+        try:
+            with conntrack.opened() as sender:
+                await in_thread(conntrack.forget, sender, socket.IPPROTO_UDP, address, ports)
+        except OSError as error:
+            log.warning("Former datagrams to %s are not forgotten: %s", address, error)
 
     async def _load(self, script: str) -> None:
         await self._processes.run(["nft", "-f", "-"], stdin=script.encode())

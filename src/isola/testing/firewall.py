@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class FakeFirewall:
     """Stores the body of each table as it was applied."""
@@ -13,6 +15,8 @@ class FakeFirewall:
         """Table -> body, of family ``bridge``."""
         self.others: dict[str, dict[str, str]] = {"ip": {}, "ip6": {}}
         """Family -> table -> body."""
+        self.forgotten: list[tuple[str, frozenset[int]]] = []
+        """Targets of datagrams."""
 
     async def apply(self, table: str, body: str, family: str = "inet") -> None:
         """Replace it."""
@@ -25,6 +29,10 @@ class FakeFirewall:
     async def tables(self, prefix: str = "", family: str = "inet") -> tuple[str, ...]:
         """Sorted."""
         return tuple(sorted(name for name in self._of(family) if name.startswith(prefix)))
+
+    async def forget_datagrams(self, address: str, ports: Collection[int]) -> None:
+        """Kept in ``forgotten``."""
+        self.forgotten.append((address, frozenset(ports)))
 
     def _of(self, family: str) -> dict[str, str]:
         return {"inet": self.bodies, "bridge": self.bridges, **self.others}[family]

@@ -7,7 +7,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -444,3 +444,84 @@ async def test_a_tree_is_streamed(place: Place) -> None:
     pieces = place.archives.stream(place.target)
     assert await anext(pieces)
     await pieces.aclose()  # type: ignore[attr-defined]
+
+
+# --- archives that arrive -------------------------------------------------------------------------------------------
+
+LARGE = bytes(range(256)) * 1024
+SAVED = tar(
+    directory("a"),
+    member("a/layer.tar", LARGE),
+    member("a/json", b"{}"),
+    symlink("b", "a/layer.tar"),
+    member("last", b""),
+)
+
+
+async def arriving(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@pytest.mark.parametrize("kind", ["none", "gzip"])
+@pytest.mark.parametrize("size", [700, 1 << 20])
+async def test_an_archive_is_taken_apart_while_it_arrives(place: Place, kind: str, size: int) -> None:
+    index = await place.archives.receive(arriving(packed(SAVED, kind), size), place.directory)
+    found = {each.name: each for each in index.members}
+    assert list(found) == ["a", "a/layer.tar", "a/json", "b", "last"]
+    assert (found["b"].link, found["a"].directory, found["last"].size) == ("a/layer.tar", True, 0)
+    assert await place.archives.content(index, found["a/json"], 10) == b"{}"
+    assert await place.archives.content(index, found["a/layer.tar"], 300) == LARGE[:300]
+    for name, content in (("a/layer.tar", LARGE), ("a/json", b"{}"), ("a/layer.tar", LARGE)):
+        digest = await place.archives.extract(index, found[name], place.directory / "copy")
+        assert digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert await place.files.read(place.directory / "copy") == content
+        with pytest.raises(AlreadyExists):
+            await place.archives.extract(index, found[name], place.directory / "copy")
+        await place.files.remove_tree(place.directory / "copy")
+    longer = replace(found["a/layer.tar"], size=len(SAVED))
+    with pytest.raises(InvalidInput):
+        await place.archives.content(index, longer, 1 << 20)
+    with pytest.raises(InvalidInput):
+        await place.archives.extract(index, longer, place.directory / "copy")
+    assert not await place.files.exists(place.directory / "copy")
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (tar(*(member(f"f{number}") for number in range(6))), UnsafeArchive),
+        (tar(member("../x")), UnsafeArchive),
+        (tar(member("a", LARGE))[:100_000], InvalidInput),
+        (tar(member("a", b"x" * 3000))[:2000], InvalidInput),
+        (packed(SAVED, "gzip")[:-20], InvalidInput),
+        (b"x" * 5000, InvalidInput),
+        (b"", InvalidInput),
+    ],
+    ids=["many", "outside", "truncated", "truncated document", "truncated gzip", "no archive", "empty"],
+)
+async def test_receiving_what_is_hostile_or_damaged(place: Place, data: bytes, error: type[Exception]) -> None:
+    """All of it is read, so that the client reads the error."""
+    blocks = arriving(data)
+    with pytest.raises(error):
+        await place.archives.receive(blocks, place.directory, most=5)
+    assert [block async for block in blocks] == []
+
+
+async def test_receiving_ends_with_its_client(place: Place) -> None:
+    async def interrupted() -> AsyncIterator[bytes]:
+        yield SAVED[:100_000]
+        raise InvalidInput("The body ended early or is malformed")
+
+    with pytest.raises(InvalidInput, match="ended early"):
+        await place.archives.receive(interrupted(), place.directory)
+
+
+async def test_the_digest_of_an_archive_that_is_not_compressed_can_be_left_out(place: Place) -> None:
+    expected = f"sha256:{hashlib.sha256(TREE).hexdigest()}"
+    assert (await place.unpack(TREE)).diff_id == expected
+    for kind, diff_id in (("none", ""), ("gzip", expected)):
+        await place.files.write(place.directory / kind, packed(TREE, kind))
+        await place.files.make_directory(place.directory / f"{kind}-root")
+        report = await place.archives.unpack(place.directory / kind, place.directory / f"{kind}-root", digest=False)
+        assert report.diff_id == diff_id

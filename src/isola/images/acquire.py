@@ -12,6 +12,7 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.host.archive.archives import UnpackLimits
+from isola.host.archive.members import ArchiveIndex
 from isola.host.cancellation import finish
 from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
@@ -161,7 +162,7 @@ class Acquire:
     async def load(
         self,
         op: Operation,
-        file: Path,
+        source: Path | ArchiveIndex,
         *,
         project: str = DEFAULT_PROJECT,
         limits: UnpackLimits,
@@ -176,7 +177,7 @@ class Acquire:
 
         async def make(intake: Intake) -> Sequence[Named]:
             loading = Loading(self._store.host, self._store, intake, project=project, limits=limits, known=known)
-            loaded.extend(await loading.load(op, file))
+            loaded.extend(await loading.load(op, source))
             if names and len(loaded) > 1:
                 raise InvalidInput("The archive has several images", field="aliases", remedy="import without an alias")
             loaded[:] = [replace(each, names=(*each.names, *names)) for each in loaded]

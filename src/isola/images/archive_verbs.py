@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
+from isola.host.archive.members import ArchiveIndex
 from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.loading import holds_images
@@ -44,9 +45,13 @@ class ArchiveVerbs:
         """Whether a file looks like an archive for ``load``, by its beginning."""
         return await holds_images(self._host, file)
 
+    async def receive(self, blocks: AsyncIterator[bytes], directory: Path) -> ArchiveIndex:
+        """Store an archive that arrives in a directory, for ``load``. Raises InvalidInput, UnsafeArchive."""
+        return await self._host.archives.receive(blocks, directory, limits=self._limits())
+
     def load(
         self,
-        file: Path,
+        source: Path | ArchiveIndex,
         *,
         aliases: Sequence[str] = (),
         scratch: Path | None = None,
@@ -55,15 +60,15 @@ class ArchiveVerbs:
     ) -> Operation:
         """Load all images of an archive of OCI's or Docker's layout in the background, under the names in it.
 
-        ``scratch``, the directory of the file, is removed at its end. ``metadata`` has ``images``: fingerprints and
-        names. Raises InvalidInput for the aliases.
+        ``scratch``, the directory of the file or of what was received, is removed at its end. ``metadata`` has
+        ``images``: fingerprints and names. Raises InvalidInput for the aliases.
         """
         for name in aliases:
             alias_name(name, "aliases")
         known = self._layers()
 
         async def work(op: Operation) -> None:
-            await self._acquire.load(op, file, project=project, limits=self._limits(), names=aliases, known=known)
+            await self._acquire.load(op, source, project=project, limits=self._limits(), names=aliases, known=known)
 
         return self._start("Loading images", work, scratch, project, caller)
 

@@ -71,13 +71,11 @@ class Loading:
         self._known: Mapping[str, Layer] = {layer.diff_id: layer for layer in known}
         """Layers of recorded images by diff id, which are used instead of equal ones of the archive."""
 
-    async def load(self, op: Operation, file: Path) -> Sequence[Named]:
+    async def load(self, op: Operation, source: Path | ArchiveIndex) -> Sequence[Named]:
         """Bring all images of the archive into the store. Raises InvalidInput, UnsafeArchive, Unsupported."""
         plain = self._store.scratch / f"plain-{self._host.clock.token(8)}"
         try:
-            size = await self._host.files.size(file)
-            with op.step("Read archive", total=size, unit="bytes") as step:
-                index = await self._host.archives.list_members(file, plain, limits=self._limits, progress=step.advance)
+            index = source if isinstance(source, ArchiveIndex) else await self._listed(op, source, plain)
             archive = _Archive(self._host, index)
             if check_kind(archive.members) == INDEX:
                 found = read_layout(await archive.document(INDEX))
@@ -86,6 +84,11 @@ class Loading:
             return [await self._saved(op, archive, each) for each in saved]
         finally:
             await finish(self._host.files.remove_tree(plain))
+
+    async def _listed(self, op: Operation, file: Path, plain: Path) -> ArchiveIndex:
+        size = await self._host.files.size(file)
+        with op.step("Read archive", total=size, unit="bytes") as step:
+            return await self._host.archives.list_members(file, plain, limits=self._limits, progress=step.advance)
 
     # --- OCI's layout -------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class FakeArchives(FakeLayers, FakeCopies, FakeMembers):
         whiteouts: bool = False,
         limits: UnpackLimits = _LIMITS,
         progress: Callable[[int], None] | None = None,
+        digest: bool = True,
     ) -> UnpackReport:
         data = await self.files.read(source)
         work = _Unpacking(find(self.files.tree, target), clean(subtree.encode()), whiteouts, limits)
@@ -55,7 +56,8 @@ class FakeArchives(FakeLayers, FakeCopies, FakeMembers):
         content.drain()
         if progress is not None:
             progress(len(data))
-        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]), f"sha256:{total.hexdigest()}")
+        diff_id = f"sha256:{total.hexdigest()}" if digest or compression(data[:8]) else ""
+        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]), diff_id)
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""

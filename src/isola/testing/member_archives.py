@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput
@@ -48,6 +48,13 @@ class FakeMembers:
         if progress is not None:
             progress(len(data))
         return ArchiveIndex(plain if copied else source, [member_of(each) for each in listing.members])
+
+    async def receive(
+        self, blocks: AsyncIterator[bytes], directory: Path, *, most: int = 20_000, limits: UnpackLimits = _LIMITS
+    ) -> ArchiveIndex:
+        data = b"".join([block async for block in blocks])
+        await self.files.copy(io.BytesIO(data), directory / "whole")
+        return await self.list_members(directory / "whole", directory / "plain", most=most, limits=limits)
 
     async def content(self, index: ArchiveIndex, member: ArchiveMember, limit: int) -> bytes:
         data = (await self.files.read(index.file))[member.offset :][: min(limit, member.size)]

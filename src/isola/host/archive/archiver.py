@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import stat
 import sys
 import time
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
 from isola.host.archive import copy_verbs, layer_verbs, packed, squashfs, untar
+from isola.host.archive.asking import Asking
 from isola.host.archive.member_list import Listing
 from isola.host.archive.output import created, flush
 from isola.host.archive.packed import Counted, Unpacked
@@ -34,6 +36,7 @@ _UNPACKING = (confine.CAP_CHOWN, confine.CAP_DAC_OVERRIDE, confine.CAP_FOWNER, c
 _OPAQUE = "trusted.overlay.opaque"
 _SECONDS, _SECONDS_FOR_A_MIB, _MOST_SECONDS = 300, 4, 3600
 """CPU time for an archive; fifty times what ordinary ones were measured to need."""
+_DROPPED_AT_ONCE = 4 << 20
 _PACKING_SECONDS = 24 * 3600
 
 
@@ -56,10 +59,12 @@ def perform(request: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dict[str, int]) -> bytes:
-    archive = _Source(source)
+def _unpack(
+    *, source: str, target: str, subtree: str, whiteouts: bool, limits: dict[str, int], digest: bool = True
+) -> bytes:
+    archive = _Source(source, again=False)
     place = unpacking(Path(target), limits["bytes"], archive.seconds, archive.descriptors)
-    total = hashlib.sha256()
+    total = hashlib.sha256() if digest or archive.is_compressed else None
 
     def work(inside: Inside) -> Mapping[str, object]:
         work = untar.Unpacking(
@@ -72,8 +77,9 @@ def _unpack(source: str, target: str, subtree: str, whiteouts: bool, limits: dic
         work.run(TarStream(content.read))
         content.drain()
         archive.finished()
-        diff_id = f"sha256:{total.hexdigest()}"
-        return {"entries": work.entries, "bytes": work.bytes, "skipped": work.skipped, "diff_id": diff_id}
+        counts = {"entries": work.entries, "bytes": work.bytes, "compressed": int(archive.is_compressed)}
+        diff_id = "" if total is None else f"sha256:{total.hexdigest()}"
+        return {**counts, "skipped": work.skipped, "diff_id": diff_id}
 
     return archive.checked(cell.run(place, work, mark if whiteouts else None))
 
@@ -243,6 +249,18 @@ def _list_members(source: str, target: str | None, most: int, only: int, limits:
     return answer if only else archive.checked(answer)
 
 
+def _list_stream(descriptor: int, most: int) -> bytes:
+    """However long it takes to arrive."""
+    asking = Asking(socket.socket(fileno=descriptor))
+    listing = Listing(None, most=most)
+
+    def work(inside: Inside) -> Mapping[str, object]:
+        listing.run_stream(asking)
+        return {"members": listing.members}
+
+    return cell.start(Cell(keep=(descriptor,), seconds=_MOST_SECONDS), work).result()
+
+
 def _probe() -> bytes:
     """The restrictions that this host does not support."""
     return cell.run(Cell(root=Path(sys.prefix), seconds=60), lambda inside: {"lacks": inside.lacks})
@@ -259,6 +277,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "probe": _probe,
     **copy_verbs.VERBS,
     "list_members": _list_members,
+    "list_stream": _list_stream,
     **layer_verbs.VERBS,
 }
 
@@ -266,8 +285,11 @@ _VERBS: dict[str, Callable[..., bytes]] = {
 class _Source:
     """An archive that is opened here and read in a cell."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, again: bool = True) -> None:
+        """``again``: whether it may be read again soon. Otherwise it leaves the page cache to what is unpacked."""
         self._file = _opened(path)
+        self._again = again
+        self._dropped = 0
         self.size = os.fstat(self._file.fileno()).st_size
         """Total compressed bytes."""
         self._progress = _Progress()
@@ -305,9 +327,15 @@ class _Source:
         if self._converter is not None:
             blocks = packed.unpacked(self._converter.output, "")
             return Unpacked(packed.hashed(blocks, total), lambda: self.size, limit=limit, ratio=ratio)
-        counted = Counted(self._file, self._progress.reach)
+        counted = Counted(self._file, self._reached)
         blocks = packed.hashed(packed.unpacked(counted, self._kind), total)
         return Unpacked(blocks, lambda: counted.total, limit=limit, ratio=ratio)
+
+    def _reached(self, total: int) -> None:
+        self._progress.reach(total)
+        if not self._again and total - self._dropped >= _DROPPED_AT_ONCE:
+            os.posix_fadvise(self._file.fileno(), self._dropped, total - self._dropped, os.POSIX_FADV_DONTNEED)
+            self._dropped = total
 
     def finished(self) -> None:
         """Called when everything has been read."""

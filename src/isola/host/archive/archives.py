@@ -6,24 +6,27 @@ import asyncio
 import builtins
 import json
 import os
-import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import AlreadyExists, HostFailure, IsolaError, TooLarge, UnsafeArchive
+from isola.errors import AlreadyExists, HostFailure, TooLarge
 from isola.host.archive.answers import Answer, read_answer
-from isola.host.archive.forked import Forked
+from isola.host.archive.forked import Counter, Forked, died
 from isola.host.archive.member_list import KEYS, member_of
-from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, content
+from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, adopt, content
+from isola.host.archive.packed import compression as compression_of
+from isola.host.archive.receiving import Incoming, Receiving, refused, write
 from isola.host.archive.surveying import survey
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.model.file_change import ChangeKind, FileChange
 
 _LARGEST_LAYER = 64 << 30
+_LARGEST_ARCHIVE = 1 << 62
 _BLOCK = 1 << 20
 _LONGEST_LIST = 64 << 20
 """Bytes of a list of changes."""
@@ -53,7 +56,7 @@ class UnpackReport:
     skipped: tuple[str, ...] = ()
     """Paths of skipped device nodes (the first 100)."""
     diff_id: str = ""
-    """``sha256:...`` of the whole tar stream, uncompressed."""
+    """``sha256:...`` of the whole tar stream, uncompressed; empty if it was not computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,16 @@ class Archives(Protocol):
         whiteouts: bool = False,
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
+        digest: bool = True,
     ) -> UnpackReport:
         """Unpack with owners, modes, times, hard links, xattrs and sparse files, confined to ``target``.
 
         ``subtree`` keeps only what is below that path in the archive and strips it. ``whiteouts`` turns OCI
         ``.wh.`` entries into overlay whiteouts. Absolute names, ``..`` and links that lead out cannot reach
         outside. ``progress`` is called with the compressed bytes read since the last call. A separate process does it,
-        confined to ``target``. Raises UnsafeArchive or InvalidInput; the caller then removes ``target``.
+        confined to ``target``. Without ``digest`` only that of a compressed archive is computed.
+
+        Raises UnsafeArchive or InvalidInput; the caller then removes ``target``.
         """
         ...
 
@@ -193,6 +199,16 @@ class Archives(Protocol):
         """The files, directories and links of an archive; a compressed one is uncompressed to the new file ``plain``.
 
         Raises UnsafeArchive with more than ``most`` members, InvalidInput; leaves no file then.
+        """
+        ...
+
+    async def receive(
+        self, blocks: AsyncIterator[builtins.bytes], directory: Path, *, most: int = 20_000,
+        limits: UnpackLimits = UnpackLimits(),
+    ) -> ArchiveIndex:  # fmt: skip
+        """The same of an archive that arrives; its content is stored in the directory, not synced.
+
+        All of ``blocks`` is read, after an error too.
         """
         ...
 
@@ -286,17 +302,17 @@ class LinuxArchives:
         whiteouts: bool = False,
         limits: UnpackLimits = UnpackLimits(),
         progress: Callable[[int], None] | None = None,
+        digest: bool = True,
     ) -> UnpackReport:
-        counter = _Counter(progress)
+        counter = Counter(progress)
         answer = await self._ask(
             "unpack",
             {"source": str(source), "target": str(target), "subtree": subtree, "whiteouts": whiteouts}
-            | {"limits": asdict(limits)},
+            | {"limits": asdict(limits), "digest": digest},
             counter.take_line,
         )
-        return UnpackReport(
-            answer.number("entries"), answer.number("bytes"), answer.texts("skipped"), answer.digest("diff_id")
-        )
+        diff_id = answer.digest("diff_id") if digest or answer.number("compressed") else ""
+        return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"), diff_id)
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""
@@ -343,15 +359,48 @@ class LinuxArchives:
     ) -> ArchiveIndex:
         """The process sees neither files nor directories, only what is opened for it."""
         request = {"source": str(source), "target": str(plain), "most": most, "only": 0, "limits": asdict(limits)}
-        answer = await self._write("list_members", plain, request, _Counter(progress).take_line)
+        answer = await self._write("list_members", plain, request, Counter(progress).take_line)
         return ArchiveIndex(plain if answer.number("copied") else source, _members(answer))
 
+    async def receive(
+        self, blocks: AsyncIterator[builtins.bytes], directory: Path, *, most: int = 20_000,
+        limits: UnpackLimits = UnpackLimits(),
+    ) -> ArchiveIndex:  # fmt: skip
+        """A compressed one is stored whole first."""
+        incoming = Incoming(blocks)
+        try:
+            if compression_of(await incoming.start(8)):
+                await write(incoming, _LARGEST_ARCHIVE, directory / "whole")
+                return await self.list_members(directory / "whole", directory / "plain", most=most, limits=limits)
+            index = await self._received(Receiving(incoming, directory), most)
+            await incoming.drain()
+        except BaseException as error:
+            await refused(incoming, error)
+            raise
+        return index
+
+    async def _received(self, receiving: Receiving, most: int) -> ArchiveIndex:
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            asking = asyncio.ensure_future(self._ask("list_stream", {"most": most}, descriptor=theirs.detach()))
+            try:
+                await receiving.serve(ours)
+                answer = await asking
+            finally:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+        return ArchiveIndex(receiving.documents, _members(answer), receiving.apart)
+
     async def content(self, index: ArchiveIndex, member: ArchiveMember, limit: int) -> builtins.bytes:
-        return await in_thread(content, index.file, member, limit)
+        return await in_thread(content, index, member, limit)
 
     async def extract(self, index: ArchiveIndex, member: ArchiveMember, target: Path) -> str:
-        """In a thread, piece by piece."""
-        extraction = await in_thread(Extraction, index.file, member, target)
+        """In a thread, piece by piece, unless it is a file already."""
+        apart = index.apart.get(member.offset)
+        if apart is not None and apart.size == member.size:
+            return await in_long_thread(Work.COPY, adopt, apart, target)
+        extraction = await in_thread(Extraction, index, member, target)
         done = False
         try:
             while await in_long_thread(Work.COPY, extraction.proceed):
@@ -452,7 +501,7 @@ class LinuxArchives:
         finally:
             os.close(writing)  # the reader comes to the end
         if done.status != 0:
-            raise _died(done.status, done.stderr)
+            raise died(done.status, done.stderr)
         read_answer(done.stdout)
 
     async def repack(
@@ -472,7 +521,7 @@ class LinuxArchives:
             answer = await self._ask(
                 "repack",
                 request | {"wanted": wanted, "heads": heads, "limits": asdict(limits)},
-                _Counter(progress).take_line,
+                Counter(progress).take_line,
             )
         except BaseException as error:
             if target is not None and not isinstance(error, AlreadyExists):
@@ -489,11 +538,15 @@ class LinuxArchives:
         )
 
     async def _ask(
-        self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
+        self,
+        verb: str,
+        request: Mapping[str, object],
+        on_line: Callable[[str], None] | None = None,
+        descriptor: int | None = None,
     ) -> Answer:
-        done = await self._forked.run({"verb": verb, **request}, on_line=on_line)
+        done = await self._forked.run({"verb": verb, **request}, on_line=on_line, descriptor=descriptor)
         if done.status != 0:
-            raise _died(done.status, done.stderr)
+            raise died(done.status, done.stderr)
         return read_answer(done.stdout)
 
 
@@ -528,27 +581,3 @@ def _read_list(path: Path) -> Sequence[FileChange]:
     if not all(item[:1] in _LETTERS for item in found):
         raise HostFailure("The process that compares trees returned an invalid result")
     return [FileChange("/" + os.fsdecode(item[1:]), _LETTERS[item[:1]]) for item in found]
-
-
-def _died(status: int, stderr: bytes) -> IsolaError:
-    """If its limits killed it, the archive is invalid; anything else is a failure of the host."""
-    output = stderr.decode("utf-8", "replace").strip()[-2000:]
-    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or timed out
-        return UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-status}")
-    return HostFailure("The process that unpacks and packs archives failed", evidence=output)
-
-
-class _Counter:
-    """Turns running totals into steps."""
-
-    def __init__(self, progress: Callable[[int], None] | None) -> None:
-        self._progress = progress
-        self._total = 0
-
-    def take_line(self, line: str) -> None:
-        """Output of the process is as untrusted as the archive it reads."""
-        keyword, _, number = line.partition(" ")
-        if keyword == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
-            total = max(int(number), self._total)
-            self._progress(total - self._total)
-            self._total = total

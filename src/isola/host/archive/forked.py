@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import weakref
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, IsolaError, UnsafeArchive
 from isola.host.cancellation import finish
 from isola.host.capture import Head, Lines, Output, Tail
 from isola.host.process import Processes
@@ -55,7 +56,7 @@ class Forked:
     ) -> Ended:
         """Run until it ends; ``on_line`` is called with each line of standard error.
 
-        ``descriptor`` is passed on. When cancelled, it first kills the process group and waits for it.
+        ``descriptor`` is passed on, and closed here. When cancelled, it first kills the process group and waits for it.
         Raises HostFailure.
         """
         self._open += 1
@@ -65,6 +66,8 @@ class Forked:
         except OSError as error:  # no descriptors left
             raise HostFailure("Cannot start a process that unpacks and packs archives", evidence=str(error)) from error
         finally:
+            if descriptor is not None:
+                os.close(descriptor)
             self._open -= 1
             if not self._open and self._server is not None:
                 self._server.end_after(self._idle)
@@ -198,12 +201,8 @@ async def _carried_out(
 
     try:
         with Output(kept.take, failed) as output, Output(told, failed) as errors:
-            passed = [output.remote, errors.remote, *([] if descriptor is None else [os.dup(descriptor)])]
-            try:
-                number, ended = await server.start(request, passed)
-            finally:
-                for each in passed[2:]:
-                    os.close(each)
+            passed = [output.remote, errors.remote, *([] if descriptor is None else [descriptor])]
+            number, ended = await server.start(request, passed)
             output.close_remote()
             errors.close_remote()
             status = await _end(server, number, ended, failed)
@@ -241,3 +240,27 @@ def _too_much() -> HostFailure:
 
 def _lost(evidence: str = "") -> HostFailure:
     return HostFailure("The process that unpacks and packs archives ended", evidence=evidence)
+
+
+def died(status: int, stderr: bytes) -> IsolaError:
+    """If its limits killed it, the archive is invalid; anything else is a failure of the host."""
+    output = stderr.decode("utf-8", "replace").strip()[-2000:]
+    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or timed out
+        return UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-status}")
+    return HostFailure("The process that unpacks and packs archives failed", evidence=output)
+
+
+class Counter:
+    """Turns running totals into steps."""
+
+    def __init__(self, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
+        self._total = 0
+
+    def take_line(self, line: str) -> None:
+        """Output of the process is as untrusted as the archive it reads."""
+        keyword, _, number = line.partition(" ")
+        if keyword == "progress" and number.isascii() and number.isdigit() and len(number) < 19 and self._progress:
+            total = max(int(number), self._total)
+            self._progress(total - self._total)
+            self._total = total

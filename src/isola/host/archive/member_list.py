@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from isola.errors import InvalidInput, UnsafeArchive
+from isola.host.archive.asking import Asking
 from isola.host.archive.members import ArchiveMember
 from isola.host.archive.packed import Unpacked
 from isola.host.archive.tarstream import TarStream
@@ -24,6 +25,8 @@ class Listing:
         self._output = output
         self._most = most
         self._position = 0
+        self._stored: int | None = 0
+        """Size of the current member's content in the stream; None for a part of it, of a sparse file."""
 
     def run_file(self, file: BinaryIO, size: int) -> None:
         """List all members of an uncompressed file, whose content is not read. Raises UnsafeArchive, InvalidInput."""
@@ -36,6 +39,17 @@ class Listing:
 
         self._list(TarStream(self._counting(file.read), skip), 0)
 
+    def run_stream(self, asking: Asking) -> None:
+        """List all members of a stream that is kept elsewhere. Raises UnsafeArchive, InvalidInput."""
+
+        def skip(count: int) -> None:
+            self._position += count
+            if count:
+                size = count if self._stored is None else self._stored
+                asking.keep(size, count - size)
+
+        self._list(TarStream(self._counting(asking.read), skip), 0)
+
     def run(self, content: Unpacked, *, only: int = 0) -> None:
         """List all members, or the first ``only`` ones. Raises UnsafeArchive, InvalidInput."""
         self._list(TarStream(self._counting(content.read)), only)
@@ -46,6 +60,7 @@ class Listing:
         seen = 0
         for member in stream.members():
             seen += 1
+            self._stored = None if member.pieces is not None else member.stored
             name = b"/".join(clean(member.name))
             if seen > self._most or len(name) > LONGEST_NAME or len(member.link) > LONGEST_NAME:
                 raise UnsafeArchive("The archive has too many or too long names", evidence=f"more than {self._most}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
@@ -36,29 +36,60 @@ class ArchiveMember:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """The content of a member that was stored as a file of its own."""
+
+    path: Path
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveIndex:
     """What an archive contains."""
 
     file: Path
     """The archive itself, or its uncompressed copy."""
     members: Sequence[ArchiveMember]
+    apart: Mapping[int, Apart] = field(default_factory=dict)
+    """By the offset: content that is not in ``file``."""
+
+    def place(self, member: ArchiveMember) -> tuple[Path, int]:
+        """File and offset of a member's content."""
+        apart = self.apart.get(member.offset)
+        return (self.file, member.offset) if apart is None else (apart.path, 0)
 
 
-def content(file: Path, member: ArchiveMember, limit: int) -> bytes:
+def content(index: ArchiveIndex, member: ArchiveMember, limit: int) -> bytes:
     """The first ``limit`` bytes of a member. Raises InvalidInput if the archive is shorter than it was."""
+    file, offset = index.place(member)
     with _opened(file) as descriptor:
         size = min(limit, member.size)
-        data = os.pread(descriptor, size, member.offset)
+        data = os.pread(descriptor, size, offset)
     if len(data) != size:
         raise _truncated(member)
     return data
 
 
+def adopt(apart: Apart, target: Path) -> str:
+    """Give content that was stored apart a further name, synced; returns its digest. Raises HostFailure."""
+    try:
+        os.link(apart.path, target, follow_symlinks=False)
+    except FileExistsError as error:
+        raise AlreadyExists(f"{target} exists already") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+    with _opened(target) as descriptor:
+        os.fsync(descriptor)
+    return apart.digest
+
+
 class Extraction:
     """A member that is being copied to a new file."""
 
-    def __init__(self, file: Path, member: ArchiveMember, target: Path) -> None:
+    def __init__(self, index: ArchiveIndex, member: ArchiveMember, target: Path) -> None:
         self._member = member
+        file, self._offset = index.place(member)
         self._total = hashlib.sha256()
         self._done = 0
         self._source = _open(file)
@@ -82,7 +113,7 @@ class Extraction:
         before = self._done
         try:
             while self._done < end:
-                block = os.pread(self._source, min(_BLOCK, end - self._done), self._member.offset + self._done)
+                block = os.pread(self._source, min(_BLOCK, end - self._done), self._offset + self._done)
                 if not block:
                     raise _truncated(self._member)
                 self._total.update(block)

@@ -47,9 +47,12 @@ async def load(request: Request) -> web.StreamResponse:
     """Load all images of an archive; progress and names as lines of JSON."""
     directory = await new_scratch(request.services)
     try:
-        await store(request.blocks(), directory / "upload")
-        operation = request.services.images.archives.load(
-            directory / "upload", scratch=directory, project=request.home(Kind.IMAGE), caller=request.caller
+        archives = request.services.images.archives
+        operation = archives.load(
+            await archives.receive(request.blocks(), directory),
+            scratch=directory,
+            project=request.home(Kind.IMAGE),
+            caller=request.caller,
         )
     except BaseException:
         await finish(request.services.host.files.remove_tree(directory))

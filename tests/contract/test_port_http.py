@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 from server_certificate import server_certificate
 
-from isola.errors import HostFailure, InvalidInput, TooLarge
+from isola.errors import Forbidden, HostFailure, InvalidInput, TooLarge
 from isola.host.http import FileBody, Http, HttpRequest, LinuxHttp, Trust, check_url
+from isola.host.outside import limit_to_outside
 from isola.testing.files import FakeFiles
 from isola.testing.http import FakeHttp, Received, Reply
 
@@ -225,3 +226,32 @@ async def test_proxies_are_those_of_the_environment(side: Side, monkeypatch: pyt
     async with side.http.exchange(HttpRequest("GET", "http://registry.example/x")) as response:
         assert response.status == 200
     assert side.received[-1].headers["host"] == "registry.example"
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "0.0.0.0", "[::ffff:127.0.0.1]"]
+)
+async def test_what_only_this_host_can_reach_is_refused_to_those_who_are_limited(side: Side, host: str) -> None:
+    port = side.urls[0].rpartition(":")[2] if isinstance(side, LinuxSide) else "443"
+    request = HttpRequest("GET", f"http://{host}:{port}/x")
+    limit_to_outside(True)
+    try:
+        with pytest.raises(Forbidden, match="is reached by this host alone"):
+            async with side.http.exchange(request):
+                pass
+        with suppress(HostFailure):  # that of an administrator: what answers there is no HTTP
+            async with side.http.exchange(replace(request, named=True)):
+                pass
+    finally:
+        limit_to_outside(False)
+
+
+async def test_redirects_do_not_lead_inside_those_who_are_limited() -> None:
+    side = FakeSide()
+    side.replies["x"] = Reply(302, headers={"Location": "https://127.0.0.1/secret"})
+    limit_to_outside(True)
+    with pytest.raises(Forbidden):
+        await side.get("x")
+    limit_to_outside(False)
+    with pytest.raises(HostFailure, match="Could not connect"):
+        await side.get("x")

@@ -121,6 +121,7 @@ class Daemon:
                 raise AssertionError(f"the daemon ended: {self.log.read_text()[-3000:]}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 self.get("/1.0")
+                Connection(self.directory / "docker.sock", 5).connect()  # is opened last
                 return
             if time.monotonic() > end:
                 raise AssertionError(f"the daemon does not answer: {self.log.read_text()[-3000:]}")

@@ -12,9 +12,12 @@ import pytest
 from memory_audit import differences
 from strike import Fate, Strike
 
-from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
+from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, TooLarge
+from isola.host.outside import limit_to_outside
 from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.caller import Caller, Credential
 from isola.model.reference import Ref
+from isola.testing.http import Reply
 from isola.testing.parts import World
 
 NAME = "docker.io/library/built:latest"
@@ -148,4 +151,21 @@ async def test_what_a_stage_has_together_is_bounded(world: World) -> None:
     many = "".join(f"ENV a{number}=$a0\n" for number in range(1, 500))
     with pytest.raises(InvalidInput, match=r"line \d+: variables, labels and history have more than"):
         await build(world, context(f"FROM tiny\nENV a0={'x' * 60_000}\n{many}"))
+    assert await left(world) == []
+
+
+@pytest.mark.parametrize("limited", [True, False])
+async def test_files_of_the_host_s_own_servers_are_not_for_restricted_callers(world: World, limited: bool) -> None:
+    world.host.http.servers["http://169.254.169.254"] = lambda request: Reply(200, b"the host's secrets")
+    caller = Caller(Credential.CERTIFICATE, projects=frozenset({"default"})) if limited else Caller(Credential.UNIX)
+    limit_to_outside(not caller.admin)
+    try:
+        wanted = context("FROM tiny\nADD http://169.254.169.254/latest/credentials /c\n")
+        if limited:
+            with pytest.raises(Forbidden, match="is reached by this host alone"):
+                await build(world, wanted)
+        else:
+            await build(world, wanted)
+    finally:
+        limit_to_outside(False)
     assert await left(world) == []

@@ -14,10 +14,12 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from isola.errors import HostFailure, InvalidInput, TooLarge
+from isola.host.outside import check_outside, is_limited
 from isola.host.threads import Work, in_long_thread, in_thread
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
+    from aiohttp.abc import AbstractResolver
 
 _MAX_HEAD = 16 << 10
 """Bytes of one header; aiohttp also bounds their number."""
@@ -66,6 +68,13 @@ class HttpRequest:
     trust: Trust = PUBLIC
     plain: bool = False
     """Whether a redirect may lead from https to http."""
+    named: bool = False
+    """Whether an administrator has named the server: then it may be inside, for all callers."""
+
+    @property
+    def only_outside(self) -> bool:
+        """Whether servers that only this host can reach are refused."""
+        return is_limited() and not self.named
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class Http(Protocol):
     """A client without state that a caller could notice: no cookies, no credentials of its own."""
 
     def exchange(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpResponse]:
-        """Send a request. Raises HostFailure if there is no response, InvalidInput for an impossible URL."""
+        """Send a request. Raises HostFailure if there is no response, InvalidInput for an impossible URL, Forbidden."""
         ...
 
     async def close(self) -> None:
@@ -107,7 +116,8 @@ class LinuxHttp:
     """By aiohttp, which is imported with the first request; proxies are those of the environment."""
 
     def __init__(self) -> None:
-        self._session: ClientSession | None = None
+        self._sessions: dict[bool, ClientSession] = {}
+        """The second is for requests that may connect to addresses outside of this host only."""
         self._contexts: dict[object, ssl.SSLContext] = {}
 
     @asynccontextmanager
@@ -130,25 +140,27 @@ class LinuxHttp:
 
     async def close(self) -> None:
         """Returns when the connections are closed."""
-        if self._session is not None:
-            session, self._session = self._session, None
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     async def _send(self, request: HttpRequest, url: str, headers: Mapping[str, str]) -> ClientResponse:
         from aiohttp import ClientError, ClientTimeout
 
-        secure = url.startswith("https:")
+        proxy, secure = _proxy(url), url.startswith("https:")
+        if request.only_outside:
+            check_outside(url)
         context = await self._context(request.trust) if secure else True
         body = request.body if isinstance(request.body, bytes) else _pieces(request.body)
         sized = {"Content-Length": str(request.body.size)} if isinstance(request.body, FileBody) else _NO_HEADERS
         try:
-            return await self._opened().request(
+            return await self._opened(outside=request.only_outside and proxy is None).request(
                 request.method,
                 url,
                 headers={"Accept-Encoding": "identity", **headers, **sized},
                 data=body or None,
                 ssl=context,
-                proxy=_proxy(url),
+                proxy=proxy,
                 allow_redirects=False,
                 timeout=ClientTimeout(sock_connect=_CONNECT, sock_read=_SILENCE),
             )
@@ -157,12 +169,12 @@ class LinuxHttp:
         except ValueError as error:
             raise InvalidInput("The address cannot be used", evidence=str(error)[:200], field="url") from error
 
-    def _opened(self) -> ClientSession:
+    def _opened(self, *, outside: bool) -> ClientSession:
         from aiohttp import ClientSession, DummyCookieJar, TCPConnector
 
-        if self._session is None or self._session.closed:
-            self._session = ClientSession(
-                connector=TCPConnector(limit=64, limit_per_host=16),
+        if outside not in self._sessions or self._sessions[outside].closed:
+            self._sessions[outside] = ClientSession(
+                connector=TCPConnector(limit=64, limit_per_host=16, resolver=_outside_names() if outside else None),
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,  # bounds and digests are about the bytes that are sent
                 trust_env=False,  # it would send the passwords of root's .netrc
@@ -172,7 +184,7 @@ class LinuxHttp:
                 max_field_size=_MAX_HEAD,
                 read_bufsize=_BLOCK,
             )
-        return self._session
+        return self._sessions[outside]
 
     async def _context(self, trust: Trust) -> ssl.SSLContext:
         """Made once for each set of files, and again when one of them has changed."""
@@ -226,6 +238,12 @@ def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
 def server_of(url: str) -> str:
     """Host and port of an address, for messages."""
     return urlsplit(url).netloc.rpartition("@")[2][:260]
+
+
+def _outside_names() -> AbstractResolver:
+    from isola.host.outside_names import OutsideNames
+
+    return OutsideNames()
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -22,6 +22,7 @@ from isola.host.http import (
     server_of,
     without_secrets,
 )
+from isola.host.outside import check_outside
 
 _BLOCK = 1024
 
@@ -83,6 +84,8 @@ class FakeHttp:
     async def close(self) -> None: ...
 
     async def _send(self, request: HttpRequest, url: str, headers: Mapping[str, str]) -> Reply:
+        if request.only_outside:
+            check_outside(url)
         parts = urlsplit(url)
         server = self.servers.get(f"{parts.scheme}://{parts.netloc}")
         if server is None:

@@ -19,6 +19,7 @@ from isola.doors.http.body import parse_pairs, readable
 from isola.doors.http.refusals import Refusals
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
 from isola.host.exhaustion import spent
+from isola.host.outside import limit_to_outside
 from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
@@ -62,6 +63,7 @@ class Dispatcher:
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Raises nothing but CancelledError and ConnectionError."""
+        limit_to_outside(not caller.admin)
         try:
             path, _, query = readable(http.raw_path, "path").partition("?")
             version, path = versions.split(path)

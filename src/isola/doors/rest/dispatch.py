@@ -21,6 +21,7 @@ from isola.doors.rest.request import Request, parse_query
 from isola.doors.rest.routing import Router, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
 from isola.host.exhaustion import spent
+from isola.host.outside import limit_to_outside
 from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
@@ -48,6 +49,7 @@ class Dispatcher:
 
     async def answer(self, http: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Raises nothing but CancelledError and ConnectionError."""
+        limit_to_outside(not caller.admin)
         try:
             path, _, query = readable(http.raw_path, "path").partition("?")
             if http.method == "OPTIONS":  # a browser's preflight request; as in LXD the same for every path

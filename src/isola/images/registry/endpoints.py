@@ -27,6 +27,8 @@ class Endpoint:
     plain: bool = False
     """Whether HTTP without encryption is accepted."""
     mirror: bool = False
+    named: bool = False
+    """Whether the settings name it."""
 
 
 async def endpoints(host: Host, certificates: Path, settings: Registries, domain: str) -> tuple[Endpoint, ...]:
@@ -38,6 +40,7 @@ async def endpoints(host: Host, certificates: Path, settings: Registries, domain
             await _trust(host, certificates, urlsplit(url).netloc, settings),
             plain=url.startswith("http:"),
             mirror=True,
+            named=True,
         )
         for url in settings.mirrors.get(domain, ())
     ]
@@ -53,7 +56,9 @@ async def origin(host: Host, certificates: Path, settings: Registries, domain: s
     server = HUB_HOST if domain == DOCKER_HUB else domain
     plain = settings.is_insecure(domain) or is_loopback(domain)
     urls = (f"https://{server}", f"http://{server}") if plain else (f"https://{server}",)
-    return Endpoint(domain, urls, await _trust(host, certificates, server, settings), plain)
+    return Endpoint(
+        domain, urls, await _trust(host, certificates, server, settings), plain, named=settings.is_insecure(domain)
+    )
 
 
 async def _trust(host: Host, certificates: Path, server: str, settings: Registries) -> Trust:

@@ -51,7 +51,9 @@ class Session:
         raise first or HostFailure("The registry has no address")
 
     async def _greet(self, url: str) -> None:
-        async with self._host.http.exchange(HttpRequest("GET", f"{url}/v2/", trust=self.endpoint.trust)) as response:
+        async with self._host.http.exchange(
+            HttpRequest("GET", f"{url}/v2/", trust=self.endpoint.trust, named=self.endpoint.named)
+        ) as response:
             if response.status not in (200, 401):
                 error = await failure(response, "its API")
                 raise HostFailure(error.message, evidence=error.evidence)
@@ -79,7 +81,13 @@ class Session:
         for last in (False, True):
             own = await self._authorization(scope) if same_server(url, self.url) else _NO_HEADERS
             asked = HttpRequest(
-                method, url, {**own, **headers}, body, trust=self.endpoint.trust, plain=self.endpoint.plain
+                method,
+                url,
+                {**own, **headers},
+                body,
+                trust=self.endpoint.trust,
+                plain=self.endpoint.plain,
+                named=self.endpoint.named,
             )
             async with self._host.http.exchange(asked) as response:
                 wanted = _challenge(response)

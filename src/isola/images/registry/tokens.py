@@ -46,6 +46,7 @@ def _request(endpoint: Endpoint, challenge: Challenge, credentials: Credentials,
             {"Content-Type": "application/x-www-form-urlencoded"},
             urlencode(form).encode(),
             trust=endpoint.trust,
+            named=endpoint.named,
         )
     query = [("service", service)] if service else []
     query += [("scope", each) for each in scope.split()]
@@ -53,7 +54,14 @@ def _request(endpoint: Endpoint, challenge: Challenge, credentials: Credentials,
         query += [("account", credentials.username), ("client_id", _CLIENT)]
     headers = {"Authorization": credentials.basic} if credentials.username else {}
     joint = "&" if urlsplit(realm).query else "?"
-    return HttpRequest("GET", f"{realm}{joint}{urlencode(query)}", headers, trust=endpoint.trust, plain=endpoint.plain)
+    return HttpRequest(
+        "GET",
+        f"{realm}{joint}{urlencode(query)}",
+        headers,
+        trust=endpoint.trust,
+        plain=endpoint.plain,
+        named=endpoint.named,
+    )
 
 
 def _realm(endpoint: Endpoint, challenge: Challenge) -> str:

@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
+from isola.model.outside import METADATA4, METADATA6
 from isola.network.bridge.config import BridgeConfig, Family
-
-METADATA4 = ("169.254.169.254", "169.254.170.2", "169.254.170.23")
-METADATA6 = (
-    "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254",
-    "64:ff9b::a9fe:a9fe", "64:ff9b::a9fe:aa02", "64:ff9b::a9fe:aa17",
-)  # fmt: skip
-"""Where clouds tell the secrets of the machine to any program that asks: EC2 and those like it, ECS, EKS, GCE.
-
-The last three are those of IPv4 where the host, or a router of its, translates between the protocols (RFC 6052).
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,17 @@ async def test_invalid_mounts_are_refused(bench: Bench) -> None:
     assert await bench.mounts.there(bench.process) == before
 
 
+async def test_nothing_is_mounted_inside_of_proc(bench: Bench) -> None:
+    if not isinstance(bench.mounts, FakeGuestMounts):
+        assert inside(bench, "mount", "-t", "proc", "proc", "/proc").returncode == 0
+        (bench.root / "alias").symlink_to("proc/fs")
+        with pytest.raises(InvalidInput, match="is inside of /proc"):
+            await put(bench, Graft(bench.host), "/alias")
+    for target in ("/proc", "/proc/sys", "/proc/fs/"):
+        with pytest.raises(InvalidInput, match="is inside of /proc"):
+            await put(bench, Graft(bench.host), target)
+
+
 async def test_an_ended_process_is_not_mistaken_for_another(bench: Bench) -> None:
     ended = ProcessRef(bench.process.pid, bench.process.started - 1)
     if isinstance(bench.mounts, FakeGuestMounts):

@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 from isola.errors import Forbidden, HostFailure, InvalidInput, NotFound
 from isola.host import kernel, sealed_mounts
 from isola.host.credentials import owner_of_files
+from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
@@ -176,14 +177,28 @@ def _closed_on_failure(descriptor: int) -> Iterator[None]:
 
 
 def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
+    table = open_of(process, "mountinfo")
+
     def inside(root: int) -> None:
         place = _place(root, target, directory=tree.directory, owner=owner)
         try:
+            if tree.directory:
+                _require_other_than_proc(table, root, place, target)
             kernel.attach_tree_to(tree.descriptor, place)
         finally:
             os.close(place)
 
-    _inside(process, inside, f"Cannot mount on {target} inside the instance")
+    try:
+        _inside(process, inside, f"Cannot mount on {target} inside the instance")
+    finally:
+        os.close(table)
+
+
+def _require_other_than_proc(table: int, root: int, place: int, target: str) -> None:
+    """Engines that enter an instance write to its ``/proc``, which therefore must be the kernel's."""
+    mounts = MountTable(table, root, trusted=True)
+    if mounts.mount(place, mounts.root).kind == "proc":
+        raise InvalidInput(f"{target} cannot be mounted on: it is inside of /proc", field="path")
 
 
 def _lend(lender: ProcessRef, process: ProcessRef, target: str) -> None:

@@ -54,6 +54,8 @@ class FakeGuestMounts:
         parts = [part for part in target.split("/") if part not in ("", ".")]
         if not parts or ".." in parts:
             raise InvalidInput(f"Cannot mount on {target[:200]!r} inside")
+        if tree.directory and parts[0] == "proc":
+            raise InvalidInput(f"{target} cannot be mounted on: it is inside of /proc")
         kind = "directory" if tree.directory else "file"
         there = self.kinds.get(target, kind)
         if there != kind:

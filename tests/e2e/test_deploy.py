@@ -42,7 +42,9 @@ class Stand:
     source: Path
     terms: tuple[str, ...] = ("--drain", "2")
 
-    def deploy(self, version: str, *arguments: str, command: str = HTTPD, check: str = ANSWERS, fails: bool = False) -> str:
+    def deploy(
+        self, version: str, *arguments: str, command: str = HTTPD, check: str = ANSWERS, fails: bool = False
+    ) -> str:
         """Its output on standard error."""
         (self.source / "Dockerfile").write_text(_DOCKERFILE.format(version=version, command=command, check=check))
         done = self.isola("deploy", str(self.source), "web", *self.terms, *arguments, check=False)
@@ -138,13 +140,13 @@ def test_a_daemon_killed_in_the_middle_leaves_one_version_serving(stand: Stand, 
     fingerprint = stand.daemon.get("/1.0/instances/web")["config"]["volatile.base_image"]
     with stand.asked() as clients:
         command = ("deploy", "--image", fingerprint, "web", "--config", "user.next=1", *stand.terms)
-        thread = threading.Thread(target=lambda: stand.isola(*command, check=False))
+        thread = threading.Thread(target=lambda: stand.isola(*command, check=False))  # waits for the daemon
         thread.start()
         time.sleep(after)
         stand.daemon.kill()
-        thread.join()
         time.sleep(0.5)
         stand.daemon.start()
+        thread.join()
         time.sleep(1)
     assert stand.names() == {"web": "Running", "web-previous": "Stopped"}
     assert not any(each.failed for each in clients), [(each.failed, each.failures) for each in clients]

@@ -73,4 +73,3 @@ class SteadyClients:
         finally:
             self._process.kill()
             self._process.wait()
-

@@ -24,7 +24,8 @@ class Verb:
     """One verb: precondition, request, and description of its operation."""
 
     name: str
-    operation: str
+    operation: str | None
+    """None: of all operations that it starts."""
     prepare: Callable[[Daemon, str], None]
     act: Callable[[Daemon, str], object]
     acknowledged: Callable[[Daemon], bool]
@@ -129,7 +130,7 @@ def learn(daemon: Daemon, verb: Verb, runtime: str) -> list[str]:
     log.write_text("")
     verb.act(daemon, runtime)
     lines = [line.split("\t") for line in log.read_text().splitlines()]
-    return [point for description, point in lines if description == verb.operation]
+    return [point for description, point in lines if verb.operation in (None, description)]
 
 
 def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> str:

@@ -265,6 +265,10 @@ class DeviceDriver(ABC):
         await self.register(op, new)
         await self.attach(op, new, targets[1])
 
+    async def take_back(self, plug: Plug) -> bool:
+        """Reverse a ``hand_over`` that a daemon has not finished, if that needs no ``detach``; False: it does."""
+        return False
+
     async def resume(self, plug: Plug, target: Target) -> None:
         """At the start of the daemon: supervise its processes again, and restart those that have ended meanwhile."""
         return None

@@ -19,8 +19,8 @@ class FaultObserver:
     """Reads its orders from a file at every point, so that a test can control a running daemon.
 
     The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill" | "starve"}``; the
-    action is executed once, at the N-th point (from 0) that operations with that description reach after the orders
-    were written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    action is executed once, at the N-th point (from 0) that operations with that description (null: all) reach after the
+    orders were written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
     """
 
     def __init__(self, orders: Path, points: Path) -> None:
@@ -50,7 +50,7 @@ class FaultObserver:
             orders = orjson.loads(self._orders.read_bytes())
         except FileNotFoundError:  # withdrawn since it was looked at
             return
-        if self._done or operation.description != orders["operation"]:
+        if self._done or orders["operation"] not in (None, operation.description):
             return
         self._seen += 1
         if self._seen - 1 == orders["point"]:

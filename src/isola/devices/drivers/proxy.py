@@ -182,6 +182,13 @@ class Proxy(DeviceDriver):
             undo=lambda: self._ports.hand_over([new], [old]),
         )
 
+    async def take_back(self, plug: Plug) -> bool:
+        """Published ports lead to the instance again."""
+        if not _true(plug.config, "nat"):
+            return False
+        await self._ports.publish(plug)
+        return True
+
     async def ended(self, instance_id: str) -> None:
         """Connections that began before another instance got its ports end with it."""
         await self._ports.ended(instance_id)

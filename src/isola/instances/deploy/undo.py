@@ -12,7 +12,7 @@ from isola.instances.clean_up import clean_up
 from isola.instances.context import Context, lock_of
 from isola.instances.deploy.candidate import remove_now
 from isola.instances.deploy.parts import Attempt, is_next
-from isola.instances.volatile import HELD, LAST_BOOT, RESTARTING
+from isola.instances.volatile import CHANGING, DEVICES, HELD, LAST_BOOT, RESTARTING
 from isola.model.instance import Desired, Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -64,6 +64,7 @@ async def undo_begun(context: Context) -> None:
 async def _undo(context: Context, intent: Intent, op: Operation) -> None:
     """Can be repeated. What the versions had of each other is repaired when they are reconciled."""
     ref = _next(intent)
+    await _take_back(context, context.by_id(intent.facts.get("serving", "")))
     found = context.records.find(ref)
     if "kept" not in intent.facts:
         if is_next(found):
@@ -74,6 +75,21 @@ async def _undo(context: Context, intent: Intent, op: Operation) -> None:
     if serving is not None and intent.facts.get("stopped"):
         await context.records.change(serving.ref, lambda found: _to_be_started(context, found), pure=True)
     await context.intents.end(intent.id)
+
+
+async def _take_back(context: Context, serving: Instance | None) -> None:
+    """Published ports lead to the version that serves before the other one, which may have them, is removed."""
+    if serving is None or serving.volatile.get(CHANGING) != DEVICES:
+        return
+    plugs = [plug for plug in context.devices.plugs(serving) if plug.name in serving.changing]
+    taken = [await context.devices.driver(plug.state.kind).take_back(plug) for plug in plugs]
+    if len(taken) == len(serving.changing) and all(taken):
+        await context.records.change(serving.ref, _unchanging, pure=True)
+
+
+def _unchanging(instance: Instance) -> Instance:
+    volatile = {key: value for key, value in instance.volatile.items() if key != CHANGING}
+    return dataclasses.replace(instance, volatile=volatile, changing={})
 
 
 def _to_be_started(context: Context, instance: Instance) -> Instance:

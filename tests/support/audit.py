@@ -153,7 +153,10 @@ def publishing(daemon: Daemon) -> set[str]:
     if not any("isola.host.published" in line for line in daemon.host_processes().values()):
         return set()
     with holding(daemon.directory / "ports") as place, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
-        asking.connect(f"/proc/self/fd/{place}/control")
+        try:
+            asking.connect(f"/proc/self/fd/{place}/control")
+        except (ConnectionRefusedError, FileNotFoundError):  # it begins or ends at this moment
+            return set()
         asking.sendall(b"list\n")
         text = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
     return {line.split("\t")[1] for line in text.splitlines() if line.startswith("listen\t")}

@@ -19,8 +19,8 @@ class FaultObserver:
     """Reads its orders from a file at every point, so that a test can control a running daemon.
 
     The file holds ``{"operation": DESCRIPTION, "point": N, "action": "fail" | "cancel" | "kill" | "starve"}``; the
-    action is executed once, at the N-th point (from 0) that operations with that description (null: all) reach after the
-    orders were written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
+    action is executed once, at the N-th point (from 0) that operations with that description (null: all) reach after
+    the orders were written. Every point is appended to ``points`` as a line ``DESCRIPTION<tab>POINT``.
     """
 
     def __init__(self, orders: Path, points: Path) -> None:

@@ -108,6 +108,19 @@ async def test_group_with_processes_is_not_removed(side: Side, group: str) -> No
     await side.cgroups.remove(TOP)
 
 
+async def test_empty_groups_are_removed_up_to_one_with_processes(side: Side, group: str) -> None:
+    first, last = f"{TOP}/first", f"{TOP}/last"
+    for each in (f"{first}/deep", last):
+        await side.cgroups.create(each)
+    child = await side.spawn()
+    await side.cgroups.enter(group, child.ref)
+    assert not await side.cgroups.remove_empty(first, group, last)
+    assert [await side.cgroups.exists(each) for each in (first, group, last)] == [False, True, True]
+    await side.cgroups.kill(group)
+    assert await side.cgroups.remove_empty(first, group, last)
+    assert await side.cgroups.children(TOP) == ()
+
+
 async def test_the_path_of_the_unified_hierarchy(side: Side, group: str) -> None:
     unified = side.cgroups.unified
     assert (unified is None) == (side.cgroups.layout == "legacy")

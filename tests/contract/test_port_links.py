@@ -336,3 +336,17 @@ async def test_a_loop_is_completed_when_it_is_there_and_removed_by_one_end(subje
     assert [(view.kind, view.state.state) for view in views] == [("veth", "up"), ("veth", "up")]
     await subject.links.delete(loop.near)
     assert await subject.links.names("is7e57-gate") == ()
+
+
+async def test_connections_wait_for_links_that_are_seen_off() -> None:
+    with fresh_namespace() as host:
+        links = LinuxLinks(LinuxProcesses())
+        guest, next_guest = host.guest(), host.guest()
+        await links.connect(Pair("is1", "eth0", "", "0a:69:73:00:00:02"), guest.endpoint.path)
+        guest.end()
+        links.see_off("is1")
+        await links.connect(Pair("is1", "eth0", "", "0a:69:73:00:00:03"), next_guest.endpoint.path)
+        assert await links.exists("is1")
+        links.see_off("is1")
+        await links.connect(Pair("is2", "eth1", "", "0a:69:73:00:00:04"), next_guest.endpoint.path)
+        assert not await links.exists("is1"), "although its namespace has not ended"

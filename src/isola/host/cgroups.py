@@ -116,6 +116,13 @@ class Cgroups(Protocol):
         """Remove the group and those below it in every hierarchy; no effect if it does not exist."""
         ...
 
+    async def remove_empty(self, *paths: str) -> bool:
+        """Remove these groups in this order, each with those below it, up to the first in which there are processes.
+
+        Whether all are gone.
+        """
+        ...
+
     async def children(self, path: str) -> tuple[str, ...]:
         """Names of the groups directly below ``path`` in any hierarchy."""
         ...
@@ -224,6 +231,9 @@ class LinuxCgroups:
 
     async def remove(self, path: str) -> None:
         await finish(self._remove(path))
+
+    async def remove_empty(self, *paths: str) -> bool:
+        return await in_thread(lambda: all(map(self._remove_once, paths)))
 
     async def children(self, path: str) -> tuple[str, ...]:
         return tuple(sorted({name for tree in self._trees for name in subdirectories(tree.directory(path))}))

@@ -12,20 +12,21 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, netlink, network_namespace
+from isola.host.departing import Departures
+from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
-from isola.model.instance import Address, InterfaceState
 
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
@@ -135,18 +136,6 @@ class Routing:
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkView:
-    """State of a link in the daemon's network namespace."""
-
-    name: str
-    kind: str
-    """``bridge``, ``veth``, ``loopback``, ``physical``, or the kernel's name for another kind of virtual link."""
-    state: InterfaceState
-    alias: str = ""
-    master: str = ""
-
-
 class Links(Protocol):
     """Create, delete and list links in the daemon's network namespace."""
 
@@ -210,6 +199,10 @@ class Links(Protocol):
         """
         ...
 
+    def see_off(self, link: str) -> None:
+        """``delete`` a vanishing link in the background. ``connect`` waits for those that have not gone yet."""
+        ...
+
     async def exists(self, link: str) -> bool:
         """Whether the daemon's network namespace has a link of this name."""
         ...
@@ -247,6 +240,7 @@ class LinuxLinks:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._packets: socket.socket | None = None
+        self._departures = Departures(partial(self.delete, vanishing=True))
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Created down, so that duplicate address detection is disabled before addresses are added."""
@@ -292,6 +286,7 @@ class LinuxLinks:
         """By netlink in one thread, because every start needs it."""
         for name in (pair.host, pair.peer):
             _check_name(name)
+        await self._departures.over()
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
         opened = network_namespace.open_at(namespace)
@@ -430,6 +425,9 @@ class LinuxLinks:
         if doomed:
             raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
 
+    def see_off(self, link: str) -> None:
+        self._departures.begin(link)
+
     async def exists(self, link: str) -> bool:
         """By the directories below ``/proc/sys/net``, without starting a process."""
         return link_settings.is_link(link)
@@ -505,7 +503,7 @@ class LinuxLinks:
 
     async def _show(self, *what: str) -> tuple[LinkView, ...]:
         answer = await self._processes.run(["ip", "-j", "-d", "-s", "addr", "show", *what], check=not what)
-        return tuple(_view(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
+        return tuple(view_of(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
 
 
 def _connect(
@@ -567,33 +565,3 @@ def _any_ipv6(addresses: Iterable[str]) -> bool:
 def _add_address(link: str, address: str, *, replace: bool = False) -> str:
     # nodad: a bridge without ports has no carrier, and without one an IPv6 address stays tentative, which is unusable.
     return f"addr {'replace' if replace else 'add'} {address} dev {link} " + ("nodad" if ":" in address else "brd +")
-
-
-def _view(link: Mapping[str, Any]) -> LinkView:
-    kind = link.get("linkinfo", {}).get("info_kind") or (
-        "loopback" if link.get("link_type") == "loopback" else "physical"
-    )
-    received, sent = (link.get("stats64", {}).get(way, {}) for way in ("rx", "tx"))
-    up = "UP" in link.get("flags", ())
-    state = InterfaceState(
-        name=link["ifname"],
-        addresses=tuple(_address(entry) for entry in link.get("addr_info", ()) if entry.get("local")),
-        bytes_received=received.get("bytes", 0),
-        bytes_sent=sent.get("bytes", 0),
-        packets_received=received.get("packets", 0),
-        packets_sent=sent.get("packets", 0),
-        errors_received=received.get("errors", 0),
-        errors_sent=sent.get("errors", 0),
-        packets_dropped_inbound=received.get("dropped", 0),
-        packets_dropped_outbound=sent.get("dropped", 0),
-        hwaddr=link.get("address", ""),
-        mtu=link.get("mtu", 0),
-        state="up" if up else "down",
-        type="loopback" if kind == "loopback" else "broadcast",
-    )
-    return LinkView(link["ifname"], kind, state, alias=link.get("ifalias", ""), master=link.get("master", ""))
-
-
-def _address(entry: Mapping[str, Any]) -> Address:
-    scope = {"host": "local"}.get(entry.get("scope", ""), entry.get("scope", "global"))
-    return Address(entry["family"], entry["local"], str(entry["prefixlen"]), scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from isola.host.cancellation import all_done
 from isola.instances.context import Context, Restart
 from isola.instances.identity import plugs_of
 from isola.instances.last_run import after, ending_of, last_status
@@ -31,21 +32,27 @@ async def clean_up(
     This cannot be undone, but can be repeated: after a failure the record still says running, and the next stop or the
     next start of the daemon continues.
     """
-    ending = await take_down(context, op, instance, again=again)
-    await context.storage(instance).unmount(op, context.volume(instance), instance.id)
+    ending = await end_run(context, op, instance, again=again)
+    # The links of its NICs vanish some time after its namespace, and an unmount waits for the kernel as well.
+    storage, volume = context.storage(instance), context.volume(instance)
+    await all_done(take_devices(context, op, instance), storage.unmount(op, volume, instance.id))
     await op.commit(lambda: record_stopped(context, instance.ref, ending, again=again, reboots=reboots, policy=policy))
 
 
-async def take_down(context: Context, op: Operation, instance: Instance, *, again: bool = False) -> Ending | None:
-    """Remove what a run has on the host, except the mount of its root; returns how it ended."""
+async def end_run(context: Context, op: Operation, instance: Instance, *, again: bool = False) -> Ending | None:
+    """Remove its processes and their network; returns how it ended."""
     ending = await op.effect(f"remove processes of {instance.name}", lambda: _end(context, instance, again=again))
     await op.effect(
         f"remove network namespace of {instance.name}", lambda: context.networks.namespaces.remove(instance.id)
     )
+    return ending
+
+
+async def take_devices(context: Context, op: Operation, instance: Instance) -> None:
+    """Detach the devices of an instance whose processes are gone."""
     changing = context.devices.plugs(instance, instance.changing)
     await context.devices.detach(op, (*plugs_of(context, instance), *changing, *context.strays(instance.id)))
     await context.devices.forget_run(instance.id)
-    return ending
 
 
 async def _end(context: Context, instance: Instance, *, again: bool) -> Ending | None:

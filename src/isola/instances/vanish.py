@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.instances import attaching
-from isola.instances.clean_up import forget_run, take_down
+from isola.instances.clean_up import end_run, forget_run, take_devices
 from isola.instances.context import Context, HalfMade
 from isola.instances.files import end_sessions
 from isola.instances.half_made import intent_of, remove_soon
@@ -21,6 +21,7 @@ def may_vanish(context: Context, instance: Instance) -> bool:
     return (
         instance.ephemeral
         and not instance.deleting
+        and not instance.changing
         and instance.id not in context.faults
         and not moves_of(context, instance.id)
         and not any(each.instance.id == instance.id for each in context.snapshots)
@@ -34,7 +35,8 @@ async def vanish(context: Context, op: Operation, instance: Instance) -> None:
     intent stands for its volume and its logs until they are removed in the background.
     """
     await end_sessions(context, instance)
-    await take_down(context, op, instance)
+    await end_run(context, op, instance)
+    await take_devices(context, op, instance)
     await context.devices.unregister(op, plugs_of(context, instance))
     status = last_status(context, instance)
     try:

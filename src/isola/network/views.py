@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isola.host.links import LinkView
+from isola.host.link_views import LinkView
 
 
 def describe(link: str, views: Sequence[LinkView]) -> Mapping[str, object]:

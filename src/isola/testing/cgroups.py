@@ -144,6 +144,14 @@ class FakeCgroups:
         for name in self._below(path):
             del self.groups[name]
 
+    async def remove_empty(self, *paths: str) -> bool:
+        """The same without an error."""
+        for path in paths:
+            if self.processes(path):
+                return False
+            await self.remove(path)
+        return True
+
     async def children(self, path: str) -> tuple[str, ...]:
         """Names directly below."""
         depth = path.count("/") + 1

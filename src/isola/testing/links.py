@@ -8,7 +8,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
-from isola.host.links import Bridge, Inside, LinkView, Loop, Macvlan, Pair, Routing, Tap
+from isola.host.link_views import LinkView
+from isola.host.links import Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -130,6 +131,9 @@ class FakeLinks:
         """Ports of a bridge stay, without a master."""
         for link in links:
             self._remove(link)
+
+    def see_off(self, link: str) -> None:
+        self._remove(link)
 
     async def exists(self, link: str) -> bool:
         return link in self._links

@@ -329,7 +329,10 @@ class NicDevice(DeviceDriver):
                 await self.host.links.delete_inside(plug.state.facts[NAME], target.network)
             return
         # A namespace is removed before the devices of an instance that has ended; a tap does not depend on one.
-        await self.host.links.delete(self._link(plug), vanishing=target is None)
+        if target is None and plug.instance.ephemeral and not plug.config.get(HOST_NAME):
+            self.host.links.see_off(self._link(plug))  # no other will have its name
+        else:
+            await self.host.links.delete(self._link(plug), vanishing=target is None)
         if kind(plug.config) == "routed" and plug.config.get("parent"):
             await self.host.links.unproxy(self._routing(plug))
         await self._drop_filters(plug)

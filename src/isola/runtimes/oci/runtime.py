@@ -195,6 +195,8 @@ class OciRuntime(Runtime):
         """A process may enter a group after all others were killed, so killing and removing are repeated."""
         # The monitor first: while it lives, it or the engine might still create processes.
         groups = (self.group(id) + MONITOR_SUFFIX, self.group(id))
+        if await self.host.cgroups.remove_empty(*groups):
+            return
         for attempt in range(_REMOVALS):
             for group in groups:
                 await self.host.cgroups.kill(group)

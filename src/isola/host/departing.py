@@ -1,0 +1,38 @@
+"""Links that the kernel is removing, because the namespaces of their peers have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from isola.errors import IsolaError
+
+log = logging.getLogger(__name__)
+
+
+class Departures:
+    """Sees that they go, in the background."""
+
+    def __init__(self, delete: Callable[[str], Awaitable[None]]) -> None:
+        self._delete = delete
+        """Returns when a link is gone."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, link: str) -> None:
+        """One more is about to go."""
+        task = asyncio.get_running_loop().create_task(self._see_off(link), name=f"see off {link}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def over(self) -> None:
+        """Wait until all have gone that have begun to: until then their addresses may still be answered for."""
+        loop = asyncio.get_running_loop()
+        if tasks := [task for task in self._tasks if task.get_loop() is loop]:
+            await asyncio.wait(tasks)
+
+    async def _see_off(self, link: str) -> None:
+        try:
+            await self._delete(link)
+        except IsolaError as error:
+            log.warning("Link %s stays until the daemon is started again: %s", link, error)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
+from isola.host.cancellation import all_done, both
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
 from isola.instances.expand import (
@@ -111,11 +112,12 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     half = HalfMade(id, plan.ref)
     op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))
-    idmap = await range_for(context, id, plan.ref.project, plan.config)
-    instance = await _record(context, op, plan, image, id=id, idmap=idmap)
-    half = half_of(context, instance)
-    with context.layers.reserved(id, instance.start):
-        await announce(context, op, instance)
+    draft = await _record(context, op, plan, image, id=id)
+    half = half_of(context, draft)
+    with context.layers.reserved(id, draft.start):
+        ids = range_for(context, id, plan.ref.project, plan.config)
+        _, idmap = await both(announce(context, op, draft), ids)
+        instance = dataclasses.replace(draft, idmap=idmap)
         await _build(context, op, instance)
         await op.commit(lambda: record_created(context, plan, instance))
     if image is not None:
@@ -150,9 +152,8 @@ async def _image(context: Context, op: Operation, request: InstanceRequest) -> I
     return context.images.resolve(wanted) or await context.images.ensure(op, wanted)
 
 
-async def _record(
-    context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str, idmap: IdRange
-) -> Instance:
+async def _record(context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str) -> Instance:
+    """All but its ids."""
     volatile: dict[str, str] = {
         "root.pool": root_pool(plan.devices),
         "uuid": context.host.clock.uuid(),
@@ -167,7 +168,7 @@ async def _record(
         id=id,
         name=plan.ref.name,
         image=image.fingerprint if image else "",
-        idmap=idmap,
+        idmap=IdRange(0),
         created_at=context.host.clock.now(),
         project=request.project,
         isolation=request.isolation,
@@ -214,12 +215,19 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
             await context.images.unpack_layer(blobs[key], target)
 
         await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
+    await all_done(_make_volume(context, op, instance), _register(context, op, instance))
+
+
+async def _make_volume(context: Context, op: Operation, instance: Instance) -> None:
+    storage, descriptions = context.storage(instance), context.descriptions(context.pool_name(instance))
     with op.step("Create root volume"):
-        descriptions = context.descriptions(context.pool_name(instance))
         op.on_rollback(f"forget description of {instance.name}", lambda: descriptions.forget(instance.id))
         await describe_new(
             context, instance, lambda described: storage.create_volume(op, context.volume(instance), described)
         )
+
+
+async def _register(context: Context, op: Operation, instance: Instance) -> None:
     with op.step("Register devices"):
         await context.devices.register(op, instance)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -272,7 +272,7 @@ class OciRuntime(Runtime):
         config = bundle(spec, user, surroundings)
         engine, planned = self.name.encode(), plan.encode(spec)
         texts = {layout.file(path): text.encode() for path, text in spec.files.items()}
-        await files.write_all(
+        writing = files.write_all(
             {layout.engine: engine, layout.plan: planned, layout.config: json.dumps(config).encode()} | texts,
             directories={layout.run: 0o711}
             | ({layout.files: 0o711} if texts else {})
@@ -280,11 +280,12 @@ class OciRuntime(Runtime):
             owners=dict.fromkeys(texts, spec.idmap.base),
         )
         made = self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
-        await all_done(self._begin_log(spec), made)
+        await all_done(self._begin_log(spec, writing), made)
         return config["process"]
 
-    async def _begin_log(self, spec: RunSpec) -> None:
-        """The monitor counts only what it writes itself."""
+    async def _begin_log(self, spec: RunSpec, writing: Awaitable[None]) -> None:
+        """After its directory was made. The monitor counts only what it writes itself."""
+        await writing
         path, logs = self.layout(spec.id).console_log, self.host.log_files
         if spec.log.fresh:
             await logs.remove(path)
@@ -339,9 +340,9 @@ class OciRuntime(Runtime):
             steps.append(self.host.mounts.share(run.init))
         if other := spec.shares.get(Shareable.IPC):
             steps.append(self._share_memory(other, run))
+        steps.append(record.write(self.host, layout, self.name, run, process))
         await all_done(*steps)
         self._known.add(spec.id)
-        await record.write(self.host, layout, self.name, run, process)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
 
     async def _share_memory(self, other: str, run: Run) -> None:

@@ -43,7 +43,7 @@ def test_keys_are_named_as_by_the_client() -> None:
     assert DetachKeys("ctrl-a,x").look(b"1\x01x") == (b"1", True)
     assert DetachKeys("ctrl-@,ctrl-]").look(b"\x00\x1d") == (b"", True)
     for wrong in ("ctrl-", "ctrl-ab", "ctrl-1", "abc", ",", "ä"):
-        with pytest.raises(InvalidInput, match="Invalid detach keys"):
+        with pytest.raises(InvalidInput, match="Invalid escape keys"):
             DetachKeys(wrong)
 
 

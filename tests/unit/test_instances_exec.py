@@ -251,7 +251,12 @@ async def test_commands_and_consoles_publish_events(running: World) -> None:
     await running.finish(console)
     events.close()
     told = [(lifecycle(event).action, lifecycle(event).context) async for event in events]
-    assert told == [("instance-exec", {"command": ["echo"]}), ("instance-console", {"type": "console"})]
+    ids = {context["id"] for action, context in told if action != "instance-console"}
+    assert len(ids) == 1
+    assert [action for action, _ in told] == [
+        "instance-exec-created", "instance-exec", "instance-exec-ended", "instance-console",
+    ]  # fmt: skip
+    assert told[1][1]["command"] == ["echo"] and told[2][1]["exit_status"] == 3
 
 
 async def test_unread_output_is_not_kept(running: World) -> None:

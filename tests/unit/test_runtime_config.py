@@ -181,7 +181,7 @@ def test_the_program_s_groups_umask_and_shared_memory() -> None:
     made = bundle(spec(umask=0o27, shared_memory=65536, tmpfs=1 << 20), User(5, 6, (7, 8)), HERE)
     process, table = made["process"], made["mounts"]
     assert isinstance(process, dict) and isinstance(table, list)
-    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7, 8], "umask": 0o27}
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [6, 7, 8], "umask": 0o27}
     (shared,) = [mount["options"] for mount in table if mount["destination"] == "/dev/shm"]
     assert "size=65536" in shared
 
@@ -212,7 +212,7 @@ def test_a_further_command_is_confined_as_the_first_process_is() -> None:
     process = exec_process(ExecSpec(("id",), {"X": "y"}, user=5, group=6, groups=(7,), cwd="/tmp"), first)
     assert process["capabilities"] == first["capabilities"]
     assert process["noNewPrivileges"] is False
-    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7]}
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [6, 7]}
     assert process["terminal"] is False and process["cwd"] == "/tmp" and "consoleSize" not in process
     sized = exec_process(ExecSpec(("sh",), {}, terminal=True, width=100, height=40), first)
     assert sized["consoleSize"] == {"width": 100, "height": 40}

@@ -6,10 +6,11 @@ import asyncio
 import dataclasses
 import logging
 
-from isola.errors import IsolaError, NotFound, WrongState
+from isola.errors import HostFailure, IsolaError, NotFound, WrongState
 from isola.host.sockets import Stream
 from isola.instances import exec as verb
 from isola.instances.context import Context
+from isola.instances.last_run import status_of_failure
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
@@ -43,6 +44,7 @@ class Command:
         self._context = context
         self._execution: Execution | None = None
         self._begun = False
+        self._refusal = ""
 
     @property
     def started(self) -> bool:
@@ -69,6 +71,19 @@ class Command:
         """None with a terminal."""
         return self._started.stderr
 
+    @property
+    def refusal(self) -> str:
+        """After its end: why it could not be executed, as the engine says it; empty if it was executed."""
+        return self._execution.refusal if self._execution is not None else self._refusal
+
+    def require_ready(self) -> None:
+        """Check that it can be started. Raises WrongState."""
+        verb.require_ready(self._context, self.instance)
+
+    async def require_user(self) -> None:
+        """Check that there is its user. Raises WrongState, InvalidInput."""
+        await verb.require_user(self._context, self.instance, self.request)
+
     async def start(self) -> None:
         """Raises WrongState (not running, frozen, started before), InvalidInput (unknown user)."""
         if self._begun:
@@ -76,9 +91,9 @@ class Command:
         verb.require_ready(self._context, self.instance)
         self._begun = True
         try:
-            self._execution = await verb.begin(self._context, self.instance, self.request, self._caller)
-        except BaseException:
-            self.exit_status = verb.NOT_STARTED
+            self._execution = await verb.begin(self._context, self.instance, self.request, self._caller, id=self.id)
+        except BaseException as error:
+            self._end(status_of_failure(str(error)) if isinstance(error, HostFailure) else verb.NOT_STARTED)
             raise
         finally:
             self._known.settle(self)
@@ -122,10 +137,23 @@ class Command:
             await self.close()
 
     async def wait(self) -> int:
-        """Exit status. Raises WrongState before its start."""
+        """Exit status. Raises WrongState before its start, HostFailure if it could not be executed for other reasons
+        than its file.
+        """
         if self.exit_status is None:
-            self.exit_status = await self._started.wait()
+            execution = self._started
+            try:
+                self._end(await execution.wait())
+            except HostFailure as error:
+                self._end(status_of_failure(execution.refusal or str(error)))
+                raise
+        assert self.exit_status is not None
         return self.exit_status
+
+    def _end(self, status: int) -> None:
+        if self.exit_status is None:
+            self.exit_status = status
+            self._context.tell("exec-ended", self.instance.ref, caller=self._caller, id=self.id, exit_status=status)
 
     async def close(self) -> None:
         """Kill it if it is still running, and close all descriptors; no effect before its start."""
@@ -136,6 +164,7 @@ class Command:
             await execution.close()
             await self.wait()
         finally:
+            self._refusal = execution.refusal
             self._execution = None  # it holds streams and their buffers
             self._known.settle(self)
 
@@ -162,6 +191,8 @@ class Commands:
         verb.check(self._context, instance, request)
         command = Command(self, self._context, instance, request, caller)
         self._keep(command)
+        arguments = list(request.command)
+        self._context.tell("exec-created", instance.ref, caller=caller, command=arguments, id=command.id)
         return command
 
     def get(self, id: str) -> Command:

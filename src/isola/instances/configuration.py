@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from isola.instances.context import Context
 from isola.instances.expand import merge, unheld
-from isola.model.instance import Config, Devices, Instance
+from isola.instances.settings import SETTINGS
+from isola.model.instance import EMPTY, Config, Devices, Instance
 
 
 def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
@@ -18,7 +21,21 @@ def expanded(context: Context, instance: Instance) -> tuple[Config, Devices]:
     return config, unheld(devices, instance.volatile)
 
 
-def environment(config: Config) -> dict[str, str]:
-    """The variables of ``environment.*`` keys."""
+def environment(config: Config, base: Mapping[str, str] = EMPTY) -> dict[str, str]:
+    """``base`` as changed by ``environment.*`` keys, and by those that name variables without a value and removed ones.
+
+    A key without a value counts as absent, therefore it takes one of its own to name variables without a value.
+    """
     prefix = "environment."
-    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+    removed = _names(config, "isola.environment.unset")
+    return {
+        name: value
+        for name, value in {**base, **dict.fromkeys(_names(config, "isola.environment.empty"), ""), **own}.items()
+        if name not in removed or name in own
+    }
+
+
+def _names(config: Config, key: str) -> tuple[str, ...]:
+    found = SETTINGS.value(config, key)
+    return found if isinstance(found, tuple) else ()

@@ -108,7 +108,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     image = await _image(context, op, plan.request)
     plan = check(context, plan.request)  # building the image may have taken long: the profiles may have changed
     await undo_of_name(context, plan.ref)
-    id = context.host.clock.token(8)
+    id = plan.request.id or context.host.clock.token(8)
     half = HalfMade(id, plan.ref)
     op.if_undo_fails(lambda _: keep_in_mind(context, half))
     op.on_rollback("give back user ids", partial(give_back, context, id))

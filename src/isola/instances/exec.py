@@ -35,10 +35,15 @@ def require_ready(context: Context, instance: Instance) -> None:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
 
-async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller) -> Execution:
+async def require_user(context: Context, instance: Instance, request: ExecRequest) -> None:
+    """Check that there is the user of a command. Raises WrongState, InvalidInput."""
+    await _who(context, instance, _as_program(context, instance, request))
+
+
+async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller, *, id: str) -> Execution:
     """Run it, and tell. Raises WrongState, InvalidInput."""
     execution = await run(context, instance, request)
-    context.tell("exec", instance.ref, caller=caller, command=list(request.command))
+    context.tell("exec", instance.ref, caller=caller, command=list(request.command), id=id)
     return execution
 
 
@@ -90,15 +95,26 @@ async def _who(context: Context, instance: Instance, request: ExecRequest) -> us
     return found if group is None else dataclasses.replace(found, gid=group, groups=())
 
 
+def _of_system(who: users.User) -> dict[str, str]:
+    """As after a login."""
+    found = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    if who.uid == 0:
+        return found | {"HOME": "/root", "USER": "root"}
+    return found | ({"HOME": who.home} if who.home else {})
+
+
+def _of_program(context: Context, instance: Instance, who: users.User) -> dict[str, str]:
+    """Those that the engine gives to the first process too."""
+    plan = require_live(context, instance).guest.plan
+    found = {"PATH": _PATH} | ({"HOSTNAME": plan.hostname} if plan is not None else {})
+    return found | ({"HOME": "/root" if who.uid == 0 else who.home} if who.home or who.uid == 0 else {})
+
+
 def spec_of(context: Context, instance: Instance, request: ExecRequest, who: users.User, home: str) -> ExecSpec:
     """The spec for the runtime: options of the client override those of the instance, which override the defaults."""
     config, _ = expanded(context, instance)
-    defaults = {"PATH": _PATH, "LANG": "C.UTF-8"}
-    if who.uid == 0:
-        defaults |= {"HOME": "/root", "USER": "root"}
-    elif who.home:
-        defaults["HOME"] = who.home
-    variables = defaults | dict(instance.start.environment) | environment(config) | dict(request.environment)
+    defaults = _of_system(who) if instance.start.system else _of_program(context, instance, who)
+    variables = defaults | environment(config, instance.start.environment) | dict(request.environment)
     return ExecSpec(
         command=request.command,
         environment=variables,

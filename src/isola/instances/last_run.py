@@ -72,7 +72,13 @@ def status_of_failure(said: str) -> int:
     lower = said.lower()
     if "no such file or directory" in lower or "executable file not found" in lower or "not found in $path" in lower:
         return NOT_FOUND
-    refused = ("permission denied", "exec format error", "is a directory", "executable: operation not permitted")
+    refused = (
+        "permission denied",
+        "not a directory",
+        "exec format error",
+        "is a directory",
+        "executable: operation not permitted",
+    )
     if any(reason in lower for reason in refused):
         return NOT_EXECUTABLE
     return NOT_STARTED

@@ -28,6 +28,18 @@ RUN = (
         "false",
     ),
     Setting(
+        "isola.environment.empty",
+        run_values.variables,
+        "Environment variables without a value, separated by commas; `environment.*` keys always have one.",
+        live=True,
+    ),
+    Setting(
+        "isola.environment.unset",
+        run_values.variables,
+        "Environment variables of its image that its program and commands do not get, separated by commas.",
+        live=True,
+    ),
+    Setting(
         "isola.privileged",
         boolean,
         "What container engines call privileged: `security.privileged`, all capabilities of the daemon, all devices of "

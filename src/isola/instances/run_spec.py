@@ -46,7 +46,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         root=Root(root, runtime.capabilities.root, _true(devices[root_name(devices)], "readonly")),
         idmap=context.ids(instance),
         command=command,
-        environment={**begins.environment, **environment(config), **context.furnished.get(instance.ref, {})},
+        environment={**environment(config, begins.environment), **context.furnished.get(instance.ref, {})},
         cwd=begins.cwd,
         user=begins.user,
         groups=_names(config, "isola.groups"),

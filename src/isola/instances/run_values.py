@@ -71,6 +71,13 @@ def groups(value: str) -> tuple[str, ...]:
     return found
 
 
+def variables(value: str) -> tuple[str, ...]:
+    found = tuple(value.split(","))
+    if any(not name or "=" in name or "\0" in name for name in found):
+        raise ValueError("names of variables, separated by commas, are expected")
+    return found
+
+
 def umask(value: str) -> int:
     found = int(value, 8) if value.isascii() and value.isdigit() and set(value) <= set("01234567") else -1
     if not 0 <= found <= 0o777:

@@ -285,6 +285,8 @@ class InstanceRequest:
     """In place of ``image``: one that is not recorded, whose layers the caller keeps in the content store."""
     marks: Config = field(default_factory=lambda: EMPTY)
     """Facts for ``volatile`` of the verb that makes it a part of something else."""
+    id: str = ""
+    """A random one that the caller has drawn, because something in the request contains it; empty: the server draws."""
 
 
 @dataclass(frozen=True, slots=True)

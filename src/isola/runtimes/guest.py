@@ -33,6 +33,11 @@ class Execution(Protocol):
         """None with a terminal."""
         ...
 
+    @property
+    def refusal(self) -> str:
+        """After its end: why it could not be executed, as the engine says it; empty if it was executed."""
+        ...
+
     def resize(self, width: int, height: int) -> None: ...
 
     async def signal(self, signum: int) -> None:

@@ -46,7 +46,7 @@ def _further(group: str, names: Sequence[str], size: int) -> list[int]:
         number = _group(group, name)
         if number is None or number >= size:
             raise InvalidInput(
-                f"There is no group {name[:80]!r} inside", field="groups", remedy=f"use a number below {size}"
+                f"There is no group {name[:80]!r} inside", field="group", remedy=f"use a number below {size}"
             )
         found.append(number)
     return found
@@ -63,13 +63,14 @@ async def of_guest(guest: Guest, user: str) -> User:
 def choose(user: str, passwd: str, group: str, size: int) -> User:
     """Pure part of ``resolve``."""
     name, _, group_name = user.partition(":")
+    name = name or "0"
     entry = _find(passwd, name, fields=6)
     uid = _number(entry[2]) if entry else _number(name)
     gid = _group(group, group_name) if group_name else _number(entry[3]) if entry else 0
     for what, number, text in (("user", uid, name), ("group", gid, group_name)):
         if number is None or number >= size:
             raise InvalidInput(
-                f"There is no {what} {text[:80]!r} inside", field="user", remedy=f"use a number below {size}"
+                f"There is no {what} {text[:80]!r} inside", field=what, remedy=f"use a number below {size}"
             )
     assert uid is not None and gid is not None
     home = entry[5] if entry and entry[5].startswith("/") else "/"

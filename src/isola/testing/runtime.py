@@ -508,6 +508,7 @@ class FakeExecution:
         self._stdout, far_out = (self._stdin, far_in) if spec.terminal else stream_pair()
         self._stderr, far_err = (self._stdin, far_in) if spec.terminal else stream_pair()
         self._terminal = spec.terminal
+        self.refusal = ""
         self._number = next(_numbers)
         self.command = FakeCommand(spec, far_in, far_out, far_err, (spec.width, spec.height))
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -558,8 +559,10 @@ class FakeExecution:
         self._task.cancel()
 
     async def _run(self, program: Program | None) -> None:
-        status = _NOT_FOUND if program is None else await program(self.command)
-        self._end(status)
+        if program is None:
+            self.refusal = f"executable file `{self.command.spec.command[0]}` not found in $PATH"
+            await (self.command.stdout if self._terminal else self.command.stderr).write(f"{self.refusal}\n".encode())
+        self._end(_NOT_FOUND if program is None else await program(self.command))
 
     def _end(self, status: int) -> None:
         if not self._status.done():

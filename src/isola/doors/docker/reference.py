@@ -44,7 +44,7 @@ use it unmodified:
   unless an administrator permits them.
 - `/dev/shm` has 64 MiB unless `--shm-size` says otherwise. There is no swap beyond `--memory` unless
   `--memory-swap` says so.
-- Variables without a value (`-e NAME=`) are not set; a warning says so. Containers have names of up to 63 characters.
+- Containers have names of up to 63 characters.
 - Links give the names as they are when the container is started, in its `/etc/hosts`; variables of links are not set.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.

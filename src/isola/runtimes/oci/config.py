@@ -119,18 +119,23 @@ def environment(values: Mapping[str, str], **defaults: str) -> list[str]:
     return [f"{name}={value}" for name, value in {"PATH": PATH, **defaults, **values}.items()]
 
 
+def _at_home(values: Mapping[str, str], user: User) -> dict[str, str]:
+    return {**values, "HOME": values.get("HOME", user.home)}
+
+
 def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
-    defaults = {"TERM": "linux" if spec.system else "xterm", "HOME": user.home}
     if spec.system:
         # Init systems and package scripts recognise a fixed list of values; with any other value some of them probe
         # hardware. This one was established by LXC for system containers.
-        defaults["container"] = "lxc"
+        defaults = {"TERM": "linux", "container": "lxc"}
+    else:
+        defaults = {"HOSTNAME": spec.hostname, **({"TERM": "xterm"} if spec.terminal else {})}
     capabilities = _capabilities(spec, host)
     process: dict[str, object] = {
         "terminal": spec.terminal,
         "user": _user(user),
         "args": list(spec.command),
-        "env": environment(spec.environment, **defaults),
+        "env": environment(_at_home(spec.environment, user), **defaults),
         "cwd": spec.cwd or "/",
         "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
         "noNewPrivileges": spec.confinement.no_new_privileges,
@@ -281,4 +286,4 @@ def _rule(text: str) -> dict[str, object]:
 
 
 def _user(user: User) -> dict[str, object]:
-    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(dict.fromkeys((user.gid, *user.groups)))}

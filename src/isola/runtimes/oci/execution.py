@@ -66,6 +66,11 @@ class OciExecution:
         """None with a terminal."""
         return None if self._screen else self._ends.streams[2]
 
+    @property
+    def refusal(self) -> str:
+        """The engine's own error."""
+        return self._reason
+
     def resize(self, width: int, height: int) -> None:
         """Resize our terminal; if the engine relays it, notify it by SIGWINCH."""
         if self._ends.terminal and not self._status.done():

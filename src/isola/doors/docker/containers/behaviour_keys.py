@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -16,7 +18,13 @@ Keys = dict[str, str]
 _RESTART = "isola.restart"
 _LOG = "isola.log."
 _LOG_OPTIONS = {"max-size": "max_size", "max-file": "max_files"}
-_LOG_IGNORED = ("compress", "mode", "max-buffer-size", "labels", "env", "tag", "labels-regex", "env-regex")
+_LOG_ECHOED = ("compress", "mode", "max-buffer-size", "labels", "env", "tag", "labels-regex", "env-regex")
+"""Those that say how a logging process works, or are shown with details: they need no key."""
+_LOG_MODES = ("", "blocking", "non-blocking")
+_ELSEWHERE = ("syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs", "etwlogs", "logentries")
+_LOGGER = "failed to create task for container: failed to initialize logging driver: "
+_LOG_SIZE = re.compile(r"([0-9]{1,15})([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_LEAST_LOG, _MOST_FILES = 4096, 100
 _HEALTH = "isola.health."
 _HEALTH_TIMES = {
     "Interval": "interval",
@@ -31,7 +39,15 @@ def restart_keys(host: Fields) -> Keys:
     policy = host.inside("RestartPolicy")
     name, most = policy.text("Name", ""), policy.whole("MaximumRetryCount", 0, minimum=-1)
     if name not in ("", "no", "always", "unless-stopped", "on-failure"):
-        raise InvalidInput(f"invalid restart policy '{name[:40]}'", field="HostConfig.RestartPolicy")
+        raise InvalidInput(
+            f"invalid restart policy: unknown policy '{name[:40]}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'",
+            field="HostConfig.RestartPolicy",
+        )
+    if most < 0:
+        raise InvalidInput(
+            "invalid restart policy: maximum retry count cannot be negative", field="HostConfig.RestartPolicy"
+        )
     if most and name != "on-failure":
         raise InvalidInput(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'",
@@ -52,21 +68,46 @@ def log_keys(host: Fields) -> Keys:
     """``LogConfig``."""
     log = host.inside("LogConfig")
     driver, options = log.text("Type", ""), log.mapping("Config", empty=True)
+    if driver in _ELSEWHERE:
+        raise InvalidInput(
+            f"{_LOGGER}the log driver {driver} is not offered by this server: use json-file, local, none"
+        )
     if driver not in ("", "json-file", "local", "none"):
-        raise InvalidInput(f"logger: no log driver named '{driver[:40]}' is registered")
-    keys = {f"{_LOG}driver": driver} if driver else {}
-    for name, value in options.items():
-        if name in _LOG_OPTIONS:
-            keys[_LOG + _LOG_OPTIONS[name]] = value.upper().removesuffix("B") + "iB" if value[-1:].isalpha() else value
-        elif name not in _LOG_IGNORED:
+        raise InvalidInput(f'error looking up logging plugin {driver[:40]}: plugin "{driver[:40]}" not found')
+    for name in options:
+        if name not in _LOG_OPTIONS and name not in _LOG_ECHOED:
             raise InvalidInput(f"unknown log opt '{name[:40]}' for {driver or 'json-file'} log driver")
+    if (mode := options.get("mode", "")) not in _LOG_MODES:
+        raise InvalidInput(f"logger: logging mode not supported: {mode[:40]}")
+    keys = {f"{_LOG}driver": driver} if driver else {}
+    if size := options.get("max-size", ""):
+        keys[f"{_LOG}max_size"] = _log_size(size)
+    files = options.get("max-file", "")
+    if files and (not files.isdecimal() or int(files[:9]) < 1):
+        raise InvalidInput(f"{_LOGGER}max-file cannot be less than 1")
+    if files:
+        keys[f"{_LOG}max_files"] = str(min(int(files[:9]), _MOST_FILES))
+    if options.get("compress") == "true" and driver != "local" and (not size or not files or int(files) < 2):
+        raise InvalidInput(f"{_LOGGER}compress cannot be true when max-file is less than 2 or max-size is not set")
     return keys
 
 
-def log_config(config: Config) -> dict[str, Any]:
-    """With the options that are set."""
-    names = {key: option for option, key in _LOG_OPTIONS.items()}
-    options = {option: config[_LOG + key] for key, option in names.items() if config.get(_LOG + key)}
+def _log_size(text: str) -> str:
+    found = _LOG_SIZE.fullmatch(text)
+    if found is None:
+        raise InvalidInput(f"{_LOGGER}invalid size: '{text[:40]}'")
+    return str(max(int(found[1]) * 1000 ** " kmgtp".index(found[2].lower() or " "), _LEAST_LOG))
+
+
+def log_config(config: Config, given: Mapping[str, str]) -> dict[str, Any]:
+    """With the options that are set; as ``given`` by the client, as long as they mean the same."""
+    now = {option: config.get(_LOG + key, "") for option, key in _LOG_OPTIONS.items()}
+    options = {option: value for option, value in given.items() if option in _LOG_ECHOED}
+    for option, value in now.items():
+        said = given.get(option, "")
+        if value:
+            same = said and (_log_size(said) if option == "max-size" else said) == value
+            options[option] = said if same else value
     return {"Type": config.get(f"{_LOG}driver") or "json-file", "Config": options}
 
 

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
 from isola.doors.docker.containers.streams import STDERR, STDOUT, DetachKeys, HijackedWire, feed
+from isola.doors.docker.containers.wording import may_be_engines, of_command
 from isola.doors.docker.request import Request
+from isola.errors import HostFailure, InvalidInput, IsolaError, WrongState
 from isola.host.sockets import Stream
 from isola.instances.commands import Command
 from isola.instances.output import Output
 
+_AT_ONCE = 0.03
+"""Seconds in which an engine finds that it cannot execute a command."""
+
 
 async def run_detached(command: Command) -> None:
     """Returns when it has started; what it writes is discarded. Raises WrongState, InvalidInput."""
-    await command.detach()
+    program = command.request.command[0]
+    try:
+        await command.detach()
+    except IsolaError as error:
+        raise of_command(program, error) from None
+    await command.number()  # waits until it is there
+    with suppress(TimeoutError, IsolaError):
+        async with asyncio.timeout(_AT_ONCE):
+            await command.wait()
+    if command.refusal:
+        raise of_command(program, command.refusal)
 
 
 async def run_attached(
     request: Request, command: Command, connect: Callable[[], Awaitable[HijackedWire]], keys: DetachKeys
 ) -> web.StreamResponse:
-    """Until it has ended, or the client has detached; a client that has gone does not end it."""
-    await command.start()
+    """Until it has ended, or the client has detached; a client that has gone does not end it.
+
+    The response comes before the command: what clients read together with its headers, some of them lose. Errors of
+    the start therefore are output, as in Docker.
+    """
+    wire = await connect()
     try:
-        wire = await connect()
         with request.lasts():
-            await _carry(command, wire, keys)
+            try:
+                await command.start()
+                await _carry(command, wire, keys)
+            except (HostFailure, InvalidInput, WrongState) as error:
+                await wire.write(STDOUT, f"{of_command(command.request.command[0], error)}\r\n".encode())
     finally:
         if command.running:
             _leave(request, command)
@@ -36,10 +59,36 @@ async def run_attached(
     return wire.response
 
 
+class _Sink:
+    """Output for a client, without errors of an engine that could not execute the command."""
+
+    def __init__(self, wire: HijackedWire, channel: int) -> None:
+        self._wire = wire
+        self._channel = channel
+        self._begun = False
+        self.held = b""
+
+    async def write(self, data: bytes) -> None:
+        if not self._begun and may_be_engines(data):
+            self.held = data
+        else:
+            await self._wire.write(self._channel, self.held + data)
+            self.held = b""
+        self._begun = True
+
+    async def finish(self, command: Command) -> None:
+        """After its end. Raises InvalidInput if it was not executed."""
+        if command.refusal:
+            raise InvalidInput(f"{of_command(command.request.command[0], command.refusal)}")
+        if self.held:
+            await self._wire.write(self._channel, self.held)
+
+
 async def _carry(command: Command, wire: HijackedWire, keys: DetachKeys) -> None:
-    outputs = [Output(command.stdout, lambda data: wire.write(STDOUT, data))]
-    if (errors := command.stderr) is not None:
-        outputs.append(Output(errors, lambda data: wire.write(STDERR, data)))
+    """Raises InvalidInput if the command was not executed."""
+    streams = {STDOUT: command.stdout, STDERR: command.stderr}
+    sinks = {channel: _Sink(wire, channel) for channel, stream in streams.items() if stream is not None}
+    outputs = [Output(stream, sinks[channel].write) for channel, stream in streams.items() if stream is not None]
     ended = asyncio.ensure_future(command.wait())
     broken = asyncio.ensure_future(_broken(outputs))
     typed = asyncio.ensure_future(_typed(command, wire, keys))
@@ -49,6 +98,9 @@ async def _carry(command: Command, wire: HijackedWire, keys: DetachKeys) -> None
         if ended.done():
             for output in outputs:
                 await output.finish()
+            ended.result()
+            for sink in sinks.values():
+                await sink.finish(command)
     finally:
         tasks = (ended, typed, gone, broken, *(output.task for output in outputs))
         for task in tasks:

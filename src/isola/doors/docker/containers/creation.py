@@ -9,15 +9,17 @@ from typing import Any
 
 from isola.doors.docker.architectures import platform_of
 from isola.doors.docker.containers.behaviour_keys import health_keys
+from isola.doors.docker.containers.environment import environment_keys
 from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.containers.host_keys import keys_of
 from isola.doors.docker.containers.mounts import Mounts, device_name, mounts_of
-from isola.doors.docker.containers.namespaces import has_own_network, namespace_keys
+from isola.doors.docker.containers.namespaces import has_own_network, is_apart, namespace_keys
 from isola.doors.docker.containers.networking import nic_devices
 from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import read_only_root, volumes_from
+from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.links import link_names, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
@@ -26,8 +28,10 @@ from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.image import Image
 from isola.model.instance import Devices, InstanceRequest
 from isola.model.program import Program
+from isola.model.signals import signal_number
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
+_SHORT = 12
 _ECHOED = (
     "AttachStderr", "AttachStdin", "AttachStdout", "Cmd", "Domainname", "Entrypoint", "Env", "ExposedPorts",
     "Hostname", "OpenStdin", "StdinOnce", "Volumes", "ArgsEscaped", "OnBuild", "Shell",
@@ -73,15 +77,17 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         devices |= read_only_root(request)
     name = request.query.get("name", "")
     note = Note(fields.text("Image"), _echo(raw, exposed), raw.get("HostConfig") or {}, bare)
+    id = request.services.host.clock.token(8)
     wanted = InstanceRequest(
+        id=id,
         name=container_name(name) if name else None,
         project=request.project,
         image=image.fingerprint,
         runtime=host.text("Runtime", "") or None,
         config={
             **keys,
-            **_environment(fields),
-            **_hostname(fields),
+            **environment_keys(fields),
+            **_hostname(fields, host, id),
             **with_links(keys_of(host), link_names(request, links_in(host, endpoints))),
             **security_keys(host),
             **health_keys(fields),
@@ -114,11 +120,27 @@ def _program(fields: Fields) -> Program:
     return Program(
         entrypoint=_words(fields, "Entrypoint"),
         arguments=_words(fields, "Cmd"),
-        cwd=fields.text("WorkingDir", "") or None,
+        cwd=_directory(fields.text("WorkingDir", "")),
         user=fields.text("User", "") or None,
-        stop_signal=fields.text("StopSignal", "") or None,
+        stop_signal=_signal(fields.text("StopSignal", "")),
         stop_timeout=timeout,
     )
+
+
+def _directory(path: str) -> str | None:
+    if path and not path.startswith("/"):
+        raise InvalidInput(
+            f"the working directory '{path[:200]}' is invalid, it needs to be an absolute path", field="WorkingDir"
+        )
+    return path or None
+
+
+def _signal(name: str) -> str | None:
+    try:
+        signal_number(name or "TERM")
+    except InvalidInput:
+        raise InvalidInput(f"invalid signal: {name[:80]}", field="StopSignal") from None
+    return name or None
 
 
 def _words(fields: Fields, name: str) -> tuple[str, ...] | None:
@@ -128,27 +150,11 @@ def _words(fields: Fields, name: str) -> tuple[str, ...] | None:
     return (fields.text(name),) if fields.holds(name, str) else fields.texts(name)
 
 
-def _environment(fields: Fields) -> dict[str, str]:
-    found = {}
-    for each in fields.texts("Env"):
-        name, equals, value = each.partition("=")
-        if not name:
-            raise InvalidInput(f"invalid environment variable: {each[:80]}")
-        if equals:
-            found[f"environment.{name}"] = value
-    return found
-
-
-def warnings_of(fields: Fields) -> list[str]:
-    """What is not done as asked."""
-    bare = [
-        name for name, equals, value in (each.partition("=") for each in fields.texts("Env")) if equals and not value
-    ]
-    return [f"Variables without a value are not set: {', '.join(bare)[:500]}"] if bare else []
-
-
-def _hostname(fields: Fields) -> dict[str, str]:
+def _hostname(fields: Fields, host: Fields, id: str) -> dict[str, str]:
+    """By default the beginning of its id, as scripts inside containers expect."""
     name, domain = fields.text("Hostname", ""), fields.text("Domainname", "")
+    if not name and host.text("UTSMode", "") == "" and is_apart(host):
+        name = container_id(id)[:_SHORT]
     found = {"isola.hostname": name, "isola.domainname": domain}
     return {key: value for key, value in found.items() if value}
 

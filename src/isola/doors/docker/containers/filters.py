@@ -15,7 +15,8 @@ from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, NotFound
 from isola.model.image import chain_ids
 
-_HEALTH = ("starting", "healthy", "unhealthy", "none")
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
+_YES, _NO = ("1", "t", "true"), ("0", "f", "false")
 Match = Callable[[View], bool]
 Values = Sequence[str]
 
@@ -46,7 +47,11 @@ def _label(request: Request, values: Values) -> Match:
 def _status(request: Request, values: Values) -> Match:
     for value in values:
         if value not in STATES:
-            raise InvalidInput(f"invalid filter 'status={value[:80]}'", field="filters")
+            raise InvalidInput(
+                f"invalid filter 'status={value[:80]}': invalid value for state ({value[:80]}): must be one of "
+                f"{', '.join(STATES)}",
+                field="filters",
+            )
     return lambda view: view.state in values
 
 
@@ -85,13 +90,21 @@ def _network(request: Request, values: Values) -> Match:
 def _health(request: Request, values: Values) -> Match:
     for value in values:
         if value not in _HEALTH:
-            raise InvalidInput(f"invalid filter 'health={value[:80]}'", field="filters")
+            raise InvalidInput(
+                f"invalid filter 'health={value[:80]}': invalid value for health ({value[:80]}): must be one of "
+                f"{', '.join(_HEALTH)}",
+                field="filters",
+            )
     return lambda view: view.health in values
 
 
 def _exited(request: Request, values: Values) -> Match:
-    if not all(value.lstrip("-").isdecimal() for value in values):
-        raise InvalidInput("invalid filter 'exited': its values must be integers", field="filters")
+    for value in values:
+        if not value.removeprefix("-").isdecimal() or len(value) > 9:
+            raise InvalidInput(
+                f"invalid filter 'exited={value[:80]}': strconv.Atoi: parsing \"{value[:80]}\": invalid syntax",
+                field="filters",
+            )
     codes = {int(value) for value in values}
     return lambda view: view.state == "exited" and view.exit_status in codes
 
@@ -107,7 +120,7 @@ def _since(request: Request, values: Values) -> Match:
 
 
 def _publish(request: Request, values: Values) -> Match:
-    ports = _ports(values)
+    ports = _ports(values, "publish")
 
     def match(view: View) -> bool:
         return any(
@@ -119,7 +132,7 @@ def _publish(request: Request, values: Values) -> Match:
 
 
 def _expose(request: Request, values: Values) -> Match:
-    ports = _ports(values)
+    ports = _ports(values, "expose")
 
     def match(view: View) -> bool:
         exposed = [
@@ -131,12 +144,19 @@ def _expose(request: Request, values: Values) -> Match:
     return match
 
 
-def _ports(values: Values) -> set[tuple[int, str]]:
+def _ports(values: Values, filter: str) -> set[tuple[int, str]]:
     """``80``, ``80/udp``, ``8000-8080/tcp``."""
     found = set()
     for value in values:
         numbers, _, protocol = value.partition("/")
         first, dash, last = numbers.partition("-")
+        for number in (first, last if dash else first):
+            if not number.isdecimal():
+                raise InvalidInput(
+                    f"error while looking up for {filter} {value[:80]}: strconv.ParseUint: parsing "
+                    f'"{number[:80]}": invalid syntax',
+                    field="filters",
+                )
         low, high = split(f"{first}/{protocol or 'tcp'}"), split(f"{last if dash else first}/{protocol or 'tcp'}")
         found |= {(number, low[1]) for number in range(low[0], high[0] + 1)}
     return found
@@ -144,7 +164,10 @@ def _ports(values: Values) -> set[tuple[int, str]]:
 
 def _is_task(request: Request, values: Values) -> Match:
     """Tasks of a swarm: none."""
-    return lambda view: not any(value.lower() in ("1", "true", "t") for value in values)
+    known = [value.lower() for value in values]
+    if len(known) != 1 or known[0] not in (*_YES, *_NO):
+        raise InvalidInput(f"invalid filter 'is-task=[{' '.join(values)[:80]}]'", field="filters")
+    return lambda view: known[0] in _NO
 
 
 def _isolation(request: Request, values: Values) -> Match:

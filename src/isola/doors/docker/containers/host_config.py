@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from isola.doors.docker.containers.behaviour_keys import log_config
 from isola.doors.docker.containers.host_keys import values_of
 from isola.doors.docker.containers.mount_points import binds
 from isola.doors.docker.containers.namespaces import modes
@@ -40,6 +41,7 @@ def host_config(view: View) -> dict[str, Any]:
     found |= {name: value for name, value in view.note.host.items() if name in found and value not in _SILENT}
     found |= values_of(view.config)
     found |= {
+        "LogConfig": log_config(view.config, _log_options(view)),
         "AutoRemove": view.instance.ephemeral,
         "Binds": binds(view),
         "NetworkMode": network_mode(view),
@@ -50,6 +52,11 @@ def host_config(view: View) -> dict[str, Any]:
         "Tmpfs": view.note.host.get("Tmpfs"),
     }
     return {name: value for name, value in found.items() if value is not None or name not in ("Mounts", "Tmpfs")}
+
+
+def _log_options(view: View) -> dict[str, str]:
+    options = (view.note.host.get("LogConfig") or {}).get("Config")
+    return options if isinstance(options, dict) else {}
 
 
 def _defaults(view: View) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from isola.doors.docker.containers.behaviour_keys import (
     extra_hosts,
     hosts_keys,
-    log_config,
     log_keys,
     restart_keys,
     restart_policy,
@@ -197,7 +196,7 @@ HOST_KEYS: tuple[HostKey, ...] = (
     _names("DnsOptions", "isola.dns.options"),
     HostKey("ExtraHosts", hosts_keys, extra_hosts),
     HostKey("RestartPolicy", restart_keys, restart_policy),
-    HostKey("LogConfig", log_keys, log_config),
+    HostKey("LogConfig", log_keys, lambda config: None),
     _flag("Init", "isola.init"),
     _flag("Privileged", "isola.privileged"),
     HostKey("UsernsMode", _user_namespace, _user_mode),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from isola.doors.docker.containers.behaviour_keys import health_check_json, health_json
+from isola.doors.docker.containers.environment import variables
 from isola.doors.docker.containers.host_config import host_config
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.network_settings import settings
 from isola.doors.docker.containers.summary import image_name
 from isola.doors.docker.containers.view import View
+from isola.doors.docker.containers.wording import of_record
 from isola.doors.docker.image_lookup import image_id
 from isola.doors.docker.networks.links import links_of
 from isola.doors.docker.request import Request
@@ -18,7 +20,6 @@ from isola.instances.health_settings import health_check
 from isola.model.image import HealthCheck
 from isola.model.instance import Config, Instance
 
-_ENVIRONMENT = "environment."
 _NO_PROGRAM = ""
 
 
@@ -31,7 +32,7 @@ def inspect(request: Request, view: View, *, pid: int, sizes: tuple[int, int] | 
         "Created": rfc3339(instance.created_at),
         "Path": program,
         "Args": arguments,
-        "State": _state(view, pid),
+        "State": _state(view, pid, program),
         "Image": image_id(instance.image) if instance.image else "",
         "ResolvConfPath": "",
         "HostnamePath": "",
@@ -54,7 +55,7 @@ def inspect(request: Request, view: View, *, pid: int, sizes: tuple[int, int] | 
     }
 
 
-def _state(view: View, pid: int) -> dict[str, Any]:
+def _state(view: View, pid: int, program: str) -> dict[str, Any]:
     last = view.instance.last_run
     return {
         "Status": view.state,
@@ -65,7 +66,7 @@ def _state(view: View, pid: int) -> dict[str, Any]:
         "Dead": view.state == "dead",
         "Pid": pid,
         "ExitCode": view.exit_status,
-        "Error": last.error if last is not None else "",
+        "Error": of_record(program, view.instance.runtime, last.error) if last is not None else "",
         "StartedAt": rfc3339(view.started_at),
         "FinishedAt": rfc3339(view.finished_at) if view.finished_at is not None else NEVER,
         **({"Health": health_json(view.found_health)} if view.found_health is not None else {}),
@@ -90,7 +91,7 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
         "Tty": begins.terminal,
         "OpenStdin": begins.stdin,
         "StdinOnce": bool(given.get("StdinOnce")),
-        "Env": environment(instance, view.config),
+        "Env": variables(view),
         "Cmd": list(command[len(entrypoint) :]) or None,
         "Image": image_name(request, view),
         "Volumes": given.get("Volumes") or None,
@@ -112,12 +113,6 @@ def _check_of(view: View) -> HealthCheck | None:
         return health_check(view.instance.start.health_check, view.config)
     except ValueError:
         return None
-
-
-def environment(instance: Instance, config: Config) -> list[str]:
-    """Variables of the image and of the configuration."""
-    own = {key.removeprefix(_ENVIRONMENT): value for key, value in config.items() if key.startswith(_ENVIRONMENT)}
-    return [f"{name}={value}" for name, value in (dict(instance.start.environment) | own).items()]
 
 
 def _command(instance: Instance, config: Config) -> tuple[str, ...]:

@@ -38,6 +38,12 @@ def has_own_network(host: Fields) -> bool:
     return mode not in ("host", "none") and not mode.startswith(_JOINED)
 
 
+def is_apart(host: Fields) -> bool:
+    """Whether its names are its own, and not those of the host or of another container."""
+    mode = host.text("NetworkMode", "")
+    return mode != "host" and not mode.startswith(_JOINED)
+
+
 def modes(config: Config) -> dict[str, Any]:
     """The fields by an expanded configuration, as far as they are not private."""
     found = {}

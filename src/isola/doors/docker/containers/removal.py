@@ -21,10 +21,12 @@ async def remove(request: Request, seen: View, *, force: bool, own: bool) -> Non
     """Raises Conflict for a running container without ``force``."""
     instance = seen.instance
     if seen.running and not force:
-        doing, hint = ("paused", "unpause and then stop") if seen.state == "paused" else ("running", "stop")
+        name, state = request.parameters.get("name", instance.name)[:200], seen.state
+        if state == "paused":
+            raise Conflict(f'cannot remove container "{name}": container is paused and must be unpaused first')
         raise Conflict(
-            f'cannot remove container "/{instance.name}": container is {doing}: '
-            f"{hint} the container before removing or force remove"
+            f'cannot remove container "{name}": container is {state}: '
+            "stop the container before removing or force remove"
         )
     volumes = own_volumes(request, seen) if own or instance.ephemeral else []
     operation = request.services.instances.delete(instance.ref, force=force, caller=request.caller)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from isola.doors.docker.containers.wording import of_start
 from isola.doors.docker.request import Request
-from isola.errors import HostFailure, InvalidInput, IsolaError
-from isola.instances.last_run import NOT_EXECUTABLE, NOT_FOUND, status_of_failure
+from isola.errors import IsolaError
 from isola.model.instance import Instance
 
 
@@ -20,16 +20,4 @@ async def start_container(request: Request, instance: Instance) -> None:
             with suppress(IsolaError):
                 removal = request.services.instances.delete(instance.ref, force=True, caller=request.caller)
                 await request.services.operations.finish(removal)
-        raise (_not_executable(instance, error) or error) from None
-
-
-def _not_executable(instance: Instance, error: IsolaError) -> InvalidInput | None:
-    text = str(error)
-    status = status_of_failure(text) if isinstance(error, HostFailure) else 0
-    if "open executable" in text:  # crun, of a directory
-        status = NOT_EXECUTABLE
-    if status not in (NOT_EXECUTABLE, NOT_FOUND):
-        return None
-    program = next(iter(instance.start.command), "")
-    why = "executable file not found in $PATH" if status == NOT_FOUND else "permission denied"
-    return InvalidInput(f'failed to create task for container: exec: "{program}": {why}', evidence=text[:2000])
+        raise of_start(next(iter(instance.start.command), ""), instance.runtime, error) from None

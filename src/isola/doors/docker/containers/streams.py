@@ -152,7 +152,7 @@ class DetachKeys:
 
     def __init__(self, text: str) -> None:
         """Raises InvalidInput."""
-        self._keys = b"".join(map(_key, text.split(","))) if text else b"\x10\x11"
+        self._keys = b"".join(_key(name, text) for name in text.split(",")) if text else b"\x10\x11"
         self._seen = 0
 
     def look(self, data: bytes) -> tuple[bytes, bool]:
@@ -171,7 +171,7 @@ class DetachKeys:
         return bytes(passed), False
 
 
-def _key(name: str) -> bytes:
+def _key(name: str, text: str) -> bytes:
     special = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
     if len(name) == 1 and name.isascii():
         return name.encode()
@@ -181,7 +181,7 @@ def _key(name: str) -> bytes:
             return bytes([special[letter]])
         if "a" <= letter <= "z":
             return bytes([ord(letter) - 96])
-    raise InvalidInput(f"Invalid detach keys ({name[:40]}) provided", field="detachKeys")
+    raise InvalidInput(f"Invalid escape keys ({text[:80]}) provided", field="detachKeys")
 
 
 async def first_of(*works: Awaitable[object]) -> None:

@@ -109,5 +109,5 @@ def _state(instance: Instance, status: Status) -> str:
         return "removing"
     found = _STATES.get(status)
     if found is None:
-        return "exited" if instance.last_used_at is not None or instance.last_run is not None else "created"
+        return "exited" if instance.last_used_at is not None else "created"
     return found

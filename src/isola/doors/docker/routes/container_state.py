@@ -12,7 +12,7 @@ from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.json import dumps
-from isola.errors import Conflict, InvalidInput
+from isola.errors import Conflict, InvalidInput, NotFound
 from isola.model.last_run import Until
 from isola.model.signals import signal_number
 
@@ -47,10 +47,14 @@ async def restart(request: Request) -> web.StreamResponse:
 
 async def kill(request: Request) -> web.StreamResponse:
     """Send a signal, by default SIGKILL."""
-    seen = view(request, named(request))
+    name, signum = request.parameters["name"][:200], _signal_to_kill(request)
+    try:
+        seen = view(request, named(request))
+    except NotFound as error:
+        raise NotFound(f"cannot kill container: {name}: {error}") from None
     if not seen.running:
-        raise Conflict(f"cannot kill container: {seen.instance.name}: container {seen.id} is not running")
-    await kill_container(request, seen.instance, _signal(request) or signal_number("SIGKILL"))
+        raise Conflict(f"cannot kill container: {name}: container {seen.id} is not running")
+    await kill_container(request, seen.instance, signum)
     return empty()
 
 
@@ -58,7 +62,9 @@ async def pause(request: Request) -> web.StreamResponse:
     """Freeze all its processes."""
     seen = view(request, named(request))
     if seen.state != "running":
-        raise Conflict(f"Container {seen.id} is {'already paused' if seen.state == 'paused' else 'not running'}")
+        if seen.state == "paused":
+            raise Conflict(f"Container {seen.id} is already paused")
+        raise Conflict(f"container {seen.id} is {'restarting' if seen.state == 'restarting' else 'not running'}")
     await request.services.operations.finish(request.services.instances.pause(seen.instance.ref, caller=request.caller))
     return empty()
 
@@ -76,10 +82,10 @@ async def unpause(request: Request) -> web.StreamResponse:
 
 async def wait(request: Request) -> web.StreamResponse:
     """Headers now, and the exit status when it has ended: clients wait before they start it."""
-    instance = named(request)
     condition = _CONDITIONS.get(request.query.get("condition", ""))
     if condition is None:
         raise InvalidInput(f'invalid condition: "{request.query["condition"][:80]}"', field="condition")
+    instance = named(request)
     future = request.services.instances.wait(instance.ref, condition)
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
     try:
@@ -104,7 +110,16 @@ def _signal(request: Request) -> int | None:
     try:
         return signal_number(text) if text and text != "0" else None
     except InvalidInput:
-        raise InvalidInput(f"Invalid signal: {text[:80]}", field=None) from None
+        raise InvalidInput(f"invalid signal: {text[:80]}", field=None) from None
+
+
+def _signal_to_kill(request: Request) -> int:
+    try:
+        return _signal(request) or signal_number("SIGKILL")
+    except InvalidInput as error:
+        text, name = request.query.get("signal", "")[:80], request.parameters["name"][:200]
+        why = f"the linux daemon does not support signal {text}" if text.isdecimal() else str(error)
+        raise InvalidInput(f"cannot kill container: {name}: {why}") from None
 
 
 ROUTES = (

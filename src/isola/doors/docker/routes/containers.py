@@ -15,7 +15,6 @@ from isola.doors.docker.containers.creation import (
     container_name,
     require_platform,
     translate,
-    warnings_of,
     with_volumes,
 )
 from isola.doors.docker.containers.filters import matcher
@@ -26,7 +25,7 @@ from isola.doors.docker.containers.removal import remove as remove_container
 from isola.doors.docker.containers.sizes import sizes_of
 from isola.doors.docker.containers.summary import summary
 from isola.doors.docker.containers.update import changed
-from isola.doors.docker.containers.view import view
+from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.identity import container_id, containers_of, named
 from isola.doors.docker.image_lookup import find_image, shown
 from isola.doors.docker.request import Request
@@ -34,6 +33,7 @@ from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
 from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError, NotFound
 from isola.model.instance import Instance
+from isola.model.program import Program, command_of
 from isola.model.reference import Ref
 
 
@@ -43,7 +43,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     match = matcher(request, filters)
     limit = request.whole("limit") or 0
     everything = request.flag("all") or limit > 0 or bool({"status", "exited", "before", "since"} & filters.keys())
-    found = []
+    found: list[View] = []
     for instance in sorted(containers_of(request), key=lambda each: each.created_at, reverse=True):
         seen = view(request, instance)
         if (everything or seen.running) and match(seen):
@@ -65,6 +65,8 @@ async def create(request: Request) -> web.StreamResponse:
     image = find_image(request, fields.text("Image"))
     require_platform(request.query.get("platform", ""), image, shown(fields.text("Image")))
     wanted = translate(request, fields, raw, image)
+    if not command_of(wanted.request.program or Program(), image.config.entrypoint, image.config.command)[1]:
+        raise InvalidInput("no command specified")
     if wanted.request.name is not None:
         _require_free(request, wanted.request.name)
     devices, made = await volumes.devices_of(request, wanted.mounts.volumes)
@@ -85,7 +87,7 @@ async def create(request: Request) -> web.StreamResponse:
         await volumes.remove(request, made)
         raise
     instance = request.services.instances.get(operation.resources[0].ref)
-    return created({"Id": container_id(instance.id), "Warnings": warnings_of(fields)})
+    return created({"Id": container_id(instance.id), "Warnings": []})
 
 
 async def get(request: Request) -> web.StreamResponse:
@@ -99,8 +101,6 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def remove(request: Request) -> web.StreamResponse:
     """``force`` kills it first; ``v`` removes volumes that it has created for itself."""
-    if request.flag("link"):
-        raise InvalidInput("Links are not offered", field="link")
     await remove_container(request, view(request, named(request)), force=request.flag("force"), own=request.flag("v"))
     return empty()
 
@@ -111,10 +111,13 @@ async def rename(request: Request) -> web.StreamResponse:
     given = request.query.get("name", "")
     if not given:
         raise InvalidInput("Neither old nor new names may be empty")
-    new = container_name(given)
-    if new == instance.name:
+    if given.removeprefix("/") == instance.name:
         raise InvalidInput("Renaming a container with the same name as its current name")
-    _require_free(request, new)
+    try:
+        new = container_name("/" + given.removeprefix("/"))
+        _require_free(request, new)
+    except (InvalidInput, Conflict) as error:
+        raise type(error)(f"Error when allocating new name: {error}") from None
     operation = request.services.instances.rename(instance.ref, new, running=True, caller=request.caller)
     await request.services.operations.finish(operation)
     return empty()
@@ -124,6 +127,11 @@ async def update(request: Request) -> web.StreamResponse:
     """Change limits and the restart policy, also while it runs."""
     fields = await request.fields()
     instance = named(request)
+    if instance.ephemeral and fields.inside("RestartPolicy").text("Name", "") not in ("", "no"):
+        raise Conflict(
+            f"Cannot update container {container_id(instance.id)}: Restart policy cannot be updated because "
+            "AutoRemove is enabled for the container"
+        )
     operation = request.services.instances.update(instance.ref, changed(fields), caller=request.caller)
     await request.services.operations.finish(operation)
     return answer({"Warnings": None})

@@ -10,6 +10,7 @@ from isola.doors.docker.answers import answer, created, empty
 from isola.doors.docker.containers.commands import run_attached, run_detached
 from isola.doors.docker.containers.streams import DetachKeys, hijack
 from isola.doors.docker.containers.view import view
+from isola.doors.docker.containers.wording import of_name
 from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -24,17 +25,21 @@ _CELLS = 10_000
 async def create(request: Request) -> web.StreamResponse:
     """A command that can be started once."""
     fields = await request.fields()
-    seen = view(request, named(request))
     if not fields.texts("Cmd"):
         raise InvalidInput("No exec command specified")
+    seen = view(request, named(request))
     if seen.state == "paused":
-        raise Conflict(f"Container {seen.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {request.parameters['name'][:200]} is paused, unpause the container before exec")
     if not seen.running:
         raise Conflict(f"container {seen.id} is not running")
     if fields.boolean("Privileged"):
         raise Unsupported("Commands cannot have more privileges than their container", field="Privileged")
     DetachKeys(fields.text("DetachKeys", ""))
     command = request.services.instances.exec(seen.instance.ref, _wanted(fields), caller=request.caller)
+    try:
+        await command.require_user()
+    except InvalidInput as error:
+        raise of_name(error) from None
     command.notes.update(
         {name: fields.boolean(name) for name in ("AttachStdin", "AttachStdout", "AttachStderr")}
         | {"DetachKeys": fields.text("DetachKeys", "")}
@@ -57,9 +62,11 @@ async def start(request: Request) -> web.StreamResponse:
     if fields.boolean("Detach"):
         await run_detached(command)
         return empty(200)
-    terminal = command.request.interactive
     keys = DetachKeys(str(command.notes.get("DetachKeys") or ""))
-    return await run_attached(request, command, lambda: hijack(request, terminal=terminal), keys)
+    command.require_ready()
+    # As in Docker what the client says now decides about frames: some do not repeat that there is a terminal.
+    raw = fields.boolean("Tty")
+    return await run_attached(request, command, lambda: hijack(request, terminal=raw), keys)
 
 
 async def inspect(request: Request) -> web.StreamResponse:
@@ -81,9 +88,9 @@ async def inspect(request: Request) -> web.StreamResponse:
             "OpenStdin": bool(command.notes.get("AttachStdin")),
             "OpenStderr": bool(command.notes.get("AttachStderr")),
             "OpenStdout": bool(command.notes.get("AttachStdout")),
-            "CanRemove": command.exit_status is not None,
+            "CanRemove": False,
             "ContainerID": container_id(command.instance.id),
-            "DetachKeys": "",
+            "DetachKeys": str(command.notes.get("DetachKeys") or ""),
             "Pid": await command.number(),
         }
     )

@@ -1,0 +1,65 @@
+"""Failures of programs as Docker says them: scripts look for its texts, and clients choose 126 or 127 by them."""
+
+from __future__ import annotations
+
+import re
+
+from isola.errors import HostFailure, InvalidInput, IsolaError
+from isola.instances.last_run import NOT_EXECUTABLE, NOT_FOUND, status_of_failure
+
+_PROCESS = "unable to start container process: "
+_FIRST = "The first process"
+_DIRECTORY = re.compile(r"chdir `([^`]*)`: (.*)")
+_QUOTED = re.compile(r"'(.*)'")
+_DATABASES = {"user": "passwd", "group": "group"}
+_BY_ENGINE = re.compile(rb"executable file `|open executable|chdir `|exec failed: |exec: |.*level=error msg=")
+
+
+def of_process(program: str, said: str) -> str:
+    """Why a first process or a command was not started, by what the engine has said."""
+    status = status_of_failure(said)
+    if found := _DIRECTORY.search(said):
+        return f'{_PROCESS}chdir to cwd ("{found[1]}") set in config.json failed: {found[2].lower()}'
+    if status == NOT_FOUND:
+        return f'{_PROCESS}exec: "{program}": executable file not found in $PATH'
+    if status == NOT_EXECUTABLE and "exec format error" not in said.lower():
+        return f'{_PROCESS}exec: "{program}": permission denied'
+    return f"{_PROCESS}{said}"
+
+
+def of_start(program: str, runtime: str, error: IsolaError) -> IsolaError:
+    """Of the start of a container."""
+    if isinstance(error, HostFailure) and error.evidence and error.message.startswith(_FIRST):
+        text = of_process(program, error.evidence)
+        return InvalidInput(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+            f"{runtime} create failed: {text}"
+        )
+    return of_name(error)
+
+
+def of_record(program: str, runtime: str, said: str) -> str:
+    """Of the last start, as it was recorded."""
+    message, colon, evidence = said.partition(": ")
+    return str(of_start(program, runtime, HostFailure(message, evidence=evidence))) if colon else said
+
+
+def of_command(program: str, error: IsolaError | str) -> IsolaError:
+    """Of the start of a command."""
+    said = error if isinstance(error, str) else error.evidence or error.message
+    if isinstance(error, HostFailure | str):
+        return InvalidInput(f"OCI runtime exec failed: exec failed: {of_process(program, said)}")
+    return of_name(error)
+
+
+def of_name(error: IsolaError) -> IsolaError:
+    """Of users and groups that are not in the container."""
+    kind, name = error.field or "", _QUOTED.search(error.message)
+    if not isinstance(error, InvalidInput) or kind not in _DATABASES or name is None:
+        return error
+    return InvalidInput(f"unable to find {kind} {name[1]}: no matching entries in {_DATABASES[kind]} file")
+
+
+def may_be_engines(output: bytes) -> bool:
+    """Whether the first output of a command may be an error of the engine."""
+    return _BY_ENGINE.match(output) is not None

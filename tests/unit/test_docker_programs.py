@@ -1,0 +1,99 @@
+"""Programs in containers through the Docker door, over a daemon in memory: variables, host names, commands, errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from docker_door import DockerStand, docker_standing
+
+from isola.doors.docker.containers.streams import frame
+from isola.doors.docker.containers.wording import of_command, of_name, of_start
+from isola.errors import HostFailure, InvalidInput
+from isola.model.reference import Ref
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[DockerStand]:
+    async with docker_standing() as made:
+        yield made
+
+
+async def create(docker: DockerStand, **more: Any) -> str:
+    status, made = await docker.ask("POST", "/containers/create?name=box", {"Image": "tiny", "Cmd": ["sleep"]} | more)
+    assert status == 201, made
+    return str(made["Id"])
+
+
+async def test_variables_may_be_empty_and_may_be_removed(docker: DockerStand) -> None:
+    await create(docker, Env=["B=2", "A=1", "EMPTY=", "GONE", "A=3"])
+    config = docker.services.instances.get(Ref.default("box")).config
+    assert config["environment.A"] == "3" and "environment.EMPTY" not in config
+    assert (config["isola.environment.empty"], config["isola.environment.unset"]) == ("EMPTY", "GONE")
+    shown = (await docker.get("/containers/box/json"))["Config"]["Env"]
+    assert shown[:3] == ["B=2", "A=3", "EMPTY="] and shown[-1] == "GONE"
+
+
+async def test_containers_are_called_by_their_id_inside(docker: DockerStand) -> None:
+    id = await create(docker)
+    assert docker.services.instances.get(Ref.default("box")).config["isola.hostname"] == id[:12]
+    assert (await docker.get("/containers/box/json"))["Config"]["Hostname"] == id[:12]
+
+
+async def started(docker: DockerStand, **command: Any) -> tuple[str, bytes]:
+    """The id of a command, and all that its client gets."""
+    await create(docker)
+    assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
+    status, made = await docker.ask("POST", "/containers/box/exec", {"AttachStdout": True} | command)
+    assert status == 201, made
+    path = docker.rest.path.with_name("docker.sock")
+    reader, writer = await asyncio.open_unix_connection(path)
+    head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+    writer.write(f"POST /exec/{made['Id']}/start HTTP/1.1\r\n{head}\r\n{{}}".encode())
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 101 UPGRADED")
+    output = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return made["Id"], output
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_command_that_is_not_there_says_so_in_its_output(docker: DockerStand, terminal: bool) -> None:
+    """With frames also of a terminal, as the client has not said again that there is one."""
+    id, output = await started(docker, Cmd=["nosuch"], AttachStderr=True, Tty=terminal)
+    said = "OCI runtime exec failed: exec failed: unable to start container process: "
+    assert output == frame(1, f'{said}exec: "nosuch": executable file not found in $PATH\r\n'.encode())
+    assert (await docker.get(f"/exec/{id}/json"))["ExitCode"] == 127
+
+
+async def test_users_of_commands_are_looked_up_when_they_are_created(docker: DockerStand) -> None:
+    await create(docker)
+    assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
+    status, body = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["true"], "User": "unknown"})
+    assert (status, body["message"]) == (400, "unable to find user unknown: no matching entries in passwd file")
+
+
+@pytest.mark.parametrize(
+    ("said", "worded"),
+    [
+        ("executable file `x` not found in $PATH: No such file", 'exec: "x": executable file not found in $PATH'),
+        ("open executable: Operation not permitted", 'exec: "x": permission denied'),
+        ("open executable: Permission denied", 'exec: "x": permission denied'),
+        ("chdir `/gone`: No such file or directory", 'chdir to cwd ("/gone") set in config.json failed: no such file'),
+        ("something else", "something else"),
+    ],
+)
+def test_failures_of_engines_as_docker_says_them(said: str, worded: str) -> None:
+    begin = of_start("x", "crun", HostFailure("The first process could not be created", evidence=said))
+    assert str(begin).startswith("failed to create task for container: ") and worded in str(begin)
+    command = of_command("x", said)
+    assert str(command).startswith("OCI runtime exec failed: exec failed: unable to start container process: ")
+    assert worded in str(command)
+
+
+def test_other_failures_keep_their_texts() -> None:
+    other = HostFailure("No room", evidence="disk full")
+    assert of_start("x", "crun", other) is other
+    wrong = InvalidInput("There is no group 'g' inside", field="group")
+    assert str(of_name(wrong)) == "unable to find group g: no matching entries in group file"

@@ -126,7 +126,7 @@ async def test_events_are_those_of_docker_for_all_doors(docker: DockerStand) -> 
     assert [line.split(b'"Action":"')[1].split(b'"')[0] for line in lines] == [
         b"create",
         b"start",
+        b"kill",
         b"die",
-        b"stop",
         b"destroy",
     ]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 from docker_door import DockerStand, docker_standing
 
@@ -44,7 +45,7 @@ async def test_containers_are_called_by_their_id_inside(docker: DockerStand) -> 
 
 async def started(docker: DockerStand, **command: Any) -> tuple[str, bytes]:
     """The id of a command, and all that its client gets."""
-    await create(docker)
+    await create(docker, Tty=True)
     assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
     status, made = await docker.ask("POST", "/containers/box/exec", {"AttachStdout": True} | command)
     assert status == 201, made
@@ -65,6 +66,23 @@ async def test_a_command_that_is_not_there_says_so_in_its_output(docker: DockerS
     said = "OCI runtime exec failed: exec failed: unable to start container process: "
     assert output == frame(1, f'{said}exec: "nosuch": executable file not found in $PATH\r\n'.encode())
     assert (await docker.get(f"/exec/{id}/json"))["ExitCode"] == 127
+
+
+async def test_commands_networks_and_ends_are_events(docker: DockerStand) -> None:
+    id, _ = await started(docker, Cmd=["nosuch", "x y"])
+    assert (await docker.ask("POST", "/containers/box/resize?h=3&w=4"))[0] == 200
+    assert (await docker.ask("POST", "/containers/box/stop?t=0"))[0] == 204
+    await asyncio.sleep(0)
+    until = docker.services.host.clock.now().timestamp()
+    async with docker.session.get(f"http://docker/v1.50/events?since=1&until={until}") as answer:
+        events = [orjson.loads(line) for line in (await answer.read()).splitlines()]
+    told = [(event["Action"], event["Actor"]["Attributes"]) for event in events if event["Type"] == "container"]
+    about = {action: {name: each[name] for name in each if name not in ("image", "name")} for action, each in told}
+    assert about["exec_create: nosuch x y"] == about["exec_start: nosuch x y"] == {"execID": id}
+    assert about["exec_die"] == {"execID": id, "exitCode": "127"}
+    assert about["resize"] == {"height": "3", "width": "4"}
+    assert [each["signal"] for action, each in told if action == "kill"] == ["15"]
+    assert about["die"].keys() == {"execDuration", "exitCode"} and told[-1][0] == "stop"
 
 
 async def test_users_of_commands_are_looked_up_when_they_are_created(docker: DockerStand) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live, Restart
+from isola.instances.last_run import about_end, after
 from isola.instances.reboots import REBOOT, reboots_after
 from isola.instances.remove import remove
 from isola.instances.restart_policy import policy_of, restarts_of
@@ -28,13 +29,14 @@ async def after_end(context: Context, op: Operation, ref: Ref, live: Live) -> No
     if _wants_more(context, instance, live, status):
         await rebooted(context, op, instance, reboots_after(context, live, policy=True), policy=True)
         return
+    about = about_end(instance if live.ending is None else after(instance, live.ending))
     if not live.again and may_vanish(context, instance):
         await vanish(context, op, instance)
-        context.tell("shutdown", ref, exit_status=status)
+        context.tell("shutdown", ref, **about)
         context.tell("deleted", ref, caller=op.caller)
         return
     await clean_up(context, op, instance, again=live.again)
-    context.tell("shutdown", ref, exit_status=status)
+    context.tell("shutdown", ref, **about)
     if live.again:
         if not context.leaving:
             context.restarts[instance.id] = Restart(0)

@@ -77,7 +77,8 @@ async def commit(context: Context, op: Operation, ref: Ref, id: str, request: Co
     origin = check(context, ref, request)
     with context.layers.reserved(op.id, origin.start):
         (image,) = await context.images.add(op, lambda intake: _made(context, op, intake, instance, request))
-    context.tell("committed", instance.ref, caller=op.caller, fingerprint=image.fingerprint)
+    about = {"fingerprint": image.fingerprint, "names": list(request.names), "message": request.message}
+    context.tell("committed", instance.ref, caller=op.caller, **about)
     return image
 
 

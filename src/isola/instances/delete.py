@@ -30,6 +30,6 @@ async def delete(context: Context, op: Operation, ref: Ref, *, force: bool) -> N
     check(context, ref, force=force)
     runs = context.runs(context.records.get(ref))
     if runs:
-        await halt(context, op, ref, Manner(timeout=None, force=True))
+        await halt(context, op, ref, Manner(timeout=None, force=True, by_signal=True))
         op.reopen()
     await remove(context, op, context.records.get(ref), clean=runs)

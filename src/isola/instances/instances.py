@@ -243,6 +243,7 @@ class Instances:
         force: bool = False,
         kill: bool = False,
         signal: int | None = None,
+        by_signal: bool = False,
         stateful: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
@@ -259,7 +260,7 @@ class Instances:
             "Stopping instance",
             ref,
             caller,
-            lambda op: stop_verb.stop(self._context, op, ref, Manner(timeout, force, kill, signal)),
+            lambda op: stop_verb.stop(self._context, op, ref, Manner(timeout, force, kill, signal, by_signal)),
             done=lambda found: found is None or not self._context.runs(found),
             force=force,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 
 from isola.errors import IsolaError
 from isola.instances.context import Context, Live
@@ -98,6 +100,14 @@ def last_status(context: Context, instance: Instance) -> int:
     if live is not None and live.ending is not None:
         return live.ending.status
     return instance.last_run.exit_status if instance.last_run is not None else 0
+
+
+def about_end(instance: Instance) -> dict[str, Any]:
+    """What events say of the end of its last run: exit status, whole seconds, and whether memory was short. Pure."""
+    last = instance.last_run or LastRun()
+    ran = last.finished_at - last.started_at if last.finished_at and last.started_at else timedelta()
+    about: dict[str, Any] = {"exit_status": last.exit_status, "seconds": int(ran.total_seconds())}
+    return about | ({"oom_killed": True} if last.oom_killed else {})
 
 
 def _is_recorded(instance: Instance) -> bool:

@@ -16,7 +16,7 @@ from isola.host.cancellation import finish
 from isola.instances.background import when_idle
 from isola.instances.clean_up import clean_up, mark_restarting, record_stopped
 from isola.instances.context import Context, Restart
-from isola.instances.last_run import last_status
+from isola.instances.last_run import about_end
 from isola.instances.reboots import forget, pause_before
 from isola.instances.restart_policy import pause_after, restarts_of
 from isola.instances.start import start
@@ -35,7 +35,7 @@ async def rebooted(context: Context, op: Operation, instance: Instance, reboots:
     # Cleaning up removes the exit status, by which the next daemon would know of the reboot.
     await op.effect(f"mark {instance.name} as restarting", lambda: mark_restarting(context, instance.id, reboots))
     await clean_up(context, op, instance, reboots=reboots, policy=policy)
-    context.tell("shutdown", instance.ref, exit_status=last_status(context, context.records.get(instance.ref)))
+    context.tell("shutdown", instance.ref, **about_end(context.records.get(instance.ref)))
     schedule(context, instance.id)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from isola.errors import TimedOut, WrongState
 from isola.instances.clean_up import clean_up, mark_restarting
 from isola.instances.context import Context, Live
-from isola.instances.last_run import last_status
+from isola.instances.last_run import about_end
 from isola.instances.phases import Phase, RunState
 from isola.instances.remove import remove
 from isola.instances.running import require_live
@@ -19,6 +19,8 @@ from isola.model.caller import Caller
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
+
+_KILL = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Manner:
     """Kill it after the timeout, instead of failing."""
     signal: int | None = None
     """Sent to its first process instead of its stop signal."""
+    by_signal: bool = False
+    """It is killed by a signal of a user, and not stopped, as events say."""
 
 
 async def stop(context: Context, op: Operation, ref: Ref, manner: Manner) -> None:
@@ -56,7 +60,7 @@ async def halt(context: Context, op: Operation, ref: Ref, manner: Manner, *, aga
         await clean_up(context, op, instance, again=again)
         context.tell("stopped", ref, caller=op.caller)
         return
-    live = require_live(context, instance)
+    live, sent = require_live(context, instance), list[int]()
     if again:
         await op.effect(
             f"mark {ref.name} as restarting",
@@ -70,14 +74,17 @@ async def halt(context: Context, op: Operation, ref: Ref, manner: Manner, *, aga
             if live.state is RunState.RUNNING:
                 live.enter(RunState.STOPPING)
             if not manner.force:
-                await _ask(op, instance, live, manner)
+                await _ask(op, instance, live, manner, sent)
+            if live.state is not RunState.ENDED:
+                sent.append(_KILL)
         await clean_up(context, op, instance, again=again)
     finally:
         if live.state is RunState.STOPPING:
             live.enter(RunState.RUNNING)
         if live.state is RunState.ENDED and context.live.get(instance.id) is live:
             look_after_end(context, instance.id, live)
-    context.tell("stopped", ref, caller=op.caller, exit_status=last_status(context, context.records.get(ref)))
+    about = about_end(context.records.get(ref)) | {"signals": sent, "by_signal": manner.by_signal}
+    context.tell("stopped", ref, caller=op.caller, **about)
 
 
 async def restart(context: Context, op: Operation, ref: Ref, manner: Manner) -> None:
@@ -141,7 +148,10 @@ async def thaw(live: Live) -> None:
         live.enter(RunState.RUNNING)
 
 
-async def _ask(op: Operation, instance: Instance, live: Live, manner: Manner) -> None:
+async def _ask(op: Operation, instance: Instance, live: Live, manner: Manner, sent: list[int]) -> None:
+    plan = live.guest.plan
+    if (signum := manner.signal or (plan.stop_signal if plan is not None else 0)) > 0:
+        sent.append(signum)
     ask = live.guest.request_stop if manner.signal is None else partial(live.guest.signal, manner.signal)
     await op.effect(f"ask {instance.name} to stop", ask)
     try:

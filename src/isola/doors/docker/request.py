@@ -17,7 +17,7 @@ from isola.doors.http.body import JSON_LIMIT, LARGE, blocks_of, body_of
 from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput
 from isola.model.caller import Caller
-from isola.model.reference import Kind, Ref
+from isola.model.reference import Entity, Kind, Ref
 
 if TYPE_CHECKING:
     from isola.doors.docker.events.history import History
@@ -82,6 +82,11 @@ class Request:
     def ref(self, name: str, kind: Kind = Kind.INSTANCE) -> Ref:
         """The reference for a name, in the project of the door."""
         return Ref(self.home(kind), name)
+
+    def told(self, action: str, ref: Ref, **about: object) -> None:
+        """Publish an event of a container that no use case publishes, because it changes nothing."""
+        entity = Entity.of(Kind.INSTANCE, ref)
+        self.services.events.lifecycle(f"instance-{action}", entity, caller=self.caller, **about)
 
     async def fields(self) -> Fields:
         """The JSON object in the body; an empty body is an empty object."""

@@ -29,7 +29,7 @@ async def serve(request: Request, seen: View, wire: Wire, attachment: Attachment
         return
     works: list[Awaitable[object]] = [_output(wire, attachment, shown), wire.gone()]
     if request.flag("stdin"):
-        works.append(_input(seen, wire, attachment, keys))
+        works.append(_input(request, seen, wire, attachment, keys))
     await first_of(*works)
 
 
@@ -40,10 +40,11 @@ async def _output(wire: Wire, attachment: Attachment, shown: set[Channel]) -> No
             await wire.write(_NUMBERS[channel], data)
 
 
-async def _input(seen: View, wire: Wire, attachment: Attachment, keys: DetachKeys) -> None:
+async def _input(request: Request, seen: View, wire: Wire, attachment: Attachment, keys: DetachKeys) -> None:
     """Ends when the client detaches. At its EOF the program reads EOF if it is the only client that there can be."""
     terminal = seen.instance.start.terminal
     if await feed(wire, keys if terminal else None, attachment.write):
+        request.told("detached", seen.instance.ref)
         return
     if seen.note.config.get("StdinOnce") and not terminal:
         attachment.end_input()

@@ -18,7 +18,7 @@ async def stop_container(request: Request, instance: Instance, seconds: int | No
     """``seconds`` None: as the container says; negative: without limit."""
     if seconds is None:
         seconds = instance.start.stop_timeout if instance.start.stop_timeout is not None else _SECONDS
-    force = seconds == 0 or signum == _KILL
+    force = signum == _KILL
     timeout = None if seconds < 0 else float(seconds)
     with suppress(WrongState):  # it has ended meanwhile
         operation = request.services.instances.stop(
@@ -37,6 +37,7 @@ async def restart_container(request: Request, seen: View, seconds: int | None, s
     if seen.running:
         await stop_container(request, seen.instance, seconds, signum)
     await start_container(request, seen.instance)
+    request.told("restarted", seen.instance.ref)
 
 
 async def kill_container(request: Request, instance: Instance, signum: int) -> None:
@@ -44,5 +45,5 @@ async def kill_container(request: Request, instance: Instance, signum: int) -> N
     if signum != _KILL:
         await request.services.instances.runs.signal(instance.ref, signum, caller=request.caller)
         return
-    operation = request.services.instances.stop(instance.ref, force=True, caller=request.caller)
+    operation = request.services.instances.stop(instance.ref, force=True, by_signal=True, caller=request.caller)
     await request.services.operations.finish(operation)

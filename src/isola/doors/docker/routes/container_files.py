@@ -43,7 +43,9 @@ async def changes(request: Request) -> web.StreamResponse:
 
 async def export(request: Request) -> web.StreamResponse:
     """The root file system as a tar archive, without volumes."""
-    async with request.services.instances.contents.tree(named(request).ref) as pieces:
+    instance = named(request)
+    async with request.services.instances.contents.tree(instance.ref) as pieces:
+        request.told("exported", instance.ref)
         return await _send(request, pieces, _TAR)
 
 
@@ -56,8 +58,10 @@ async def look(request: Request) -> web.StreamResponse:
 
 async def get(request: Request) -> web.StreamResponse:
     """A file or directory as a tar archive."""
-    async with request.services.instances.files(named(request).ref) as root:
+    instance = named(request)
+    async with request.services.instances.files(instance.ref) as root:
         path, entry, name = await _found(request, root)
+        request.told("file-retrieved", instance.ref, path=path)
         shown = "." if name == "/" else name
         return await _send(request, read_tree(root, path, shown), _TAR | {_STAT: _described(entry, name)})
 
@@ -76,6 +80,7 @@ async def put(request: Request) -> web.StreamResponse:
             own=request.flag("copyUIDGID"),
             strict=request.flag("noOverwriteDirNonDir"),
         )
+    request.told("file-pushed", instance.ref, path=path)
     return empty(200)
 
 

@@ -82,6 +82,7 @@ async def top(request: Request) -> web.StreamResponse:
         found = await request.services.instances.runs.processes(seen.instance.ref, arguments)
     except InvalidInput as error:
         raise InvalidInput(str(error)) from None
+    request.told("listed", seen.instance.ref)
     return answer({"Titles": list(found.titles), "Processes": [list(row) for row in found.rows]})
 
 

@@ -28,6 +28,7 @@ async def attach(request: Request) -> web.StreamResponse:
     attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)
     try:
         wire = await hijack(request, terminal=seen.instance.start.terminal)
+        request.told("attached", seen.instance.ref)
         with request.lasts():
             await serve(request, seen, wire, attachment, keys)
     finally:
@@ -42,6 +43,7 @@ async def attach_by_socket(request: Request) -> web.StreamResponse:
     attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)
     try:
         wire = await open_socket(request)
+        request.told("attached", seen.instance.ref)
         with request.lasts():
             await serve(request, seen, wire, attachment, keys)
         await asyncio.wait_for(wire.close(), 2)
@@ -60,6 +62,7 @@ async def resize(request: Request) -> web.StreamResponse:
         raise Conflict(f"cannot resize a stopped container: Container {seen.id} is not running")
     console = request.services.instances.console(seen.instance.ref, ConsoleRequest(force=True), caller=request.caller)
     await console.resize(width, height)
+    request.told("resized", seen.instance.ref, height=height, width=width)
     return empty(200)
 
 

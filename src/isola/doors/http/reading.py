@@ -103,6 +103,15 @@ class Fields:
                 raise self.wrong(name, f"must be a list of integers from 0 to {maximum}")
         return tuple(value)
 
+    def lists(self, name: str) -> list[tuple[str, ...]]:
+        """A list of lists of strings; empty if it is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or len(value) > _ENTRIES:
+            raise self.wrong(name, "must be a list of lists")
+        return [Fields({"list": each}, f"{self._where}{name}.").texts("list") for each in value]
+
     def mapping(self, name: str, *, empty: bool = False) -> dict[str, str]:
         """Strings by name; numbers and booleans are converted to strings, as in Incus.
 

@@ -24,7 +24,7 @@ from isola.doors.docker.networks.links import link_names, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.errors import InvalidInput, NotFound
 from isola.model.image import Image
 from isola.model.instance import Devices, InstanceRequest
 from isola.model.program import Program
@@ -32,6 +32,8 @@ from isola.model.signals import signal_number
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 _SHORT = 12
+_RESTART = "isola.restart"
+_SHIM = "io.containerd.runc.v2"
 _ECHOED = (
     "AttachStderr", "AttachStdin", "AttachStdout", "Cmd", "Domainname", "Entrypoint", "Env", "ExposedPorts",
     "Hostname", "OpenStdin", "StdinOnce", "Volumes", "ArgsEscaped", "OnBuild", "Shell",
@@ -60,7 +62,6 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     """The instance that is wanted. Raises InvalidInput, NotFound, Unsupported."""
     host, endpoints = fields.inside("HostConfig"), fields.inside("NetworkingConfig").inside("EndpointsConfig")
     refuse(host)
-    _refuse_config(fields)
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)
     keys, bare = label_keys(labels)
     exposed = exposed_ports(fields, image.config.exposed_ports)
@@ -70,8 +71,9 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         **mounts.devices,
         **port_devices(host, exposed),
     }
+    address = fields.text("MacAddress", "")
     if has_own_network(host) and not fields.boolean("NetworkDisabled"):
-        devices |= nic_devices(request, host, endpoints)
+        devices |= nic_devices(request, host, endpoints, address)
     devices |= host_devices(host)
     if host.boolean("ReadonlyRootfs"):
         devices |= read_only_root(request)
@@ -83,11 +85,12 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         name=container_name(name) if name else None,
         project=request.project,
         image=image.fingerprint,
-        runtime=host.text("Runtime", "") or None,
+        runtime=_runtime(request, host.text("Runtime", "")),
         config={
             **keys,
             **environment_keys(fields),
             **_hostname(fields, host, id),
+            _RESTART: "no",  # not even after a boot of the host, unless the request says so
             **with_links(keys_of(host), link_names(request, links_in(host, endpoints))),
             **security_keys(host),
             **health_keys(fields),
@@ -110,9 +113,12 @@ def with_volumes(wanted: Wanted, volumes: Devices) -> Devices:
     return {**wanted.request.devices, **{device_name(path): device for path, device in volumes.items()}}
 
 
-def _refuse_config(fields: Fields) -> None:
-    if fields.text("MacAddress", ""):
-        raise Unsupported("Config.MacAddress is not offered: name it for the network", field="Config.MacAddress")
+def _runtime(request: Request, name: str) -> str | None:
+    """None: whichever is best."""
+    known = "runc" if name == _SHIM else name
+    if known and known not in {each for each, _ in request.services.runtimes.loaded()}:
+        raise InvalidInput(f"unknown or invalid runtime name: {name[:80]}", field="HostConfig.Runtime")
+    return known or None
 
 
 def _program(fields: Fields) -> Program:

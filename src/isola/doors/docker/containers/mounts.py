@@ -55,6 +55,9 @@ def mounts_of(host: Fields, volumes: Mapping[str, object]) -> Mounts:
     if repeated is not None:
         raise InvalidInput(f"Duplicate mount point: {repeated[:200]}")
     more = [Volume(_target(path)) for path in volumes if _target(path) not in paths]
+    driver = host.text("VolumeDriver", "")
+    if driver not in ("", "local") and (more or any(isinstance(each, Volume) for each in found)):
+        raise InvalidInput(f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found')
     devices = {device_name(each.path): each.device for each in found if isinstance(each, _Disk)}
     named = [each for each in found if isinstance(each, Volume)]
     return Mounts(devices, (*named, *more))

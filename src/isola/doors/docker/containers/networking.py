@@ -18,8 +18,11 @@ _ALONE = "container cannot be connected to multiple networks with one of the net
 _MASK = {"type": "none"}
 
 
-def nic_devices(request: Request, host: Fields, endpoints: Fields) -> dict[str, dict[str, str]]:
-    """Of ``NetworkMode`` and ``NetworkingConfig.EndpointsConfig``. Raises NotFound, InvalidInput, Unsupported."""
+def nic_devices(request: Request, host: Fields, endpoints: Fields, address: str = "") -> dict[str, dict[str, str]]:
+    """Of ``NetworkMode`` and ``NetworkingConfig.EndpointsConfig``. Raises NotFound, InvalidInput, Unsupported.
+
+    ``address``: the hardware address on the first one, unless it names one itself.
+    """
     mode = host.text("NetworkMode", "")
     inherited = _inherited(request)
     nothing = {name: dict(_MASK) for name in inherited}
@@ -30,6 +33,9 @@ def nic_devices(request: Request, host: Fields, endpoints: Fields) -> dict[str, 
     taken = set(inherited)
     for each, endpoint in wanted:
         device = nic_device(each, endpoint)
+        if address:
+            device.setdefault("hwaddr", address.replace("-", ":").lower())
+            address = ""
         if default is not None and each.network == default and on_default:
             # The profile's own device serves, unless the request says more of it.
             devices[on_default] = {} if len(device) == 2 else {**device, "name": inherited[on_default].get("name", "")}

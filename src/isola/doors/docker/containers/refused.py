@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from isola.doors.http.reading import Fields
-from isola.errors import Unsupported
+from isola.errors import InvalidInput, Unsupported
 
 _Test = Callable[[Fields, str], bool]
 
@@ -30,12 +30,17 @@ _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),
     (_said("default"), ("Isolation",)),
-    (_said("local"), ("VolumeDriver",)),
 )
 
 
 def refuse(host: Fields) -> None:
     """Raises Unsupported for the first field of ``HostConfig`` that is not offered; InvalidInput for wrong types."""
+    for each in host.objects("DeviceRequests"):
+        capabilities = each.lists("Capabilities")
+        shown = " ".join(f"[{' '.join(names)}]" for names in capabilities)[:200]
+        raise InvalidInput(
+            f'could not select device driver "{each.text("Driver", "")[:40]}" with capabilities: [{shown}]'
+        )
     for test, names in _REFUSED:
         for name in names:
             if test(host, name):

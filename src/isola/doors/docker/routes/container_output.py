@@ -40,8 +40,17 @@ async def logs(request: Request) -> web.StreamResponse:
         async with aclosing(request.services.instances.read_output(seen.instance.ref, query)) as blocks:
             async for block in blocks:
                 data = block.data
-                await response.write(data if terminal else frame(_NUMBERS[block.channel], data))
+                if not terminal:
+                    # Clients that follow take each frame for a line.
+                    lines = _lines(data) if query.follow else [data]
+                    data = b"".join(frame(_NUMBERS[block.channel], line) for line in lines)
+                await response.write(data)
     return response
+
+
+def _lines(data: bytes) -> list[bytes]:
+    *whole, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in whole), *([rest] if rest else [])]
 
 
 async def stats(request: Request) -> web.StreamResponse:
@@ -89,12 +98,8 @@ async def top(request: Request) -> web.StreamResponse:
 def _query(request: Request) -> LogQuery:
     now = request.services.host.clock.now()
     tail = request.query.get("tail", "")
-    if tail in ("", "all") or tail.startswith("-"):
-        last = None
-    elif tail.isdecimal() and len(tail) < 19:
-        last = int(tail)
-    else:
-        raise InvalidInput(f"invalid tail value: {tail[:40]!r}", field="tail")
+    # As Docker does, anything but a number means all of it.
+    last = int(tail) if tail.isdecimal() and tail.isascii() and len(tail) < 19 else None
     return LogQuery(
         stdout=request.flag("stdout"),
         stderr=request.flag("stderr"),

@@ -192,8 +192,8 @@ def test_events_tell_what_has_happened(docker: Docker) -> None:
     until_then = str(int(time.time()) + 1)  # the command cuts off fractions of a second
     follow = ("events", "--since", "1h", "--until", until_then, "--filter", "type=container", "--format", "{{json .}}")
     events = [json.loads(line) for line in docker(*follow, "--filter", "label=tier=front").splitlines()]
-    assert [event["Action"] for event in events] == ["create", "start", "die", "destroy"]
-    assert events[2]["Actor"]["Attributes"]["exitCode"] == "3"
+    assert [event["Action"] for event in events] == ["create", "attach", "start", "die", "destroy"]
+    assert events[3]["Actor"]["Attributes"]["exitCode"] == "3"
     assert {event["Actor"]["Attributes"]["name"] for event in events} == {"box"}
 
 

@@ -161,6 +161,45 @@ def test_services_wait_for_those_that_they_depend_on(compose: Compose) -> None:
     assert compose.inside("web", "cat", "/data/seen") == "ready\ndone\n"
 
 
+def test_services_share_namespaces_and_run_hooks(compose: Compose, application: Daemon) -> None:
+    compose.write(
+        """
+        name: shop
+        services:
+          web:
+            image: app:1
+            command: httpd -f -p 8080 -h /srv
+            environment: {V: one}
+            stop_signal: SIGKILL
+            volumes: [state:/state]
+            healthcheck: {test: [CMD, cat, /srv/page], interval: 200ms, retries: 100}
+            post_start: [{command: [sh, -c, "echo $$V > /srv/page"]}]
+            pre_stop: [{command: "echo stopped >> /state/log"}]
+          side: {image: "app:1", command: sleep 1000, network_mode: "service:web", stop_signal: SIGKILL}
+          ask:
+            image: app:1
+            command: sleep 1000
+            stop_signal: SIGKILL
+            links: ["web:page"]
+            volumes_from: ["web:ro"]
+        volumes: {state: {}}
+        """
+    )
+    compose("up", "--wait", "--wait-timeout", "60")
+    assert compose.inside("side", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/page") == "one\n"
+    assert compose.inside("ask", "wget", "-q", "-O", "-", "http://page:8080/page") == "one\n"
+    before = _ids(application)
+    compose.write((compose.place / "compose.yaml").read_text().replace("V: one", "V: two"))
+    compose("up", "--wait", "--no-deps", "web", "side")
+    after = _ids(application)
+    assert {name for name in after if after[name] != before[name]} == {"shop-web-1"}
+    assert compose.inside("side", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/page") == "two\n"
+    assert compose.inside("ask", "cat", "/state/log") == "stopped\n"
+    compose.write("services: {web: {image: 'app:1', annotations: {a: b}, gpus: all}}", "other.yaml")
+    refused = compose("-f", "other.yaml", "up", check=False)
+    assert refused.returncode == 1 and "services.web.gpus is not supported" in refused.stderr
+
+
 def test_images_of_services_are_built(compose: Compose, application: Daemon) -> None:
     (compose.place / "web").mkdir()
     compose.write("FROM app:1\nARG WHO\nRUN --mount=type=secret,id=token cat /run/secrets/token > /t\n"

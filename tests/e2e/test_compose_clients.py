@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from application_image import import_application
+from command import Cli
 from compose_clients import ComposeClient, major, programs
 from daemon import Daemon
 from waiting import until
@@ -158,3 +161,78 @@ def test_what_only_the_plugin_knows(compose: ComposeClient) -> None:
     assert compose("stats", "--no-stream", "--format", "{{.Name}}").count("shop-") == 4
     compose("scale", "alone=2")
     assert "running(5)" in compose("ls")
+
+
+_READ = {
+    "compose.yaml": """
+        name: read
+        include: [{path: sub/inc.yaml, project_directory: sub}]
+        services:
+          web:
+            extends: {file: base.yaml, service: base}
+            image: "img:${TAG:-latest}"
+            environment: {A: "${A:-x}", B: "${HOME:+set}", C: $$lit, E: "${EMPTY-unset}"}
+            ports: ["8080:80", "127.0.0.1:9000-9001:90-91/udp", {target: 5, published: "6", name: n}, "443"]
+            volumes: ["./x:/x:ro", "data:/d", /anon, {type: tmpfs, target: /t, tmpfs: {size: 10m, mode: 1777}}]
+            command: echo "a b" $$HOME
+            env_file: [{path: a.env}, {path: none.env, required: false}]
+            depends_on: [db]
+            healthcheck: {test: curl x, interval: 30s, retries: 3}
+            deploy: {replicas: 2, resources: {limits: {cpus: "0.5", memory: 50M}}}
+            sysctls: [net.x=1]
+            labels: ["a=b", c]
+            secrets: [{source: s1, target: /run/secrets/s1}]
+            shm_size: 64m
+            tmpfs: /run
+            dns: 192.0.2.1
+            networks: {n1: {aliases: [q], priority: 5}, default: {}}
+            build: {context: ., args: [X=1], dockerfile: Other}
+          db: {image: db, x-foo: bar, entrypoint: [a], restart: always, network_mode: bridge}
+          off: {image: o, profiles: [p]}
+        networks: {n1: {ipam: {config: [{subnet: 10.0.0.0/24}]}, internal: true, labels: [l=1]}}
+        volumes: {data: {labels: {x: y}}}
+        secrets: {s1: {file: ./s1}}
+        """,
+    "compose.override.yaml": """
+        services:
+          web:
+            ports: !override ["8081:81"]
+            command: !reset null
+            environment: {A: over}
+            volumes: ["./y:/x"]
+            dns: [192.0.2.2]
+            labels: {c: d}
+          db: !override {image: db2}
+        """,
+    "base.yaml": """
+        services:
+          base: {image: b, user: "5", environment: [BASE=1, A=base], volumes: ["./rel:/rel"], cap_drop: [NET_RAW]}
+        """,
+    "sub/inc.yaml": "services: {inc: {image: 'inc:${INCV}', volumes: ['./k:/k']}}",
+    "sub/.env": "INCV=7",
+    "a.env": "F=1\nG=\"a b\"\nA=fromfile\n# c\nexport H=$F\nI='$F'\n",
+}
+_USUAL = {"required": True, "create_host_path": True}
+
+
+def _plain(value: Any) -> Any:
+    """Without what says nothing."""
+    if isinstance(value, dict):
+        found = {key: _plain(item) for key, item in value.items() if _USUAL.get(key) is not item}
+        return {key: item for key, item in found.items() if item not in (None, "", [], {})}
+    return [_plain(item) for item in value] if isinstance(value, list) else str(value)
+
+
+@pytest.mark.parametrize("compose", [each for each in programs() if major(each) > 1], indirect=True)
+def test_files_are_read_as_the_plugin_reads_them(compose: ComposeClient) -> None:
+    (compose.place / "sub").mkdir()
+    for name, text in _READ.items():
+        compose.write(text, name)
+    isola = Cli(compose.daemon)
+    isola.env = {**isola.env, "HOME": str(compose.place), "COMPOSE_PROJECT_NAME": "shop"}
+    ours = isola("compose", "config", cwd=compose.place).stdout
+    read, theirs = _plain(yaml.safe_load(ours)), _plain(json.loads(compose("config", "--format", "json")))
+    for name, service in theirs.pop("services").items():
+        own = read["services"].pop(name)
+        assert {key: own.get(key) for key in {*own, *service}} == {key: service.get(key) for key in {*own, *service}}
+    assert read.pop("services") == {} and read == theirs

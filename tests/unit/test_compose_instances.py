@@ -45,6 +45,9 @@ def _design(service: str, more: str = "", number: int = 1) -> Design:
         ("cpuset: 0-1\ncpu_shares: 512", {"limits.cpu": "0-1", "isola.limits.cpu.shares": "512"}),
         ("pids_limit: -1", {"limits.processes": None}),
         ("oom_kill_disable: true", {"isola.limits.memory.oom_kill": "false"}),
+        ("blkio_config: {weight: 50}", {"isola.limits.disk.weight": "50"}),
+        ("userns_mode: host", {"security.privileged": "true"}),
+        ("device_cgroup_rules: ['c 1:3 rwm']", {"isola.devices.allow": "c 1:3 rwm"}),
         ("oom_score_adj: 5", {"isola.oom.score_adj": "5"}),
         ("init: true\ncap_add: [NET_ADMIN]\ncap_drop: [ALL]",
          {"isola.init": "true", "isola.capabilities.add": "NET_ADMIN", "isola.capabilities.drop": "ALL"}),
@@ -100,8 +103,49 @@ def test_networks() -> None:
         },
     }  # fmt: skip
     assert _design("network_mode: none").devices == {"eth0": {"type": "none"}}
+    assert _design("network_mode: bridge").devices == {}
+
+
+@pytest.mark.parametrize(
+    ("service", "keys"),
+    [
+        ("network_mode: host\nhostname: x", {"network": "host"}),
+        ("network_mode: 'service:db'\npid: service:db\nipc: host", {"network": "db", "pid": "db", "ipc": "host"}),
+        ("network_mode: 'container:other'\nuts: host", {"network": "container:other", "uts": "host"}),
+        ("network_mode: none\nipc: shareable\npid: private", {}),
+    ],
+)
+def test_namespaces_of_others(service: str, keys: dict[str, str]) -> None:
+    found = _design(service, "  db: {image: i}\n")
+    wanted = {
+        f"isola.namespaces.{kind}": "container:shop-db-1" if mode == "db" else mode for kind, mode in keys.items()
+    }
+    assert {key: value for key, value in found.config.items() if key.startswith("isola.namespaces.")} == wanted
+    assert found.devices == {"eth0": {"type": "none"}}
+
+
+def test_what_shares_a_network_has_no_ports_and_is_restarted_with_its_owner() -> None:
     with pytest.raises(InvalidInput):
-        _design("network_mode: 'service:db'", "  db: {image: i}")
+        _design("network_mode: 'service:db'\nports: [80]", "  db: {image: i}\n")
+    found = _application("network_mode: 'service:db'", "  db: {image: i}\n")
+    assert wanted(found, "web", "f", _SERVER).restarts_with == {"db"}
+
+
+def test_links_are_names_of_the_other_service() -> None:
+    more = "  api: {image: i, links: ['web:site', 'web']}\n  far: {image: i, links: ['web:gone'], networks: [x]}\n"
+    found = _design("labels: {}", more + "networks: {x: {}}\n")
+    assert found.devices["eth0"]["dns.aliases"] == "web,site"
+
+
+def test_volumes_of_other_services_and_of_directories() -> None:
+    more = "  db: {image: i, volumes: ['data:/d', '/own', '/srv/x:/x'], volumes_from: [log]}\n"
+    more += "  log: {image: i, volumes: ['log:/log'], tmpfs: /t}\n"
+    more += "volumes: {data: {}, log: {driver_opts: {type: none, o: bind, device: /srv/log}}}\n"
+    found = {each["path"]: each for each in _design("volumes_from: ['db:ro']", more).devices.values() if "path" in each}
+    assert {path: each["source"] for path, each in found.items()} == {
+        "/d": "shop_data", "/own": anonymous_volume("shop-db-1", "/own"), "/x": "/srv/x", "/log": "/srv/log",
+    }  # fmt: skip
+    assert {each["readonly"] for each in found.values()} == {"true"}
 
 
 def test_configuration_of_networks() -> None:

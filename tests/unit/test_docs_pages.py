@@ -16,6 +16,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 WRITTEN = {
     "cli.md": "isola.cli.reference",
+    "compose.md": "isola.compose.reference",
     "docker-api.md": "isola.doors.docker.reference",
     "rest-api.md": "isola.doors.rest.reference",
     "settings.md": "isola.daemon.reference",

@@ -18,6 +18,7 @@ NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.y
 OVERRIDES = ("compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml",
              "docker-compose.override.yml")  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
+_KINDS = ("services", "networks", "volumes", "configs", "secrets")
 _SHARING = ("network_mode", "ipc", "pid")
 """Keys that may say ``service:NAME``."""
 
@@ -38,10 +39,23 @@ class Application:
         """Services that have to be started before it -> condition, ``restart`` and ``required``."""
         return _needs(self.services[service])
 
+    def shares_with(self, service: str) -> frozenset[str]:
+        """Services in whose namespaces it runs, so that it ends with them."""
+        modes = (str(self.services[service].get(key, "")).partition(":") for key in _SHARING)
+        return frozenset(name for kind, _, name in modes if kind == "service" and name)
+
     def document(self) -> Tree:
         """The merged compose file."""
-        kinds = ("services", "networks", "volumes", "configs", "secrets")
-        return {"name": self.name} | {kind: dict(found) for kind in kinds if (found := getattr(self, kind))}
+        return {"name": self.name} | {kind: dict(found) for kind in _KINDS if (found := getattr(self, kind))}
+
+    def part(self, services: Collection[str]) -> Tree:
+        """The same with these services, and what they use, alone."""
+        used: Tree = {kind: {} for kind in _KINDS}
+        for name in services:
+            used["services"][name] = self.services[name]
+            for _, kind, other in _mentions(self.services[name]):
+                used[kind][other] = getattr(self, kind)[other]
+        return used
 
 
 def load(
@@ -110,7 +124,7 @@ def _chosen(services: Mapping[str, Tree], profiles: Collection[str], named: Coll
 
 def _complete(name: str, service: Tree, environment: Mapping[str, str], source: Source) -> None:
     """Read its environment files, and use the caller's value of variables without one."""
-    if "image" not in service and "build" not in service:
+    if not {"image", "build", "provider"} & {*service}:
         raise InvalidInput(f"Service {name} has neither an image nor a build", field=f"services.{name}")
     values: dict[str, str | None] = {}
     for file in service.pop("env_file", ()):

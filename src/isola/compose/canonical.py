@@ -139,6 +139,10 @@ def _several(parse: Callable[[str], list[Tree]]) -> Change:
     return change
 
 
+def _hooks(value: Any) -> Any:
+    return [_mapped(each, _HOOK, "hook") for each in value] if isinstance(value, list) else value
+
+
 def _build(value: Any) -> Any:
     return _mapped({"context": value} if isinstance(value, str) else value, _BUILD, "build")
 
@@ -157,6 +161,7 @@ _BUILD: Mapping[str, Change] = {
     "secrets": _granted,
     "ssh": lambda value: [value] if isinstance(value, str) else value,
 }
+_HOOK: Mapping[str, Change] = {"environment": pairs}
 _HEALTH: Mapping[str, Change] = {"test": _test}
 _RESOURCE: Mapping[str, Change] = {"labels": pairs, "external": _external}
 _SERVICE: Mapping[str, Change] = {
@@ -182,6 +187,8 @@ _SERVICE: Mapping[str, Change] = {
     "expose": lambda value: [str(each) for each in value] if isinstance(value, list) else value,
     "extra_hosts": _hosts,
     "ulimits": _ulimits,
+    "post_start": _hooks,
+    "pre_stop": _hooks,
     "healthcheck": lambda value: _mapped(value, _HEALTH, "healthcheck"),
     "extends": lambda value: {"service": value} if isinstance(value, str) else value,
 }

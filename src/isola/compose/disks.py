@@ -6,24 +6,43 @@ import hashlib
 from typing import Any
 
 from isola.compose.application import Application
+from isola.compose.namespaces import instance_of
 from isola.errors import InvalidInput
 
 Tree = dict[str, Any]
 Devices = dict[str, dict[str, str]]
+_TMPFS = "tmpfs:"
 _PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave"}
 
 
 def disks(application: Application, name: str, instance: str, pool: str) -> Devices:
     """A disk for each mount; volumes without a name have one that belongs to the instance. Raises InvalidInput."""
     service = application.services[name]
-    found: Devices = {}
+    found = _of_others(application, name, pool)
     for mount in service.get("volumes", ()):
         found[_name(mount["target"])] = _disk(application, mount, instance, pool, f"services.{name}.volumes")
     for text in service.get("tmpfs", ()):
         target, _, options = text.partition(":")
-        found[_name(target)] = {"type": "disk", "source": "tmpfs:", "path": target} | _options(options)
-    if service.get("read_only"):
-        found["root"] = {"type": "disk", "path": "/", "pool": pool, "readonly": "true"}
+        found[_name(target)] = {"type": "disk", "source": _TMPFS, "path": target} | _options(options)
+    root = {"readonly": "true"} if service.get("read_only") else {}
+    if size := service.get("storage_opt", {}).get("size"):
+        root["size"] = size
+    return found | ({"root": {"type": "disk", "path": "/", "pool": pool, **root}} if root else {})
+
+
+def _of_others(application: Application, name: str, pool: str) -> Devices:
+    """Volumes and binds of the services in ``volumes_from``: ``db``, ``db:ro``."""
+    found: Devices = {}
+    for text in application.services[name].get("volumes_from", ()):
+        other, _, mode = text.partition(":")
+        where = f"services.{name}.volumes_from"
+        if other == "container":
+            raise InvalidInput(f"{where}: volumes of containers are not supported", field=where)
+        theirs = _of_others(application, other, pool)
+        for mount in application.services[other].get("volumes", ()):
+            if mount["type"] != "tmpfs":
+                theirs[_name(mount["target"])] = _disk(application, mount, instance_of(application, other), pool, where)
+        found |= {key: disk | ({"readonly": "true"} if mode == "ro" else {}) for key, disk in theirs.items()}
     return found
 
 
@@ -38,6 +57,8 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         found["readonly"] = "true"
     if mount["type"] == "volume":
         source = mount.get("source")
+        if source and (device := bound(application, source)):
+            return found | {"source": device} | ({} if device == _TMPFS else {"shift": "true", "recursive": "true"})
         found |= {
             "pool": pool,
             "source": application.volumes[source]["name"] if source else anonymous_volume(instance, mount["target"]),
@@ -54,10 +75,16 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         return found
     if mount["type"] == "tmpfs":
         options = mount.get("tmpfs", {})
-        found["source"] = "tmpfs:"
+        found["source"] = _TMPFS
         found |= {"size": str(options["size"])} if options.get("size") else {}
         return found | ({"mode": f"{options['mode']:04o}"} if "mode" in options else {})
     raise InvalidInput(f"Mounts of type {mount['type']} are not supported", field=where)
+
+
+def bound(application: Application, volume: str) -> str:
+    """The directory of the host or ``tmpfs:`` that stands for a volume, as its driver_opts say; else empty."""
+    options = application.volumes[volume].get("driver_opts", {})
+    return _TMPFS if options.get("type") == "tmpfs" else str(options.get("device") or "")
 
 
 def _options(text: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from isola.compose.application import Application
 from isola.compose.changes import Wanted, instance_name
 from isola.compose.disks import disks
 from isola.compose.limits import limits
+from isola.compose.namespaces import namespaces
 from isola.compose.networks import nics, ports
 from isola.errors import InvalidInput
 
@@ -43,6 +45,7 @@ class Design:
     program: Mapping[str, object]
     terminal: bool
     stdin: bool
+    runtime: str = ""
 
 
 def design(application: Application, name: str, number: int, image: str, server: Server) -> Design:
@@ -52,6 +55,7 @@ def design(application: Application, name: str, number: int, image: str, server:
     config = {f"environment.{key}": value for key, value in service.get("environment", {}).items()}
     config |= {f"user.{key}": value for key, value in service.get("labels", {}).items()}
     config |= limits(service, f"services.{name}") | _confinement(service) | _host(service) | _life(service)
+    config |= namespaces(application, name)
     devices = nics(application, name, server.links) | ports(service, f"services.{name}")
     devices |= disks(application, name, own, server.pool)
     found = Design(
@@ -62,6 +66,7 @@ def design(application: Application, name: str, number: int, image: str, server:
         program=_program(service),
         terminal=bool(service.get("tty")),
         stdin=bool(service.get("stdin_open")),
+        runtime=service.get("runtime", ""),
     )
     return replace(found, config={**found.config, **_labels(application, name, number, found)})
 
@@ -75,7 +80,8 @@ def wanted(application: Application, name: str, image: str, server: Server, repl
         digest=found.config[DIGEST],
         replicas=replicas_of(service) if replicas is None else replicas,
         fixed_name=service.get("container_name", ""),
-        restarts_with=frozenset(other for other, how in application.needs(name).items() if how.get("restart")),
+        restarts_with=frozenset(other for other, how in application.needs(name).items() if how.get("restart"))
+        | application.shares_with(name),
     )
 
 
@@ -106,6 +112,7 @@ _LISTS: tuple[tuple[str, str], ...] = (
     ("cap_add", "isola.capabilities.add"),
     ("cap_drop", "isola.capabilities.drop"),
     ("group_add", "isola.groups"),
+    ("device_cgroup_rules", "isola.devices.allow"),
 )
 
 
@@ -177,9 +184,18 @@ def _restart(service: Tree) -> str:
     return "always"
 
 
+_DISKS = re.compile(r"/dev/(sd|vd|xvd|hd|nvme\d+n|loop|dm-|md|mapper/|nbd|zd|sr|ram)", re.ASCII)
+"""What Linux calls block devices: the file may be read on another machine than the daemon's."""
+
+
 def _devices(service: Tree) -> dict[str, dict[str, str]]:
     return {
-        f"dev{at}": {"type": "unix-char", "source": device["source"], "path": device.get("target", device["source"])}
+        f"dev{at}": {
+            "type": "unix-block" if _DISKS.match(device["source"]) else "unix-char",
+            "source": device["source"],
+            "path": device.get("target", device["source"]),
+            "mode": "0666" if "w" in device.get("permissions", "rwm") else "0444",
+        }
         for at, device in enumerate(service.get("devices", ()))
     }
 

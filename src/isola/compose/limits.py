@@ -25,6 +25,8 @@ def limits(service: Tree, where: str) -> dict[str, str]:
     """Those of the service itself and of ``deploy.resources``; both may be given if they agree. Raises InvalidInput."""
     service = _with_deploy(service, where)
     found = {ours: text(service[key]) for key, ours, text in _KEYS if service.get(key)}
+    if weight := service.get("blkio_config", {}).get("weight"):
+        found["isola.limits.disk.weight"] = str(weight)
     if service.get("oom_kill_disable"):
         found["isola.limits.memory.oom_kill"] = "false"
     if service.get("pids_limit", 0) > 0:

@@ -58,12 +58,12 @@ def _mappings(base: Tree, other: Tree, path: Path) -> Tree:
 
 
 def _sequences(base: list[Any], other: list[Any], path: Path) -> list[Any]:
-    """Entries with the same key are merged, equal ones are kept once."""
+    """Entries take the place of those with the same key before them, equal ones are kept once."""
     key = _KEYS.get(_general(path))
     found: dict[Hashable, Any] = {}
     for value in [*base, *settled(other)]:
         name = key(value) if key is not None and isinstance(value, dict) else _frozen(value)
-        found[name] = merge(found[name], value, (*path, "-")) if name in found and isinstance(value, dict) else value
+        found[name] = value
     return list(found.values())
 
 

@@ -18,7 +18,9 @@ _LABEL = "user.com.docker.compose."
 def nics(application: Application, name: str, links: Sequence[str]) -> Devices:
     """A NIC for each network, the first of them the way out; ``links`` are those of profiles, which go."""
     service = application.services[name]
-    attachments = _attachments(service, f"services.{name}")
+    if service.get("network_mode") == "bridge":
+        return {}
+    attachments = _attachments(service)
     found: Devices = {link: {"type": "none"} for link in links}
     for at, (key, given) in enumerate(attachments):
         attachment = given or {}
@@ -26,7 +28,9 @@ def nics(application: Application, name: str, links: Sequence[str]) -> Devices:
             "type": "nic",
             "network": application.networks[key]["name"],
             "name": attachment.get("interface_name") or f"eth{at}",
-            "dns.aliases": ",".join(dict.fromkeys((name, *attachment.get("aliases", ())))),
+            "dns.aliases": ",".join(
+                dict.fromkeys((name, *attachment.get("aliases", ()), *_links(application, name, key)))
+            ),
         }
         for theirs, ours in (
             ("ipv4_address", "ipv4.address"),
@@ -38,6 +42,18 @@ def nics(application: Application, name: str, links: Sequence[str]) -> Devices:
         if not at and service.get("mac_address"):
             device.setdefault("hwaddr", service["mac_address"])
         found[f"eth{at}"] = device
+    return found
+
+
+def _links(application: Application, name: str, network: str) -> list[str]:
+    """Names that other services on the network call it by: ``links: ["db:database"]``."""
+    found = []
+    for other in application.services.values():
+        if network in (other.get("networks") or {}):
+            for link in other.get("links", ()):
+                target, _, alias = link.partition(":")
+                if target == name and alias:
+                    found.append(alias)
     return found
 
 
@@ -58,14 +74,10 @@ def ports(service: Tree, where: str) -> Devices:
     return found
 
 
-def _attachments(service: Tree, where: str) -> list[tuple[str, Tree | None]]:
-    mode = service.get("network_mode", "")
-    if mode in ("", "bridge"):
-        found = list((service.get("networks") or {}).items())
-        return sorted(found, key=lambda item: -(item[1] or {}).get("gw_priority", 0))
-    if mode == "none":
-        return []
-    raise InvalidInput(f"{where}.network_mode {mode!r} is not supported yet", field=f"{where}.network_mode")
+def _attachments(service: Tree) -> list[tuple[str, Tree | None]]:
+    """Those that it is on, the way out first; none if its network is another's."""
+    found = list((service.get("networks") or {}).items())
+    return sorted(found, key=lambda item: -(item[1] or {}).get("gw_priority", 0))
 
 
 def network_config(application: Application, key: str) -> dict[str, str]:
@@ -80,8 +92,11 @@ def network_config(application: Application, key: str) -> dict[str, str]:
         found |= _subnet(block, f"{where}.ipam")
     if network.get("internal"):
         found |= {"ipv4.nat": "false", "ipv4.routing": "false", "ipv6.nat": "false", "ipv6.routing": "false"}
-    if network.get("enable_ipv6") is False:
-        found.setdefault("ipv6.address", "none")
+    for family in ("ipv4", "ipv6"):
+        if network.get(f"enable_{family}") is False:
+            found.setdefault(f"{family}.address", "none")
+    if mtu := network.get("driver_opts", {}).get("com.docker.network.driver.mtu"):
+        found["bridge.mtu"] = mtu
     return found
 
 

@@ -152,12 +152,3 @@ def anything(value: Any, where: str) -> Any:
 def either(kind: type, check: Check, other: Check) -> Check:
     """``check`` for values of ``kind``, else ``other``."""
     return lambda value, where: check(value, where) if isinstance(value, kind) else other(value, where)
-
-
-def refused(reason: str) -> Check:
-    """A key that is known and not supported."""
-
-    def check(value: Any, where: str) -> Any:
-        raise InvalidInput(f"{where} is not supported", evidence=reason, field=where)
-
-    return check

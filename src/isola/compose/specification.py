@@ -17,7 +17,6 @@ from isola.compose.shapes import (
     one_of,
     optional,
     record,
-    refused,
     size,
     text,
     whole,
@@ -26,18 +25,23 @@ from isola.compose.shapes import (
 _TEXTS = listed(text)
 _PAIRS = mapped(optional(text))
 _HOSTS = mapped(listed(text))
-_WINDOWS = refused("it is for Windows")
 _ULIMITS = mapped(record({"soft": whole, "hard": whole}, "soft", "hard"))
 _GRANT = record({"source": text, "target": text, "uid": text, "gid": text, "mode": whole}, "source")
 _HOOK = record({"command": either(str, text, _TEXTS), "user": text, "privileged": boolean, "working_dir": text,
                 "environment": either(list, _TEXTS, _PAIRS)}, "command")  # fmt: skip
+
+_DISK: Mapping[str, Check] = {
+    "weight": whole,
+    "weight_device": anything,
+    **dict.fromkeys(("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops"), anything),
+}
 
 BUILD: Mapping[str, Check] = {
     "context": text, "dockerfile": text, "dockerfile_inline": text, "args": _PAIRS, "target": text, "labels": _PAIRS,
     "cache_from": _TEXTS, "cache_to": _TEXTS, "no_cache": boolean, "pull": boolean, "network": text,
     "additional_contexts": mapped(text), "extra_hosts": _HOSTS, "platforms": _TEXTS, "privileged": boolean,
     "secrets": listed(_GRANT), "shm_size": size, "ssh": anything, "tags": _TEXTS, "ulimits": _ULIMITS,
-    "isolation": _WINDOWS, "entitlements": _TEXTS, "provenance": anything, "sbom": anything,
+    "isolation": text, "entitlements": _TEXTS, "provenance": anything, "sbom": anything,
 }  # fmt: skip
 HEALTH: Mapping[str, Check] = {
     "test": _TEXTS, "interval": duration, "timeout": duration, "retries": whole, "start_period": duration,
@@ -57,7 +61,7 @@ MOUNT: Mapping[str, Check] = {
 }  # fmt: skip
 ATTACHMENT: Mapping[str, Check] = {
     "aliases": _TEXTS, "ipv4_address": text, "ipv6_address": text, "link_local_ips": _TEXTS, "mac_address": text,
-    "driver_opts": _PAIRS, "priority": number, "gw_priority": number, "interface_name": text,
+    "driver_opts": _PAIRS, "priority": whole, "gw_priority": whole, "interface_name": text,
 }  # fmt: skip
 _RESOURCES: Mapping[str, Check] = {
     "cpus": number, "memory": size, "pids": whole, "devices": anything, "generic_resources": anything,
@@ -86,19 +90,19 @@ SERVICE: Mapping[str, Check] = {
     "volumes": listed(record(MOUNT, "type", "target")), "volumes_from": _TEXTS, "tmpfs": _TEXTS,
     "configs": listed(_GRANT), "secrets": listed(_GRANT),
     "devices": listed(record({"source": text, "target": text, "permissions": text}, "source")),
-    "device_cgroup_rules": _TEXTS, "gpus": refused("GPUs cannot be passed to services yet"),
+    "device_cgroup_rules": _TEXTS, "gpus": anything,
     "healthcheck": record(HEALTH), "deploy": record(DEPLOY), "develop": anything, "attach": boolean,
     "cap_add": _TEXTS, "cap_drop": _TEXTS, "security_opt": _TEXTS, "group_add": _TEXTS, "userns_mode": text,
     "ipc": text, "pid": text, "uts": text, "cgroup": one_of("host", "private"), "cgroup_parent": text,
     "sysctls": mapped(text), "ulimits": _ULIMITS, "shm_size": size, "stop_signal": text,
-    "stop_grace_period": duration, "logging": record({"driver": text, "options": _PAIRS}), "log_driver": text,
+    "stop_grace_period": duration, "logging": record({"driver": text, "options": _PAIRS}),
     "mem_limit": size, "mem_reservation": size, "memswap_limit": size, "mem_swappiness": whole, "cpus": number,
     "cpu_shares": whole, "cpu_quota": whole, "cpu_period": whole, "cpuset": text, "cpu_count": whole,
     "cpu_percent": number, "cpu_rt_period": anything, "cpu_rt_runtime": anything, "pids_limit": whole,
-    "oom_kill_disable": boolean, "oom_score_adj": whole, "blkio_config": anything, "storage_opt": _PAIRS,
-    "platform": text, "pull_policy": text, "runtime": text, "isolation": _WINDOWS, "credential_spec": _WINDOWS,
-    "post_start": listed(_HOOK), "pre_stop": listed(_HOOK), "use_api_socket": refused("services get no API socket"),
-    "provider": refused("providers run programs beside the services"), "models": refused("models are not offered"),
+    "oom_kill_disable": boolean, "oom_score_adj": whole, "blkio_config": record(_DISK), "storage_opt": _PAIRS,
+    "platform": text, "pull_policy": text, "runtime": text, "isolation": text, "credential_spec": anything,
+    "post_start": listed(_HOOK), "pre_stop": listed(_HOOK), "use_api_socket": boolean,
+    "provider": anything, "models": anything, "pull_refresh_after": text,
 }  # fmt: skip
 NETWORK: Mapping[str, Check] = {
     "name": text, "driver": text, "driver_opts": _PAIRS, "external": boolean, "internal": boolean,
@@ -111,14 +115,22 @@ VOLUME: Mapping[str, Check] = {
 }  # fmt: skip
 STORED: Mapping[str, Check] = {
     "name": text, "file": text, "environment": text, "content": text, "external": boolean, "labels": _PAIRS,
-    "driver": refused("secrets and configs come from files, variables or the compose file"), "template_driver": text,
+    "driver": text, "driver_opts": _PAIRS, "template_driver": text,
 }  # fmt: skip
-_PROJECT = record({
+_TOP: Mapping[str, Check] = {
     "name": text, "version": anything, "include": anything, "models": anything,
     "services": mapped(record(SERVICE)),
     "networks": mapped(optional(record(NETWORK))), "volumes": mapped(optional(record(VOLUME))),
     "configs": mapped(record(STORED)), "secrets": mapped(record(STORED)),
-})  # fmt: skip
+}  # fmt: skip
+_PROJECT = record(_TOP)
+TABLES: Mapping[str, Mapping[str, Check]] = {
+    "(top)": _TOP, "services.*": SERVICE, "services.*.build": BUILD, "services.*.deploy": DEPLOY,
+    "services.*.depends_on.*": DEPENDENCY, "services.*.healthcheck": HEALTH, "services.*.networks.*": ATTACHMENT,
+    "services.*.ports[]": PORT, "services.*.volumes[]": MOUNT, "networks.*": NETWORK, "volumes.*": VOLUME,
+    "configs.*": STORED, "secrets.*": STORED,
+}  # fmt: skip
+"""By path, for the reference page."""
 
 
 def check(document: Mapping[str, Any]) -> dict[str, Any]:

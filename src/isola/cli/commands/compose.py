@@ -36,6 +36,7 @@ def config(context: Context) -> None:
     """Print the compose file with everything that it extends, includes and interpolates."""
     from isola.cli.compose.files import application
     from isola.cli.output import document
+    from isola.compose.rendering import rendered
 
     found = application(context, context.args.many("SERVICE"))
     chosen = {"services": list(found.services), "volumes": list(found.volumes), "networks": list(found.networks)}
@@ -45,7 +46,7 @@ def config(context: Context) -> None:
                 context.write(name)
             return
     if not context.args.flag("quiet"):
-        document(context, found.document())
+        document(context, rendered(found.document()))
 
 
 _TIMEOUT = Option(
@@ -79,7 +80,10 @@ def up(context: Context) -> int:
         pull=args.text("pull"),
         rebuild=args.flag("build"),
         start=not args.flag("no-start"),
+        alone=args.flag("no-deps"),
     )
+    if args.flag("wait"):
+        work.await_ready(services, args.number("wait-timeout"))
     if orphans := work.orphans():
         if not args.flag("remove-orphans"):
             context.say(
@@ -97,7 +101,14 @@ def down(context: Context) -> None:
 
     args = context.args
     found = application(context)
-    take_down(context, found, volumes=args.flag("volumes"), orphans=args.flag("remove-orphans"))
+    take_down(
+        context,
+        found,
+        volumes=args.flag("volumes"),
+        orphans=args.flag("remove-orphans"),
+        images=args.text("rmi"),
+        seconds=args.number("timeout"),
+    )
 
 
 def ps(context: Context) -> None:
@@ -215,8 +226,11 @@ def _verb(done: str, statuses: Sequence[str], begin: Callable[[Context, Instance
 
 
 def _stop(context: Context, one: InstanceInfo) -> Operation:
+    from isola.cli.compose.down import before_stop
     from isola.cli.compose.down import stop as stop_one
+    from isola.cli.compose.files import application
 
+    before_stop(context, application(context), one)
     return stop_one(context, one, context.args.number("timeout"))
 
 
@@ -304,6 +318,9 @@ COMMANDS = (
             Option("--force-recreate", "Replace instances that are as the file says, too"),
             Option("--no-recreate", "Replace no instance"),
             Option("--no-start", "Create, and start nothing"),
+            Option("--no-deps", "Leave services alone that the named ones depend on"),
+            Option("--wait", "Return when all instances are healthy, or run if they have no health check"),
+            Option("--wait-timeout", "Seconds after which that is a failure (default: 600)", value="SECONDS"),
             Option("--remove-orphans", "Remove instances of services that the file lacks"),
             Option("--scale", "Number of instances of a service", value="SERVICE=NUMBER", repeat=True),
             Option("--pull", "When to fetch images", value="WHEN", choices=("always", "missing", "never")),
@@ -319,6 +336,13 @@ COMMANDS = (
             down,
             Option("-v --volumes", "Remove its volumes, too: their data is lost"),
             Option("--remove-orphans", "Remove instances of services that the file lacks, too"),
+            Option(
+                "--rmi",
+                "Remove images, too: those without a name in the file, or all",
+                value="WHICH",
+                choices=("local", "all"),
+            ),
+            _TIMEOUT,
             examples=(("isola compose down", "volumes stay"), ("isola compose down -v", "nothing stays")),
         ),
         Command(

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import contextmanager
 
 from isola.cli.compose.stored import content
+from isola.compose.attributes import refuse
 from isola.errors import HostFailure, InvalidInput
 
 TYPE_CHECKING = False
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.compose.application import Application
 
-_REFUSED = {
-    "additional_contexts": "builds have one context",
-    "ssh": "no agent is forwarded to the daemon: use secrets for a key",
-    "privileged": "builds have no rights on the host",
-    "entitlements": "builds have no rights on the host",
-}
 _REMOTE = ("http://", "https://", "git://", "ssh://", "git@", "docker-image://", "service:")
 
 
@@ -38,9 +33,7 @@ def build(context: Context, application: Application, service: str, *, pull: boo
 
     spec: dict[str, Any] = application.services[service]["build"]
     where = f"services.{service}.build"
-    for key, reason in _REFUSED.items():
-        if spec.get(key):
-            raise InvalidInput(f"{where}.{key} is not supported", evidence=reason, field=f"{where}.{key}")
+    refuse({"services": {service: {"build": spec}}})
     directory = spec.get("context") or str(application.directory)
     if directory.startswith(_REMOTE):
         raise InvalidInput(f"{where}.context is not a directory", evidence=directory[:80], field=f"{where}.context")

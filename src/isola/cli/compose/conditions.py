@@ -10,6 +10,7 @@ from isola.errors import TimedOut, WrongState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from isola.cli.context import Context
@@ -36,6 +37,31 @@ def await_condition(context: Context, application: str, service: str, how: dict[
         if how.get("required") is not False:
             raise
         context.say(f"Warning: {error}")
+
+
+def await_ready(context: Context, application: str, services: Sequence[str], seconds: int | None) -> None:
+    """Until all instances of the services run, and are healthy where they have a health check.
+
+    Raises WrongState, TimedOut.
+    """
+    patience = _PATIENCE if seconds is None else float(seconds)
+    end = time.monotonic() + patience
+    names = [one["name"] for service in services for one in _of(context, application, service)]
+    while waiting := [name for name in names if not _ready(context, name)]:
+        if time.monotonic() > end:
+            raise TimedOut(f"{', '.join(waiting)} is not ready", evidence=f"after {patience:.0f} seconds")
+        time.sleep(_PAUSE)
+
+
+def _ready(context: Context, name: str) -> bool:
+    found: Any = context.client.instances.get(name, state=True)
+    health = (found["state"].get("health") or {}).get("status", "")
+    last = found.get("last_run") or {}
+    if found["status"] == "Stopped" and last.get("exit_status") == 0:
+        return True  # as one that is to set something up
+    if found["status"] == "Stopped" or health == "unhealthy":
+        raise WrongState(f"{name} is {health or 'stopped with status ' + str(last.get('exit_status'))}")
+    return found["status"] == "Running" and health in ("", "healthy")
 
 
 def _of(context: Context, application: str, service: str) -> list[Any]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.compose.application import Application
 
-_FETCHED = ("always", "missing", "never", "if_not_present", "build", "daily", "weekly")
+_FETCHED = ("always", "missing", "never", "if_not_present", "build")
 
 
 def image_of(context: Context, application: Application, service: str, *, pull: str = "", rebuild: bool = False) -> str:
@@ -24,10 +24,10 @@ def image_of(context: Context, application: Application, service: str, *, pull: 
         raise InvalidInput(f"pull_policy {policy[:40]!r} is not supported", field=f"services.{service}.pull_policy")
     name = image_name(application, service)
     if "build" in found:
-        if rebuild or policy == "build" or not _known(context, name):
+        if rebuild or policy == "build" or not known(context, name):
             build(context, application, service, pull=policy == "always")
-        return _known(context, name)
-    if policy != "always" and (fingerprint := _known(context, name)):
+        return known(context, name)
+    if policy != "always" and (fingerprint := known(context, name)):
         return fingerprint
     if policy == "never":
         raise NotFound(f"The image {name} of service {service} is missing, and pull_policy is never")
@@ -38,10 +38,10 @@ def fetch(context: Context, name: str) -> str:
     """Fetch an image from its registry or source; returns its fingerprint."""
     operation = context.client.images.build(_source_name(context, name))
     context.follow(operation, f"Fetching {name}")
-    return str(operation.metadata.get("fingerprint") or _known(context, name))
+    return str(operation.metadata.get("fingerprint") or known(context, name))
 
 
-def _known(context: Context, name: str) -> str:
+def known(context: Context, name: str) -> str:
     """The fingerprint of an alias: of the complete name, or as it is written; empty if there is none."""
     for alias in dict.fromkeys((_full(name), name, name.removesuffix(":latest"))):
         if alias:

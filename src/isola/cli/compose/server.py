@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from isola.client import Client
     from isola.client.shapes import InstanceInfo
 
+_ROLE = "volatile.deploy.role"
+"""Set where ``isola deploy`` has put another version in an instance's place."""
 _RUNNING = ("Running", "Frozen")
 
 
-def instances(client: Client, application: str) -> list[InstanceInfo]:
-    """The instances of an application, by service and number."""
-    found = [one for one in client.instances.all() if one["config"].get(PROJECT) == application]
+def instances(client: Client, application: str, *, kept: bool = False) -> list[InstanceInfo]:
+    """The instances of an application, by service and number; with ``kept`` also versions that do not serve."""
+    found = [
+        one
+        for one in client.instances.all()
+        if one["config"].get(PROJECT) == application and (kept or not one["config"].get(_ROLE))
+    ]
     return sorted(found, key=lambda one: (one["config"].get(SERVICE, ""), _number(one), one["name"]))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from isola.cli.compose.down import patience, stop
+from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
 from isola.cli.compose.images import image_of
 from isola.cli.compose.server import existing, facts
 from isola.cli.compose.stored import push
 from isola.compose.application import order
+from isola.compose.attributes import refuse, warnings
 from isola.compose.changes import Kind, Recreation, changes, orphans
-from isola.compose.disks import anonymous_volume
+from isola.compose.disks import anonymous_volume, bound
 from isola.compose.instances import LABEL, design, wanted
 from isola.compose.networks import network_config
 from isola.errors import AlreadyExists, NotFound
@@ -45,9 +47,15 @@ class Up:
         pull: str = "",
         rebuild: bool = False,
         start: bool = True,
+        alone: bool = False,
     ) -> None:
-        """Create, replace, start and remove what is needed, each service after those that it depends on."""
+        """Create, replace, start and remove what is needed, each service after those that it depends on.
+
+        ``alone``: without these.
+        """
         chosen = order(self._application, services)
+        chosen = [name for name in chosen if name in services] if alone else chosen
+        self._check(chosen)
         for name in chosen:
             self._images[name] = image_of(self._context, self._application, name, pull=pull, rebuild=rebuild)
         self._make_networks(chosen)
@@ -66,6 +74,19 @@ class Up:
                 self._await_needed(name)
             self._apply(name, actions, start=start)
 
+    def await_ready(self, services: Sequence[str], seconds: int | None) -> None:
+        """Until all instances are healthy, or run if they have no health check. Raises WrongState, TimedOut."""
+        from isola.cli.compose.conditions import await_ready
+
+        await_ready(self._context, self._application.name, order(self._application, services), seconds)
+
+    def _check(self, services: Sequence[str]) -> None:
+        """Before anything is made. Raises InvalidInput."""
+        part = self._application.part(services)
+        refuse(part)
+        for text in warnings(part):
+            self._context.say(f"Warning: {text}")
+
     def orphans(self) -> list[str]:
         """Instances of services that the file no longer has."""
         found = existing(self._client, self._application.name)
@@ -77,16 +98,18 @@ class Up:
                 self._follow(self._client.instances.delete(action.name, force=True), f"Removing {action.name}")
                 self._context.say(f"{action.name} is removed")
             elif action.kind is Kind.RESTART and start:
+                self._run_hooks(action.name, service, PRE_STOP)
                 seconds = patience(self._client.instances.get(action.name))
                 operation = self._client.instances.restart(action.name, timeout=seconds, kill=True)
                 self._follow(operation, f"Restarting {action.name}")
                 self._context.say(f"{action.name} is restarted")
+                self._run_hooks(action.name, service, POST_START)
             elif action.kind is Kind.START and start:
-                self._start(action.name)
+                self._start(action.name, service)
             elif action.kind is Kind.CREATE:
                 self._create(service, action, action.name)
                 if start:
-                    self._start(action.name)
+                    self._start(action.name, service)
             elif action.kind is Kind.REPLACE:
                 self._replace(service, action, start=start)
 
@@ -100,6 +123,7 @@ class Up:
             program=found.program,
             terminal=found.terminal,
             stdin=found.stdin,
+            runtime=found.runtime,
         )
         self._follow(operation, f"Creating {action.name}")
         push(self._client, self._application, service, name)
@@ -111,16 +135,23 @@ class Up:
         new = action.name + _NEW
         self._remove(new)
         self._create(service, action, new)
+        self._run_hooks(action.name, service, PRE_STOP)
         self._stop(action.name)
         self._remove(action.name)
         self._follow(self._client.instances.rename(new, action.name), f"Renaming {new}")
         self._context.say(f"{action.name} is replaced")
         if start:
-            self._start(action.name)
+            self._start(action.name, service)
 
-    def _start(self, name: str) -> None:
+    def _start(self, name: str, service: str) -> None:
         self._follow(self._client.instances.start(name), f"Starting {name}")
         self._context.say(f"{name} is running")
+        self._run_hooks(name, service, POST_START)
+
+    def _run_hooks(self, name: str, service: str, kind: str) -> None:
+        found = self._application.services[service]
+        if found.get(kind) and (one := self._client.instances.get(name))["status"] == "Running":
+            run_hooks(self._context, found, one, kind)
 
     def _stop(self, name: str) -> None:
         found = self._client.instances.get(name)
@@ -158,7 +189,8 @@ class Up:
     def _make_volumes(self, services: Sequence[str]) -> None:
         for service in services:
             for mount in self._application.services[service].get("volumes", ()):
-                if mount["type"] == "volume" and mount.get("source"):
+                named = mount["type"] == "volume" and mount.get("source")
+                if named and not bound(self._application, mount["source"]):
                     volume = self._application.volumes[mount["source"]]
                     labels = {LABEL + "project": self._application.name, LABEL + "volume": mount["source"]}
                     self._make_volume(volume["name"], volume, labels)

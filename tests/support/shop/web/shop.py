@@ -13,7 +13,8 @@ _TABLE = "CREATE TABLE IF NOT EXISTS orders (id serial PRIMARY KEY, what text NO
 
 
 def _run(statement: str, *values: str) -> list[tuple[str, ...]]:
-    password = Path("/run/secrets/password").read_text().strip()
+    secret = Path("/run/secrets/password")
+    password = secret.read_text().strip() if secret.exists() else os.environ["DB_PASSWORD"]
     connection = psycopg2.connect(host=os.environ["DB_HOST"], user="postgres", password=password, connect_timeout=5)
     try:
         with connection, connection.cursor() as cursor:

@@ -35,6 +35,10 @@ class Loop:
         self._handlers[descriptor] = handler
         self._epoll.register(descriptor, events)
 
+    def handle(self, descriptor: int, handler: Callable[[int], None]) -> None:
+        """Call another one for a descriptor that is watched."""
+        self._handlers[descriptor] = handler
+
     def forget(self, descriptor: int) -> None:
         """Before it is closed; no effect if it is not watched."""
         if self._handlers.pop(descriptor, None) is not None:

@@ -25,7 +25,8 @@ _ROUNDS = 8
 """Pieces that one direction moves before others get their turn."""
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _ABORT = struct.pack("ii", 1, 0)
-_PENDING = (errno.EINPROGRESS, errno.EAGAIN)
+_CONNECTED = (0, errno.EISCONN)
+_PENDING = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
 CONNECT_SECONDS = 10.0
 
 
@@ -167,7 +168,12 @@ class Connection:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         problem = server.connect_ex(self.target)
-        if problem in (0, *_PENDING):
+        if problem == errno.EINPROGRESS:
+            problem = server.connect_ex(self.target)  # on this host it is connected by now
+        if problem in _CONNECTED:
+            self._loop.watch(server.fileno(), self._server_ready, BOTH)
+            self._connected(server)
+        elif problem in _PENDING:
             self._loop.watch(server.fileno(), self._connecting, BOTH)
         else:
             self._failed(now)
@@ -207,12 +213,16 @@ class Connection:
         if server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._failed(self.deadline - CONNECT_SECONDS)
             return
+        self._loop.handle(server.fileno(), self._server_ready)
+        self._connected(server)
+
+    def _connected(self, server: socket.socket) -> None:
         self.deadline = 0.0
         self._up = Direction(self.client, server, self._pipes)
         self._down = Direction(server, self.client, self._pipes)
-        self._loop.forget(server.fileno())
-        self._loop.watch(server.fileno(), self._server_ready, BOTH)
         self._loop.watch(self.client.fileno(), self._client_ready, BOTH)
+        self._pump(self._up)
+        self._pump(self._down)
 
     def _failed(self, now: float) -> None:
         """Try the port's target of now, if it is another one; else there is no server."""

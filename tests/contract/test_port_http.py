@@ -15,6 +15,7 @@ from server_certificate import server_certificate
 from isola.errors import Forbidden, HostFailure, InvalidInput, TooLarge
 from isola.host.http import FileBody, Http, HttpRequest, LinuxHttp, Trust, check_url
 from isola.host.outside import limit_to_outside
+from isola.host.outside_names import OutsideNames
 from isola.testing.files import FakeFiles
 from isola.testing.http import FakeHttp, Received, Reply
 
@@ -255,3 +256,11 @@ async def test_redirects_do_not_lead_inside_those_who_are_limited() -> None:
     limit_to_outside(False)
     with pytest.raises(HostFailure, match="Could not connect"):
         await side.get("x")
+
+
+async def test_names_are_resolved_to_addresses_outside_alone() -> None:
+    names = OutsideNames()
+    with pytest.raises(Forbidden):
+        await names.resolve("localhost", 80)
+    assert [each["host"] for each in await names.resolve("192.0.2.1", 80)] == ["192.0.2.1"]
+    await names.close()

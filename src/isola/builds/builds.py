@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from posixpath import normpath
@@ -19,7 +19,6 @@ from isola.builds.running import NOTE
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
 from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
-from isola.host.archive.archives import UnpackLimits
 from isola.host.cancellation import finish
 from isola.host.files import Root
 from isola.images.compose import Named
@@ -146,7 +145,8 @@ class Builds:
 
         async def make(intake: Intake) -> list[Named]:
             await context.host.files.make_directory(place / "context", mode=0o755)
-            limits = UnpackLimits(bytes=LARGEST_CONTEXT, entries=MOST_FILES)
+            limits = context.images.limits
+            limits = replace(limits, bytes=min(LARGEST_CONTEXT, limits.bytes), entries=min(MOST_FILES, limits.entries))
             with op.step("Unpack context"):
                 await context.host.archives.unpack(archive, place / "context", limits=limits)
             planned = await self._plan(request, place / "context", order.tell)

@@ -12,7 +12,7 @@ from isola.builds.parts import Job, Result
 from isola.builds.roots import root_of, written
 from isola.builds.steps import CopyFiles, MakeDirectory
 from isola.errors import InvalidInput, IsolaError, NotFound
-from isola.host.archive.archives import CopySource, CopyTarget, LayerReport, UnpackLimits
+from isola.host.archive.archives import CopySource, CopyTarget, LayerReport
 from isola.host.files import Root
 from isola.model.image import Layer
 
@@ -100,7 +100,7 @@ async def _from_address(job: Job, address: str, step: CopyFiles) -> CopySource:
         return _of_address(file)
     place = job.temporary("unpacked")
     await job.parts.context.host.files.make_directory(place, mode=0o755)
-    await job.parts.context.host.archives.unpack(file, place, limits=UnpackLimits())
+    await job.parts.context.host.archives.unpack(file, place, limits=job.parts.context.images.limits)
     return CopySource(place, (".",), True, False, step.excludes, "archive")
 
 
@@ -132,7 +132,7 @@ async def _with_archives(job: Job, step: CopyFiles) -> list[CopySource]:
             copy, place = job.temporary("archive"), job.temporary("unpacked")
             await _copied(root, source, copy, host.files.write, host.files.extend)
             await host.files.make_directory(place, mode=0o755)
-            await host.archives.unpack(copy, place, limits=UnpackLimits())
+            await host.archives.unpack(copy, place, limits=job.parts.context.images.limits)
             await host.files.remove_tree(copy)
             found.append(CopySource(place, (".",), True, False, step.excludes, "archive"))
     return ([_of_context(job, step, plain)] if plain else []) + found

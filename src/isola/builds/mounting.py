@@ -138,6 +138,6 @@ async def _bound(job: Job, mount: Mount, find: Find) -> Path:
     else:
         await host.archives.copy_layer([_of_context(job, mount)], to, file, now=now)
     await host.files.make_directory(place, mode=0o711)
-    await host.archives.unpack(file, place)
+    await host.archives.unpack(file, place, limits=job.parts.context.images.limits)
     await host.files.remove_tree(file)
     return place / "it"

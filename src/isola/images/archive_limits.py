@@ -13,11 +13,14 @@ ARCHIVE_SETTINGS = (
     Setting(
         _BYTES,
         parse_size,
-        "Most bytes of the files of an image layer, and of an uploaded image when unpacked.",
+        "Most bytes of the files of an image layer, of an uploaded image when unpacked, and of other archives that are "
+        "unpacked: contexts of builds, those of `ADD`, and what is copied to containers.",
         "64GiB",
         live=True,
     ),
-    Setting(_ENTRIES, whole(1, 100_000_000), "Most files of an image layer.", "4000000", live=True),
+    Setting(
+        _ENTRIES, whole(1, 100_000_000), "Most files of an image layer, and of other archives.", "4000000", live=True
+    ),
     Setting(
         _RATIO,
         whole(10, 100_000),

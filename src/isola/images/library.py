@@ -15,7 +15,7 @@ from isola import state
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
-from isola.host.archive.archives import UnpackReport
+from isola.host.archive.archives import UnpackLimits, UnpackReport
 from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
@@ -99,6 +99,11 @@ class ImageLibrary:
         self.build = self._acquire.build
         self.import_files = self._acquire.import_files
         self.add = self._acquire.add
+
+    @property
+    def limits(self) -> UnpackLimits:
+        """Those of archives, as the settings are now."""
+        return self._limits()
 
     @cached_property
     def registries(self) -> RegistryVerbs:

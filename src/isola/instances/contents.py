@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from isola.errors import UnsafeArchive
 from isola.host.cancellation import finish
 from isola.instances import commit as commit_verb
 from isola.instances import differences as differences_verb
@@ -61,7 +62,13 @@ class Contents:
         instance, host = self._context.records.get(ref), self._context.host
         plain = archive.with_name(f"{archive.name}.plain")
         try:
-            index = await host.archives.list_members(archive, plain, most=_MOST_MEMBERS)
+            limits = self._context.images.limits
+            most = min(_MOST_MEMBERS, limits.entries)
+            index = await host.archives.list_members(archive, plain, most=most, limits=limits)
+            if sum(each.size for each in index.members) > limits.bytes:
+                raise UnsafeArchive(
+                    "The archive is too large when unpacked", evidence=f"more than {limits.bytes} bytes"
+                )
             async with files_verb.root(self._context, instance) as root:
                 owner = await owner_of(root, instance.start.user) if own else None
                 await Writing(host, root, path, owner=owner, strict=strict).run(index)

@@ -337,3 +337,23 @@ def test_a_killed_daemon_leaves_nothing_of_a_build(docker: Docker) -> None:
     settled(docker)
     assert docker.daemon.get("/1.0/isola/unknown") == []
     assert "Using cache" in docker.build("FROM app\nRUN echo one > /one\n"), "what was complete is kept"
+
+
+def test_a_dockerfile_from_standard_input_beside_a_context(docker: Docker) -> None:
+    docker.build("FROM app\n", f_DOT_txt="content\n")
+    dockerfile = "FROM app\nCOPY f.txt /\nRUN grep -h first /etc/hosts > /hosts; ulimit -n > /limit; echo wrong >&2\n"
+    options = ("--add-host", "first.example:192.0.2.1", "--add-host", "second:192.0.2.2", "--ulimit", "nofile=99:100")
+    said = docker("build", "-t", "built", *options, "-f", "-", str(docker.place / "context"), input=dockerfile)
+    assert "\x1b[91mwrong\n\x1b[0m" in said
+    running = said.partition(" ---> Running in ")[2][:12]
+    assert f" ---> Removed intermediate container {running}" in said
+    files = docker.files()
+    assert files["/f.txt"] == b"content\n" and files["/limit"] == b"99\n"
+    assert files["/hosts"].split() == [b"192.0.2.1", b"first.example"]
+
+
+def test_the_cache_of_given_images_only(docker: Docker) -> None:
+    dockerfile = "FROM app\nCOPY f.txt /\nRUN echo made > /made\n"
+    docker.build(dockerfile, f_DOT_txt="cached\n")
+    assert docker.build(dockerfile, "--cache-from", "none", f_DOT_txt="cached\n").count("Using cache") == 0
+    assert docker.build(dockerfile, "--cache-from", "built", f_DOT_txt="cached\n").count("Using cache") == 2

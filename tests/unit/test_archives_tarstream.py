@@ -43,6 +43,15 @@ def test_unread_data_is_skipped() -> None:
     assert [found.name for found in stream.members()] == [b"a", b"b"]
 
 
+def test_archives_may_end_with_the_last_byte_of_a_file() -> None:
+    """Docker's command sends them, for a Dockerfile from its standard input."""
+    data = raw_header(name=b"f", size=b"%011o" % 5) + b"hello"
+    assert [(found.name, content) for found, content in members(data)] == [(b"f", b"hello")]
+    for cut in (data[:-1], data + b"\0"):
+        with pytest.raises(InvalidInput, match="truncated"):
+            members(cut)
+
+
 def test_old_directories_and_prefixes() -> None:
     prefixed = bytearray(raw_header(name=b"name"))
     prefixed[345:351] = b"prefix"

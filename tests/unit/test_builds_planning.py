@@ -82,8 +82,8 @@ def test_a_name_is_that_of_an_earlier_stage_or_of_an_image() -> None:
 @pytest.mark.parametrize(
     ("text", "target", "error", "message"),
     [
-        ("FROM a", "b", NotFound, "target stage 'b' could not be found"),
-        ("FROM a", "1", NotFound, "target stage '1' could not be found"),
+        ("FROM a", "b", NotFound, 'target stage "b" could not be found'),
+        ("FROM a", "1", NotFound, 'target stage "1" could not be found'),
         ("FROM $x", "", InvalidInput, "line 1: base name ($x) should not be blank"),
         ("FROM --platform=$x a", "", InvalidInput, "empty platform value from expression $x"),
         ("FROM --platform=plan9/x a", "", Unsupported, "Images for plan9 cannot be built"),

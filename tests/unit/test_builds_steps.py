@@ -80,6 +80,15 @@ async def test_an_image_is_built_and_built_again_from_the_cache(world: World) ->
     assert await left(world) == []
 
 
+async def test_the_cache_can_be_limited_to_the_layers_of_images(world: World) -> None:
+    data = context("FROM tiny\nCOPY a /one\nENV x=1\nCOPY b /two\n")
+    await build(world, data)
+    for images, cached in ((("none",), 0), (("built",), 3), (("none", "built"), 3), (None, 3)):
+        told = await build(world, data, cache_from=images)
+        assert [each.what for each in told].count(Told.CACHED) == cached, images
+    assert await left(world) == []
+
+
 @pytest.mark.parametrize("action", ["fail", "cancel", "crash"])
 async def test_every_step_of_a_build(world: World, action: str) -> None:
     await build(world)
@@ -124,7 +133,7 @@ def fate(world: World) -> Fate:
     [
         ("FROM tiny\nFOO\n", {}, InvalidInput, "line 2: unknown instruction: FOO"),
         ("FROM tiny\nCOPY missing /\n", {}, InvalidInput, "file not found in build context"),
-        ("FROM tiny\n", {"target": "x"}, NotFound, "target stage 'x' could not be found"),
+        ("FROM tiny\n", {"target": "x"}, NotFound, 'target stage "x" could not be found'),
         ("FROM tiny\n", {"dockerfile": "Other"}, InvalidInput, "Cannot locate specified Dockerfile: Other"),
         ("FROM tiny\n", {"dockerfile": "../../etc/passwd"}, InvalidInput, "Cannot locate specified Dockerfile"),
         ("FROM tiny\nENV x=${y:?no}\n", {}, InvalidInput, "line 2: y: no"),

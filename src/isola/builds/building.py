@@ -12,7 +12,7 @@ import orjson
 
 from isola.builds import copying, mounting
 from isola.builds.applying import Applied, Scope, apply
-from isola.builds.bases import base_of
+from isola.builds.bases import base_of, find_image
 from isola.builds.dockerfile.instructions import Instruction, Label
 from isola.builds.dockerfile.lines import wrong
 from isola.builds.dockerfile.parsing import trigger
@@ -163,7 +163,7 @@ class Building:
         now = job.now()
         if not job.request.no_cache:
             found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
-            if found is not None:
+            if found is not None and self._may_use(found):
                 if found.layer is not None:
                     await job.intake.keep(found.layer.digest)
                 self._tell(Told.CACHED, index, applied.created_by)
@@ -172,6 +172,15 @@ class Building:
         chain = Result(result.state, with_layer(result, layer)).keys
         await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
         return BuildResult(name, now, now, applied.created_by, layer)
+
+    def _may_use(self, kept: BuildResult) -> bool:
+        """Whether a kept result is out of the layers of the images to which the request limits the cache."""
+        names = self._job.request.cache_from
+        if names is None:
+            return True
+        images = [image for name in names if (image := find_image(self._job, name)) is not None]
+        layers = {layer.diff_id for image in images for layer in image.layers}
+        return kept.layer.diff_id in layers if kept.layer is not None else bool(layers)
 
     async def _sources(self, applied: Applied, index: int, result: Result) -> tuple[str, ...]:
         step = applied.step

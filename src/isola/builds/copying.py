@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +32,25 @@ async def make_directory(job: Job, result: Result, step: MakeDirectory) -> Layer
 
 async def copy_files(job: Job, result: Result, step: CopyFiles, find: Find) -> Layer | None:
     """Raises InvalidInput, TooLarge, UnsafeArchive."""
-    async with _sources(job, step, find) as sources:
-        mode = int(step.mode, 8) if step.mode else None
-        target = CopyTarget(None, step.target, step.owner, mode)
-        if step.link:
-            result = replace(result, layers=()) if not step.owner or _numeric(step.owner) else result
-        return await _layer(job, result, sources, target)
+    with _failing(step):
+        async with _sources(job, step, find) as sources:
+            mode = int(step.mode, 8) if step.mode else None
+            target = CopyTarget(None, step.target, step.owner, mode)
+            if step.link:
+                result = replace(result, layers=()) if not step.owner or _numeric(step.owner) else result
+            return await _layer(job, result, sources, target)
+
+
+@contextmanager
+def _failing(step: CopyFiles) -> Iterator[None]:
+    """Errors say which instruction has failed."""
+    try:
+        yield
+    except InvalidInput as error:
+        name = "ADD" if step.add else "COPY"
+        raise InvalidInput(
+            f"{name} failed: {error.message}", field=error.field, evidence=error.evidence, remedy=error.remedy
+        ) from error
 
 
 def _numeric(owner: str) -> bool:
@@ -48,9 +61,10 @@ async def digests(job: Job, step: CopyFiles, find: Find) -> tuple[str, ...]:
     """What is copied, for the cache: of other stages and images all of their layers."""
     if step.source_stage:
         return (await find(step.source_stage)).diff_ids
-    sources = [_of_context(job, step, step.sources)] if step.sources else []
-    sources += [_of_address(await fetched(job, address, step.checksum)) for address in step.addresses]
-    return (await job.parts.context.host.archives.survey_copy(sources),) if sources else ()
+    with _failing(step):
+        sources = [_of_context(job, step, step.sources)] if step.sources else []
+        sources += [_of_address(await fetched(job, address, step.checksum)) for address in step.addresses]
+        return (await job.parts.context.host.archives.survey_copy(sources),) if sources else ()
 
 
 async def _layer(job: Job, result: Result, sources: Sequence[CopySource], to: CopyTarget) -> Layer | None:

@@ -27,6 +27,10 @@ NOTE = "build"
 """The note of an instance that belongs to a build, with the id of its operation."""
 
 
+_SHORT_ID = 12
+"""Digits of an instance's id in messages."""
+
+
 async def run_program(job: Job, result: Result, step: RunProgram, stage: int, find: Find) -> Layer | None:
     """Raises ProgramFailed with the program's exit status."""
     if step.insecure:
@@ -34,15 +38,17 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
     await unpacked(job, result)
     async with given(job, step, find) as (devices, environment):
         request = _request(job, result, step, devices)
-        instances, ref = job.parts.instances, Ref(job.request.project, request.name or "")
+        instances, ref, id = job.parts.instances, Ref(job.request.project, request.name or ""), ""
         job.parts.context.furnished[ref] = environment
         try:
             await job.parts.context.operations.finish(instances.create(request))
+            id = job.parts.context.records.get(ref).id[:_SHORT_ID]
+            job.tell(BuildEvent(Told.RUNNING, stage, id))
             await _ran(job, ref, step, stage)
             return await written(job, lambda file: _packed(job, ref, file, [*devices.values()]))
         finally:
             del job.parts.context.furnished[ref]
-            await finish(_removed(job, ref, stage))
+            await finish(_removed(job, ref, stage, id or ref.name))
 
 
 def _request(job: Job, result: Result, step: RunProgram, devices: Mapping[str, Device]) -> InstanceRequest:
@@ -66,6 +72,7 @@ def _request(job: Job, result: Result, step: RunProgram, devices: Mapping[str, D
         project=job.request.project,
         terminal=False,
         notes={NOTE: job.op.id},
+        description=f"Runs one instruction of a build: {' '.join(step.argv)[:200]}",
     )
     return replace(request, devices={**_networks(job, request, step), **request.devices})
 
@@ -117,7 +124,7 @@ async def _packed(job: Job, ref: Ref, file: Path, devices: list[Device]) -> Laye
     )
 
 
-async def _removed(job: Job, ref: Ref, stage: int) -> None:
+async def _removed(job: Job, ref: Ref, stage: int, id: str) -> None:
     try:
         operation = job.parts.instances.delete(ref, force=True)
     except NotFound:
@@ -127,4 +134,4 @@ async def _removed(job: Job, ref: Ref, stage: int) -> None:
     except IsolaError as error:
         job.tell(BuildEvent(Told.WARNING, stage, f"The container {ref.name} is left: {error}"))
         return
-    job.tell(BuildEvent(Told.REMOVED, stage, ref.name))
+    job.tell(BuildEvent(Told.REMOVED, stage, id))

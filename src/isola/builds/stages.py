@@ -137,7 +137,7 @@ def _target(dockerfile: Dockerfile, name: str) -> int:
         return found
     if name.isascii() and name.isdigit() and len(name) < 6 and int(name) < len(stages):
         return int(name)
-    raise NotFound(f"target stage {name[:80]!r} could not be found", field="target")
+    raise NotFound(f'target stage "{name[:80]}" could not be found', field="target")
 
 
 def _sources(instruction: Instruction) -> list[str]:

@@ -34,6 +34,8 @@ class BuildRequest:
     """Of instructions that do not name one: ``default``, ``none`` or the name of a network."""
     config: Mapping[str, str] = field(default_factory=dict)
     """Configuration of the containers in which programs run: limits."""
+    cache_from: tuple[str, ...] | None = None
+    """Images out of whose layers kept results are taken; missing ones are none. None: out of all."""
     project: str = DEFAULT_PROJECT
 
 
@@ -45,6 +47,7 @@ class Told(StrEnum):
     OUTPUT = "output"
     RESULT = "result"
     WARNING = "warning"
+    RUNNING = "running"
     REMOVED = "removed"
 
 

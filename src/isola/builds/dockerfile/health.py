@@ -24,7 +24,7 @@ def health_check(parts: Parts) -> Instruction:
             raise ValueError("HEALTHCHECK NONE takes no arguments")
         return HealthCheck(argv=(), shell=False, disabled=True, **parts.place)
     if kind.upper() != "CMD":
-        raise ValueError(f'unknown type "{kind.upper()[:40]}" in HEALTHCHECK (try CMD)')
+        raise ValueError(f'Unknown type "{kind.upper()[:40]}" in HEALTHCHECK (try CMD)')
     argv, shell = Parts(parts.line, parts.name, (), rest, parts.escape).command()
     if not argv:
         raise ValueError("missing command after HEALTHCHECK CMD")

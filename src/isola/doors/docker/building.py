@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
 from isola.builds.dockerfile.expansion import MAX_VALUE
+from isola.doors.docker.networks.lookup import find_network
 from isola.doors.docker.request import Request
+from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput, Unsupported
 from isola.images.registry.credentials import ANONYMOUS, Credentials, credentials_of
 from isola.model.build import BuildEvent, BuildRequest, Told
 from isola.model.image_reference import DOCKER_HUB, parse
 
 _MOST_NAMES = 100
-_NETWORKS = {"": "default", "default": "default", "bridge": "default"}
+_NETWORKS = {"": "default", "default": "default", "bridge": "default", "none": "none", "host": "host"}
 _HUB = "index.docker.io"
 
 
@@ -31,7 +33,7 @@ def request_of(request: Request) -> BuildRequest:
     names = tuple(dict.fromkeys(parse(name).tagged().full for name in request.values("t") if name))
     if len(names) > _MOST_NAMES:
         raise InvalidInput(f"more than {_MOST_NAMES} tags", field="t")
-    network = query.get("networkmode", "")
+    _refuse(query)
     return BuildRequest(
         names=names,
         dockerfile=query.get("dockerfile") or "Dockerfile",
@@ -41,10 +43,41 @@ def request_of(request: Request) -> BuildRequest:
         labels={name: value or "" for name, value in _object(query, "labels").items()},
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
-        network=_NETWORKS.get(network, network),
+        network=_network(request),
+        cache_from=_cache_from(query),
         config=_config(request),
         project=request.project,
     )
+
+
+def _refuse(query: Mapping[str, str]) -> None:
+    if query.get("isolation", "") not in ("", "default"):
+        raise InvalidInput(f'unsupported isolation: "{query["isolation"][:40]}"', field="isolation")
+    if query.get("securityopt", "") not in ("", "null", "[]"):
+        raise InvalidInput("security options are not supported on linux", field="securityopt")
+
+
+def _network(request: Request) -> str:
+    """By the name or id that clients know it by. Raises NotFound."""
+    mode = request.query.get("networkmode", "")
+    if mode in _NETWORKS:
+        return _NETWORKS[mode]
+    if mode.startswith("container:"):
+        raise Unsupported("The network of a container is not offered to builds", field="networkmode")
+    found = find_network(request, mode)
+    return found.network.name if found.network is not None else found.name
+
+
+def _cache_from(query: Mapping[str, str]) -> tuple[str, ...] | None:
+    if query.get("cachefrom", "") in ("", "null", "[]"):
+        return None
+    try:
+        found = orjson.loads(query["cachefrom"])
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found) or len(found) > _MOST_NAMES:
+        raise InvalidInput("cachefrom is not a JSON list of images", field="cachefrom")
+    return tuple(found)
 
 
 def credentials_in(header: str) -> Mapping[str, Credentials]:
@@ -96,9 +129,25 @@ def _config(request: Request) -> Mapping[str, str]:
         found["limits.cpu.allowance"] = f"{max(quota // 1000, 1)}ms/{max(period // 1000, 1)}ms"
     if size := request.whole("shmsize"):
         found["isola.shm.size"] = str(size)
-    if hosts := [each for each in request.query.get("extrahosts", "").split(",") if each]:
+    for limit in _ulimits(request.query):
+        soft, hard = (limit.whole(name, 0, minimum=-1, maximum=2**63 - 1) for name in ("Soft", "Hard"))
+        found[f"limits.kernel.{limit.text('Name')}"] = f"{_limit(soft)}:{_limit(hard)}"
+    if hosts := [each for text in request.values("extrahosts") for each in text.split(",") if each]:
         found["isola.hosts"] = ",".join("=".join(each.split(":", 1)) for each in hosts)
     return found
+
+
+def _ulimits(query: Mapping[str, str]) -> Sequence[Fields]:
+    if query.get("ulimits", "") in ("", "null"):
+        return ()
+    try:
+        return parse_object(b'{"ulimits":' + query["ulimits"].encode() + b"}").objects("ulimits")
+    except InvalidInput:
+        raise InvalidInput("error reading ulimit settings: a JSON list is expected", field="ulimits") from None
+
+
+def _limit(number: int) -> str:
+    return "unlimited" if number < 0 else str(number)
 
 
 def messages(event: BuildEvent) -> Iterator[Mapping[str, object]]:
@@ -109,11 +158,14 @@ def messages(event: BuildEvent) -> Iterator[Mapping[str, object]]:
     elif event.what is Told.STEP:
         yield {"stream": f"# Executing build trigger : {event.text}\n"}
     elif event.what is Told.OUTPUT:
-        yield {"stream": event.data.decode("utf-8", "replace")}
+        text = event.data.decode("utf-8", "replace")
+        yield {"stream": f"\x1b[91m{text}\x1b[0m" if event.stderr else text}
     elif event.what is Told.CACHED:
         yield {"stream": " ---> Using cache\n"}
     elif event.what is Told.RESULT:
         yield {"stream": f" ---> {event.text}\n"}
+    elif event.what is Told.RUNNING:
+        yield {"stream": f" ---> Running in {event.text}\n"}
     elif event.what is Told.REMOVED:
         yield {"stream": f" ---> Removed intermediate container {event.text}\n"}
     else:

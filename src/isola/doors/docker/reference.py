@@ -53,7 +53,9 @@ use it unmodified:
 - Volumes may have the options of a path of the host (`type=none,o=bind,device=/path`) and of memory (`type=tmpfs`).
   Each container has such memory for itself; other file systems are not mounted. They are the keys `mount.source` and
   `mount.options` of [custom volumes](settings.md).
-- Sizes of images are those of their content as registries keep it. Builds keep no image of each step.
+- Sizes of images are those of their content as registries keep it.
+- Builds keep neither an image nor a container of each step, also with `--rm=false`. Contexts by address, `--squash` and
+  `--security-opt` are refused; `--cache-from` limits the kept results that are used to layers of local images.
 - Expressions in filters of names know `^`, `$` and `.*`.
 - Fields of `HostConfig` that are refused unless they have their default: {refused}.
 

@@ -1,0 +1,45 @@
+"""What the query of a build asks for, and the lines that its client prints."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from docker_door import DockerStand, docker_standing
+
+from isola.doors.docker.building import messages
+from isola.model.build import BuildEvent, Told
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[DockerStand]:
+    async with docker_standing() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("isolation=hyperv", 400, 'unsupported isolation: "hyperv"'),
+        ("securityopt=%5B%22seccomp=unconfined%22%5D", 400, "security options are not supported on linux"),
+        ("networkmode=nope", 404, "network nope not found"),
+        ("networkmode=container:x", 400, "The network of a container is not offered to builds"),
+        ("cachefrom=x", 400, "cachefrom is not a JSON list of images"),
+        ("ulimits=x", 400, "error reading ulimit settings: a JSON list is expected"),
+        ("squash=1", 400, "--squash is not supported"),
+        ("version=2", 400, "BuildKit sessions are not served (use DOCKER_BUILDKIT=0)"),
+    ],
+)
+async def test_requests_are_refused(docker: DockerStand, query: str, status: int, message: str) -> None:
+    assert await docker.ask("POST", f"/build?{query}") == (status, {"message": message})
+
+
+def test_lines_are_those_of_the_classic_builder() -> None:
+    def printed(what: Told, text: str = "", **more: object) -> str:
+        return "".join(str(line["stream"]) for line in messages(BuildEvent(what, 0, text, **more)))  # type: ignore[arg-type]
+
+    assert printed(Told.STEP, "RUN x", number=2, total=3) == "Step 2/3 : RUN x\n"
+    assert printed(Told.RUNNING, "0123456789ab") == " ---> Running in 0123456789ab\n"
+    assert printed(Told.REMOVED, "0123456789ab") == " ---> Removed intermediate container 0123456789ab\n"
+    assert printed(Told.OUTPUT, data=b"out\n") == "out\n"
+    assert printed(Told.OUTPUT, data=b"err\n", stderr=True) == "\x1b[91merr\n\x1b[0m"

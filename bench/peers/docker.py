@@ -64,6 +64,10 @@ class Docker(ContainerSubject):
         """All containers."""
         self._connection.get("/containers/json?all=1")
 
+    def docker_argv(self, *arguments: str) -> list[str]:
+        """By the same client as Isola's door is driven, whose own time is in all figures."""
+        return ["docker", *arguments]
+
     def monitors(self, name: str) -> list[int]:
         """Its shim."""
         return [parent(int(self.run(DOCKER, "inspect", "-f", "{{.State.Pid}}", name)))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import threading
 import time
@@ -40,7 +41,7 @@ class Stand:
     daemon: Daemon
     machine: str
     source: Path
-    terms: tuple[str, ...] = ("--drain", "2")
+    terms: tuple[str, ...] = ("--drain", "2", "--stop-timeout", "1")  # its first process ignores the signal
 
     def deploy(
         self, version: str, *arguments: str, command: str = HTTPD, check: str = ANSWERS, fails: bool = False
@@ -133,7 +134,7 @@ def test_broken_versions_never_take_over(stand: Stand) -> None:
     assert stand.names() == {"web": "Running"}
 
 
-@pytest.mark.parametrize("after", [0.4, 1.5, 3.0, 4.0, 4.6])
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.3, 1.8, 3.0])
 def test_a_daemon_killed_in_the_middle_leaves_one_version_serving(stand: Stand, after: float) -> None:
     stand.deploy("1", "--publish", f"0.0.0.0:{PORT}:80")
     stand.deploy("2")
@@ -154,3 +155,24 @@ def test_a_daemon_killed_in_the_middle_leaves_one_version_serving(stand: Stand, 
     with stand.asked() as clients:
         stand.rollback()
     assert_served(clients, "5", "2")
+
+
+def test_a_fleet_is_updated_in_waves_stops_at_a_failure_and_is_rolled_back(stand: Stand) -> None:
+    names = ("fleet1", "fleet2", "fleet3")
+    for name in names:
+        stand.isola("launch", "served", name, "--config", "oci.entrypoint=sleep 1000", "--config", "user.version=1")
+
+    def versions() -> list[str]:
+        return [stand.daemon.get(f"/1.0/instances/{name}")["config"]["user.version"] for name in names]
+
+    terms = ("--settle", "1", "--drain", "0", "--stop-timeout", "0", "--format", "json")
+    chosen = ("deploy", "--image", "served")
+    stand.isola(*chosen, *names, "--config", "user.version=2", "--waves", "1,100%", *terms)
+    assert versions() == ["2"] * 3
+    broken = ("--config", "user.version=3", "--config", "oci.entrypoint=false")
+    done = stand.isola(*chosen, *names, *broken, "--waves", "1,100%", *terms, check=False)
+    states = {name: each["status"] for name, each in json.loads(done.stdout).items()}
+    assert done.returncode == 1 and states == {"fleet1": "failed", "fleet2": "untouched", "fleet3": "untouched"}
+    assert versions() == ["2"] * 3
+    stand.isola("rollback", *names, "--parallel", "3", *terms)
+    assert versions() == ["1"] * 3

@@ -14,6 +14,7 @@ from strike import end_tasks
 from isola.errors import AlreadyExists, Busy, Forbidden, InvalidInput, NotFound, ProgramFailed, TimedOut
 from isola.instances.reconcile import Verdict, judge
 from isola.instances.volatile import HELD, PREVIOUS_ID, RETIRING, ROLE
+from isola.model.caller import Caller, Credential
 from isola.model.deployment import Strategy, Terms, Version, beside_name, parse_wave, split_waves
 from isola.model.event import EventKind
 from isola.model.instance import Desired, Instance, InstanceUpdate
@@ -87,9 +88,10 @@ async def test_the_new_version_has_what_the_old_one_had_and_the_changes(world: W
 
 
 async def test_while_it_is_tried_out_it_has_neither_the_ports_nor_the_names_of_the_old_one(world: World) -> None:
-    await world.create("web", start=True, devices={"eth0": NIC, "http": PORT})
+    await world.create("web", start=True, devices={"eth0": NIC, "http": PORT}, notes={"docker": "{}"})
     operation = world.parts.services.instances.deployments.deploy(WEB, NEW, TERMS)
     new = await tried(world)
+    assert not new.notes, "it was not made through another door"
     assert "http" not in new.plugged and new.volatile[HELD] == "http" and new.aside
     assert world.on_host("web-next").spec.hostname == "web"
     assert not world.context.nics.nic(world.context.nics.of(new)[0]).names
@@ -208,16 +210,18 @@ async def test_rollback_goes_back_and_forth_and_needs_a_previous_version(world: 
     with pytest.raises(NotFound, match="no previous version"):
         deployments.rollback(WEB, TERMS)
     events = world.parts.services.events.follow([EventKind.LIFECYCLE])
-    await deploy(world)
+    caller = Caller(Credential.UNIX, "alice", "@")
+    await finish(world, deployments.deploy(WEB, NEW, TERMS, caller=caller))
     new = serving(world)
     for expected in (old.id, new.id, old.id):
         await finish(world, deployments.rollback(WEB, TERMS))
         assert serving(world).id == expected
         assert names(world) == {"web": Desired.RUNNING, "web-previous": Desired.STOPPED}
-    told = set[str]()
+    told = dict[str, Caller]()
     while "instance-rolled-back" not in told:
-        told.add(lifecycle(await anext(aiter(events))).action)
-    assert {"instance-deployed", "instance-rolled-back"} <= told
+        event = lifecycle(await anext(aiter(events)))
+        told[event.action] = event.caller
+    assert told["instance-deployed"] == caller != told["instance-rolled-back"]
     with pytest.raises(InvalidInput, match="is a version of 'web'"):
         deployments.deploy(Ref.default("web-previous"), NEW, TERMS)
     await finish(world, world.parts.services.instances.delete(Ref.default("web-previous")))

@@ -52,7 +52,6 @@ def request_of(
         stdin=serving.start.stdin,
         stdin_once=serving.start.stdin_once,
         program=version.program or serving.start.given,
-        notes=serving.notes,
         marks=marks_of(names.serving.name, held),
     )
 

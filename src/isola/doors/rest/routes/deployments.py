@@ -61,9 +61,11 @@ def _chosen(request: Request, fields: Fields) -> list[Ref]:
             remedy="use one of instances, filter and made_from",
         )
     home = request.home(Kind.INSTANCE)
-    if names:
-        return [Ref(home, instance_name(name, "instances")) for name in names]
-    serving = [instance for instance in instances_of(request) if not instance.aside and instance.project == home]
+    known = {each.ref: each for each in instances_of(request) if each.project == home}
+    if names:  # other doors accept more names than this one
+        refs = [Ref(home, name) for name in names]
+        return [ref if ref in known else Ref(home, instance_name(ref.name, "instances")) for ref in refs]
+    serving = [instance for instance in known.values() if not instance.aside]
     if text and (match := parse_filter(text)) is not None:
         found = [each.ref for each in serving if match(request.rendering.shape(each))]
     else:

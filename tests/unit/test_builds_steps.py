@@ -183,3 +183,21 @@ async def test_files_of_the_host_s_own_servers_are_not_for_restricted_callers(wo
     finally:
         limit_to_outside(False)
     assert await left(world) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "start"), [("gzip", "+gzip", b"\x1f\x8b"), ("none", "", b"c/"), ("zstd", "+zstd", b"\x28\xb5")]
+)
+async def test_layers_are_compressed_as_the_server_is_told(world: World, kind: str, ending: str, start: bytes) -> None:
+    await world.parts.services.server.update(lambda config: {**config, "images.compression": kind})
+    await build(world)
+    images = world.context.images
+    made = images.get(Ref("default", str(image_of(world))))
+    for layer in made.layers[-2:]:
+        assert layer.media_type == f"application/vnd.oci.image.layer.v1.tar{ending}"
+    assert (await world.host.files.read(images.store.path(made.layers[-2].digest))).startswith(start)
+    other = "gzip" if kind == "none" else "none"
+    await world.parts.services.server.update(lambda config: {**config, "images.compression": other})
+    again = await build(world)
+    assert [each.what for each in again].count(Told.CACHED) == 6  # what is kept is used, whatever its compression
+    assert await left(world) == []

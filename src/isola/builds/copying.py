@@ -71,8 +71,10 @@ async def _layer(job: Job, result: Result, sources: Sequence[CopySource], to: Co
     archives, now = job.parts.context.host.archives, int(job.now().timestamp())
     async with root_of(job, result) as root:
 
-        async def write(file: Path) -> LayerReport | None:
-            return await archives.copy_layer(sources, replace(to, root=root), file, now=now, newest=job.epoch)
+        async def write(file: Path, compression: str) -> LayerReport | None:
+            return await archives.copy_layer(
+                sources, replace(to, root=root), file, now=now, newest=job.epoch, compression=compression
+            )
 
         return await written(job, write)
 

@@ -41,15 +41,16 @@ async def root_of(job: Job, result: Result) -> AsyncIterator[Path | None]:
         yield tree
 
 
-async def written(job: Job, write: Callable[[Path], Awaitable[LayerReport | None]]) -> Layer | None:
-    """Bring what ``write`` packs into the store; None if there is nothing in it."""
+async def written(job: Job, write: Callable[[Path, str], Awaitable[LayerReport | None]]) -> Layer | None:
+    """Bring what ``write`` packs with a compression into the store; None if there is nothing in it."""
+    compression = job.parts.context.images.compression
     store = job.parts.context.images.store
     file = store.scratch / f"build-{job.parts.context.host.clock.token(8)}"
     try:
-        report = await write(file)
+        report = await write(file, compression)
         if report is None or not report.entries:
             return None
-        return await store_layer(job.intake, file, report.diff_id)
+        return await store_layer(job.intake, file, report.diff_id, compression)
     finally:
         await job.parts.context.host.files.remove_tree(file)
 

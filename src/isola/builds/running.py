@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from isola.builds.copying import Find
@@ -45,7 +46,7 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
             id = job.parts.context.records.get(ref).id[:_SHORT_ID]
             job.tell(BuildEvent(Told.RUNNING, stage, id))
             await _ran(job, ref, step, stage)
-            return await written(job, lambda file: _packed(job, ref, file, [*devices.values()]))
+            return await written(job, partial(_packed, job, ref, [*devices.values()]))
         finally:
             del job.parts.context.furnished[ref]
             await finish(_removed(job, ref, stage, id or ref.name))
@@ -115,12 +116,16 @@ async def _read(job: Job, attachment: Attachment, stage: int) -> None:
         job.tell(BuildEvent(Told.OUTPUT, stage, data=data, stderr=channel is Channel.STDERR))
 
 
-async def _packed(job: Job, ref: Ref, file: Path, devices: list[Device]) -> LayerReport:
+async def _packed(job: Job, ref: Ref, devices: list[Device], file: Path, compression: str) -> LayerReport:
     context = job.parts.context
     instance = context.records.get(ref)
     targets = [device["path"].strip("/") for device in devices if "path" in device]
     return await driver_of(job).pack_layer(
-        context.volume(instance), file, newest=job.epoch, leave_out=[*MOUNT_POINTS, "dev/scripts", *targets]
+        context.volume(instance),
+        file,
+        compression=compression,
+        newest=job.epoch,
+        leave_out=[*MOUNT_POINTS, "dev/scripts", *targets],
     )
 
 

@@ -1,4 +1,4 @@
-"""Settings that limit what archives of images and layers may contain."""
+"""Settings of archives of images and layers: what they may contain, and how those are compressed that are written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 from isola.host.archive.archives import UnpackLimits
 from isola.model.units import parse_size
-from isola.settings import Setting, whole
+from isola.settings import Setting, one_of, whole
 
 _BYTES, _ENTRIES, _RATIO = "images.limits.bytes", "images.limits.entries", "images.limits.ratio"
-ARCHIVE_SETTINGS = (
+_COMPRESSION, _USUAL = "images.compression", "zstd"
+_LIMITS = (
     Setting(
         _BYTES,
         parse_size,
@@ -29,14 +30,29 @@ ARCHIVE_SETTINGS = (
         live=True,
     ),
 )
+ARCHIVE_SETTINGS = (
+    *_LIMITS,
+    Setting(
+        _COMPRESSION,
+        one_of("zstd", "gzip", "none"),
+        "How layers of builds and of changes of instances are compressed. Docker reads zstd from version 23 on; gzip"
+        " takes six times as long.",
+        _USUAL,
+        live=True,
+    ),
+)
 """Of the server."""
+
+
+def compression_of(config: Mapping[str, str]) -> str:
+    """``zstd``, ``gzip`` or ``none``."""
+    return config.get(_COMPRESSION) or _USUAL
 
 
 def limits_of(config: Callable[[], Mapping[str, str]]) -> UnpackLimits:
     """As set at present, or the defaults."""
     found = config()
     bytes_, entries, ratio = (
-        found.get(key) or row.default or "0"
-        for key, row in zip((_BYTES, _ENTRIES, _RATIO), ARCHIVE_SETTINGS, strict=True)
+        found.get(key) or row.default or "0" for key, row in zip((_BYTES, _ENTRIES, _RATIO), _LIMITS, strict=True)
     )
     return UnpackLimits(parse_size(bytes_), int(entries), int(ratio))

@@ -31,7 +31,7 @@ class Named:
 async def store_layer(intake: Intake, file: Path, diff_id: str, compression: str = "zstd") -> Layer:
     """Move a layer that ``VolumeDriver.pack_layer`` wrote to the store's ``scratch`` into the store."""
     stored = await intake.put_file(file, consume=True)
-    return Layer(stored.digest, LAYER_KINDS[compression], stored.size, diff_id)
+    return Layer(stored.digest, LAYER_KINDS[compression.removeprefix("none")], stored.size, diff_id)
 
 
 async def compose(

@@ -20,7 +20,7 @@ from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
 from isola.images.architecture import platform
-from isola.images.archive_limits import limits_of
+from isola.images.archive_limits import compression_of, limits_of
 from isola.images.archive_verbs import ArchiveVerbs
 from isola.images.catalogue import Catalogue
 from isola.images.descriptor import MANIFEST_TYPE, Descriptor
@@ -68,6 +68,7 @@ class ImageLibrary:
     ) -> None:
         """``config``: of the server."""
         self._limits = partial(limits_of, config)
+        self._config = config
         self._host = host
         self._records = images
         self._events = events
@@ -267,6 +268,11 @@ class ImageLibrary:
         with suppress(NotFound):  # deleted meanwhile
             await self._change(image, lambda record: replace(record, templates=found))
         return found
+
+    @property
+    def compression(self) -> str:
+        """Of new layers: ``zstd``, ``gzip`` or ``none``."""
+        return compression_of(self._config())
 
     async def unpack_layer(
         self, layer: Layer, target: Path, progress: Callable[[int], None] | None = None

@@ -169,12 +169,15 @@ async def _packed(
 ) -> Layer | None:
     """The layer with the changes; None if there are none."""
     driver, volume = context.storage(origin), context.volume(origin)
+    compression = context.images.compression
     file = context.images.store.scratch / f"layer-{context.host.clock.token(8)}"
     try:
         async with _at(context, op, origin, request) as snapshot:
             with op.step(f"Pack changes of {origin.name}"):
-                report = await driver.pack_layer(volume, file, snapshot=snapshot, leave_out=MOUNT_POINTS)
-        return await store_layer(intake, file, report.diff_id) if report.entries else None
+                report = await driver.pack_layer(
+                    volume, file, snapshot=snapshot, compression=compression, leave_out=MOUNT_POINTS
+                )
+        return await store_layer(intake, file, report.diff_id, compression) if report.entries else None
     finally:
         await finish(context.host.files.remove_tree(file))
 

@@ -136,6 +136,9 @@ async def test_nothing_is_mounted_inside_of_proc(bench: Bench) -> None:
         (bench.root / "alias").symlink_to("proc/fs")
         with pytest.raises(InvalidInput, match="is inside of /proc"):
             await put(bench, Graft(bench.host), "/alias")
+        (bench.root / "round").symlink_to("round")
+        with pytest.raises(InvalidInput, match="too many links"):
+            await put(bench, Graft(bench.host), "/round")
     for target in ("/proc", "/proc/sys", "/proc/fs/"):
         with pytest.raises(InvalidInput, match="is inside of /proc"):
             await put(bench, Graft(bench.host), target)

@@ -235,7 +235,7 @@ def test_every_step_of(bed: Bed, name: str, action: str) -> None:
     verb.prepare(bed.daemon, "")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["pull", "push", "build", "delete", "archive", "upload", "drop"])
 def test_a_kill_before_every_change_of_a_file_by(bed: Bed, name: str) -> None:
     verb: Verb = getattr(Verbs(bed), name)

@@ -180,7 +180,14 @@ def _put(process: ProcessRef, tree: Tree, target: str, owner: int) -> None:
     table = open_of(process, "mountinfo")
 
     def inside(root: int) -> None:
-        place = _place(root, target, directory=tree.directory, owner=owner)
+        try:
+            place = _place(root, target, directory=tree.directory, owner=owner)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise InvalidInput(
+                f"{target} cannot be mounted on: it leads through too many links", field="path"
+            ) from error
         try:
             if tree.directory:
                 _require_other_than_proc(table, root, place, target)

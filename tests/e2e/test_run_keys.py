@@ -69,7 +69,7 @@ def test_a_program_is_confined_as_its_keys_say(daemon: Daemon, launch: Any) -> N
         isola__shm__size="1MiB",
         linux__sysctl__net__core__somaxconn="77",
     )
-    assert status_of(daemon, name, "Uid").split()[0] == "33" and status_of(daemon, name, "Groups") == "55"
+    assert status_of(daemon, name, "Uid").split()[0] == "33" and status_of(daemon, name, "Groups") == "33 55"
     assert status_of(daemon, name, "Umask") == "0077" and status_of(daemon, name, "NoNewPrivs") == "1"
     assert int(status_of(daemon, name, "CapBnd"), 16) == 0
     assert shell(daemon, name, "cat /proc/sys/net/core/somaxconn") == "77\n"

@@ -72,6 +72,33 @@ async def test_a_container_is_an_instance_with_its_life(docker: DockerStand) -> 
             "invalid filter 'status=x': invalid value for state (x): must be one of created, running, paused, "
             "restarting, removing, exited, dead",
         ),
+        *(
+            ("POST /containers/create", {"Image": "tiny", "HostConfig": host}, 400, message)
+            for host, message in (
+                ({"PidMode": "container:gone"}, "No such container: gone"),
+                (
+                    {"NetworkMode": "container:gone"},
+                    "joining network namespace of container: No such container: gone",
+                ),
+                ({"VolumesFrom": ["gone"]}, "No such container: gone"),
+                ({"Runtime": "gone"}, "unknown or invalid runtime name: gone"),
+                ({"CapAdd": ["NOPE"]}, 'invalid CapAdd: unknown capability: "CAP_NOPE"'),
+                ({"Memory": 1}, "Minimum memory limit allowed is 6MB"),
+                ({"OomScoreAdj": 2000}, "Invalid value 2000, range for oom score adj is [-1000, 1000]"),
+                ({"IpcMode": "x"}, "invalid IPC mode: x"),
+                ({"Isolation": "hyperv"}, "invalid isolation (hyperv): linux only supports 'default'"),
+                (
+                    {"DeviceRequests": [{"Capabilities": [["gpu"]]}]},
+                    'could not select device driver "" with capabilities: [[gpu]]',
+                ),
+                (
+                    {"VolumeDriver": "foo", "Binds": ["data:/data"]},
+                    'error looking up volume plugin foo: plugin "foo" not found',
+                ),
+                ({"LogConfig": {"Type": "foo"}}, 'error looking up logging plugin foo: plugin "foo" not found'),
+                ({"LogConfig": {"Config": {"mode": "x"}}}, "logger: logging mode not supported: x"),
+            )
+        ),
         ("POST /containers/gone/kill", None, 404, "cannot kill container: gone: No such container: gone"),
         ("POST /containers/gone/kill?signal=NO", None, 400, "cannot kill container: gone: invalid signal: NO"),
         ("GET /containers/json?limit=x", None, 400, "invalid value for limit: 'x' is not an integer"),

@@ -25,7 +25,7 @@ _NULL = (
 )  # fmt: skip
 _EMPTY = ("ContainerIDFile", "VolumeDriver", "Cgroup", "PidMode", "UTSMode", "UsernsMode", "CgroupParent", "Isolation")
 _FALSE = ("AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs")
-_SILENT: tuple[object, ...] = (None, "", [], {})
+_SILENT: tuple[object, ...] = (None, "")
 """Values that leave the choice to the server."""
 _MASKED = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

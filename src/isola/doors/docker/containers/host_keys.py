@@ -28,6 +28,8 @@ from isola.doors.docker.containers.resource_keys import (
     oom_kill_keys,
 )
 from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput
+from isola.model.capabilities import capabilities
 from isola.model.instance import Config
 from isola.model.units import parse_size
 
@@ -66,6 +68,8 @@ def values_of(config: Config) -> dict[str, Any]:
 def _names(field: str, key: str, prefix: str = "") -> HostKey:
     def keys(host: Fields) -> Keys:
         names = [name.upper().removeprefix(prefix) if prefix else name for name in host.texts(field)]
+        for name in names if prefix else ():
+            _require_capability(field, name)
         return {key: ",".join(names)} if names else {}
 
     def value(config: Config) -> list[str] | None:
@@ -73,6 +77,15 @@ def _names(field: str, key: str, prefix: str = "") -> HostKey:
         return [name if name == "ALL" else f"{prefix}{name}" for name in names] or None
 
     return HostKey(field, keys, value)
+
+
+def _require_capability(field: str, name: str) -> None:
+    try:
+        capabilities(name)
+    except ValueError:
+        raise InvalidInput(
+            f'invalid {field}: unknown capability: "CAP_{name[:40]}"', field=f"HostConfig.{field}"
+        ) from None
 
 
 def _processes(host: Fields) -> Keys:
@@ -144,7 +157,11 @@ def _paths(field: str, key: str) -> HostKey:
 
 
 def _priority(host: Fields) -> Keys:
-    value = host.whole("OomScoreAdj", 0, minimum=-1000, maximum=1000)
+    value = host.whole("OomScoreAdj", 0, minimum=-(2**31))
+    if not -1000 <= value <= 1000:
+        raise InvalidInput(
+            f"Invalid value {value}, range for oom score adj is [-1000, 1000]", field="HostConfig.OomScoreAdj"
+        )
     return {"isola.oom.score_adj": str(value)} if value else {}
 
 

@@ -99,8 +99,11 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
         "Entrypoint": list(entrypoint) or None,
         "OnBuild": None,
         "Labels": view.labels,
-        "StopSignal": begins.stop_signal,
     }
+    if begins.stop_signal != "SIGTERM":
+        found["StopSignal"] = begins.stop_signal
+    if view.config.get("isola.health.disable") == "true":
+        found["Healthcheck"] = {"Test": ["NONE"]}
     if (check := health_check_json(_check_of(view))) is not None:
         found["Healthcheck"] = check
     if begins.stop_timeout is not None:

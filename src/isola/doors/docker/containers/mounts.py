@@ -137,7 +137,7 @@ def _mount(mount: Fields) -> _Disk | Volume:
         size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
         mode = options.whole("Mode", 0, maximum=0o7777)
         return _Disk(target, _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else ""))
-    raise InvalidInput(f"invalid mount config for type {kind[:40]!r}: mount type unknown")
+    raise InvalidInput(f'invalid mount config for type "{kind[:40]}": mount type unknown')
 
 
 def _bind_mount(options: Fields, source: str, target: str, read_only: bool) -> _Disk:

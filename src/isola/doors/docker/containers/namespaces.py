@@ -7,7 +7,7 @@ from typing import Any
 from isola.doors.docker.identity import container_id, find
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.instance import Config
 
 _PREFIX = "isola.namespaces."
@@ -17,19 +17,28 @@ _JOINED = "container:"
 
 
 def namespace_keys(request: Request, host: Fields) -> dict[str, str]:
-    """Configuration keys. Raises NotFound for an unknown container, InvalidInput."""
+    """Configuration keys. Raises InvalidInput, Unsupported."""
     keys = {}
     for field, kind in _FIELDS.items():
         mode = host.text(field, "")
         if mode.startswith(_JOINED):
-            keys[_PREFIX + kind] = _JOINED + find(request, mode.removeprefix(_JOINED)).id
+            keys[_PREFIX + kind] = _JOINED + _peer(request, kind, mode.removeprefix(_JOINED))
         elif mode == "host" or (mode == "none" and kind == "network"):
             keys[_PREFIX + kind] = mode
         elif kind != "network" and mode not in _PRIVATE:
-            raise InvalidInput(f"invalid {field}: {mode[:80]}", field=f"HostConfig.{field}")
+            raise InvalidInput(f"invalid {kind.upper()} mode: {mode[:80]}", field=f"HostConfig.{field}")
         elif mode.startswith("ns:"):
             raise Unsupported("Network namespaces by path are not offered", field=f"HostConfig.{field}")
     return keys
+
+
+def _peer(request: Request, kind: str, name: str) -> str:
+    """Raises InvalidInput: clients take "not found" for a missing image, and pull it."""
+    try:
+        return find(request, name).id
+    except NotFound as error:
+        where = "joining network namespace of container: " if kind == "network" else ""
+        raise InvalidInput(f"{where}{error}") from None
 
 
 def has_own_network(host: Fields) -> bool:

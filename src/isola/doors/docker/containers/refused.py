@@ -29,7 +29,6 @@ _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_said("private"), ("CgroupnsMode",)),
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),
-    (_said("default"), ("Isolation",)),
 )
 
 
@@ -41,6 +40,8 @@ def refuse(host: Fields) -> None:
         raise InvalidInput(
             f'could not select device driver "{each.text("Driver", "")[:40]}" with capabilities: [{shown}]'
         )
+    if (isolation := host.text("Isolation", "")) not in ("", "default"):
+        raise InvalidInput(f"invalid isolation ({isolation[:40]}): linux only supports 'default'")
     for test, names in _REFUSED:
         for name in names:
             if test(host, name):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput
 from isola.model.instance import Config
 from isola.model.units import parse_size
 
@@ -24,13 +25,15 @@ def memory_keys(host: Fields) -> Keys:
     """``Memory`` and ``MemorySwap``, which is the sum of both."""
     size, total = host.whole("Memory", 0, maximum=_MOST), host.whole("MemorySwap", 0, minimum=-1, maximum=_MOST)
     if 0 < size < 6 * 2**20:
-        raise host.wrong("Memory", "is too low: Minimum memory limit allowed is 6MB")
+        raise InvalidInput("Minimum memory limit allowed is 6MB", field="HostConfig.Memory")
     keys = {"limits.memory": str(size)} if size else {}
     if total > 0 and not size:
-        raise host.wrong("Memory", "is missing: You should always set the Memory limit when using Memoryswap limit")
+        raise InvalidInput(
+            "You should always set the Memory limit when using Memoryswap limit, see usage", field="HostConfig.Memory"
+        )
     if 0 < total < size:
-        raise host.wrong(
-            "MemorySwap", "is too low: Minimum memoryswap limit should be larger than memory limit, see usage"
+        raise InvalidInput(
+            "Minimum memoryswap limit should be larger than memory limit, see usage", field="HostConfig.MemorySwap"
         )
     if total:
         keys[_SWAP] = "true" if total < 0 else str(total - size) if total > size else "false"

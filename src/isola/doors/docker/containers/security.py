@@ -23,5 +23,5 @@ def security_keys(host: Fields) -> dict[str, str]:
         elif (name == "apparmor" and value != "unconfined") or (name == "label" and value != "disable"):
             raise Unsupported(f"The security option {option[:80]!r} is not offered", field=_FIELD)
         elif name not in ("apparmor", "label"):
-            raise InvalidInput(f"invalid --security-opt 2: {option[:80]!r}", field=_FIELD)
+            raise InvalidInput(f'invalid --security-opt 2: "{option[:80]}"', field=_FIELD)
     return keys

@@ -41,13 +41,16 @@ def read_only_root(request: Request) -> Devices:
 
 
 def volumes_from(request: Request, host: Fields) -> dict[str, Mapping[str, str]]:
-    """Disks of other containers, ``NAME`` or ``NAME:ro``. Raises NotFound, InvalidInput."""
+    """Disks of other containers, ``NAME`` or ``NAME:ro``. Raises InvalidInput."""
     found: dict[str, Mapping[str, str]] = {}
     for text in host.texts("VolumesFrom"):
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidInput(f"invalid mode: {mode[:80]}", field="HostConfig.VolumesFrom")
-        _, devices = request.services.instances.expanded(find(request, name))
+        try:
+            _, devices = request.services.instances.expanded(find(request, name))
+        except NotFound as error:  # after 404 clients would pull the image
+            raise InvalidInput(str(error), field="HostConfig.VolumesFrom") from None
         for each, device in mount_devices(devices):
             found[each] = {**device, "readonly": "true"} if mode == "ro" else device
     return found

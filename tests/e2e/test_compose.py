@@ -93,6 +93,15 @@ def test_an_application_comes_up_and_its_services_reach_each_other(compose: Comp
     assert compose.inside("db", "wget", "-q", "-O", "-", "http://web:8080/") == "page\n"
     assert application.inside("curl", "-s", "http://127.0.0.1:18080/").stdout == "page\n"
     assert "1.0M" in compose.inside("db", "/bin/busybox", "df", "-h", "/scratch")
+    assert compose("port", "web", "8080").stdout == "0.0.0.0:18080\n"
+    assert compose("port", "web", "81", check=False).returncode == 1
+    (compose.place / "pages" / "deep").mkdir(parents=True)
+    compose.write("deep page\n", "pages/deep/page")
+    compose("cp", "pages/deep", "web:/srv/www")
+    assert compose.inside("db", "wget", "-q", "-O", "-", "http://web:8080/deep/page") == "deep page\n"
+    compose("cp", "web:/etc/motd", "motd")
+    assert (compose.place / "motd").read_text() == "welcome\n"
+    assert {line.split()[1] for line in compose("images").stdout.splitlines()[2:]} == {"app:1"}
     config = application.get("/1.0/instances/shop-db-1")["config"]
     assert (config["limits.memory"], config["user.com.docker.compose.project"]) == (str(64 << 20), "shop")
 
@@ -117,6 +126,10 @@ def test_services_are_scaled_stopped_and_started(compose: Compose) -> None:
     compose.write("name: shop\nservices: {db: {image: 'app:1', command: sleep 1000, stop_signal: SIGKILL}}")
     compose("up", "--scale", "db=3")
     assert compose.status() == {f"shop-db-{at}": "Running" for at in (1, 2, 3)}
+    compose("scale", "db=2")
+    assert compose.status() == {f"shop-db-{at}": "Running" for at in (1, 2)}
+    compose("scale", "db=3")
+    assert [line.split()[-1] for line in compose("top", "db").stdout.splitlines()[2:]] == ["1000"] * 3
     compose("stop", "-t", "5")
     assert set(compose.status().values()) == {"Stopped"}
     compose("start")
@@ -261,6 +274,7 @@ def test_logs_of_services(compose: Compose) -> None:
     assert shown.stderr == "shop-web-1 | err\n"
     assert compose("logs", "-n", "1", "--no-log-prefix", "web").stdout == "end\n"
     assert compose("logs", "-f", "db").stdout == "shop-db-1 | data\n", "it has ended"
+    assert compose("wait", "db").stdout == "shop-db-1: 0\n"
 
 
 def test_instances_of_removed_services_are_orphans(compose: Compose) -> None:

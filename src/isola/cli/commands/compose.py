@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.cli.arguments import UsageError
 from isola.cli.commands.exec import EXEC_OPTIONS
+from isola.cli.compose_verbs import MORE, scales
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -76,7 +77,7 @@ def up(context: Context) -> int:
     work.run(
         services,
         recreation=Recreation.NEVER if args.flag("no-recreate") else how,
-        scale=_scales(args.many("scale")),
+        scale=scales(args.many("scale")),
         pull=args.text("pull"),
         rebuild=args.flag("build"),
         start=not args.flag("no-start"),
@@ -113,7 +114,7 @@ def down(context: Context) -> None:
 
 def ps(context: Context) -> None:
     """Print the instances of the application."""
-    shown = [_row(one) for one in _instances(context, context.args.many("SERVICE"))]
+    shown = [_row(one) for one in instances_of(context, context.args.many("SERVICE"))]
     if context.args.flag("names"):
         for one in shown:
             context.write(str(one["name"]))
@@ -142,7 +143,7 @@ def exec_(context: Context) -> int:
     """Run a command in an instance of a service, as its program does unless options say more; exit with its status."""
     from isola.cli.commands.exec import execute
 
-    found = _one(context)
+    found = instance_of(context, context.args.text("SERVICE"))
     user, cwd = (str(found["program"].get(key) or "") for key in ("user", "cwd"))
     return execute(context, found["name"], context.args.many("COMMAND"), user=user or "0", cwd=cwd)
 
@@ -175,7 +176,7 @@ def logs(context: Context) -> None:
         "until": nanoseconds(args.text("until")),
         "tail": args.number("tail", 0) if tail and tail != "all" else None,
     }
-    names = [one["name"] for one in _instances(context, args.many("SERVICE"))]
+    names = [one["name"] for one in instances_of(context, args.many("SERVICE"))]
     show_logs(
         names,
         context.connect,
@@ -204,7 +205,7 @@ def start(context: Context) -> int:
     from isola.compose.instances import SERVICE
 
     found = application(context, context.args.many("SERVICE"))
-    stopped = [one for one in _instances(context) if one["status"] == "Stopped"]
+    stopped = [one for one in instances_of(context) if one["status"] == "Stopped"]
     failed = 0
     for name in order(found, context.args.many("SERVICE")):
         names = [one["name"] for one in stopped if one["config"].get(SERVICE) == name]
@@ -218,7 +219,7 @@ def _verb(done: str, statuses: Sequence[str], begin: Callable[[Context, Instance
     """A verb over the instances of services that have one of the statuses."""
 
     def run(context: Context) -> int:
-        found = _instances(context, context.args.many("SERVICE"))
+        found = instances_of(context, context.args.many("SERVICE"))
         chosen = {one["name"]: one for one in reversed(found) if one["status"] in statuses}
         return _each(context, list(chosen), lambda name: begin(context, chosen[name]), done)
 
@@ -257,7 +258,7 @@ def _each(context: Context, names: Sequence[str], begin: Begin, done: str) -> in
     return each(context, names, begin, "Working on", done) if names else 0
 
 
-def _instances(context: Context, services: Sequence[str] = ()) -> list[InstanceInfo]:
+def instances_of(context: Context, services: Sequence[str] = ()) -> list[InstanceInfo]:
     """Of the application, and of these services only. Raises InvalidInput for a service that the file lacks."""
     from isola.cli.compose.files import application
     from isola.cli.compose.server import instances
@@ -269,12 +270,12 @@ def _instances(context: Context, services: Sequence[str] = ()) -> list[InstanceI
     return [one for one in instances(context.client, found.name) if not services or one["config"][SERVICE] in services]
 
 
-def _one(context: Context) -> InstanceInfo:
+def instance_of(context: Context, service: str) -> InstanceInfo:
     """The instance that a command is for: the first of the service, or the one that --index numbers."""
     from isola.errors import NotFound
 
-    service, index = context.args.text("SERVICE"), context.args.number("index", 1) or 1
-    found = _instances(context, [service])
+    index = context.args.number("index", 1) or 1
+    found = instances_of(context, [service])
     if index > len(found):
         raise NotFound(f"Service {service} has no instance {index}", remedy="isola compose up starts it")
     return found[index - 1]
@@ -292,16 +293,6 @@ def _row(one: InstanceInfo) -> dict[str, object]:
         "ports": ", ".join(f"{device['listen']} -> {device['connect'].rpartition(':')[2]}" for device in proxies),
         "image": one["config"].get("image.description", ""),
     }
-
-
-def _scales(texts: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        if not (name and number.isascii() and number.isdigit() and len(number) < 5):
-            raise UsageError(f"--scale takes SERVICE=NUMBER, not {text!r}")
-        found[name] = int(number)
-    return found
 
 
 COMMANDS = (
@@ -415,6 +406,7 @@ COMMANDS = (
         Command(
             "rm", "Remove stopped instances", rm, _SERVICES, examples=(("isola compose rm web", "of one service"),)
         ),
+        *MORE,
         options=_OPTIONS,
     ),
 )

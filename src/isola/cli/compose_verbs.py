@@ -1,0 +1,197 @@
+"""Verbs of ``isola compose`` that look at one thing of the application: files, ports, processes, images, ends."""
+
+from __future__ import annotations
+
+from isola.cli.arguments import UsageError
+from isola.cli.grammar import Argument, Command, Option
+from isola.cli.output import FORMAT, Column, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from isola.cli.context import Context
+    from isola.client.shapes import InstanceInfo
+
+_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
+_INDEX = Option("--index", "Which of its instances", value="NUMBER", default="1")
+
+
+def cp(context: Context) -> None:
+    """Copy a file or a directory into or out of an instance of a service."""
+    from isola.cli.transfer import Owner, pull_all, push_all
+
+    source, target = context.args.text("SOURCE"), context.args.text("TARGET")
+    here, there = (_place(each) for each in (source, target))
+    if bool(here) == bool(there):
+        raise UsageError(
+            "One of the two is SERVICE:PATH, the other one a path here", hint="isola compose cp web:/etc/motd ."
+        )
+    service, path = here or there or ("", "")
+    files = context.client.instances.files(_instance(context, service)["name"])
+    if there:
+        push_all(files, [source], path, Owner(), recursive=True, parents=False)
+    else:
+        pull_all([(files, path)], target, recursive=True, parents=False)
+
+
+def port(context: Context) -> None:
+    """Print the address of the host at which a port of a service is published."""
+    from isola.errors import NotFound
+
+    service, wanted = context.args.text("SERVICE"), context.args.text("PORT")
+    protocol = context.args.text("protocol") or "tcp"
+    for device in _instance(context, service)["expanded_devices"].values():
+        if device.get("type") == "proxy":
+            kind, _, address = device["listen"].partition(":")
+            if kind == protocol and device["connect"].rpartition(":")[2] == wanted:
+                context.write(address)
+                return
+    raise NotFound(f"Port {wanted}/{protocol} of service {service} is not published")
+
+
+def top(context: Context) -> None:
+    """Print the processes of services."""
+    from isola.client.runs import processes
+
+    items = []
+    for one in _running(context):
+        table = processes(context.client, one["name"])
+        items += [{"INSTANCE": one["name"], **dict(zip(table["titles"], row, strict=False))} for row in table["rows"]]
+    titles = list(dict.fromkeys(title for item in items for title in item))
+    show(context, items, [Column(title, title) for title in titles])
+
+
+def images(context: Context) -> None:
+    """Print the images that instances were made from."""
+    from isola.cli.compose.builds import image_name
+    from isola.cli.compose.files import application
+    from isola.compose.instances import SERVICE
+
+    found = application(context)
+    rows = [
+        {
+            "instance": one["name"],
+            "image": image_name(found, service) if (service := one["config"][SERVICE]) in found.services else "",
+            "fingerprint": one["config"].get("volatile.base_image", "")[:12],
+        }
+        for one in _instances(context)
+    ]
+    show(
+        context, rows, [Column("INSTANCE", "instance"), Column("IMAGE", "image"), Column("FINGERPRINT", "fingerprint")]
+    )
+
+
+def push(context: Context) -> None:
+    """Push the images of services that have a build."""
+    from isola.cli.compose.builds import image_name
+    from isola.cli.compose.files import application
+    from isola.cli.compose.images import known
+    from isola.cli.login import credentials
+    from isola.errors import NotFound
+    from isola.model.image_reference import parse
+
+    found = application(context, context.args.many("SERVICE"))
+    for service in context.args.many("SERVICE") or found.services:
+        if "build" not in found.services[service]:
+            continue
+        name = parse(image_name(found, service)).tagged().full
+        if not (fingerprint := known(context, name)):
+            raise NotFound(f"The image {name} of service {service} is missing", remedy="isola compose build makes it")
+        operation = context.client.images.push(fingerprint, name, credentials=credentials(context, name))
+        context.follow(operation, f"Pushing {name}")
+        context.say(f"{name} is pushed")
+
+
+def wait(context: Context) -> int:
+    """Wait until services have ended; exit with the status of the first that is named."""
+    from isola.client.runs import wait as wait_for
+
+    ended = {one["name"]: wait_for(context.client, one["name"]) for one in _instances(context)}
+    for name, status in ended.items():
+        context.write(f"{name}: {status}")
+    return next(iter(ended.values()), 0)
+
+
+def scale(context: Context) -> None:
+    """Change the number of instances of services."""
+    from isola.cli.compose.files import application
+    from isola.cli.compose.up import Up
+    from isola.compose.changes import Recreation
+
+    wanted = scales(context.args.many("NUMBERS"))
+    found = application(context, list(wanted))
+    Up(context, found).run(list(wanted), recreation=Recreation.NEVER, scale=wanted, alone=context.args.flag("no-deps"))
+
+
+def scales(texts: list[str] | tuple[str, ...]) -> dict[str, int]:
+    """``web=3``. Raises UsageError."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not (name and number.isascii() and number.isdigit() and len(number) < 5):
+            raise UsageError(f"SERVICE=NUMBER is expected, not {text!r}")
+        found[name] = int(number)
+    return found
+
+
+def _place(text: str) -> tuple[str, str] | None:
+    """Service and path of ``web:/etc/motd``; None for a path here."""
+    service, colon, path = text.partition(":")
+    return (service, path if path.startswith("/") else f"/{path}") if colon and service and "/" not in service else None
+
+
+def _instances(context: Context) -> list[InstanceInfo]:
+    from isola.cli.commands.compose import instances_of
+
+    return instances_of(context, context.args.many("SERVICE"))
+
+
+def _running(context: Context) -> list[InstanceInfo]:
+    return [one for one in _instances(context) if one["status"] == "Running"]
+
+
+def _instance(context: Context, service: str) -> InstanceInfo:
+    from isola.cli.commands.compose import instance_of
+
+    return instance_of(context, service)
+
+
+MORE = (
+    Command(
+        "cp",
+        "Copy files and directories between a service and here",
+        cp,
+        Argument("SOURCE", "SERVICE:PATH, or a path here", complete="files"),
+        Argument("TARGET", "The other one", complete="files"),
+        _INDEX,
+        examples=(
+            ("isola compose cp web:/etc/motd .", "out of the first instance"),
+            ("isola compose cp --index 2 pages web:/srv", "into the second one"),
+        ),
+    ),
+    Command(
+        "port",
+        "Print where a port of a service is published",
+        port,
+        Argument("SERVICE", "The service"),
+        Argument("PORT", "Its own port"),
+        Option("--protocol", "tcp, udp or sctp", value="NAME", choices=("tcp", "udp", "sctp"), default="tcp"),
+        _INDEX,
+        examples=(("isola compose port web 80", "for example 0.0.0.0:8080"),),
+    ),
+    Command("top", "List the processes of services", top, _SERVICES, FORMAT,
+            examples=(("isola compose top web", "of one service"),)),
+    Command("images", "List the images of instances", images, _SERVICES, FORMAT,
+            examples=(("isola compose images", "of all"),)),
+    Command("push", "Push the images of services that have a build", push, _SERVICES,
+            examples=(("isola compose push", "under the names in the file"),)),
+    Command("wait", "Wait until services have ended", wait, _SERVICES,
+            examples=(("isola compose wait setup", "exits with its status"),)),
+    Command(
+        "scale",
+        "Change the number of instances of services",
+        scale,
+        Argument("NUMBERS", "SERVICE=NUMBER", many=True),
+        Option("--no-deps", "Leave services alone that these depend on"),
+        examples=(("isola compose scale web=3", "as up --scale, and replaces nothing"),),
+    ),
+)  # fmt: skip

@@ -11,6 +11,7 @@ from isola.doors import Services
 from isola.doors.docker.events.links import Link, links_of
 from isola.doors.docker.identity import container_id, long_id
 from isola.doors.docker.image_lookup import image_id
+from isola.doors.docker.images.names import familiar
 from isola.doors.docker.notes import labels_of, note_of
 from isola.doors.docker.times import nanoseconds
 from isola.errors import NotFound
@@ -106,6 +107,7 @@ class Renderer:
         self._services = services
         self._project = project
         self._known: dict[Ref, _Known] = {}
+        self._targets = {alias.ref: image_id(alias.target) for alias in services.images.aliases()}
         for instance in services.instances:
             if instance.project == project:
                 self._learn(instance)
@@ -177,14 +179,27 @@ class Renderer:
         kind, action = _OTHERS[content.action]
         name = content.source.names[-1]
         if kind == "image":
-            id = image_id(name) if content.source.kind is Kind.IMAGE else str(content.context.get("target") or name)
-            yield Message(kind, action, id, {"name": name}, time)
+            id, shown = self._image(content)
+            yield Message(kind, action, id, {"name": shown}, time)
         elif kind == "network":
             network = self._services.networks.find(content.source.ref)
             id = long_id(network.identity) if network is not None else name
             yield Message(kind, action, id, {"name": name, "type": network.driver if network else "bridge"}, time)
         else:
             yield Message(kind, action, name, {"driver": "local"}, time)
+
+    def _image(self, content: Lifecycle) -> tuple[str, str]:
+        """The id of an image, and its name: of an alias as Docker writes it, of an image its id."""
+        name, ref = content.source.names[-1], content.source.ref
+        if content.source.kind is Kind.IMAGE:
+            return image_id(name), image_id(name)
+        for alias in self._services.images.aliases():
+            if alias.ref == ref:
+                self._targets[ref] = image_id(alias.target)
+        target = self._targets.get(ref)
+        if content.action == "image-alias-deleted":
+            self._targets.pop(ref, None)
+        return target or familiar(name), familiar(name)
 
 
 def _link(container: str, link: Link, begins: bool, time: int) -> Message:

@@ -28,6 +28,9 @@ async def follow(request: Request) -> web.StreamResponse:
     now = request.services.host.clock.now()
     since = parse_time(request.query.get("since", ""), "since", now)
     until = parse_time(request.query.get("until", ""), "until", now)
+    if since is not None and until is not None and since > until:
+        first, last = (request.query[name][:40] for name in ("since", "until"))
+        raise InvalidInput(f"`since` time ({first}) cannot be after `until` time ({last})", field="since")
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
     await response.prepare(request.http)
     with request.lasts():

@@ -35,7 +35,6 @@ _MOST_SENDERS, _IDLE = 1024, 60.0
 """UDP: maximum number of senders of one address, and seconds after which an idle one is removed."""
 _IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 _CONNECT_SECONDS = 10.0
-_FREEBIND4, _FREEBIND6 = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
 _PIPE = 1 << 20
 """Bytes in the kernel between two connections that carry much."""
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -54,8 +53,6 @@ class Side:
     """A file that refers to its network namespace; empty: the one in which it is started."""
     rooted: bool = False
     """Whether its path is resolved within another root."""
-    public: bool = False
-    """With ``::`` it listens on all addresses of IPv4 too; its address may be one that the host does not have yet."""
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -178,9 +175,7 @@ def _bound(side: Side, address: object) -> socket.socket:
         if side.kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if side.family is socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if side.public and side.host == "::" else 1)
-        if side.public:
-            made.setsockopt(*(_FREEBIND6 if side.family is socket.AF_INET6 else _FREEBIND4), 1)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if side.family is not socket.AF_UNIX:
             # The address may be added to the link later, or be removed and added again.
             made.setsockopt(socket.IPPROTO_IP, 15, 1)  # IP_FREEBIND

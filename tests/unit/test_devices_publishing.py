@@ -39,7 +39,7 @@ def test_only_first_packets_from_outside_are_sent_once_more_and_last_of_all() ->
     rules = published("tcp:0.0.0.0:80", "tcp:0.0.0.0:8080", **BOTH).tables(LOOP, ("isolabr0", "lab"))["ip"]
     assert "type filter hook input priority 1000; policy accept;" in rules
     assert (
-        'iifname != { "lo", "is-gate-in", "isolabr0", "lab" } fib daddr type local tcp dport { 80 } ct state new'
+        'tcp dport { 80 } ct state new iifname != { "lo", "is-gate-in", "isolabr0", "lab" } fib daddr type local'
         ' dup to 240.0.0.8 device "is-gate" drop'
     ) in rules
     assert rules.count("dnat") == 1 and "accept;" in rules and " accept\n" not in rules

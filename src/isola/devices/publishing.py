@@ -74,8 +74,9 @@ class Published:
         inner = ", ".join(f'"{link}"' for link in ("lo", loop.far, *bridges))
         listed = ", ".join(map(str, self.listen.ports))
         yield f"chain admitted {{\n  type filter hook input priority {_LAST}; policy accept;"
+        # The port first: all other packets to the host pass the rules of every published port.
         yield (
-            f"  iifname != {{ {inner} }} {to} {protocol} dport {{ {listed} }} ct state new"
+            f"  {protocol} dport {{ {listed} }} ct state new iifname != {{ {inner} }} {to}"
             f' dup to {neighbour} device "{loop.near}" drop'
         )
         yield "}\nchain prerouting {\n  type nat hook prerouting priority dstnat; policy accept;"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -57,6 +58,22 @@ async def started(docker: DockerStand, **command: Any) -> tuple[str, bytes]:
     output = await asyncio.wait_for(reader.read(), 5)
     writer.close()
     return made["Id"], output
+
+
+async def test_output_waits_until_the_head_was_read(docker: DockerStand) -> None:
+    """Libraries lose what they read together with it."""
+    await create(docker)
+    assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
+    _, made = await docker.ask("POST", "/containers/box/exec", {"AttachStdout": True, "Cmd": ["nosuch"]})
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as link:
+        link.setblocking(False)
+        await loop.sock_connect(link, str(docker.rest.path.with_name("docker.sock")))
+        head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n"
+        await loop.sock_sendall(link, f"POST /exec/{made['Id']}/start HTTP/1.1\r\n{head}\r\n".encode())
+        await asyncio.sleep(0.2)
+        assert (await loop.sock_recv(link, 65536)).endswith(b"\r\n\r\n")
+        assert b"executable file not found" in await asyncio.wait_for(loop.sock_recv(link, 65536), 5)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import select
+import struct
+import termios
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -12,6 +15,7 @@ from aiohttp import web
 
 from isola.doors.http.protocol import Protocol
 
+_LOOKS, _LOOK_SECONDS = 500, 0.002
 _READ_AHEAD = 64 * 1024
 _NONE: Mapping[str, str] = {}
 
@@ -60,6 +64,18 @@ class TakenOver:
     async def write(self, data: bytes) -> None:
         """Waits while the client is slow. Raises ConnectionError after it has closed."""
         await self.response.write(data)
+
+    async def head_read(self) -> None:
+        """Wait, for a second at most, until the client has read what was sent; known of Unix sockets only.
+
+        Libraries that read the head through a buffer lose what arrives together with it.
+        """
+        link = self._transport.get_extra_info("socket")
+        with suppress(OSError, ValueError):
+            for _ in range(_LOOKS):
+                if not struct.unpack("i", fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, bytes(4)))[0]:
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
 
     @property
     def gone(self) -> bool:

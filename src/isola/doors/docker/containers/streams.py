@@ -121,6 +121,7 @@ async def hijack(request: Request, *, terminal: bool) -> HijackedWire:
         upgrade=upgrade,
         half_close=True,
     )
+    await connection.head_read()
     return HijackedWire(connection, framed=not terminal)
 
 

@@ -106,11 +106,6 @@ def test_processes_end_with_their_instruction(daemon: Daemon, program: str) -> N
     assert "Successfully built" in build(daemon, f"FROM app\nRUN {program}\n")
 
 
-def test_a_fork_bomb_is_an_ordinary_failure(daemon: Daemon) -> None:
-    said = build(daemon, "FROM app\nRUN bomb() { bomb | bomb & }; bomb; sleep 1; false\n")
-    assert "returned a non-zero code" in said
-
-
 def test_other_files_as_dockerfile_and_context(daemon: Daemon) -> None:
     fifo = tarfile.TarInfo("f")
     fifo.type = tarfile.FIFOTYPE

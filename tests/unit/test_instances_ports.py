@@ -42,18 +42,22 @@ async def frail() -> AsyncIterator[FrailWorld]:
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name not in ENGINE_ONLY], ids=lambda verb: verb.name)
 async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
     await verb.prepare(frail)
+    await verb.act(frail)  # what is read once is not read by the calls that are counted
+    await verb.prepare(frail)
     frail.blow.arm()
     await verb.act(frail)
     calls = frail.blow.calls
     frail.blow.disarm()
     assert calls
     left: set[str] = set()
+    missed = 0
     for number in chosen(len(calls), (HOW.index(how), len(HOW))):
         call = calls[number]
         if how == "fail after" and call == "FakeStore.commit":
             continue  # a store that refuses has not written
         await verb.prepare(frail)
         result = await hit(frail, verb, number, how)
+        missed += not frail.blow.hit.is_set()
         if verb.background and "fail" in how and record(frail):
             await mend(frail, call)
         if result == "success" and not verb.background and frail.context.faults:
@@ -65,6 +69,7 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
         assert not found, f"{how} {call} ({result}): {found}"
         if result == "success" and not verb.background:
             assert verb.done(frail), f"{how} {call}: acknowledged and lost"
+    assert missed <= 1 + len(calls) // 20, "after a failure that it tolerates, a verb may need fewer calls"
     await verb.prepare(frail)
     await verb.act(frail)
     assert verb.done(frail) and set(await differences(frail)) <= left
@@ -159,8 +164,11 @@ async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:
     blow = world.blow
     blow.arm(number, how)
     asked = asyncio.ensure_future(verb.act(world))
-    await asyncio.wait_for(blow.hit.wait(), 5)
-    if "crash" in how:
+    try:
+        await asyncio.wait_for(blow.hit.wait(), 5)
+    except TimeoutError:
+        assert asked.done(), f"neither done nor at call {number}"
+    if "crash" in how and blow.hit.is_set():
         await world.crash()
         asked.cancel()
         return "crashed"

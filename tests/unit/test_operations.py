@@ -381,3 +381,15 @@ async def test_ended_operations_that_were_read_are_dropped_first(operations: Ope
     (more,) = await ended(operations, 1, 12 << 20)
     assert {op.id for op in operations} == {first[3].id, more.id} or more.id in {op.id for op in operations}
     assert first[1].id not in {op.id for op in operations}
+
+
+async def test_an_error_whose_contexts_form_a_ring_ends_its_operation(operations: Operations) -> None:
+    first, second = HostFailure("first"), HostFailure("second")
+
+    async def work(op: Operation) -> None:
+        first.__context__, second.__context__ = second, first
+        raise first
+
+    operation = operations.start("Ring", work)
+    await operation.wait()
+    assert operation.error is first

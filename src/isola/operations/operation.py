@@ -309,7 +309,9 @@ class Operation:
         """It is remembered for a while: without what the work held."""
         self._rollback.forget()
         error: BaseException | None = self.error
-        while error is not None:
+        seen: set[int] = set()  # tasks that raise the same error may have made a ring of the contexts
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
             error.__traceback__ = None  # it has been logged; the frames would keep all that stood in them
             error = error.__cause__ or error.__context__
 

@@ -188,7 +188,6 @@ COMMANDS = (
             ("isola deploy . web --publish 8080:80", "the directory's Dockerfile, built and serving as web"),
             ("isola deploy --image app:2 web", "an image that is there"),
             ("isola deploy --image app:2 --made-from app:1 --waves 1,10%,100%", "a fleet, first one, then a tenth"),
-            ("isola rollback web", "back to the version before"),
         ),
     ),
     Command(

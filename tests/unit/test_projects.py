@@ -11,6 +11,8 @@ import pytest
 from rest_door import Stand
 
 from isola.errors import Forbidden
+from isola.model.build import BUILDS, NOTE
+from isola.model.instance import InstanceRequest
 from isola.model.reference import Ref
 from isola.model.volume import VolumeRecord, VolumeRef
 
@@ -267,6 +269,26 @@ async def test_disks_stay_below_the_paths_that_are_allowed(stand: Stand) -> None
     assert (await launch(stand, "web1", "blue", devices=nothing | {"data": disk}, start=True))[0] == 200
     [graft] = stand.world.host.guest_mounts.grafts
     assert graft.beneath == Path("/srv/blue"), "no link leads out of it either"
+
+
+async def test_disks_that_a_build_gives_to_its_instances_are_not_restricted(stand: Stand) -> None:
+    rules = {"restricted": "true", "restricted.devices.disk": "allow", "restricted.devices.disk.paths": "/srv/blue"}
+    await sharing(stand)
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": rules}))[0] == 200
+    source = stand.world.context.directory / BUILDS / "cache"
+    await stand.world.host.files.make_directory(source)
+    devices = {"root": ROOT, "cache": {"type": "disk", "source": str(source), "path": "/cache"}}
+    nic = {"eth0": {"type": "nic", "nictype": "bridged", "parent": "isolabr0"}}
+    request = InstanceRequest(name="web1", project="blue", image="tiny", start=True, devices=devices)
+    instances = stand.services.instances
+    for refused_ in (request, replace(request, notes={NOTE: "1"}, devices=devices | nic)):
+        with pytest.raises(Forbidden):
+            instances.create(refused_)
+    built = replace(request, notes={NOTE: "1"}, devices=devices | {"eth0": {"type": "none"}})
+    await stand.world.finish(instances.create(built))
+    [graft] = stand.world.host.guest_mounts.grafts
+    assert (graft.source, graft.beneath) == (source, None)
+    assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": rules}))[0] == 200
 
 
 async def test_projects_outlive_the_daemon(stand: Stand) -> None:

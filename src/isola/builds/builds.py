@@ -15,7 +15,6 @@ from isola.builds.dockerfile.lines import MAX_FILE as LARGEST_DOCKERFILE
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.parts import Credential, Job, Parts, Tell, anonymous
 from isola.builds.platforms import Platform
-from isola.builds.running import NOTE
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
 from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
@@ -26,7 +25,7 @@ from isola.images.store import Intake
 from isola.instances.create import Plan as Draft
 from isola.instances.create import check
 from isola.instances.expand import root_pool
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import NOTE, BuildEvent, BuildRequest, Told
 from isola.model.caller import DAEMON, Caller
 from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
 from isola.model.ignore import Patterns, read_ignore_file

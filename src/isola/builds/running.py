@@ -18,15 +18,11 @@ from isola.host.archive.archives import LayerReport
 from isola.host.cancellation import finish
 from isola.instances.commit import MOUNT_POINTS
 from isola.instances.create import check
-from isola.model.build import BuildEvent, Told
+from isola.model.build import NOTE, BuildEvent, Told
 from isola.model.image import Image, ImageConfig, Layer
 from isola.model.instance import InstanceRequest
 from isola.model.reference import Ref
 from isola.runtimes import Attachment, Channel
-
-NOTE = "build"
-"""The note of an instance that belongs to a build, with the id of its operation."""
-
 
 _SHORT_ID = 12
 """Digits of an instance's id in messages."""

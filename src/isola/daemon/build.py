@@ -26,6 +26,7 @@ from isola.instances.keep_mending import keep_mending
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
 from isola.instances.unknowns import Unknowns
+from isola.model.build import BUILDS
 from isola.model.caller import Caller
 from isola.model.identity import HostNames
 from isola.model.instance import Config as InstanceConfig
@@ -262,7 +263,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
 def _builds(ground: _Ground, context: Context, instances: Instances) -> Builds:
     store = context.images.store
     cache = Cache(ground.records.build_results, store.has, store.mark_removable, context.layers.drop_unused)
-    return Builds(BuildParts(context, instances, cache, ground.directory / "builds"))
+    return Builds(BuildParts(context, instances, cache, ground.directory / BUILDS))
 
 
 def _services(ground: _Ground, stock: _Stock, context: Context, instances: Instances) -> Services:

@@ -94,6 +94,7 @@ def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple
         config=request.config,
         devices=request.devices,
         profiles=profiles,
+        notes=request.notes,
     )
 
 

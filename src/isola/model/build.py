@@ -10,6 +10,11 @@ from enum import StrEnum
 from isola.model.image import Layer, digests_entity, layers_entity
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind
 
+NOTE = "build"
+"""The note of an instance that belongs to a build, with the id of its operation."""
+BUILDS = "builds"
+"""The directory in which the server keeps files of builds."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:

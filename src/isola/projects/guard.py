@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from isola.errors import Forbidden
+from isola.model.build import NOTE
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance
 from isola.model.network import Network
@@ -40,7 +41,7 @@ class Guard:
             project = self.projects.get(name)
             own = [each for each in wanted if each.project == name]
             for each in own:
-                restrictions.check(project, *self.expand(each, None), privileged=self.privileged())
+                restrictions.check(project, *self._restricted(each, None), privileged=self.privileged())
             if limits.has_limits(project):
                 self._count(project, own)
 
@@ -52,7 +53,7 @@ class Guard:
             if project.home(Kind.PROFILE) != home.name:
                 continue
             for instance in self._users(project, wanted) if restrictions.restricted(project) else ():
-                restrictions.check(project, *self.expand(instance, wanted))
+                restrictions.check(project, *self._restricted(instance, wanted))
             if limits.has_limits(project):
                 self._count(project, (), wanted)
 
@@ -108,7 +109,7 @@ class Guard:
     def project(self, wanted: Project) -> None:
         """Check a changed project. Raises Forbidden, InvalidInput if its resources violate the new configuration."""
         for member in self.members(wanted) if restrictions.restricted(wanted) else ():
-            restrictions.check(wanted, member.config, member.devices)
+            restrictions.check(wanted, *self._restricted(member.instance, None))
         if limits.has_limits(wanted):
             self._count(wanted, ())
 
@@ -128,6 +129,12 @@ class Guard:
         there |= {each.id: each for each in changed}
         members = [self._member(each, profile) for each in there.values()]
         limits.check(project, members, self.spaces(project.name))
+
+    def _restricted(self, instance: Instance, profile: Profile | None) -> tuple[Config, Devices]:
+        """What the project may restrict: without the disks that a build gives to its instances."""
+        config, devices = self.expand(instance, profile)
+        own = instance.devices if NOTE in instance.notes else {}
+        return config, {name: each for name, each in devices.items() if name not in own or each.get("type") != "disk"}
 
     def _member(self, instance: Instance, profile: Profile | None) -> Member:
         return Member(instance, *self.expand(instance, profile))

@@ -14,6 +14,7 @@ from isola.devices.copy_up import CopyUp
 from isola.devices.driver import DeviceDriver, Parts, Plug, Target
 from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
+from isola.model.build import BUILDS
 from isola.model.identity import IdRange
 from isola.model.volume import VolumeRef
 from isola.runtimes import Capability
@@ -225,8 +226,8 @@ class Disk(DeviceDriver):
     def _beneath(self, plug: Plug, source: Path) -> Path | None:
         """The directory to which the project limits the source; links in it must not lead out. None: no limit."""
         allowed = [Path(each) for each in self.parts.disk_paths(plug.instance.project)]
-        if not allowed:
-            return None
+        if not allowed or source.is_relative_to(self.parts.directory / BUILDS):
+            return None  # users who are limited cannot ask for a source of builds
         for each in allowed:
             if source.is_relative_to(each):
                 return each

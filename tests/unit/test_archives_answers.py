@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import HostFailure, IsolaError, UnsafeArchive
+from isola.errors import HostFailure, UnsafeArchive
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.archives import LinuxArchives
-from isola.host.process import Completed, LinuxProcesses
+from isola.host.archive.forked import Ended, Forked
+from isola.host.process import LinuxProcesses
 
 
 def deep(levels: int) -> object:
@@ -86,16 +87,16 @@ def test_documents(value: object) -> None:
     assert Answer({"key": deep(16)}).document("key") == deep(16)
 
 
-class FakeReader(LinuxProcesses):
+class FakeReader(Forked):
     """A process with the output that the test wants."""
 
     def __init__(self, lines: list[str], answer: bytes) -> None:
         self.lines, self.answer = lines, answer
 
-    async def run(self, argv, *, on_line=None, **options) -> Completed:  # type: ignore[no-untyped-def]
+    async def run(self, request, *, on_line=None, descriptor=None) -> Ended:  # type: ignore[no-untyped-def]
         for line in self.lines:
             on_line(line)
-        return Completed(tuple(argv), 0, self.answer, b"")
+        return Ended(0, self.answer, b"")
 
 
 async def test_progress_is_a_number_that_grows() -> None:
@@ -111,7 +112,7 @@ async def test_progress_is_a_number_that_grows() -> None:
         "progress 9",
     ]
     answer = b'{"entries": 1, "bytes": 2, "skipped": [], "diff_id": "sha256:%s"}' % (b"0" * 64)
-    archives = LinuxArchives(FakeReader(lines, answer))
+    archives = LinuxArchives(LinuxProcesses(), FakeReader(lines, answer))
 
     await archives.unpack(Path("a"), Path("b"), progress=told.append)
     assert [step for step in told if step] == [5, 4]
@@ -119,5 +120,5 @@ async def test_progress_is_a_number_that_grows() -> None:
 
 async def test_a_result_of_the_wrong_structure_fails_the_work() -> None:
 
-    with pytest.raises(IsolaError):
-        await LinuxArchives(FakeReader([], b'{"entries": "all"}')).unpack(Path("a"), Path("b"))
+    with pytest.raises(HostFailure, match="invalid result"):
+        await LinuxArchives(LinuxProcesses(), FakeReader([], b'{"entries": "all"}')).unpack(Path("a"), Path("b"))

@@ -21,7 +21,7 @@ from isola.testing.parts import World
 ROOT = Path(isola.__file__).parent
 OURS = ("cli/", "client/", "daemon/main.py", "daemon/remedies.py", "testing/")
 """Modules that address users of the command line, or imitate foreign programs."""
-PAGES = ("daemon/reference.py", "doors/rest/reference.py", "doors/docker/reference.py")
+PAGES = ("compose/reference.py", "daemon/reference.py", "doors/rest/reference.py", "doors/docker/reference.py")
 """Modules whose texts are documentation."""
 COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
 

@@ -61,13 +61,21 @@ async def finish(work: Awaitable[T]) -> T:
 
 
 async def both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
-    """The results of two works that run concurrently; failures and cancellations are as with ``all_done``."""
-    first, second = await finish(asyncio.gather(one, other, return_exceptions=True))
-    if isinstance(first, BaseException):
-        raise first
-    if isinstance(second, BaseException):
-        raise second
-    return first, second
+    """The results of two works that run concurrently. It returns when both have ended, also after a failure.
+
+    If both fail, the error of the first is raised. A cancellation cancels both.
+    """
+    first, second = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    try:
+        await asyncio.wait((first, second))
+    except asyncio.CancelledError:
+        first.cancel()
+        second.cancel()
+        await finish(asyncio.gather(first, second, return_exceptions=True))
+        raise
+    if not second.cancelled():
+        second.exception()  # retrieved, or asyncio would log it
+    return first.result(), second.result()
 
 
 async def all_done(*works: Awaitable[object]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
-from isola.host.cancellation import all_done, both
+from isola.host.cancellation import both
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
 from isola.instances.expand import (
@@ -216,7 +216,7 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
             await context.images.unpack_layer(blobs[key], target)
 
         await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
-    await all_done(_make_volume(context, op, instance), _register(context, op, instance))
+    await both(_make_volume(context, op, instance), _register(context, op, instance))
 
 
 async def _make_volume(context: Context, op: Operation, instance: Instance) -> None:

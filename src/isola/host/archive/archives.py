@@ -289,9 +289,9 @@ class Archives(Protocol):
 class LinuxArchives:
     """Runs each call in a separate process without privileges (see ``archiver`` and ``cell``)."""
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, forked: Forked | None = None) -> None:
         self._processes = processes
-        self._forked = Forked(processes)
+        self._forked = forked or Forked(processes)
 
     async def unpack(
         self,

@@ -48,7 +48,7 @@ async def test_a_terminal_shows_why_a_command_could_not_be_run(bench: Bench) -> 
     await bench.launch(bench.spec())
     execution = await (await bench.guest()).exec(ExecSpec(("no-such-command",), PATH, terminal=True))
     async with asyncio.timeout(10):
-        assert bench.real == (b"no-such-command" in await everything(execution.stdout))
+        assert b"no-such-command" in await everything(execution.stdout)
         assert await execution.wait() == 127
     await execution.close()
 

@@ -21,7 +21,7 @@ from tars import directory, member, tar
 from isola.errors import Unsupported
 from isola.host.archive.archives import LinuxArchives
 from isola.host.files import LinuxFiles
-from isola.host.process import Completed, LinuxProcesses
+from isola.host.process import Child, Completed, LinuxProcesses
 from isola.images.drivers.file import FileSource
 from isola.testing.host import fake_host
 
@@ -50,6 +50,9 @@ class RefusingProcesses(LinuxProcesses):
 
     async def run(self, argv: Sequence[str], **options: Any) -> Completed:
         return await super().run([sys.executable, refusing.__file__, self.what, *argv], **options)
+
+    async def spawn(self, argv: Sequence[str], **options: Any) -> Child:
+        return await super().spawn([sys.executable, refusing.__file__, self.what, *argv], **options)
 
 
 @pytest.fixture

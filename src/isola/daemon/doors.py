@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from isola.doors import Services, docker, registry, rest
+from isola.doors.http.door import Door
 from isola.doors.http.https import Https
 from isola.doors.http.unix import UnixServer, serve_unix
-from isola.errors import IsolaError
+from isola.errors import HostFailure, IsolaError
+from isola.state.reserve import Reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,23 @@ async def open_doors(services: Services, directory: Path) -> Doors:
     api, containers, images = rest.Dispatcher(services), docker.Dispatcher(services), registry.Dispatcher(services)
     servers: list[UnixServer] = []
     try:
-        servers.append(await serve_unix(api, directory / "unix.socket"))
-        servers.append(await serve_unix(containers, directory / "docker.sock"))
+        servers.append(await _serve(api, directory / "unix.socket"))
+        servers.append(await _serve(containers, directory / "docker.sock"))
     except IsolaError:
         await asyncio.gather(*(server.close() for server in servers))
         raise
     https = Https(services, (containers, images, api))
     await https.open()
     return Doors(api, containers, images, servers, https)
+
+
+async def _serve(door: Door, path: Path) -> UnixServer:
+    """On a full disk, with an inode of the reserve: who cannot reach the daemon cannot delete anything."""
+    reserve = Reserve(path.parent)
+    while True:
+        try:
+            return await serve_unix(door, path)
+        except HostFailure as error:
+            full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not full or not reserve.release():
+                raise

@@ -1,14 +1,13 @@
 """The process that is loaded in advance and forks one for each archive."""
 
 import asyncio
-import os
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from archive_readers import eventually, readers
 from tars import member, raw_header, tar
 
 from isola.errors import HostFailure
@@ -46,22 +45,6 @@ def endless(tmp_path: Path) -> Path:
         file.truncate(40 << 30)
     (tmp_path / "target").mkdir()
     return source
-
-
-async def eventually(look: Callable[[], T]) -> T:
-    async with asyncio.timeout(20):
-        while not (found := look()):  # noqa: ASYNC110 - what is awaited is another process
-            await asyncio.sleep(0.01)
-    return found
-
-
-def readers(source: Path) -> list[int]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if str(source) in {os.readlink(each) for each in Path(f"/proc/{name}/fd").iterdir()}:
-                found.append(int(name))
-    return found
 
 
 async def test_many_archives_need_one_program(processes: Counted, tmp_path: Path) -> None:

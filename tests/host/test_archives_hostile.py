@@ -9,12 +9,12 @@ import shutil
 import stat
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from archive_readers import eventually, readers
 from tars import directory, hard_link, member, raw_header, symlink, tar
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, UnsafeArchive
@@ -359,11 +359,11 @@ async def long_work(cell: Cell) -> AsyncIterator[tuple[asyncio.Task[UnpackReport
         file.write(raw_header(name=b"f", size=b"\x80" + (40 << 30).to_bytes(11, "big")))
         file.truncate(40 << 30)
     work = asyncio.create_task(cell.archives.unpack(source, cell.target))
-    (pid,) = await _eventually(lambda: [p for p in _unpackers(source) if _threads(p) > 1])  # confined, and running
+    (pid,) = await eventually(lambda: [p for p in readers(source) if _threads(p) > 1])  # confined, and running
     yield work, pid
     work.cancel()
     await asyncio.wait([work])
-    assert not _unpackers(source)
+    assert not readers(source)
 
 
 async def test_a_cancelled_unpacking_leaves_no_process(long_work: tuple[asyncio.Task[UnpackReport], int]) -> None:
@@ -400,20 +400,3 @@ def _text(path: str) -> str:
 
 def _threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
-
-
-async def _eventually(look: Callable[[], T]) -> T:
-    async with asyncio.timeout(20):
-        while not (found := look()):  # noqa: ASYNC110 - what is awaited is another process
-            await asyncio.sleep(0.02)
-    return found
-
-
-def _unpackers(source: Path) -> list[int]:
-    """The processes that have it open."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if str(source) in {os.readlink(each) for each in Path(f"/proc/{name}/fd").iterdir()}:
-                found.append(int(name))
-    return found

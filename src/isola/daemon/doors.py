@@ -47,12 +47,12 @@ async def open_doors(services: Services, directory: Path) -> Doors:
 
 
 async def _serve(door: Door, path: Path) -> UnixServer:
-    """On a full disk, with an inode of the reserve: who cannot reach the daemon cannot delete anything."""
+    """On a full disk the reserve gives an inode: without a socket, no client could delete anything."""
     reserve = Reserve(path.parent)
     while True:
         try:
             return await serve_unix(door, path)
         except HostFailure as error:
             full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
-            if not full or not reserve.release():
+            if not full or not await asyncio.to_thread(reserve.release):
                 raise

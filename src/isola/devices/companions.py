@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,11 +12,10 @@ from isola.devices.driver import Plug
 from isola.devices.notes import Notes
 from isola.errors import HostFailure
 from isola.host import Host
-from isola.host.companion import Companion
+from isola.host.companion import Companion, start_reporting
 from isola.host.forwarder import Spec
 
 _MODULE = "isola.host.forwarder"
-_PATIENCE = 20.0
 _Key = tuple[str, str]
 OpenRoot = Callable[[], AbstractContextManager[int]]
 
@@ -79,36 +77,15 @@ class Forwarders:
         return made
 
     async def _run(self, plug: Plug, spec: Spec, root: int | None) -> None:
-        report = self._host.sockets.pipe_from_child()
         if root is not None:
             spec = replace(spec, root=root)
-        child = None
-        try:
-            child = await self._host.processes.spawn(
-                [
-                    sys.executable,
-                    "-I",
-                    "-m",
-                    _MODULE,
-                    replace(spec, pid_file=str(self._pid_file(plug))).text(),
-                    _mark(plug),
-                ],
-                stdout=report.remote,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-                pass_fds=() if root is None else (root,),
-            )
-            report.close_remote()
-            async with asyncio.timeout(_PATIENCE):
-                said = (await report.stream.read()).decode(errors="replace").strip()
-        except BaseException as error:
-            if child is not None:
-                child.signal(9)
-            if isinstance(error, TimeoutError):
-                raise HostFailure(f"The process of device {plug.name!r} did not start listening in time") from None
-            raise
-        finally:
-            report.close_remote()
-            report.stream.close()
+        text = replace(spec, pid_file=str(self._pid_file(plug))).text()
+        said = await start_reporting(
+            self._host,
+            [sys.executable, "-I", "-m", _MODULE, text, _mark(plug)],
+            late=f"The process of device {plug.name!r} did not start listening in time",
+            pass_fds=() if root is None else (root,),
+        )
         if said != "ready":
             raise HostFailure(
                 f"The proxy {plug.name!r} cannot work",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, IsolaError, NotFound
 from isola.host import Host
-from isola.host.companion import Companion
+from isola.host.companion import Companion, start_reporting
 from isola.host.published.message import VERSION, Address, Endpoint, Request, read_listen
 
 MODULE = "isola.host.published.program"
@@ -115,30 +115,13 @@ class PortForwarder:
         await self._companion.ensure(fits=self._fits)
 
     async def _fits(self) -> bool:
-        """Whether it understands this daemon: an update may have changed the language."""
+        """Whether it understands this daemon: an update may have changed the protocol."""
         running = await self._companion.find()
         return running is None or self._host.processes.command_line(running)[-1:] == (VERSION,)
 
     async def _start(self) -> None:
-        report = self._host.sockets.pipe_from_child()
         argv = [sys.executable, "-I", "-c", _PROGRAM, str(self._socket), str(self.directory / "pid"), VERSION]
-        child = None
-        try:
-            child = await self._host.processes.spawn(
-                argv, stdout=report.remote, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-            )
-            report.close_remote()
-            async with asyncio.timeout(_PATIENCE):
-                said = (await report.stream.read()).decode(errors="replace").strip()
-        except BaseException as error:
-            if child is not None:
-                child.signal(9)
-            if isinstance(error, TimeoutError):
-                raise HostFailure("The process for published ports did not start in time") from None
-            raise
-        finally:
-            report.close_remote()
-            report.stream.close()
+        said = await start_reporting(self._host, argv, late="The process for published ports did not start in time")
         if said != "ready":
             raise HostFailure("Ports cannot be published", evidence=said.removeprefix("error: ") or "it died")
         for owner, ports in self._wanted.items():

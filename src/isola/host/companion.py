@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from isola.errors import HostFailure, IsolaError, NotFound
@@ -16,7 +16,34 @@ GRACE = 2.0
 """Seconds that a program has to end after SIGTERM."""
 FIRST_DELAY, LAST_DELAY = 0.1, 30.0
 """Seconds before a program is restarted: doubled each time, unless it ran for longer than the last pause."""
+PATIENCE = 20.0
+"""Seconds that a program has to report that it works."""
 log = logging.getLogger(__name__)
+
+
+async def start_reporting(host: Host, argv: Sequence[str], *, late: str, pass_fds: Sequence[int] = ()) -> str:
+    """Start a program, and return what it has written when it closes its standard output.
+
+    Raises HostFailure with the message ``late`` if that takes too long; then the program is killed.
+    """
+    report = host.sockets.pipe_from_child()
+    child = None
+    try:
+        child = await host.processes.spawn(
+            argv, stdout=report.remote, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, pass_fds=pass_fds
+        )
+        report.close_remote()
+        async with asyncio.timeout(PATIENCE):
+            return (await report.stream.read()).decode(errors="replace").strip()
+    except BaseException as error:
+        if child is not None:
+            child.signal(signal.SIGKILL)
+        if isinstance(error, TimeoutError):
+            raise HostFailure(late) from None
+        raise
+    finally:
+        report.close_remote()
+        report.stream.close()
 
 
 class Companion:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from isola.instances import attaching
 from isola.instances.clean_up import end_run, forget_run, take_devices
 from isola.instances.context import Context, HalfMade
@@ -47,17 +49,23 @@ async def vanish(context: Context, op: Operation, instance: Instance) -> None:
 
 
 async def _record_gone(context: Context, instance: Instance) -> None:
-    orphaned = not context.images.holds(instance.image)
-    layers = instance.start.layers if orphaned else ()
     pool, plugs = context.pool_name(instance), plugs_of(context, instance)
-    left = HalfMade(instance.id, Ref(instance.project, ""), pool, layers, bases=(instance.idmap.base,))
+    left = HalfMade(
+        instance.id, Ref(instance.project, ""), pool, _unused_layers(context, instance), bases=(instance.idmap.base,)
+    )
     intent = intent_of(left)
     await context.warnings.forget(instance.entity)
     await context.records.remove(instance.ref, also=[context.intents.beginning(intent)])
     context.intents.begun(intent)
-    remove_soon(context, left)
+    # An image that was deleted meanwhile has left its layers to this instance, which had a record.
+    remove_soon(context, replace(left, layers=_unused_layers(context, instance)))
     context.devices.forget(plugs)
     forget_run(context, instance.id)
     attaching.give_up(context, instance.id)
     context.health.pop(instance.id, None)
     await remove_own_volumes(context, instance)
+
+
+def _unused_layers(context: Context, instance: Instance) -> tuple[str, ...]:
+    """Layers that may have no other user: none while its image is there."""
+    return () if context.images.holds(instance.image) else instance.start.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, NotFound
@@ -98,7 +99,8 @@ class FakeMounts:
             if isinstance(mount, OverlayMount) and mount.upper is not None:
                 below = Node("directory", 0o755)
                 for path in mount.lower:
-                    _merge(below, find(self.files.tree, path), None)
+                    with suppress(NotFound):  # removed while it was mounted
+                        _merge(below, find(self.files.tree, path), None)
                 _mark_removed(merged, below)
                 find(self.files.tree, mount.upper).children = merged.children
             self.table.remove(mount)

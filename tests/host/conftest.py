@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from bridge_bed import NAMES, Bed
 from netns import Netns, fresh_namespace
+from runtime_root import mounts_below
 
 from isola.host.linux import linux_host
 from isola.network.drivers.bridge import BridgeNetworks
@@ -28,6 +30,8 @@ def walkable() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="isola-network-", dir="/tmp"))
     path.chmod(0o711)
     yield path
+    for mount in mounts_below(path):  # of networks that a failed test has left
+        subprocess.run(["umount", "-l", mount], check=False)
     shutil.rmtree(path)
 
 

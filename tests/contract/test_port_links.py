@@ -213,6 +213,13 @@ async def test_a_tap_is_a_port_of_its_bridge(subject: Subject) -> None:
     assert not await subject.links.exists("is0a1b2c3d")
 
 
+async def test_a_tap_may_be_no_port_of_a_bridge(subject: Subject) -> None:
+    await subject.links.create_tap(Tap("is0a1b2c3d", ""))
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and view.kind == "tun" and not view.master
+    await subject.links.delete("is0a1b2c3d")
+
+
 async def test_ports_join_a_recreated_bridge(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     await subject.links.connect(subject.pair(), subject.new_namespace())

@@ -62,7 +62,7 @@ class Bench:
     def spec(self, id: str = "one", *, command: tuple[str, ...] = ("/bin/sh", "/init"), **more: object) -> RunSpec:
         given: dict[str, object] = {"environment": {"PATH": "/bin"}, "system": True}
         shared = self.kind.capabilities.shares_kernel
-        given |= {"idmap": IDMAP} if shared else {"network": HostTap(), "nics": (NIC,)}
+        given |= {"idmap": IDMAP} | ({} if shared else {"network": HostTap(), "nics": (NIC,)})
         given["root"] = Root(self.root, self.kind.capabilities.root)
         return RunSpec(id=id, hostname=f"host-{id}", command=command, **given | more)  # type: ignore[arg-type]
 

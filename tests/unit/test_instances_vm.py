@@ -380,7 +380,7 @@ async def test_a_virtual_machine(scenario: Scenario, vm: Machines) -> None:
 
 # --- the verbs of the containers' tests, and devices ----------------------------------------------------------------
 
-TAKEN = frozenset({"nat", "eth6"})
+TAKEN = frozenset({"nat", "eth4", "eth6"})
 """Devices that need only a tap of the guest."""
 _OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"})
 
@@ -414,3 +414,41 @@ async def test_a_device_is_plugged_or_refused_with_the_reason(name: str, running
         with pytest.raises(Unsupported, match="kernel"):
             await plug()
     assert not await differences(vm.world)
+
+
+async def test_taps_say_what_is_to_be_configured_inside(vm: Machines) -> None:
+    await vm.world.create(NAME)
+    await vm.world.parts.records.instances.change(
+        VICTIM, lambda found: dataclasses.replace(found, start=dataclasses.replace(found.start, system=False))
+    )
+    await vm.do(vm.instances.start(VICTIM))
+    (nic,) = vm.world.on_host(NAME).nics
+    held = vm.get().plugged["eth0"].facts
+    assert nic.inside is not None
+    assert [each.partition("/")[0] for each in nic.inside.addresses] == [held["ipv4"], held["ipv6"]]
+    assert len(nic.inside.gateways) == 2
+    assert "/etc/resolv.conf" in vm.world.on_host(NAME).spec.files
+
+
+async def test_images_with_their_own_network_set_up_configure_taps_themselves(vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    (nic,) = vm.world.on_host(NAME).nics
+    assert nic.inside is None and not vm.world.on_host(NAME).spec.files
+
+
+async def test_routed_taps_have_addresses_and_routes(vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    routed = {"type": "nic", "nictype": "routed", "name": "eth1", "ipv4.address": "192.0.2.9"}
+    await vm.do(vm.instances.update(VICTIM, lambda _: change(devices={"eth1": routed})))
+    (nic,) = (each for each in vm.world.on_host(NAME).nics if each.interface == "eth1")
+    assert nic.inside is not None and nic.inside.addresses == ("192.0.2.9/32",) and nic.inside.onlink
+    assert vm.world.host.links.routings[nic.link].subnets == ("192.0.2.9/32",)
+    assert vm.world.host.links.taps[nic.link].bridge == ""
+    await vm.do(vm.instances.update(VICTIM, lambda _: change()))
+    assert not await differences(vm.world)
+
+
+async def test_root_is_that_of_a_container(vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    spec = vm.world.on_host(NAME).spec
+    assert spec.idmap == vm.get().idmap == vm.world.context.volume(vm.get()).idmap

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
@@ -35,7 +36,10 @@ FULL = RunSpec(
     terminals=6,
     lxcfs=Path("/lxcfs"),
     network=NetworkNamespace(Path("/netns/one")),
-    nics=(TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400),),
+    nics=(
+        TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400, Inside(("10.0.0.2/24",), ("10.0.0.1",), 7, onlink=True)),
+        TapNic("is1", "0a:00:00:00:00:02", "eth1"),
+    ),
     mounts=(Mount("/mnt", "/src", read_only=True, recursive=True, propagation="slave", options=("noexec",)),),
     files={"/etc/hosts": "127.0.0.1 localhost"},
     devices=(DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 1, 2),),

@@ -12,6 +12,7 @@ from isola.errors import IsolaError
 from isola.model.device import DeviceState
 from isola.model.instance import Instance
 from isola.operations import Operation
+from isola.runtimes import TapNic
 
 Configured = Mapping[str, Mapping[str, str]]
 """Expanded devices: name -> configuration with ``type``."""
@@ -84,6 +85,11 @@ class Devices:
     def forgotten(self, states: States) -> dict[str, DeviceState]:
         """What is known of devices that were released, to choose the same again."""
         return {name: self.driver(state.kind).forgotten(state) for name, state in states.items()}
+
+    def taps(self, instance: Instance) -> tuple[TapNic, ...]:
+        """Its NICs, for a guest with taps."""
+        found = (self.driver(plug.state.kind).tap(plug) for plug in self.plugs(instance))
+        return tuple(tap for tap in found if tap is not None)
 
     async def register(self, op: Operation, instance: Instance) -> None:
         for plug in self.plugs(instance):

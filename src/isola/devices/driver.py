@@ -25,7 +25,7 @@ from isola.model.reference import Ref
 from isola.model.volume import VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
-from isola.runtimes import Guest, RuntimeCapabilities
+from isola.runtimes import Guest, RuntimeCapabilities, TapNic
 from isola.settings import Settings
 from isola.storage import Pools, Volumes
 
@@ -158,6 +158,10 @@ class DeviceDriver(ABC):
     def order(cls, name: str, config: Config) -> tuple[int, str]:
         """Sort key: devices are attached in this order and detached in reverse, a path before paths below it. Pure."""
         return 0, name
+
+    def tap(self, plug: Plug) -> TapNic | None:
+        """The NIC that it is for a guest with taps; None if it is no NIC. Pure."""
+        return None
 
     @classmethod
     def passed_on(cls, config: Config) -> bool:

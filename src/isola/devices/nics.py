@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from isola.devices import values
 from isola.devices.driver import Plug
 from isola.devices.filters import Filter
+from isola.host.links import Inside
 from isola.model.device import DeviceState
 from isola.model.identity import HostNames
 from isola.model.instance import Instance
@@ -139,9 +140,9 @@ def _names(plug: Plug) -> tuple[str, ...]:
     return found if instance.start.system else (instance.name, instance.id[:_SHORT_ID], *found)
 
 
-def tap_of(nic: Nic) -> TapNic:
+def tap_of(nic: Nic, inside: Inside | None) -> TapNic:
     """The NIC for a guest with taps."""
-    return TapNic(nic.host_link, nic.mac, nic.interface, nic.mtu)
+    return TapNic(nic.host_link, nic.mac, nic.interface, nic.mtu, inside if nic.configure else None)
 
 
 def _senders6(plug: Plug) -> tuple[str, ...]:

@@ -75,13 +75,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A port of ``bridge`` whose other end is a file descriptor, held by the monitor of a virtual machine.
+    """A link whose other end is a file descriptor, held by the monitor of a virtual machine.
 
     It is persistent: it remains when the monitor ends. Only root and the user ``owner`` may open it.
     """
 
     name: str
     bridge: str
+    """Empty: it is not a port of a bridge."""
     owner: int = 0
     mtu: int = 1500
 
@@ -156,7 +157,10 @@ class Links(Protocol):
         ...
 
     async def create_tap(self, tap: Tap) -> None:
-        """Create it, up, as a port of its bridge; nothing remains if this fails. Raises AlreadyExists, HostFailure."""
+        """Create it, up, as a port of its bridge if it has one; nothing remains if this fails.
+
+        Raises AlreadyExists, HostFailure.
+        """
         ...
 
     async def create_loop(self, loop: Loop) -> None:
@@ -307,10 +311,11 @@ class LinuxLinks:
         _check_name(tap.name)
         if await self.exists(tap.name):
             raise AlreadyExists(f"A link named {tap.name!r} is there already")
+        master = f"master {tap.bridge} " if tap.bridge else ""
         try:
             await self._batch(
                 f"tuntap add dev {tap.name} mode tap user {tap.owner}",
-                f"link set {tap.name} master {tap.bridge} mtu {tap.mtu} addrgenmode none up",
+                f"link set {tap.name} {master}mtu {tap.mtu} addrgenmode none up",
             )
         except BaseException:
             await self.delete(tap.name)

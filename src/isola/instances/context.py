@@ -26,7 +26,7 @@ from isola.instances.volatile import ROOT_SIZE
 from isola.instances.waiting import Waits
 from isola.model.caller import DAEMON, Caller
 from isola.model.health import Health
-from isola.model.identity import HostNames, IdRange
+from isola.model.identity import HostNames
 from isola.model.instance import Instance, Status
 from isola.model.last_run import Ending
 from isola.model.limits import Limits
@@ -309,17 +309,13 @@ class Context:
         """The driver of its root's pool."""
         return self.pools.driver(self.pool_name(instance))
 
-    def ids(self, instance: Instance) -> IdRange | None:
-        """The ids of the host that stand for those of its files; None if it has a kernel of its own."""
-        return instance.idmap if self.runtime(instance).capabilities.shares_kernel else None
-
     def volume(self, instance: Instance) -> Volume:
         """Its root volume, with its configured size."""
         return Volume(
             id=instance.id,
             pool=self.pool_name(instance),
             layers=instance.start.layers,
-            idmap=self.ids(instance),
+            idmap=instance.idmap,
             size=int(instance.volatile.get(ROOT_SIZE) or 0) or None,
         )
 

@@ -74,7 +74,7 @@ async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
     async with AsyncExitStack() as stack:
         if live is None:
             directory = await stack.enter_async_context(context.storage(instance).visit(context.volume(instance)))
-            yield await stack.enter_async_context(files.root(directory, idmap=context.ids(instance)))
+            yield await stack.enter_async_context(files.root(directory, idmap=instance.idmap))
             return
         try:
             seen = await stack.enter_async_context(live.guest.files())

@@ -44,7 +44,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         id=instance.id,
         hostname=called,
         root=Root(root, runtime.capabilities.root, _true(devices[root_name(devices)], "readonly")),
-        idmap=context.ids(instance),
+        idmap=instance.idmap,
         command=command,
         environment={**environment(config, begins.environment), **context.furnished.get(instance.ref, {})},
         cwd=begins.cwd,

@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from isola.devices import Stage, Target
-from isola.devices.nics import tap_of
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.host.cancellation import both
 from isola.instances import attaching
@@ -17,7 +16,7 @@ from isola.instances.describe import keep_described
 from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
-from isola.instances.identity import nics_of, refreshed
+from isola.instances.identity import refreshed
 from isola.instances.last_run import counted, note_failed_start
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
@@ -102,7 +101,7 @@ async def _noted(context: Context, instance: Instance, work: Awaitable[T]) -> T:
 
 async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target) -> Guest:
     devices, endpoint = context.devices, target.endpoint
-    taps = tuple(tap_of(nic) for nic in nics_of(context, instance)) if isinstance(endpoint, HostTap) else ()
+    taps = devices.taps(instance) if isinstance(endpoint, HostTap) else ()
 
     async def held(guest: Guest) -> None:
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)

@@ -55,7 +55,7 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
     naming = (bool(pending) or wanted != before) and instance.start.system
     if not due and not naming:
         return
-    async with context.host.files.root(place, idmap=context.ids(instance)) as root:
+    async with context.host.files.root(place, idmap=instance.idmap) as root:
         due = [(each, trigger) for each, trigger in due if not each.create_only or await _absent(root, each.path)]
         found = await _rendered(context, instance, due, _values(instance, config, devices))
         written = {

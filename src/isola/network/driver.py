@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.host import Host
+from isola.host.links import Inside
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, Lease, Network, Nic
 from isola.model.probe import Probe
@@ -64,6 +65,10 @@ class NetworkDriver(ABC):
     def plan(self, network: Network) -> AddressPlan:
         """The addresses available to its NICs; none by default. Pure."""
         return AddressPlan()
+
+    def inside(self, network: Network, nic: Nic) -> Inside | None:
+        """What is to be configured inside an instance whose image does not do it; None if there is nothing. Pure."""
+        return None
 
     def link(self, network: Network) -> str | None:
         """Its name on the host; None where the driver makes no link."""

@@ -42,7 +42,7 @@ class RuntimeCapabilities:
     isolations: frozenset[str]
     """Isolation levels that it offers: ``container``, ``sandbox``, ..."""
     shares_kernel: bool = True
-    """Ids inside are mapped to ids of the host, and NICs are in a network namespace; otherwise NICs are taps."""
+    """NICs are in a network namespace; otherwise they are taps, and the guest has no processes on the host."""
     root: RootKind = RootKind.DIRECTORY
     """The required form of its root."""
     lacks: Mapping[Capability, Lack] = field(default_factory=dict)

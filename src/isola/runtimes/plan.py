@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
@@ -71,6 +72,14 @@ def _known(kind: type[Limits | Confinement], value: dict[str, Any]) -> dict[str,
     return {key: tuple(part) if isinstance(part, list) else part for key, part in value.items() if key in names}
 
 
+def _nic(value: dict[str, Any]) -> TapNic:
+    inside = value.get("inside")
+    if inside is not None:
+        lists = {"addresses": tuple(inside["addresses"]), "gateways": tuple(inside["gateways"])}
+        inside = Inside(**inside | lists)
+    return TapNic(**value | {"inside": inside})
+
+
 def _endpoint(value: dict[str, Any] | None) -> Endpoint | HostNetwork | None:
     if value is None:
         return None
@@ -87,7 +96,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "log": lambda value: Log(**value),
     "lxcfs": lambda value: value and Path(value),
     "network": _endpoint,
-    "nics": lambda value: tuple(TapNic(**each) for each in value),
+    "nics": lambda value: tuple(map(_nic, value)),
     "mounts": lambda value: tuple(Mount(**each | {"options": tuple(each["options"])}) for each in value),
     "groups": tuple,
     "confinement": _confinement,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
@@ -17,9 +18,9 @@ class RootKind(Enum):
     """The form in which a runtime gets the root file system."""
 
     DIRECTORY = "directory"
-    """Mounted on the host, with shifted ids."""
+    """Mounted on the host; files carry the ids of the instance's range."""
     SHARED = "shared"
-    """A directory of the host that the monitor serves to the guest (virtiofs), with the guest's ids."""
+    """The same directory, which a file server in the instance's user namespace shares with its guest (virtiofs)."""
     BLOCK_DEVICE = "block"
 
 
@@ -77,6 +78,8 @@ class TapNic:
     interface: str
     """Its name inside."""
     mtu: int = 1500
+    inside: Inside | None = None
+    """What is to be configured inside; None if the image does that itself. Names are in ``RunSpec.files``."""
 
 
 class Shareable(Enum):
@@ -109,7 +112,9 @@ class RunSpec:
     root: Root
     command: tuple[str, ...]
     idmap: IdRange | None = None
-    """Host ids to which ids inside are mapped; None if the guest has its own kernel."""
+    """Host ids that stand for those inside, behind every wall; None in plans of older daemons for guests with a kernel
+    of their own.
+    """
     environment: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     user: str = "0"

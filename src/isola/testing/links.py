@@ -178,7 +178,7 @@ class FakeLinks:
         _check_name(tap.name)
         if tap.name in self._links:
             raise AlreadyExists(f"A link named {tap.name!r} is there already")
-        if tap.bridge not in self._links:
+        if tap.bridge and tap.bridge not in self._links:
             raise HostFailure(f"Cannot make {tap.name}")
         self._links[tap.name] = replace(_view(tap.name, "tun", mtu=tap.mtu), master=tap.bridge)
         self.taps[tap.name] = tap

@@ -50,6 +50,11 @@ class FakeNetwork(NetworkDriver):
         """From the configuration."""
         return BridgeConfig.read(network.config).plan()
 
+    def inside(self, network: Network, nic: Nic) -> Inside:
+        """Addresses and default routes."""
+        plan = self.plan(network)
+        return Inside(plan.prefixed(nic), plan.gateways())
+
     def link(self, network: Network) -> str | None:
         """The bridge."""
         return link_of(self.names, network)
@@ -95,8 +100,7 @@ class FakeNetwork(NetworkDriver):
         if isinstance(endpoint, HostTap):
             await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
             return
-        plan = self.plan(network)
-        inside = Inside(plan.prefixed(nic), plan.gateways()) if nic.configure else None
+        inside = self.inside(network, nic) if nic.configure else None
         pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
         await self.host.links.connect(pair, endpoint.path, inside)
 

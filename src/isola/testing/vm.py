@@ -39,8 +39,8 @@ class FakeVm(FakeRuntime):
 
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
-        if spec.root.kind is not RootKind.SHARED or spec.idmap is not None or not isinstance(spec.network, HostTap):
-            raise Unsupported("A virtual machine has a shared root, ids of its own, and taps")
+        if spec.root.kind is not RootKind.SHARED or spec.idmap is None or not isinstance(spec.network, HostTap):
+            raise Unsupported("A virtual machine has a shared root, ids, and taps")
         if spec.shares:
             self.capabilities.require(Capability.SHARED_NAMESPACES)
 

@@ -28,12 +28,13 @@ from isola.devices.nics import (
     tap_of,
 )
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
-from isola.host.links import Inside, Macvlan, Pair, Routing
+from isola.host.links import Inside, Macvlan, Pair, Routing, Tap
 from isola.model.device import DeviceState
 from isola.model.network import HostTap, Network, Nic
 from isola.model.reference import Ref
 from isola.network import NetworkDriver
 from isola.operations import Operation
+from isola.runtimes import TapNic
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 _GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
@@ -276,9 +277,20 @@ class NicDevice(DeviceDriver):
             driver, network, nic = on
             await driver.strike_off(network, nic)
 
+    def tap(self, plug: Plug) -> TapNic:
+        """With the configuration that a container of the same image gets from the host."""
+        if (on := self._on(plug)) is not None:
+            driver, network, nic = on
+            return tap_of(nic, driver.inside(network, nic))
+        facts = plug.state.facts
+        return TapNic(self._link(plug), facts[HWADDR], facts[NAME], int(facts.get(MTU) or "1500"), self._inside(plug))
+
     def _require(self, plug: Plug, target: Target) -> None:
-        if self._on(plug) is None:
-            _ = target.network
+        if self._on(plug) is None and isinstance(target.ends, HostTap) and kind(plug.config) == "macvlan":
+            raise Unsupported(
+                "A macvlan ends in a network namespace, which a guest with its own kernel does not have",
+                remedy="use nictype bridged with a network or a bridge of the host, or a container",
+            )
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if name := plug.config.get(HOST_NAME):
@@ -289,11 +301,11 @@ class NicDevice(DeviceDriver):
         if (on := self._on(plug)) is not None:
             driver, network, nic = on
             await driver.connect(network, nic, target.ends)
-            if isinstance(target.endpoint, HostTap) and target.running is not None:
-                await target.running.plug(tap_of(nic))
             await self._share_names(plug, driver)
         else:
             await self._connect(plug, target)
+        if isinstance(target.endpoint, HostTap) and target.running is not None:
+            await target.running.plug(self.tap(plug))
         await self._behave(plug)
 
     async def resume(self, plug: Plug, target: Target) -> None:
@@ -325,7 +337,7 @@ class NicDevice(DeviceDriver):
         if target is not None and target.running is not None:
             await target.running.unplug(self._link(plug))
         if kind(plug.config) == "macvlan":
-            if target is not None:
+            if target is not None and not isinstance(target.endpoint, HostTap):
                 await self.host.links.delete_inside(plug.state.facts[NAME], target.network)
             return
         # A namespace is removed before the devices of an instance that has ended; a tap does not depend on one.
@@ -364,19 +376,19 @@ class NicDevice(DeviceDriver):
     async def _connect(self, plug: Plug, target: Target) -> None:
         """Connect it to an unmanaged link."""
         config, facts, type_ = plug.config, plug.state.facts, kind(plug.config)
-        inside = None if plug.instance.start.system else Inside()
-        mtu = int(facts[MTU]) if facts.get(MTU) else None
+        inside, link, mtu = self._inside(plug), self._link(plug), int(facts[MTU]) if facts.get(MTU) else None
         if type_ == "macvlan":
-            link = Macvlan(config["parent"], facts[NAME], facts[HWADDR], mtu)
-            await self.host.links.create_macvlan(link, target.network, inside)
+            made = Macvlan(config["parent"], facts[NAME], facts[HWADDR], mtu)
+            await self.host.links.create_macvlan(made, target.network, inside)
             return
-        if type_ == "routed":
-            inside = self._routed_inside(plug)
         bridge = config["parent"] if type_ == "bridged" else ""
-        pair = Pair(self._link(plug), facts[NAME], bridge, facts[HWADDR], mtu or 1500)
-        await self.host.links.connect(pair, target.network, inside)
+        if isinstance(target.endpoint, HostTap):
+            await self.host.links.create_tap(Tap(link, bridge, target.endpoint.owner, mtu or 1500))
+        else:
+            pair = Pair(link, facts[NAME], bridge, facts[HWADDR], mtu or 1500)
+            await self.host.links.connect(pair, target.network, inside)
         if type_ in ("p2p", "routed") and (type_ == "routed" or any(config.get(key) for key in _ROUTES)):
-            await self.host.links.route(pair.host, self._routing(plug))
+            await self.host.links.route(link, self._routing(plug))
 
     async def _behave(self, plug: Plug, *, again: bool = False) -> None:
         """Set isolation and rate of the host's end; with ``again`` also to reset them."""
@@ -466,8 +478,11 @@ class NicDevice(DeviceDriver):
             parent=config.get("parent", ""),
         )
 
-    def _routed_inside(self, plug: Plug) -> Inside:
+    def _inside(self, plug: Plug) -> Inside | None:
+        """What the host configures inside; of a routed NIC even where the image has network set-up of its own."""
         config = plug.config
+        if kind(config) != "routed":
+            return None if plug.instance.start.system else Inside()
         families = [v for v in (4, 6) if addresses(config, v)]
         gateways = [config.get(f"ipv{v}.host_address") or _GATEWAYS[v] for v in families if _leads(config, v)]
         own = tuple(f"{each}/{32 if v == 4 else 128}" for v in families for each in addresses(config, v))

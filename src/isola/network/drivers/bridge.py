@@ -101,6 +101,17 @@ class BridgeNetworks(NetworkDriver):
         """From the configuration."""
         return self._config(network).plan()
 
+    def inside(self, network: Network, nic: Nic) -> Inside:
+        """Addresses, and default routes in the order of the NICs' priorities."""
+        config = self._config(network)
+        plan = config.plan()
+        families = {":" in address for address in plan.prefixed(nic)}
+        families -= {family is config.ipv6 for family in (config.ipv4, config.ipv6) if not family.routing}
+        gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
+        # As in images built by Isola: eth0 before eth1, in any order of attachment.
+        number = re.search(r"[0-9]{1,3}$", nic.interface)
+        return Inside(plan.prefixed(nic), gateways, metric=metric(nic.priority, int(number[0] if number else 0)))
+
     def link(self, network: Network) -> str | None:
         return link_of(self.names, network)
 
@@ -155,7 +166,7 @@ class BridgeNetworks(NetworkDriver):
         # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
         if not isinstance(endpoint, HostTap):
             pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4)
-            await self.host.links.connect(pair, endpoint.path, self._inside(network, nic) if nic.configure else None)
+            await self.host.links.connect(pair, endpoint.path, self.inside(network, nic) if nic.configure else None)
             return
         await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
         if ipv4 is not None:
@@ -314,16 +325,6 @@ class BridgeNetworks(NetworkDriver):
         """Name servers of the host, which a new subnet must not contain."""
         lines = (await self._text(Path("/etc/resolv.conf"))).splitlines()
         return [line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1]
-
-    def _inside(self, network: Network, nic: Nic) -> Inside:
-        config = self._config(network)
-        plan = config.plan()
-        families = {":" in address for address in plan.prefixed(nic)}
-        families -= {family is config.ipv6 for family in (config.ipv4, config.ipv6) if not family.routing}
-        gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
-        # As in images built by Isola: eth0 before eth1, in any order of attachment.
-        number = re.search(r"[0-9]{1,3}$", nic.interface)
-        return Inside(plan.prefixed(nic), gateways, metric=metric(nic.priority, int(number[0] if number else 0)))
 
     def _config(self, network: Network) -> BridgeConfig:
         held = self._read.get(network.name)

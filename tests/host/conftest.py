@@ -31,7 +31,7 @@ def walkable() -> Iterator[Path]:
     path.chmod(0o711)
     yield path
     for mount in mounts_below(path):  # of networks that a failed test has left
-        subprocess.run(["umount", "-l", mount], check=False)
+        subprocess.run(["umount", "-l", mount.split()[4]], check=False)
     shutil.rmtree(path)
 
 

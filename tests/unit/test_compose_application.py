@@ -408,3 +408,57 @@ def test_what_is_printed_can_be_read_again() -> None:
     assert again == first and rendered(first)["services"]["web"]["healthcheck"] == {
         "test": ["CMD-SHELL", "x"], "interval": "90s", "timeout": "0.5s",
     }  # fmt: skip
+
+
+def test_names_come_from_files_in_the_form_of_names_and_can_be_referred_to() -> None:
+    found = _load("name: My_Shop${N:-}\nservices: {a: {image: 'x:${COMPOSE_PROJECT_NAME}'}}")
+    assert (found.name, found.services["a"]["image"]) == ("my_shop", "x:my_shop")
+    found = _load("services: {a: {image: 'x:${COMPOSE_PROJECT_NAME}'}}", name="other")
+    assert (found.name, found.services["a"]["image"]) == ("other", "x:other")
+    with pytest.raises(InvalidInput):
+        _load("services: {a: {image: x}}", name="Other")
+
+
+def test_modes_in_strings_are_octal_and_external_resources_of_older_files_have_their_names() -> None:
+    found = _load(
+        """
+        services: {a: {image: x, secrets: [{source: s, mode: "0400"}], networks: [n]}}
+        secrets: {s: {content: x}}
+        networks: {n: {external: {name: old}}}
+        """
+    )
+    assert found.services["a"]["secrets"][0]["mode"] == 0o400
+    assert found.networks["n"] == {"external": True, "name": "old"}
+
+
+def test_lists_of_names_have_each_once() -> None:
+    found = _service("cap_add: [A, B, A]\ndns: [192.0.2.1, 192.0.2.1]")
+    assert (found["cap_add"], found["dns"]) == (["A", "B"], ["192.0.2.1"])
+
+
+def test_a_service_uses_its_own_variables_in_environment_files() -> None:
+    files = {"compose.yaml": "services: {a: {image: x, env_file: e, environment: {A: own}}}", "e": 'A=1\nB="${A}"\n'}
+    assert _load(files).services["a"]["environment"] == {"A": "own", "B": "own"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("healthcheck: {test: [curl, x]}", "CMD-SHELL"),
+        ("pull_policy: every_moment", "pull_policy"),
+        ("ports: ['80:80:80:80']", "is no address"),
+        ("scale: 2\ndeploy: {replicas: 3}", "different values"),
+        ("mem_limit: 1g\ndeploy: {resources: {limits: {memory: 2g}}}", "different values"),
+        ("tmpfs: [/a/]\nvolumes: ['data:/a']", "two mounts at /a"),
+        ("secrets: [{source: s, mode: '0888'}]", "0440"),
+    ],
+)
+def test_contradictions_are_refused_when_the_file_is_read(text: str, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        _service(text)
+    assert said in f"{caught.value} {caught.value.evidence}"
+
+
+def test_names_of_services_are_restricted() -> None:
+    with pytest.raises(InvalidInput, match="Invalid name of a service"):
+        _load("services: {'a b': {image: x}}")

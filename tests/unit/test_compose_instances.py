@@ -12,7 +12,7 @@ from isola.compose.application import Application, load
 from isola.compose.disks import anonymous_volume
 from isola.compose.instances import DIGEST, Design, Server, design, replicas_of, wanted
 from isola.compose.loading import Source
-from isola.compose.networks import network_config
+from isola.compose.networks import network_config, ports
 from isola.errors import InvalidInput
 from isola.instances.expand import validate
 
@@ -240,3 +240,11 @@ def test_published_ports() -> None:
         "port-53-53-udp": {"type": "proxy", "listen": "udp:[::1]:53", "connect": "udp:[::]:53", "nat": "true"},
         "port-9-9-sctp": {"type": "proxy", "listen": "sctp:0.0.0.0:9", "connect": "sctp:0.0.0.0:9", "nat": "true"},
     }
+
+
+def test_one_port_on_several_addresses_is_several_devices() -> None:
+    found = ports(
+        {"ports": [{"target": 80, "published": "80", "host_ip": ip} for ip in ("192.0.2.1", "192.0.2.2", "192.0.2.2")]},
+        "services.a",
+    )
+    assert [device["listen"] for device in found.values()] == ["tcp:192.0.2.1:80", "tcp:192.0.2.2:80"]

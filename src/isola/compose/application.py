@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isola.compose.consistency import require_consistent
 from isola.compose.env_files import parse_env
 from isola.compose.loading import Loader, Source
 from isola.compose.specification import check
@@ -72,12 +73,16 @@ def load(
 
     Services of other profiles are left out, unless they are among ``services``. Raises InvalidInput.
     """
-    document = check(Loader(source, directory, environment).load(files))
+    loader = Loader(source, directory, environment)
+    name = name or environment.get("COMPOSE_PROJECT_NAME") or loader.name(files)
+    name = _name(name, directory)
+    loader.environment = {**environment, "COMPOSE_PROJECT_NAME": name}
+    document = check(loader.load(files))
     chosen = _chosen(document.get("services") or {}, profiles, services)
     for key, service in chosen.items():
         _complete(key, service, environment, source)
     found = Application(
-        name=_name(name or environment.get("COMPOSE_PROJECT_NAME") or document.get("name") or "", directory),
+        name=name,
         directory=directory,
         services=chosen,
         networks=_resources(document, "networks") | _default_network(chosen, document),
@@ -126,12 +131,13 @@ def _complete(name: str, service: Tree, environment: Mapping[str, str], source: 
     """Read its environment files, and use the caller's value of variables without one."""
     if not {"image", "build", "provider"} & {*service}:
         raise InvalidInput(f"Service {name} has neither an image nor a build", field=f"services.{name}")
-    values: dict[str, str | None] = {}
+    own, values = service.get("environment", {}), dict[str, str | None]()
     for file in service.pop("env_file", ()):
         if (text := _text(file, source)) is not None:
             known = {key: value for key, value in values.items() if value is not None}
-            values |= parse_env(text, {**known, **environment}, file["path"], raw=file.get("format") == "raw")
-    for key, value in service.get("environment", {}).items():
+            given = {key: value for key, value in own.items() if value is not None}
+            values |= parse_env(text, {**known, **environment, **given}, file["path"], raw=file.get("format") == "raw")
+    for key, value in own.items():
         values[key] = environment.get(key) if value is None else value
     if values:
         service["environment"] = {key: value for key, value in values.items() if value is not None}
@@ -168,7 +174,7 @@ def _default_network(services: Mapping[str, Tree], document: Tree) -> dict[str, 
 def _needs(service: Tree) -> dict[str, Tree]:
     found: dict[str, Tree] = dict(service.get("depends_on", {}))
     for link in service.get("links", ()):
-        found.setdefault(link.partition(":")[0], {"condition": "service_started"})
+        found.setdefault(link.partition(":")[0], {"condition": "service_started", "restart": True})
     for each in service.get("volumes_from", ()):
         if not each.startswith("container:"):
             found.setdefault(each.partition(":")[0], {"condition": "service_started"})
@@ -181,6 +187,7 @@ def _needs(service: Tree) -> dict[str, Tree]:
 
 def _require_known(application: Application) -> None:
     for name, service in application.services.items():
+        require_consistent(name, service)
         for field, kind, other in _mentions(service):
             if other not in getattr(application, kind):
                 raise InvalidInput(

@@ -27,7 +27,7 @@ def canonical(document: Tree) -> Tree:
         found["services"] = _each(found["services"], service)
     for kind in ("networks", "volumes", "configs", "secrets"):
         if kind in found:
-            found[kind] = _each(found[kind], lambda item, name: _mapped(item, _RESOURCE, name))
+            found[kind] = _each(found[kind], _resource)
     if isinstance(found.get("include"), list):
         found["include"] = [{"path": each} if isinstance(each, str) else each for each in found["include"]]
     return found
@@ -147,9 +147,11 @@ def _build(value: Any) -> Any:
     return _mapped({"context": value} if isinstance(value, str) else value, _BUILD, "build")
 
 
-def _external(value: Any) -> Any:
-    """``external: {name: x}`` of older files."""
-    return True if isinstance(value, dict) else value
+def _resource(item: Any, name: str) -> Any:
+    found = _mapped(item, _RESOURCE, name)
+    if isinstance(found, dict) and isinstance(outside := found.get("external"), dict):  # of older files
+        return {**found, "external": True} | ({"name": outside["name"]} if outside.get("name") else {})
+    return found
 
 
 _BUILD: Mapping[str, Change] = {
@@ -163,7 +165,7 @@ _BUILD: Mapping[str, Change] = {
 }
 _HOOK: Mapping[str, Change] = {"environment": pairs}
 _HEALTH: Mapping[str, Change] = {"test": _test}
-_RESOURCE: Mapping[str, Change] = {"labels": pairs, "external": _external}
+_RESOURCE: Mapping[str, Change] = {"labels": pairs}
 _SERVICE: Mapping[str, Change] = {
     "build": _build,
     "command": _argv,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from isola.errors import InvalidInput
 Tree = dict[str, Any]
 _MOST_FILES = 100
 _KINDS = ("services", "networks", "volumes", "configs", "secrets")
+_NAMED = re.compile(r"^name:.*$", re.MULTILINE)
 _NOT_EXTENDED = ("depends_on", "volumes_from", "links", "network_mode", "ipc", "pid")
 """Keys that name other services: those of a service in another file are not taken over."""
 
@@ -38,6 +40,8 @@ class Loader:
     source: Source
     directory: Path
     environment: Mapping[str, str]
+    texts: dict[Path, str] = field(default_factory=dict)
+    """What has been read: standard input can be read once."""
     opened: list[Path] = field(default_factory=list)
     """All files read so far, those included too, as a bound."""
     documents: dict[tuple[Path, Path], Tree] = field(default_factory=dict)
@@ -58,6 +62,14 @@ class Loader:
         for each in included:
             self._include(merged, each, files)
         return merged
+
+    def name(self, files: Sequence[Path]) -> str:
+        """``name`` of the last file that has one, in the form of a name; variables may refer to it."""
+        for file in reversed(files):
+            if (line := _NAMED.search(self._read(file))) and (found := parse(line[0], file.name).get("name")):
+                text = Variables(self.environment).text(str(found), "name")
+                return re.sub(r"[^a-z0-9_-]", "", text.lower()).lstrip("_-")
+        return ""
 
     def _document(self, file: Path) -> Tree:
         """One file: interpolated, in long forms, with absolute paths."""
@@ -145,7 +157,9 @@ class Loader:
             raise InvalidInput("The compose files include too many others", evidence=f"over {_MOST_FILES}")
         self.opened.append(file)
         try:
-            return self.source.read(file)
+            if file not in self.texts:
+                self.texts[file] = self.source.read(file)
+            return self.texts[file]
         except (OSError, ValueError) as error:
             raise InvalidInput(f"Cannot read {file}", evidence=getattr(error, "strerror", "") or str(error)) from None
 

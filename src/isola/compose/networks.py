@@ -65,12 +65,15 @@ def ports(service: Tree, where: str) -> Devices:
         address = port.get("host_ip") or _ANY
         host = f"[{address}]" if ":" in address else address
         published = port.get("published") or "0"
-        found[f"port-{published}-{port['target']}-{protocol}"] = {
+        device = {
             "type": "proxy",
             "listen": f"{protocol}:{host}:{published}",
             "connect": f"{protocol}:{'[::]' if ':' in address else _ANY}:{port['target']}",
             "nat": "true",
         }
+        name = f"port-{published}-{port['target']}-{protocol}"
+        if device not in found.values():
+            found[name if name not in found else f"{name}-{len(found)}"] = device  # it may have several addresses
     return found
 
 

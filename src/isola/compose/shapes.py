@@ -58,6 +58,15 @@ def whole(value: Any, where: str) -> int:
         raise wrong(where, "an integer", value) from None
 
 
+def permissions(value: Any, where: str) -> int:
+    """An integer, or a string of octal digits."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"(0o?)?[0-7]{1,4}", value, re.ASCII):
+            raise wrong(where, "a mode such as 0440", value)
+        return int(value.removeprefix("0o"), 8)
+    return whole(value, where)
+
+
 def number(value: Any, where: str) -> float:
     """A number, also as a string."""
     try:
@@ -108,6 +117,30 @@ def listed(check: Check) -> Check:
         return [check(item, f"{where}[{at}]") for at, item in enumerate(value)]
 
     return each
+
+
+def unique(value: Any, where: str) -> list[str]:
+    """A sequence of strings, each of them once."""
+    return list(dict.fromkeys(listed(text)(value, where)))
+
+
+def matching(pattern: str, expected: str) -> Check:
+    """A string of a form."""
+
+    def check(value: Any, where: str) -> str:
+        if not re.fullmatch(pattern, found := text(value, where), re.ASCII):
+            raise wrong(where, expected, value)
+        return found
+
+    return check
+
+
+def health_test(value: Any, where: str) -> list[str]:
+    """A command, and before it where it runs."""
+    found: list[str] = listed(text)(value, where)
+    if found and found[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise wrong(where, "NONE, CMD or CMD-SHELL before the command", found[0])
+    return found
 
 
 def mapped(check: Check) -> Check:

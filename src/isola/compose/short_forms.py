@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
 Tree = dict[str, Any]
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 _MOST_PORTS = 65535
-_DRIVE = re.compile(r"[a-zA-Z]:[\\/]")
+_DRIVE = re.compile(r"[a-zA-Z]:\\")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
@@ -78,7 +79,13 @@ def _divided(rest: str, text: str) -> tuple[str, str, str]:
     address, colon, published = head.rpartition(":")
     if head.startswith("[") and not (colon and address.endswith("]")):
         raise ValueError(f"{text!r}: [ADDRESS]:PUBLISHED:TARGET is expected")
-    return address.strip("[]"), published, target
+    address = address.strip("[]")
+    if address:
+        try:
+            ip_address(address)
+        except ValueError:
+            raise ValueError(f"{text!r}: {address!r} is no address") from None
+    return address, published, target
 
 
 def _range(ports: str, text: str) -> tuple[int, int]:

@@ -11,14 +11,18 @@ from isola.compose.shapes import (
     boolean,
     duration,
     either,
+    health_test,
     listed,
     mapped,
+    matching,
     number,
     one_of,
     optional,
+    permissions,
     record,
     size,
     text,
+    unique,
     whole,
 )
 
@@ -26,7 +30,11 @@ _TEXTS = listed(text)
 _PAIRS = mapped(optional(text))
 _HOSTS = mapped(listed(text))
 _ULIMITS = mapped(record({"soft": whole, "hard": whole}, "soft", "hard"))
-_GRANT = record({"source": text, "target": text, "uid": text, "gid": text, "mode": whole}, "source")
+_PULL = matching(
+    r"always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]{1,6}[wdhms])+",
+    "always, never, missing, build, daily, weekly or every_12h",
+)
+_GRANT = record({"source": text, "target": text, "uid": text, "gid": text, "mode": permissions}, "source")
 _HOOK = record({"command": either(str, text, _TEXTS), "user": text, "privileged": boolean, "working_dir": text,
                 "environment": either(list, _TEXTS, _PAIRS)}, "command")  # fmt: skip
 
@@ -44,7 +52,7 @@ BUILD: Mapping[str, Check] = {
     "isolation": text, "entitlements": _TEXTS, "provenance": anything, "sbom": anything,
 }  # fmt: skip
 HEALTH: Mapping[str, Check] = {
-    "test": _TEXTS, "interval": duration, "timeout": duration, "retries": whole, "start_period": duration,
+    "test": health_test, "interval": duration, "timeout": duration, "retries": whole, "start_period": duration,
     "start_interval": duration, "disable": boolean,
 }  # fmt: skip
 PORT: Mapping[str, Check] = {
@@ -56,7 +64,7 @@ MOUNT: Mapping[str, Check] = {
     "source": text, "target": text, "read_only": boolean, "consistency": text,
     "bind": record({"propagation": text, "create_host_path": boolean, "selinux": text, "recursive": text}),
     "volume": record({"nocopy": boolean, "subpath": text, "labels": _PAIRS}),
-    "tmpfs": record({"size": size, "mode": whole}),
+    "tmpfs": record({"size": size, "mode": permissions}),
     "image": record({"subpath": text}),
 }  # fmt: skip
 ATTACHMENT: Mapping[str, Check] = {
@@ -82,17 +90,17 @@ SERVICE: Mapping[str, Check] = {
     "env_file": listed(record({"path": text, "required": boolean, "format": text}, "path")),
     "container_name": text, "hostname": text, "domainname": text, "user": text, "working_dir": text, "tty": boolean,
     "stdin_open": boolean, "init": boolean, "privileged": boolean, "read_only": boolean, "restart": text,
-    "labels": _PAIRS, "label_file": _TEXTS, "annotations": _PAIRS, "profiles": _TEXTS, "scale": whole,
+    "labels": _PAIRS, "label_file": _TEXTS, "annotations": _PAIRS, "profiles": unique, "scale": whole,
     "depends_on": mapped(record(DEPENDENCY, "condition")),
     "networks": mapped(optional(record(ATTACHMENT))), "network_mode": text, "mac_address": text,
-    "ports": listed(record(PORT, "target")), "expose": _TEXTS, "links": _TEXTS, "external_links": _TEXTS,
-    "dns": _TEXTS, "dns_search": _TEXTS, "dns_opt": _TEXTS, "extra_hosts": _HOSTS,
-    "volumes": listed(record(MOUNT, "type", "target")), "volumes_from": _TEXTS, "tmpfs": _TEXTS,
+    "ports": listed(record(PORT, "target")), "expose": unique, "links": _TEXTS, "external_links": _TEXTS,
+    "dns": unique, "dns_search": unique, "dns_opt": unique, "extra_hosts": _HOSTS,
+    "volumes": listed(record(MOUNT, "type", "target")), "volumes_from": _TEXTS, "tmpfs": unique,
     "configs": listed(_GRANT), "secrets": listed(_GRANT),
     "devices": listed(record({"source": text, "target": text, "permissions": text}, "source")),
     "device_cgroup_rules": _TEXTS, "gpus": anything,
     "healthcheck": record(HEALTH), "deploy": record(DEPLOY), "develop": anything, "attach": boolean,
-    "cap_add": _TEXTS, "cap_drop": _TEXTS, "security_opt": _TEXTS, "group_add": _TEXTS, "userns_mode": text,
+    "cap_add": unique, "cap_drop": unique, "security_opt": _TEXTS, "group_add": unique, "userns_mode": text,
     "ipc": text, "pid": text, "uts": text, "cgroup": one_of("host", "private"), "cgroup_parent": text,
     "sysctls": mapped(text), "ulimits": _ULIMITS, "shm_size": size, "stop_signal": text,
     "stop_grace_period": duration, "logging": record({"driver": text, "options": _PAIRS}),
@@ -100,7 +108,7 @@ SERVICE: Mapping[str, Check] = {
     "cpu_shares": whole, "cpu_quota": whole, "cpu_period": whole, "cpuset": text, "cpu_count": whole,
     "cpu_percent": number, "cpu_rt_period": anything, "cpu_rt_runtime": anything, "pids_limit": whole,
     "oom_kill_disable": boolean, "oom_score_adj": whole, "blkio_config": record(_DISK), "storage_opt": _PAIRS,
-    "platform": text, "pull_policy": text, "runtime": text, "isolation": text, "credential_spec": anything,
+    "platform": text, "pull_policy": _PULL, "runtime": text, "isolation": text, "credential_spec": anything,
     "post_start": listed(_HOOK), "pre_stop": listed(_HOOK), "use_api_socket": boolean,
     "provider": anything, "models": anything, "pull_refresh_after": text,
 }  # fmt: skip

@@ -24,11 +24,12 @@ def application(context: Context, services: Sequence[str] = ()) -> Application:
     """The application that the command's options name, or that of this directory. Raises InvalidInput, NotFound."""
     args = context.args
     directory = Path(args.text("project-directory") or ".").absolute()
-    environment = _environment(directory, args.many("env-file"))
+    env_files = args.many("env-file") or list(filter(None, os.environ.get("COMPOSE_ENV_FILES", "").split(",")))
+    environment = _environment(directory, env_files)
     files = _files(directory, args.many("file"), environment)
     if not args.given("project-directory"):
         directory = files[0].parent
-        if not args.many("env-file"):
+        if not env_files:
             environment = _environment(directory, ())
     profiles = [*args.many("profile"), *filter(None, environment.get("COMPOSE_PROFILES", "").split(","))]
     source = Source(_read, os.path.expanduser("~"), lambda text: context.say(f"Warning: {text}"))
@@ -39,6 +40,8 @@ def application(context: Context, services: Sequence[str] = ()) -> Application:
 def _environment(directory: Path, files: Sequence[str]) -> dict[str, str]:
     """The process's environment, and below it the variables of ``.env`` or of the given files."""
     found: dict[str, str] = {}
+    if not files and os.environ.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true"):
+        return dict(os.environ)
     named = [Path(file) for file in files]
     for file in named or [directory / ".env"]:
         try:

@@ -1,0 +1,1 @@
+"""The host's side of the guest agent: see ``isola/agent/PROTOCOL.md``. Everything from a guest is untrusted."""

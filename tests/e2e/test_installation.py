@@ -37,7 +37,11 @@ class Installation:
             directory.mkdir(parents=True)
         (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{self.calls}\n')
         (tools / "systemctl").chmod(0o755)
-        self._environment = os.environ | {"ISOLA_ROOT": str(self.root), "PATH": f"{tools}:{os.environ['PATH']}"}
+        self._environment = os.environ | {
+            "ISOLA_ROOT": str(self.root),
+            "ISOLA_GUEST_KIT": str(Path(sys.prefix) / "guest"),
+            "PATH": f"{tools}:{os.environ['PATH']}",
+        }
         for name in ("src", "install"):
             shutil.copytree(CHECKOUT / name, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "requirements.lock", self.checkout)

@@ -1,0 +1,1 @@
+"""What the drivers that run guests in QEMU share."""

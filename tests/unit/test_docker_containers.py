@@ -273,6 +273,108 @@ async def test_containers_of_other_doors_are_shown_too(docker: DockerStand) -> N
     assert docker.services.instances.status(docker.services.instances.get(Ref.default("plain"))) is Status.RUNNING
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "said"),
+    [
+        ({"NanoCpus": 10**12}, 400, "range of CPUs is from 0.01 to 4.00, as there are only 4 CPUs available"),
+        ({"NanoCpus": -1}, 400, "range of CPUs is from 0.01 to 4.00, as there are only 4 CPUs available"),
+        ({"NanoCpus": 10**9, "CpuQuota": 5000}, 400, "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
+        ({"NanoCpus": 10**9, "CpuPeriod": 5000}, 400, "Conflicting options: Nano CPUs and CPU Period cannot both be"),
+        ({"CpuQuota": 10}, 400, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+        (
+            {"CpuPeriod": 10},
+            400,
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ),
+        ({"CpuShares": -1}, 400, "invalid CPU shares (-1): value must be a positive integer"),
+        ({"CpusetCpus": "0-9"}, 400, "Requested CPUs are not available - requested 0-9, available: 0-3"),
+        ({"CpusetCpus": "x"}, 400, "Invalid value x for cpuset cpus"),
+        ({"CpusetMems": "x"}, 400, "Invalid value x for cpuset mems"),
+        ({"BlkioWeight": 5}, 400, "Range of blkio weight is from 10 to 1000"),
+        ({"MemorySwappiness": 101}, 400, "Invalid value: 101, valid memory swappiness range is 0-100"),
+        ({"MemoryReservation": 5}, 400, "Minimum memory reservation allowed is 6MB"),
+        ({"Memory": 2**23, "MemoryReservation": 2**24}, 400, "Minimum memory limit can not be less than memory res"),
+        ({"Memory": 2**24, "MemorySwap": 2**23}, 400, "Minimum memoryswap limit should be larger than memory limit"),
+    ],
+)
+async def test_resources_that_cannot_be_given_are_refused_as_docker_does(
+    docker: DockerStand, asked: dict[str, Any], status: int, said: str
+) -> None:
+    found, body = await docker.ask("POST", "/containers/create", {"Image": "tiny", "Cmd": ["x"], "HostConfig": asked})
+    assert (found, body["message"][: len(said)]) == (status, said)
+    await create(docker)
+    found, body = await docker.ask("POST", "/containers/web1/update", asked)
+    assert (found, body["message"][: len(said)]) == (status, said)
+
+
+async def test_updates_of_memory_and_swap_fit_together(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"Memory": 2**26, "MemorySwap": 2**27})
+
+    async def update(**asked: int) -> tuple[int, str]:
+        status, body = await docker.ask("POST", "/containers/web1/update", asked)
+        return status, body.get("message", "")
+
+    async def limits() -> tuple[int, int]:
+        host = (await docker.get("/containers/web1/json"))["HostConfig"]
+        return host["Memory"], host["MemorySwap"]
+
+    status, said = await update(Memory=2**28)
+    assert status == 409 and said.endswith(
+        ": Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+    )
+    assert said.startswith("Cannot update container ") and await limits() == (2**26, 2**27)
+    assert (await update(MemorySwap=2**25))[0] == 400 and await limits() == (2**26, 2**27)
+    assert (await update(Memory=2**25))[0] == 200 and await limits() == (2**25, 2**27)
+    assert (await update(MemorySwap=2**28))[0] == 200 and await limits() == (2**25, 2**28)
+    assert (await update(Memory=2**26, MemorySwap=2**26))[0] == 200 and await limits() == (2**26, 2**26)
+    assert (await update(MemorySwap=-1))[0] == 200 and await limits() == (2**26, -1)
+
+
+async def test_updates_of_cpu_time_keep_its_other_half(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"CpuQuota": 20_000, "CpuPeriod": 50_000})
+
+    async def update(**asked: int) -> tuple[int, str]:
+        status, body = await docker.ask("POST", "/containers/web1/update", asked)
+        return status, body.get("message", "")
+
+    async def times() -> tuple[int, int, int]:
+        host = (await docker.get("/containers/web1/json"))["HostConfig"]
+        return host["NanoCpus"], host["CpuQuota"], host["CpuPeriod"]
+
+    assert await times() == (0, 20_000, 50_000)
+    assert (await update(CpuQuota=30_000))[0] == 200 and await times() == (0, 30_000, 50_000)
+    assert (await update(CpuPeriod=100_000))[0] == 200 and await times() == (0, 30_000, 100_000)
+    status, said = await update(NanoCpus=10**9)
+    assert status == 409 and "Nano CPUs cannot be updated as CPU Period has already been set" in said
+    assert (await update(CpuQuota=-1))[0] == 200 and (await times())[:2] == (0, 0)
+    assert (await update(NanoCpus=10**9))[0] == 200 and (await times())[:2] == (10**9, 0)
+    status, said = await update(CpuQuota=5000)
+    assert status == 409 and "CPU Quota cannot be updated as NanoCPUs has already been set" in said
+
+
+async def test_inspect_shows_what_was_asked_for_in_its_order(docker: DockerStand) -> None:
+    check = {"Test": ["CMD", "true"], "Interval": 5 * 10**9}
+    wanted = {
+        "Binds": ["vol2:/z", "vol1:/b"],
+        "Tmpfs": {"/run": ""},
+        "Mounts": [{"Type": "tmpfs", "Target": "/m"}, {"Type": "volume", "Source": "vol3", "Target": "/q"}],
+        "PublishAllPorts": True,
+        "PidsLimit": 0,
+        "MemorySwappiness": -1,
+        "Memory": 2**26,
+    }
+    await create(docker, HostConfig=wanted, Volumes={"/own": {}}, ExposedPorts={"90/tcp": {}}, Healthcheck=check)
+    shown = await docker.get("/containers/web1/json")
+    host_config = shown["HostConfig"]
+    assert host_config["Binds"] == ["vol2:/z", "vol1:/b"]
+    assert host_config["PortBindings"] == {} and host_config["MemorySwap"] == 2**26
+    assert host_config["PidsLimit"] is None and host_config["MemorySwappiness"] is None
+    assert shown["Config"]["Healthcheck"] == check
+    mounts = {each["Destination"]: each for each in shown["Mounts"]}
+    assert sorted(mounts) == ["/b", "/m", "/own", "/q", "/z"]
+    assert mounts["/b"]["Source"] == (await docker.get("/volumes/vol1"))["Mountpoint"] and mounts["/m"]["Source"] == ""
+
+
 async def test_limits_are_changed_and_containers_renamed(docker: DockerStand) -> None:
     await create(docker)
     assert await does(docker, "POST", "/containers/web1/update", {"Memory": 2**27}) == 200

@@ -132,3 +132,36 @@ def test_other_failures_keep_their_texts() -> None:
     assert of_start("x", "crun", other) is other
     wrong = InvalidInput("There is no group 'g' inside", field="group")
     assert str(of_name(wrong)) == "unable to find group g: no matching entries in group file"
+
+
+async def test_commands_may_have_every_capability_and_need_absolute_directories(docker: DockerStand) -> None:
+    id, _ = await started(docker, Cmd=["true"], Privileged=True)
+    assert (await docker.get(f"/exec/{id}/json"))["ProcessConfig"]["privileged"] is True
+    said = b"OCI runtime exec failed: exec failed: Cwd must be an absolute path\r\n"
+    _, made = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["true"], "WorkingDir": "tmp"})
+    async with docker.session.post(f"http://docker/v1.50/exec/{made['Id']}/start", json={}) as answer:
+        assert (await answer.read())[8:] == said
+    assert (await docker.get(f"/exec/{made['Id']}/json"))["ExitCode"] == 126
+
+
+async def test_ends_of_commands_are_told_of_renamed_containers(docker: DockerStand) -> None:
+    id, _ = await started(docker, Cmd=["true"])
+    assert (await docker.ask("POST", "/containers/box/rename?name=crate"))[0] == 204
+    command = docker.services.instances.command(id)
+    assert command._ref().name == "crate"
+
+
+async def test_prunes_and_removed_networks_are_events_with_their_ids(docker: DockerStand) -> None:
+    await create(docker)
+    _, made = await docker.ask("POST", "/networks/create", {"Name": "gone"})
+    for noun in ("containers", "networks", "volumes", "images"):
+        assert (await docker.ask("POST", f"/{noun}/prune"))[0] == 200
+    assert (await docker.ask("POST", "/build/prune"))[0] == 200
+    until = docker.services.host.clock.now().timestamp() + 1
+    async with docker.session.get(f"http://docker/v1.50/events?since=1&until={until}") as answer:
+        events = [orjson.loads(line) for line in (await answer.read()).splitlines()]
+    pruned = [event["Type"] for event in events if event["Action"] == "prune"]
+    assert pruned == ["container", "network", "volume", "image", "builder"]
+    assert all("reclaimed" in event["Actor"]["Attributes"] for event in events if event["Action"] == "prune")
+    network = next(each for each in events if (each["Type"], each["Action"]) == ("network", "destroy"))
+    assert network["Actor"] == {"ID": made["Id"], "Attributes": {"name": "gone", "type": "bridge"}}

@@ -14,6 +14,7 @@ from isola.instances.last_run import status_of_failure
 from isola.model.caller import Caller
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
+from isola.model.reference import Ref
 from isola.runtimes import Execution
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,15 @@ class Command:
     def _end(self, status: int) -> None:
         if self.exit_status is None:
             self.exit_status = status
-            self._context.tell("exec-ended", self.instance.ref, caller=self._caller, id=self.id, exit_status=status)
+            ref = self._ref()
+            self._context.tell("exec-ended", ref, caller=self._caller, id=self.id, exit_status=status)
+
+    def _ref(self) -> Ref:
+        """Of its instance, which may have been renamed since."""
+        known = self._context.records.find(self.instance.ref)
+        if known is not None and known.id == self.instance.id:
+            return known.ref
+        return (self._context.by_id(self.instance.id) or self.instance).ref
 
     async def close(self) -> None:
         """Kill it if it is still running, and close all descriptors; no effect before its start."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from isola.errors import InvalidInput, IsolaError, WrongState
+from isola.errors import Forbidden, InvalidInput, IsolaError, WrongState
 from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.phases import RunState
 from isola.instances.program import configured
 from isola.instances.running import require_live
 from isola.model.caller import Caller
+from isola.model.capabilities import EVERY, granted
 from isola.model.exec import ExecRequest
 from isola.model.instance import Instance
 from isola.runtimes import ExecSpec, Execution, users
@@ -27,6 +28,19 @@ def check(context: Context, instance: Instance, request: ExecRequest) -> None:
         raise InvalidInput("No command was given", field="command", remedy="give at least the program's name")
     if any("\0" in text for text in (*request.command, *request.environment, *request.environment.values())):
         raise InvalidInput("The command or its environment contains NUL", field="command")
+    if request.every_capability:
+        _require_confined(context, instance)
+
+
+def _require_confined(context: Context, instance: Instance) -> None:
+    """Further capabilities are harmless in a user namespace, and nothing new in a fully privileged instance."""
+    config, _ = expanded(context, instance)
+    if config.get("security.privileged") == "true" and config.get("isola.privileged") != "true":
+        raise Forbidden(
+            "Commands of this instance cannot have more privileges than its first process",
+            evidence="it has no user namespace of its own",
+            remedy="create it with isola.privileged, where that is allowed",
+        )
 
 
 def require_ready(context: Context, instance: Instance) -> None:
@@ -49,6 +63,8 @@ async def begin(context: Context, instance: Instance, request: ExecRequest, call
 
 async def run(context: Context, instance: Instance, request: ExecRequest) -> Execution:
     """Raises WrongState, InvalidInput."""
+    if request.cwd and not request.cwd.startswith("/"):
+        raise InvalidInput("The directory of a command must be an absolute path", field="cwd")
     request = _as_program(context, instance, request)
     who = await _who(context, instance, request)
     spec = spec_of(context, instance, request, who, await _home(context, instance, request, who.uid))
@@ -125,4 +141,9 @@ def spec_of(context: Context, instance: Instance, request: ExecRequest, who: use
         terminal=request.interactive,
         width=request.width,
         height=request.height,
+        capabilities=_every_capability(context) if request.every_capability else None,
     )
+
+
+def _every_capability(context: Context) -> tuple[str, ...]:
+    return granted(system=False, bounding=context.host.system.capabilities(), add=(EVERY,))

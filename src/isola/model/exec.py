@@ -22,6 +22,8 @@ class ExecRequest:
     """None means the user's own: its primary group, or 0 where the instance does not know the user."""
     cwd: str = ""
     """Directory; empty means the user's home as the image knows it, or /; without a user, as its program."""
+    every_capability: bool = False
+    """All capabilities that the instance's user namespace confines, not only those of its first process."""
 
 
 @dataclass(frozen=True, slots=True)

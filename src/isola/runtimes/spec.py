@@ -179,3 +179,5 @@ class ExecSpec:
     terminal: bool = False
     width: int = 0
     height: int = 0
+    capabilities: tuple[str, ...] | None = None
+    """``CAP_...``, in place of those of the first process."""

@@ -14,9 +14,11 @@ _STAMP = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?", re.ASCII)
 _BILLION = 10**9
 
 
-def rfc3339(moment: datetime | None) -> str:
-    """``2026-01-31T12:00:00.123456Z``; year 1 for None."""
-    return NEVER if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def rfc3339(moment: datetime | None, *, seconds: bool = False) -> str:
+    """``2026-01-31T12:00:00.123456Z``, or in whole seconds; year 1 for None."""
+    if moment is None:
+        return NEVER
+    return moment.astimezone(UTC).isoformat(timespec="seconds" if seconds else "auto").replace("+00:00", "Z")
 
 
 def nanoseconds(moment: datetime) -> int:

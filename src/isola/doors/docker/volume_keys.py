@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 import orjson
 
+from isola.doors import Services
 from isola.errors import InvalidInput
+from isola.model.volume import VolumeRecord
 from isola.storage.volume_mounts import MEMORY, OPTIONS, SOURCE, mount_of
 
 ANONYMOUS = "user.com.docker.volume.anonymous"
@@ -31,6 +33,11 @@ def check_name(name: str) -> None:
             f'create {name[:200]}: "{name[:200]}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
+
+
+def mount_point(services: Services, record: VolumeRecord) -> str:
+    """Where its content is on the host."""
+    return str(services.pools.driver(record.pool).place / record.kind / record.id / "data")
 
 
 def label_keys(labels: Mapping[str, str]) -> dict[str, str]:

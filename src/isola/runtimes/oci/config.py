@@ -109,6 +109,8 @@ def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object
         "env": environment(spec.environment),
         "cwd": spec.cwd or "/",
     }
+    if spec.capabilities is not None:
+        process["capabilities"] = {kind: list(spec.capabilities) for kind in ("bounding", "effective", "permitted")}
     if spec.terminal and spec.width > 0 and spec.height > 0:
         process["consoleSize"] = {"width": spec.width, "height": spec.height}
     return process

@@ -152,19 +152,16 @@ def health_keys(config: Fields) -> Keys:
     return keys
 
 
-def health_check_json(check: HealthCheck | None) -> dict[str, Any] | None:
-    """``Config.Healthcheck``."""
+def health_check_json(check: HealthCheck | None, image: HealthCheck | None, config: Config) -> dict[str, Any] | None:
+    """``Config.Healthcheck``: ``check`` without what neither the image nor the configuration names."""
     if check is None:
         return None
     test = ["CMD-SHELL", check.argv[-1]] if check.in_shell else ["CMD", *check.argv]
-    return {
-        "Test": test,
-        "Interval": check.interval,
-        "Timeout": check.timeout,
-        "StartPeriod": check.start_period,
-        "StartInterval": check.start_interval,
-        "Retries": check.retries,
-    }
+    found: dict[str, Any] = {"Test": test}
+    for field, key in (*_HEALTH_TIMES.items(), ("Retries", "retries")):
+        if config.get(_HEALTH + key) or (image is not None and getattr(image, key)):
+            found[field] = getattr(check, key)
+    return found
 
 
 def health_json(health: Health) -> dict[str, Any]:

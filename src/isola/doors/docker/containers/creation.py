@@ -17,6 +17,7 @@ from isola.doors.docker.containers.namespaces import has_own_network, is_apart, 
 from isola.doors.docker.containers.networking import nic_devices
 from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
+from isola.doors.docker.containers.resource_checks import check_resources, cpus_of
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import read_only_root, volumes_from
 from isola.doors.docker.identity import container_id
@@ -62,6 +63,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     """The instance that is wanted. Raises InvalidInput, NotFound, Unsupported."""
     host, endpoints = fields.inside("HostConfig"), fields.inside("NetworkingConfig").inside("EndpointsConfig")
     refuse(host)
+    check_resources(host, cpus_of(request))
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)
     keys, bare = label_keys(labels)
     exposed = exposed_ports(fields, image.config.exposed_ports)

@@ -72,7 +72,7 @@ def _ancestor(request: Request, values: Values) -> Match:
 
 def _volume(request: Request, values: Values) -> Match:
     def match(view: View) -> bool:
-        places = [(each.get("Name"), each["Source"], each["Destination"]) for each in mount_points(view)]
+        places = [(each.get("Name"), each["Source"], each["Destination"]) for each in mount_points(request, view)]
         return any(value in place for place in places for value in values)
 
     return match

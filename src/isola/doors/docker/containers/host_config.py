@@ -27,6 +27,8 @@ _EMPTY = ("ContainerIDFile", "VolumeDriver", "Cgroup", "PidMode", "UTSMode", "Us
 _FALSE = ("AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs")
 _SILENT: tuple[object, ...] = (None, "")
 """Values that leave the choice to the server."""
+_SILENT_NUMBERS = {"PidsLimit": 0, "MemorySwappiness": -1}
+"""The same of single fields."""
 _MASKED = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -38,7 +40,11 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 def host_config(view: View) -> dict[str, Any]:
     """All fields."""
     found = _defaults(view)
-    found |= {name: value for name, value in view.note.host.items() if name in found and value not in _SILENT}
+    found |= {
+        name: value
+        for name, value in view.note.host.items()
+        if name in found and value not in _SILENT and value != _SILENT_NUMBERS.get(name)
+    }
     found |= values_of(view.config)
     found |= {
         "LogConfig": log_config(view.config, _log_options(view)),

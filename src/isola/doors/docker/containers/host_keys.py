@@ -18,6 +18,7 @@ from isola.doors.docker.containers.resource_keys import (
     cpu_quota,
     cpu_set,
     cpu_set_keys,
+    cpu_share_keys,
     cpu_time_keys,
     memory,
     memory_and_swap,
@@ -191,12 +192,12 @@ def _nothing(host: Fields) -> Keys:
 
 
 HOST_KEYS: tuple[HostKey, ...] = (
-    HostKey("Memory", memory_keys, memory),
+    HostKey("Memory", memory_keys, lambda config: memory(config) or 0),
     HostKey("MemorySwap", _nothing, memory_and_swap),
     HostKey(*number("MemoryReservation", "isola.limits.memory.reservation")),
     HostKey(*number("MemorySwappiness", "isola.limits.memory.swappiness", absent=-1)),
     HostKey("OomKillDisable", oom_kill_keys, oom_kill_disabled),
-    HostKey(*number("CpuShares", "isola.limits.cpu.shares")),
+    HostKey("CpuShares", cpu_share_keys, _whole("isola.limits.cpu.shares")),
     HostKey(*number("BlkioWeight", "isola.limits.disk.weight")),
     HostKey("PidsLimit", _processes, _whole("limits.processes")),
     HostKey("CpusetCpus", cpu_set_keys, cpu_set),

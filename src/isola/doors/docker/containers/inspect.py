@@ -49,7 +49,7 @@ def inspect(request: Request, view: View, *, pid: int, sizes: tuple[int, int] | 
         "HostConfig": {**host_config(view), "Links": links_of(request, instance.name, view.config)},
         "GraphDriver": {"Name": request.services.pools.get(instance.volatile["root.pool"]).driver, "Data": {}},
         **({"SizeRw": sizes[0], "SizeRootFs": sizes[1]} if sizes is not None else {}),
-        "Mounts": mount_points(view),
+        "Mounts": mount_points(request, view),
         "Config": config_of(request, view),
         "NetworkSettings": settings(request, view),
     }
@@ -104,7 +104,7 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
         found["StopSignal"] = begins.stop_signal
     if view.config.get("isola.health.disable") == "true":
         found["Healthcheck"] = {"Test": ["NONE"]}
-    if (check := health_check_json(_check_of(view))) is not None:
+    if (check := health_check_json(_check_of(view), begins.health_check, view.config)) is not None:
         found["Healthcheck"] = check
     if begins.stop_timeout is not None:
         found["StopTimeout"] = begins.stop_timeout

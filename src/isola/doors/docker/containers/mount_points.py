@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from isola.doors.docker.containers.mounts import mount_devices
 from isola.doors.docker.containers.view import View
+from isola.doors.docker.request import Request
+from isola.doors.docker.volume_keys import mount_point
+from isola.errors import NotFound
+from isola.model.reference import Kind
+from isola.model.volume import VolumeRef
 
 _TMPFS = "tmpfs:"
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def mount_points(view: View) -> list[dict[str, Any]]:
-    """Binds, volumes and file systems in memory, in the order of their paths."""
-    return [_point(device) for _, device in mount_devices(view.devices)]
+def mount_points(request: Request, view: View) -> list[dict[str, Any]]:
+    """Binds, volumes and ``--mount``'s file systems in memory, in the order of their paths."""
+    by_option = view.note.host.get("Tmpfs") or {}
+    return [
+        _point(request, device)
+        for _, device in mount_devices(view.devices)
+        if device.get("source") != _TMPFS or device.get("path") not in by_option
+    ]
 
 
 def binds(view: View) -> list[str] | None:
-    """``HostConfig.Binds`` by the present devices, as far as the client asked by it."""
-    if not view.note.host.get("Binds"):
+    """``HostConfig.Binds`` by the present devices, in the order in which the client has given them."""
+    given = view.note.host.get("Binds")
+    if not given:
         return None
+    order = {path: at for at, path in enumerate(map(_target, given))}
+    mounts = [each.get("Target") for each in view.note.host.get("Mounts") or ()]
+    found = [
+        device
+        for _, device in mount_devices(view.devices)
+        if device["path"] in order
+        or (device["path"] not in mounts and not _ANONYMOUS.fullmatch(device.get("source", "")))
+    ]
+    found.sort(key=lambda device: order.get(device["path"], len(order)))
     return [
         f"{device['source']}:{device['path']}{':ro' if _read_only(device) else ''}"
-        for _, device in mount_devices(view.devices)
+        for device in found
         if device.get("source") not in (None, "", _TMPFS)
     ]
 
 
-def _point(device: Any) -> dict[str, Any]:
+def _target(bind: str) -> str:
+    parts = bind.split(":")
+    return parts[1].rstrip("/") or "/" if len(parts) > 1 else bind
+
+
+def _place(request: Request, pool: str, name: str) -> str:
+    """Of a volume on the host; empty if it is gone."""
+    try:
+        record = request.services.volumes.get(VolumeRef.custom(pool, name, request.home(Kind.STORAGE_VOLUME)))
+    except NotFound:
+        return ""
+    return mount_point(request.services, record)
+
+
+def _point(request: Request, device: Any) -> dict[str, Any]:
     source, path = device.get("source", ""), device.get("path", "")
     read_only = _read_only(device)
     if source == _TMPFS:
@@ -43,7 +79,7 @@ def _point(device: Any) -> dict[str, Any]:
     return {
         "Type": "volume",
         "Name": source,
-        "Source": source,
+        "Source": _place(request, device.get("pool", ""), source),
         "Destination": path,
         "Driver": "local",
         "Mode": "ro" if read_only else "z",

@@ -59,7 +59,11 @@ def port_map(view: View) -> dict[str, list[dict[str, str]] | None]:
 def bindings(view: View) -> dict[str, list[dict[str, str]]]:
     """``PortBindings`` as they are asked for, by the present devices."""
     found: dict[str, list[dict[str, str]]] = {}
+    asked = view.note.host.get("PortBindings") or {}
+    by_flag = bool(view.note.host.get("PublishAllPorts"))
     for each in _published(view):
+        if by_flag and each.chosen and each.port not in asked:
+            continue
         host_ip = "" if each.host_ip == "::" else each.host_ip
         found.setdefault(each.port, []).append({"HostIp": host_ip, "HostPort": "" if each.chosen else each.host_port})
     return found

@@ -19,6 +19,9 @@ _BILLION = 10**9
 _PERIOD = 100_000
 _TIME = re.compile(r"([0-9]+)(us|ms)/([0-9]+)(us|ms)", re.ASCII)
 _ALLOWANCE, _SWAP = "limits.cpu.allowance", "limits.memory.swap"
+_NANO_PERIOD = "100ms"
+"""The period of ``NanoCpus``: how it is written tells it from a ``CpuQuota`` in a period of the same length."""
+_FEWEST_SHARES, _MOST_SHARES = 2, 262_144
 
 
 def memory_keys(host: Fields) -> Keys:
@@ -35,9 +38,12 @@ def memory_keys(host: Fields) -> Keys:
         raise InvalidInput(
             "Minimum memoryswap limit should be larger than memory limit, see usage", field="HostConfig.MemorySwap"
         )
-    if total:
-        keys[_SWAP] = "true" if total < 0 else str(total - size) if total > size else "false"
-    return keys
+    return keys | swap_keys(total, size)
+
+
+def swap_keys(total: int, size: int) -> Keys:
+    """Of memory and swap together; -1 without a limit of swap."""
+    return {_SWAP: "true" if total < 0 else str(total - size) if total > size else "false"} if total else {}
 
 
 def memory(config: Config) -> int | None:
@@ -46,23 +52,33 @@ def memory(config: Config) -> int | None:
     return parse_size(text) if text and not text.endswith("%") else None
 
 
-def memory_and_swap(config: Config) -> int | None:
-    """The sum; -1 without a limit of swap."""
-    size, swap = memory(config), config.get(_SWAP, "")
-    if not size or not swap:
-        return None
+def memory_and_swap(config: Config) -> int:
+    """The sum; -1 without a limit of swap, 0 without any. A limit of memory alone means no swap."""
+    size, swap = memory(config), config.get(_SWAP, "false")
+    if not size:
+        return -1 if swap == "true" else 0
     return -1 if swap == "true" else size + (0 if swap == "false" else parse_size(swap))
 
 
-def cpu_time_keys(host: Fields) -> Keys:
-    """``NanoCpus``, or ``CpuQuota`` in each ``CpuPeriod`` (microseconds)."""
+def cpu_time_keys(host: Fields, config: Config | None = None) -> Keys:
+    """``NanoCpus``, or ``CpuQuota`` in each ``CpuPeriod`` (microseconds); in an update the other as it is."""
     share = host.whole("NanoCpus", 0, maximum=_MOST)
-    quota, period = host.whole("CpuQuota", 0, minimum=-1), host.whole("CpuPeriod", 0)
-    if share and (quota > 0 or period):
-        raise host.wrong("NanoCpus", "conflicts with CpuPeriod and CpuQuota")
     if share:
-        return {_ALLOWANCE: f"{max(share * _PERIOD // _BILLION, 1000)}us/{_PERIOD}us"}
-    return {_ALLOWANCE: f"{quota}us/{period or _PERIOD}us"} if quota > 0 else {}
+        return {_ALLOWANCE: f"{max(share * _PERIOD // _BILLION, 1000)}us/{_NANO_PERIOD}"}
+    quota, period = host.whole("CpuQuota", 0, minimum=-1), host.whole("CpuPeriod", 0)
+    if not quota and not period:
+        return {}
+    before = config or {}
+    quota, period = quota or cpu_quota(before), period or cpu_period(before) or _PERIOD
+    if quota < 0:
+        return {_ALLOWANCE: ""} if config is not None else {}
+    return {_ALLOWANCE: f"{quota}us/{period}us"} if quota else {}
+
+
+def cpu_share_keys(host: Fields) -> Keys:
+    """``CpuShares``, within the kernel's bounds."""
+    shares = host.whole("CpuShares", 0, maximum=_MOST)
+    return {"isola.limits.cpu.shares": str(min(max(shares, _FEWEST_SHARES), _MOST_SHARES))} if shares else {}
 
 
 def cpu_set_keys(host: Fields) -> Keys:
@@ -80,24 +96,28 @@ def cpu_set(config: Config) -> str | None:
     return first if first == last else text
 
 
-def nano_cpus(config: Config) -> int | None:
+def nano_cpus(config: Config) -> int:
     """As much as the time in each period is; or the number of CPUs."""
     if found := _time(config):
-        return found[0] * _BILLION // found[1] if found[1] == _PERIOD else None
+        return found[0] * _BILLION // found[1] if _is_share(config) else 0
     text = config.get("limits.cpu", "")
-    return int(text) * _BILLION if text.isdecimal() else None
+    return int(text) * _BILLION if text.isdecimal() else 0
 
 
-def cpu_quota(config: Config) -> int | None:
-    """Unless the period is that of ``NanoCpus``."""
+def cpu_quota(config: Config) -> int:
+    """Unless it is written as ``NanoCpus``."""
     found = _time(config)
-    return found[0] if found and found[1] != _PERIOD else None
+    return found[0] if found and not _is_share(config) else 0
 
 
 def cpu_period(config: Config) -> int | None:
-    """The same."""
+    """The same; None: as the client gave it."""
     found = _time(config)
-    return found[1] if found and found[1] != _PERIOD else None
+    return found[1] if found and not _is_share(config) else None
+
+
+def _is_share(config: Config) -> bool:
+    return config.get(_ALLOWANCE, "").endswith(f"/{_NANO_PERIOD}")
 
 
 def number(field: str, key: str, *, absent: int = 0) -> tuple[str, Reader, Shower]:

@@ -31,7 +31,7 @@ def summary(request: Request, view: View) -> dict[str, Any]:
         "Status": view.status,
         "HostConfig": {"NetworkMode": network_mode(view)},
         "NetworkSettings": {"Networks": endpoints(request, view)},
-        "Mounts": mount_points(view),
+        "Mounts": mount_points(request, view),
     }
 
 

@@ -47,6 +47,8 @@ def of_record(program: str, runtime: str, said: str) -> str:
 def of_command(program: str, error: IsolaError | str) -> IsolaError:
     """Of the start of a command."""
     said = error if isinstance(error, str) else error.evidence or error.message
+    if isinstance(error, InvalidInput) and error.field == "cwd":
+        return InvalidInput("OCI runtime exec failed: exec failed: Cwd must be an absolute path")
     if isinstance(error, HostFailure | str):
         return InvalidInput(f"OCI runtime exec failed: exec failed: {of_process(program, said)}")
     return of_name(error)

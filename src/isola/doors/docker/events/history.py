@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 
 from isola.doors import Services
 from isola.doors.docker.events.rendering import Message, Renderer
+from isola.doors.docker.times import nanoseconds
 from isola.model.event import EventKind
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class History:
 
     def __init__(self, services: Services, project: str) -> None:
         self.project = project
+        self._services = services
         self._kept: deque[Message] = deque(maxlen=_KEPT)
         self._followers: set[asyncio.Queue[Message | None]] = set()
         self._subscription = services.events.follow([EventKind.LIFECYCLE])
@@ -37,6 +39,11 @@ class History:
                 continue
             for message in messages:
                 self._publish(message)
+
+    def tell(self, type: str, action: str, id: str = "", **attributes: str) -> None:
+        """A message about a request to this door that changes no single thing."""
+        now = nanoseconds(self._services.host.clock.now())
+        self._publish(Message(type, action, id, attributes, now))
 
     def _publish(self, message: Message) -> None:
         self._kept.append(message)

@@ -12,6 +12,7 @@ from isola.doors.docker.events.links import Link, links_of
 from isola.doors.docker.identity import container_id, long_id
 from isola.doors.docker.image_lookup import image_id
 from isola.doors.docker.images.names import familiar
+from isola.doors.docker.networks.notes import note_of as network_note
 from isola.doors.docker.notes import labels_of, note_of
 from isola.doors.docker.times import nanoseconds
 from isola.errors import NotFound
@@ -107,6 +108,10 @@ class Renderer:
         self._services = services
         self._project = project
         self._known: dict[Ref, _Known] = {}
+        self._networks: dict[Ref, tuple[str, str, str]] = {}
+        """What messages say of them, also after their removal."""
+        for network in services.networks:
+            self._network(network.ref)
         self._targets = {alias.ref: image_id(alias.target) for alias in services.images.aliases()}
         for instance in services.instances:
             if instance.project == project:
@@ -178,15 +183,30 @@ class Renderer:
     def _of_other(self, content: Lifecycle, time: int) -> Iterator[Message]:
         kind, action = _OTHERS[content.action]
         name = content.source.names[-1]
+        if content.action == "image-created" and not self._was_pulled(content.source.ref):
+            return  # what has made it tells of that
         if kind == "image":
             id, shown = self._image(content)
             yield Message(kind, action, id, {"name": shown}, time)
         elif kind == "network":
-            network = self._services.networks.find(content.source.ref)
-            id = long_id(network.identity) if network is not None else name
-            yield Message(kind, action, id, {"name": name, "type": network.driver if network else "bridge"}, time)
+            id, driver, shown = self._network(content.source.ref)
+            yield Message(kind, action, id, {"name": shown, "type": driver}, time)
         else:
             yield Message(kind, action, name, {"driver": "local"}, time)
+
+    def _was_pulled(self, ref: Ref) -> bool:
+        try:
+            return bool(self._services.images.get(ref).source)
+        except NotFound:
+            return False
+
+    def _network(self, ref: Ref) -> tuple[str, str, str]:
+        """Its id, driver and name."""
+        if (network := self._services.networks.find(ref)) is None:
+            return self._networks.pop(ref, (ref.name, "bridge", ref.name))
+        name = network_note(network).name or network.name
+        self._networks[ref] = long_id(network.identity), network.driver, name
+        return self._networks[ref]
 
     def _image(self, content: Lifecycle) -> tuple[str, str]:
         """The id of an image, and its name: of an alias as Docker writes it, of an image its id."""

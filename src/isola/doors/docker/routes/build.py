@@ -93,6 +93,7 @@ async def prune(request: Request) -> web.StreamResponse:
     if until := request.filters().get("until"):
         before = request.services.host.clock.now() - _age(until[0])
     dropped, freed = await request.services.builds.prune(most=most, before=before)
+    request.history.tell("builder", "prune", reclaimed=str(freed))
     return answer({"CachesDeleted": dropped, "SpaceReclaimed": freed})
 
 

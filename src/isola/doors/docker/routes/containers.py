@@ -132,7 +132,7 @@ async def update(request: Request) -> web.StreamResponse:
             f"Cannot update container {container_id(instance.id)}: Restart policy cannot be updated because "
             "AutoRemove is enabled for the container"
         )
-    operation = request.services.instances.update(instance.ref, changed(fields), caller=request.caller)
+    operation = request.services.instances.update(instance.ref, changed(request, fields), caller=request.caller)
     await request.services.operations.finish(operation)
     return answer({"Warnings": None})
 
@@ -140,6 +140,7 @@ async def update(request: Request) -> web.StreamResponse:
 async def prune(request: Request) -> web.StreamResponse:
     """Remove all containers that do not run."""
     deleted, space = await prune_containers(request)
+    request.history.tell("container", "prune", reclaimed=str(space))
     return answer({"ContainersDeleted": deleted or None, "SpaceReclaimed": space})
 
 

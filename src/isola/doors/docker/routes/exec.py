@@ -15,7 +15,7 @@ from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
-from isola.errors import Conflict, InvalidInput, NotFound, Unsupported
+from isola.errors import Conflict, InvalidInput, NotFound
 from isola.instances.commands import Command
 from isola.model.exec import ExecRequest
 
@@ -32,8 +32,6 @@ async def create(request: Request) -> web.StreamResponse:
         raise Conflict(f"Container {request.parameters['name'][:200]} is paused, unpause the container before exec")
     if not seen.running:
         raise Conflict(f"container {seen.id} is not running")
-    if fields.boolean("Privileged"):
-        raise Unsupported("Commands cannot have more privileges than their container", field="Privileged")
     DetachKeys(fields.text("DetachKeys", ""))
     command = request.services.instances.exec(seen.instance.ref, _wanted(fields), caller=request.caller)
     try:
@@ -82,7 +80,7 @@ async def inspect(request: Request) -> web.StreamResponse:
                 "tty": command.request.interactive,
                 "entrypoint": program,
                 "arguments": arguments,
-                "privileged": False,
+                "privileged": command.request.every_capability,
                 "user": str(command.request.user or ""),
             },
             "OpenStdin": bool(command.notes.get("AttachStdin")),
@@ -134,6 +132,7 @@ def _wanted(fields: Fields) -> ExecRequest:
         height=size[1],
         user=fields.text("User", "") or None,
         cwd=fields.text("WorkingDir", ""),
+        every_capability=fields.boolean("Privileged"),
     )
 
 

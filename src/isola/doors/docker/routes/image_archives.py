@@ -58,7 +58,7 @@ async def load(request: Request) -> web.StreamResponse:
         await finish(request.services.host.files.remove_tree(directory))
         raise
     wanted = wanted_platform(request)
-    said = partial(_loaded, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
+    said = partial(_loaded, request, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
     return await _follow(request, operation, said, quiet=request.flag("quiet"))
 
 
@@ -94,7 +94,7 @@ async def import_root(request: Request) -> web.StreamResponse:
     except BaseException:
         await finish(request.services.host.files.remove_tree(directory))
         raise
-    return await _follow(request, operation, _imported, quiet=True)
+    return await _follow(request, operation, partial(_imported, request), quiet=True)
 
 
 def _machine(text: str) -> str:
@@ -195,10 +195,11 @@ def _size(count: float) -> str:
 
 
 def _loaded(
-    operation: Operation, fits: Callable[[str], bool], platform: Mapping[str, str]
+    request: Request, operation: Operation, fits: Callable[[str], bool], platform: Mapping[str, str]
 ) -> Iterator[dict[str, object]]:
     images = operation.metadata.get("images")
     for image in images if isinstance(images, list) else ():
+        request.history.tell("image", "load", id := f"sha256:{image['fingerprint']}", name=id)
         if not fits(image["fingerprint"]):
             name = next(iter(image["names"]), f"sha256:{image['fingerprint']}")
             found = parse_full(name)
@@ -213,8 +214,10 @@ def _loaded(
             yield {"stream": f"Loaded image ID: sha256:{image['fingerprint']}\n"}
 
 
-def _imported(operation: Operation) -> Iterator[dict[str, object]]:
-    yield {"status": f"sha256:{operation.metadata['fingerprint']}"}
+def _imported(request: Request, operation: Operation) -> Iterator[dict[str, object]]:
+    id = f"sha256:{operation.metadata['fingerprint']}"
+    request.history.tell("image", "import", id, name=id)
+    yield {"status": id}
 
 
 ROUTES: tuple[Route, ...] = (

@@ -144,6 +144,7 @@ async def prune(request: Request) -> web.StreamResponse:
         records += [{"Untagged": familiar(alias.name)} for alias in names.aliases]
         records += await delete(request, image)
         freed += image.size
+    request.history.tell("image", "prune", reclaimed=str(freed))
     return answer({"ImagesDeleted": records or None, "SpaceReclaimed": freed})
 
 

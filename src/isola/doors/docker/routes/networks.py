@@ -112,6 +112,7 @@ async def prune(request: Request) -> web.StreamResponse:
         except (InUse, NotFound):  # meanwhile
             continue
         removed.append(each.name)
+    request.history.tell("network", "prune", reclaimed="0")
     return answer({"NetworksDeleted": removed or None})
 
 

@@ -14,7 +14,15 @@ from isola.doors.docker.identity import container_id
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.docker.times import rfc3339
-from isola.doors.docker.volume_keys import ANONYMOUS, check_name, label_keys, labels_of, mount_keys, mount_options
+from isola.doors.docker.volume_keys import (
+    ANONYMOUS,
+    check_name,
+    label_keys,
+    labels_of,
+    mount_keys,
+    mount_options,
+    mount_point,
+)
 from isola.errors import AlreadyExists, Conflict, InUse, InvalidInput, NotFound
 from isola.model.reference import Kind
 from isola.model.volume import CUSTOM, VolumeRecord, VolumeRef
@@ -100,6 +108,7 @@ async def prune(request: Request) -> web.StreamResponse:
             continue
         removed.append(record.name)
         reclaimed += max(size, 0)
+    request.history.tell("volume", "prune", reclaimed=str(reclaimed))
     return answer({"VolumesDeleted": removed or None, "SpaceReclaimed": reclaimed})
 
 
@@ -112,12 +121,11 @@ def volumes_of(request: Request) -> list[VolumeRecord]:
 
 def volume_json(request: Request, record: VolumeRecord) -> dict[str, Any]:
     """As inspected."""
-    place = request.services.pools.driver(record.pool).place
     return {
-        "CreatedAt": rfc3339(record.created_at),
+        "CreatedAt": rfc3339(record.created_at, seconds=True),
         "Driver": "local",
         "Labels": _labels(record),
-        "Mountpoint": str(place / record.kind / record.id / "data"),
+        "Mountpoint": mount_point(request.services, record),
         "Name": record.name,
         "Options": mount_options(record.config) or None,
         "Scope": "local",

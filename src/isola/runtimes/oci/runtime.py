@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,35 +15,27 @@ from typing import ClassVar
 from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.cancellation import all_done
-from isola.host.sockets import Packets
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import RUNS, Held, Runtime
+from isola.runtimes.driver import Held
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, given
-from isola.runtimes.oci.console import lines, raw
 from isola.runtimes.oci.guest import OciGuest
-from isola.runtimes.oci.layout import MONITOR_SUFFIX, Layout
+from isola.runtimes.oci.layout import MONITOR_SUFFIX
+from isola.runtimes.oci.monitored import MonitoredRuntime
 from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.record import Found, Run
-from isola.runtimes.output import LogLine
 from isola.runtimes.spec import RootKind, RunSpec, Shareable
 from isola.runtimes.users import resolve
 
-_SHOWN = 2 << 20
-"""Bytes that are read of the end of a log, where all of it is wanted."""
-_MOST_PARKED = 256
-_REMOVALS = 5
-"""Attempts to kill and remove a control group that processes keep entering."""
 
-
-class OciRuntime(Runtime):
+class OciRuntime(MonitoredRuntime):
     """All except the engine's command line, which is defined by the driver."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
@@ -54,9 +46,6 @@ class OciRuntime(Runtime):
             )
         },
     )
-    name: ClassVar[str]
-    """Name of the driver, written into the run directory of each instance."""
-
     limits_itself: bool = False
     """Whether resource limits are set by the first process itself, which may lower them without a capability."""
     hands_terminals_over: bool = False
@@ -80,10 +69,6 @@ class OciRuntime(Runtime):
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
-        self._known: set[str] = set()
-        """Instances that this object has started or adopted."""
-        self._parked: dict[str, list[Packets]] = {}
-        """Connections of clients that have left, by instance: closing one would end its input."""
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
         """Files that a mounted lxcfs has; cleared if a first process could not be created."""
 
@@ -98,7 +83,7 @@ class OciRuntime(Runtime):
             process = await op.effect(
                 f"prepare run of {id}",
                 lambda: self._prepare(spec, namespace, joined, caller.place.seen),
-                look=lambda: self._has_traces(id),
+                look=lambda: self.has_traces(id),
                 undo=lambda: self.remove(id),
             )
             found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process, caller))
@@ -124,89 +109,7 @@ class OciRuntime(Runtime):
             return Ending(status, at, self.host.cgroups.oom_kills(self.group(id)) > 0)
         return None
 
-    async def remove(self, id: str) -> None:
-        """Kill all processes and remove all traces; the id is sufficient, in any state."""
-        await self._remove_groups(id)
-        await self.host.files.remove_tree(self.layout(id).run)
-        self._known.discard(id)
-        for packets in self._parked.pop(id, []):
-            packets.close()
-
-    async def owned(self) -> tuple[str, ...]:
-        """Instances with this engine's name in their run directory, and those without any name."""
-        ids = set()
-        for id in await self.host.files.names(self.directory / RUNS):
-            if await self._engine_of(id) in (self.name, ""):
-                ids.add(id)
-        for group in await self.host.cgroups.children(self.names.cgroup()):
-            id = group.removesuffix(MONITOR_SUFFIX)
-            if await self._engine_of(id) in (self.name, ""):
-                ids.add(id)
-        return tuple(sorted(ids))
-
-    async def console_log(self, id: str) -> bytes:
-        """From the monitor's log."""
-        return raw(await self._log(id))
-
-    async def output(self, id: str) -> tuple[LogLine, ...]:
-        """The same."""
-        return lines(await self._log(id))
-
-    async def _log(self, id: str) -> bytes:
-        """The end of it."""
-        found, log = await self.host.log_files.open(self.layout(id).console_log), b""
-        try:
-            for file in reversed(found):
-                size = await file.size()
-                log = await file.read(max(0, size - (_SHOWN - len(log))), size) + log
-                if len(log) >= _SHOWN:
-                    break
-        finally:
-            for file in found:
-                file.close()
-        return log
-
-    async def clear_console_log(self, id: str) -> None:
-        """Let a running monitor reopen its log as a new file."""
-        layout = self.layout(id)
-        await self.host.log_files.remove(layout.console_log)
-        if await self._find(id) is not None:
-            self.host.sockets.post(layout.control, b"2 0 0\n")
-
-    def layout(self, id: str) -> Layout:
-        """Where its files are."""
-        return Layout.of(self.directory, id)
-
-    def park(self, id: str, packets: Packets) -> None:
-        """Keep a client's connection until the run ends; of many, the oldest are closed."""
-        packets.pause()
-        parked = self._parked.setdefault(id, [])
-        parked.append(packets)
-        while len(parked) > _MOST_PARKED:
-            parked.pop(0).close()
-
-    def group(self, id: str) -> str:
-        """Its control group."""
-        return self.names.cgroup(id)
-
     # --- how ----------------------------------------------------------------------------------------------------
-
-    async def _remove_groups(self, id: str) -> None:
-        """A process may enter a group after all others were killed, so killing and removing are repeated."""
-        # The monitor first: while it lives, it or the engine might still create processes.
-        groups = (self.group(id) + MONITOR_SUFFIX, self.group(id))
-        if await self.host.cgroups.remove_empty(*groups):
-            return
-        for attempt in range(_REMOVALS):
-            for group in groups:
-                await self.host.cgroups.kill(group)
-            try:
-                for group in groups:
-                    await self.host.cgroups.remove(group)
-                return
-            except HostFailure:
-                if attempt == _REMOVALS - 1 or not any(map(self.host.cgroups.processes, groups)):
-                    raise
 
     def _require_limits(self, spec: RunSpec) -> None:
         """Raises Unsupported for resource limits that cannot be set on this host."""
@@ -280,17 +183,8 @@ class OciRuntime(Runtime):
             owners=dict.fromkeys(texts, spec.idmap.base),
         )
         made = self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
-        await all_done(self._begin_log(spec, writing), made)
+        await all_done(self.begin_log(spec, writing), made)
         return config["process"]
-
-    async def _begin_log(self, spec: RunSpec, writing: Awaitable[None]) -> None:
-        """After its directory was made. The monitor counts only what it writes itself."""
-        await writing
-        path, logs = self.layout(spec.id).console_log, self.host.log_files
-        if spec.log.fresh:
-            await logs.remove(path)
-        else:
-            await logs.rotate(path, spec.log.files, most=spec.log.size)
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
         """The files of this lxcfs: versions differ, and a missing file would make the start fail."""
@@ -342,7 +236,7 @@ class OciRuntime(Runtime):
             steps.append(self._share_memory(other, run))
         steps.append(record.write(self.host, layout, self.name, run, process))
         await all_done(*steps)
-        self._known.add(spec.id)
+        self.known.add(spec.id)
         return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
 
     async def _share_memory(self, other: str, run: Run) -> None:
@@ -375,8 +269,8 @@ class OciRuntime(Runtime):
         if found is None:
             return None
         guest = OciGuest(self, found)
-        if id not in self._known:
-            self._known.add(id)
+        if id not in self.known:
+            self.known.add(id)
             await self._end_commands(guest)
         return guest
 
@@ -398,15 +292,6 @@ class OciRuntime(Runtime):
         for process, place in ((run.init, group), (run.monitor, group + MONITOR_SUFFIX)):
             if not self.host.cgroups.holds(place, process.pid):
                 raise HostFailure("The first process ended before it was started")
-
-    async def _engine_of(self, id: str) -> str:
-        try:
-            return (await self.host.files.read(self.layout(id).engine)).decode()
-        except NotFound:
-            return ""
-
-    async def _has_traces(self, id: str) -> bool:
-        return await self.host.files.exists(self.layout(id).run) or await self.host.cgroups.exists(self.group(id))
 
 
 def _release(text: str) -> tuple[int, int]:

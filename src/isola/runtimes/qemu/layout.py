@@ -1,0 +1,42 @@
+"""Paths of a guest's files. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.runtimes.oci.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class VmLayout(Layout):
+    """Those that the monitor of containers knows, and those of a virtual machine."""
+
+    @classmethod
+    def beside(cls, layout: Layout) -> VmLayout:
+        """In the same places."""
+        return cls(layout.id, layout.run, layout.logs)
+
+    @property
+    def job(self) -> Path:
+        """What is started, see ``host.hypervisor``."""
+        return self.run / "job.json"
+
+    @property
+    def server_pid(self) -> Path:
+        """PID of the server of the root."""
+        return self.run / "server.pid"
+
+    @property
+    def messages(self) -> Path:
+        """A FIFO with what QEMU and the server have written to standard error."""
+        return self.run / "messages"
+
+    @property
+    def ended(self) -> Path:
+        """How the guest ended, in JSON."""
+        return self.run / "ended.json"
+
+    def socket(self, name: str) -> Path:
+        """On which QEMU listens."""
+        return self.run / name

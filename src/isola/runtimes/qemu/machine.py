@@ -1,0 +1,183 @@
+"""Command lines of QEMU for guests whose kernel the host supplies, and of their kernels. Pure.
+
+``@NAME@`` stands for the number of an open descriptor, see ``host.hypervisor``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTROL, AGENT = "control", "agent"
+"""Names of the sockets on which QEMU listens."""
+STATUS, KERNEL_LOG = "status", "kernel"
+"""Names of ring buffers in QEMU: what the agent has said at the end, and the end of the kernel's log."""
+BALLOON = "balloon"
+HOT_PLUG_PORTS = 4
+"""NICs that can be added to a running machine."""
+_PORT = "org.isola."
+_STATUS_SIZE, _KERNEL_LOG_SIZE = 256, 16384
+_TRANSLATED_CODE = 64
+"""MiB that emulated code may take; QEMU's default is a GiB."""
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A NIC that is there from the start."""
+
+    link: str
+    mac: str
+    descriptor: str
+    """Name of that of its tap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A microVM."""
+
+    id: str
+    kernel: Path
+    initramfs: Path
+    accelerator: str
+    """``kvm`` or ``tcg``."""
+    memory: int
+    """Bytes of RAM, a multiple of a MiB."""
+    cpus: int = 1
+    clock: int = 0
+    """Frequency of the host's time stamp counter in kHz; 0: not known."""
+    nics: Sequence[Nic] = ()
+    terminal: bool = True
+    """Its standard streams are a terminal."""
+
+
+def arguments(machine: Machine) -> list[str]:
+    """All but the program."""
+    return [
+        *_base(machine),
+        "-kernel", str(machine.kernel),
+        "-initrd", str(machine.initramfs),
+        "-append", kernel_arguments(machine),
+        *_characters(machine),
+        "-chardev", "socket,id=files,fd=@files@",
+        "-device", "vhost-user-fs-pci,chardev=files,tag=root",
+        "-device", "virtio-rng-pci",
+        "-device", f"virtio-balloon-pci,id={BALLOON},free-page-reporting=on",
+        *_ports(HOT_PLUG_PORTS + len(machine.nics)),
+        *(word for number, nic in enumerate(machine.nics) for word in _cold(nic, number)),
+    ]  # fmt: skip
+
+
+def trial(machine: Machine) -> list[str]:
+    """A machine without devices; its kernel ends it, because it finds no program, and says so on standard output."""
+    return [
+        *_base(machine),
+        "-kernel", str(machine.kernel),
+        "-append", f"{kernel_arguments(machine)} loglevel=1",
+        "-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log",
+        "-no-reboot",
+    ]  # fmt: skip
+
+
+TRIAL_SAYS = b"VFS: Unable to mount root fs"
+"""The last words of a kernel without a root, when all else has worked."""
+
+
+def kernel_arguments(machine: Machine) -> str:
+    """Nothing of the instance, so that a booted guest can become any one."""
+    # Slots are hot-plugged by PCIe itself, although the ACPI tables of this machine do not offer it.
+    words = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native"]
+    if machine.accelerator == "tcg" and machine.clock:
+        # An emulated timer is too coarse to measure the counter, which is the host's.
+        words += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]
+    return " ".join(words)
+
+
+def nic_properties(nic: str, mac: str) -> dict[str, object]:
+    """Of its device, by the name of the tap."""
+    return {"driver": "virtio-net-pci", "id": f"nic-{name_of(nic)}", "netdev": f"tap-{name_of(nic)}", "mac": mac}
+
+
+def name_of(link: str) -> str:
+    """A link's name as a part of identifiers, which allow fewer characters."""
+    return link if _PLAIN.fullmatch(link) else link.encode().hex()
+
+
+def port_name(number: int) -> str:
+    """Of the slot with this number, from 0."""
+    return f"port{number}"
+
+
+def _base(machine: Machine) -> list[str]:
+    emulated = f"tcg,thread=multi,tb-size={_TRANSLATED_CODE}"
+    return [
+        "-name", f"guest={machine.id},process=isola-{machine.id[:9]}",
+        "-nodefaults", "-no-user-config", "-display", "none",
+        "-sandbox", _SANDBOX,
+        "-machine", "microvm,x-option-roms=off,isa-serial=on,rtc=on,pcie=on,memory-backend=ram",
+        "-accel", emulated if machine.accelerator == "tcg" else machine.accelerator,
+        "-cpu", "max" if machine.accelerator == "tcg" else "host",
+        "-smp", str(machine.cpus),
+        "-m", f"{machine.memory >> 20}M",
+        # Shared with the server of the root, which copies into it.
+        "-object", f"memory-backend-memfd,id=ram,size={machine.memory >> 20}M,share=on",
+    ]  # fmt: skip
+
+
+def _characters(machine: Machine) -> list[str]:
+    """Its log, the agent, the control socket. It stays at its end, until what the agent has said was read."""
+    return [
+        "-action", "reboot=shutdown,shutdown=pause",
+        "-chardev", f"socket,id={CONTROL},fd=@{CONTROL}@,server=on,wait=off",
+        "-mon", f"chardev={CONTROL},mode=control",
+        "-chardev", f"ringbuf,id={KERNEL_LOG},size={_KERNEL_LOG_SIZE}",
+        "-serial", f"chardev:{KERNEL_LOG}",
+        "-device", "virtio-serial-pci,max_ports=8",
+        "-chardev", f"socket,id={AGENT},fd=@{AGENT}@,server=on,wait=off",
+        "-device", f"virtserialport,chardev={AGENT},name={_PORT}agent",
+        "-chardev", f"ringbuf,id={STATUS},size={_STATUS_SIZE}",
+        "-device", f"virtserialport,chardev={STATUS},name={_PORT}status",
+        *(_terminal() if machine.terminal else _pipes()),
+    ]  # fmt: skip
+
+
+def _terminal() -> list[str]:
+    """Not a console of the guest's kernel, whose output QEMU drops when it is not read in time."""
+    return [
+        "-chardev", "stdio,id=console,signal=off",
+        "-device", f"virtserialport,chardev=console,name={_PORT}console",
+    ]  # fmt: skip
+
+
+def _pipes() -> list[str]:
+    return [
+        "-chardev", "stdio,id=input,signal=off",
+        "-device", f"virtserialport,chardev=input,name={_PORT}stdin",
+        "-add-fd", "set=1,fd=@output@", "-chardev", "file,id=output,path=/dev/fdset/1",
+        "-device", f"virtserialport,chardev=output,name={_PORT}stdout",
+        "-add-fd", "set=2,fd=@errors@", "-chardev", "file,id=errors,path=/dev/fdset/2",
+        "-device", f"virtserialport,chardev=errors,name={_PORT}stderr",
+    ]  # fmt: skip
+
+
+def _ports(count: int) -> list[str]:
+    return [
+        word
+        for number in range(count)
+        for word in ("-device", f"pcie-root-port,id={port_name(number)},chassis={number + 1},slot={number + 1}")
+    ]
+
+
+def _cold(nic: Nic, number: int) -> list[str]:
+    device = {**nic_properties(nic.link, nic.mac), "bus": port_name(number), "romfile": ""}
+    return [
+        "-netdev", f"tap,id={device['netdev']},fd=@{nic.descriptor}@",
+        "-device", _joined(device),
+    ]  # fmt: skip
+
+
+def _joined(properties: Mapping[str, object]) -> str:
+    return ",".join(str(value) if key == "driver" else f"{key}={value}" for key, value in properties.items())

@@ -75,14 +75,19 @@ class Job:
     @classmethod
     def decode(cls, data: bytes) -> Job:
         """Raises ValueError, TypeError."""
-        found: dict[str, Any] = json.loads(data)
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+        found: Mapping[str, Any] = json.loads(data)
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
+        return cls(**values)
 
 
 def main(arguments: Sequence[str]) -> int:
     """``JOB --log FILE ... create --pid-file FILE ...``, as a monitor calls an engine. The log gets errors."""
     job, log = arguments[0], _option(arguments, "--log")
     try:
+        if "--console-socket" in arguments:
+            _open_terminal(_option(arguments, "--console-socket"))
         started = _start(Job.decode(Path(job).read_bytes()))
     except (OSError, TypeError, ValueError) as error:
         evidence = _said()
@@ -95,6 +100,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def _option(arguments: Sequence[str], name: str) -> str:
     return arguments[list(arguments).index(name) + 1]
+
+
+def _open_terminal(path: str) -> None:
+    """Become our standard input and output; the master goes to the monitor."""
+    ours, theirs = os.openpty()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
+        monitor.connect(path)
+        socket.send_fds(monitor, [b"terminal"], [ours])
+    os.close(ours)
+    os.dup2(theirs, 0)
+    os.dup2(theirs, 1)
+    os.close(theirs)
 
 
 def _start(job: Job) -> int:
@@ -153,7 +170,7 @@ class _Descriptors:
         self.named["output"], self.named["errors"] = (_above(number) for number in (1, 2))
 
     def close(self) -> None:
-        """All but the messages, which are lost when nobody has them open."""
+        """All but the messages, which are lost when they are not open anywhere."""
         for descriptor in self.named.values():
             os.close(descriptor)
 
@@ -216,7 +233,7 @@ def _first_of_namespace(work: Callable[[], NoReturn]) -> int:
 def _serve(job: Job, space: int, root: int, open_ones: _Descriptors) -> NoReturn:
     """Become the server of the root."""
     argv = open_ones.words(job.server)
-    _prepare(open_ones)
+    _prepare(open_ones.messages, to_null=(0, 1))
     with _new_root(job):
         Path(SHARED.strip("/")).mkdir()
         kernel.attach_tree(root, Path(SHARED.strip("/")))
@@ -233,7 +250,7 @@ def _serve(job: Job, space: int, root: int, open_ones: _Descriptors) -> NoReturn
 def _emulate(job: Job, space: int, open_ones: _Descriptors) -> NoReturn:
     """Become the hypervisor."""
     argv = open_ones.words(job.program)
-    _prepare(open_ones)
+    _prepare(open_ones.messages, to_null=() if os.isatty(1) else (1,))
     with _new_root(job):
         for device in job.devices:
             _node(Path(device), job.ids[0] + job.user)
@@ -243,10 +260,11 @@ def _emulate(job: Job, space: int, open_ones: _Descriptors) -> NoReturn:
     os.execve(argv[0], argv, {})
 
 
-def _prepare(open_ones: _Descriptors) -> None:
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for target, source in ((0, nothing), (1, nothing), (2, open_ones.messages)):
-        os.dup2(source, target)
+def _prepare(messages: int, *, to_null: Sequence[int]) -> None:
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for target in to_null:
+        os.dup2(nothing, target)
+    os.dup2(messages, 2)
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

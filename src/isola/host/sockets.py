@@ -14,7 +14,7 @@ from typing import Protocol
 
 from isola.errors import HostFailure, NotFound, TimedOut
 from isola.host.inotify import changes
-from isola.host.stream import DescriptorStream
+from isola.host.stream import DescriptorStream, SocketStream
 from isola.host.terminals import LinuxOffer, LinuxTerminal
 
 _CONNECT_PATIENCE = 5.0
@@ -52,6 +52,14 @@ class Packets(Stream, Protocol):
 
     def pause(self) -> None:
         """Shut down reading: what the other end writes is refused, and it does not wait. No effect if closed."""
+        ...
+
+
+class Connection(Stream, Protocol):
+    """The daemon's end of a stream socket."""
+
+    async def send_descriptor(self, data: bytes, descriptor: int) -> None:
+        """Write all data, and pass a copy of an open descriptor with its first byte."""
         ...
 
 
@@ -130,6 +138,13 @@ class Sockets(Protocol):
         """Connect to a SOCK_SEQPACKET Unix socket (conmon's ``attach``); the path may be longer than 107 bytes."""
         ...
 
+    async def connect(self, path: Path) -> Connection:
+        """Connect to a SOCK_STREAM Unix socket; the path may be longer than 107 bytes.
+
+        Raises NotFound, HostFailure, TimedOut.
+        """
+        ...
+
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         """Write a short message to a FIFO; False if it has no reader. With ``once`` the FIFO is removed first."""
         ...
@@ -195,19 +210,10 @@ class LinuxSockets:
 
     async def connect_packets(self, path: Path) -> Packets:
         """Raises NotFound, HostFailure, TimedOut."""
-        try:
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NotFound(f"There is no socket {path}") from None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
-        try:
-            # A socket's address has at most 107 bytes; a path by descriptor is short.
-            await _connect(connection, f"/proc/self/fd/{place}", path)
-            return DescriptorStream(connection.detach(), packet=8192)
-        finally:
-            connection.close()
-            os.close(place)
+        return DescriptorStream(await _connected(path, socket.SOCK_SEQPACKET), packet=8192)
+
+    async def connect(self, path: Path) -> Connection:
+        return SocketStream(await _connected(path, socket.SOCK_STREAM))
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         try:
@@ -271,6 +277,22 @@ class _Reader:
             return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
         except FileNotFoundError:
             return False
+
+
+async def _connected(path: Path, kind: socket.SocketKind) -> int:
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"There is no socket {path}") from None
+    connection = socket.socket(socket.AF_UNIX, kind)
+    connection.setblocking(False)
+    try:
+        # A socket's address has at most 107 bytes; a path by descriptor is short.
+        await _connect(connection, f"/proc/self/fd/{place}", path)
+        return connection.detach()
+    finally:
+        connection.close()
+        os.close(place)
 
 
 async def _connect(connection: socket.socket, address: str, path: Path) -> None:

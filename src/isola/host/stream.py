@@ -96,6 +96,24 @@ class DescriptorStream:
                 remove(self._fd)
 
 
+class SocketStream(DescriptorStream):
+    """Can pass descriptors to the process at the other end."""
+
+    async def send_descriptor(self, data: bytes, descriptor: int) -> None:
+        """Write all data, and pass a copy of an open descriptor with its first byte."""
+        while self._fd >= 0:
+            try:
+                with socket.socket(fileno=os.dup(self._fd)) as same:
+                    sent = socket.send_fds(same, [data], [descriptor])
+                return await self.write(data[sent:])
+            except BlockingIOError:
+                await self._wait(self._loop.add_writer, self._loop.remove_writer)
+            except OSError as error:
+                if error.errno in _HANGUPS:
+                    return
+                raise
+
+
 def _wake(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)

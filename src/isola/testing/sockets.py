@@ -26,6 +26,8 @@ class FakeStream:
         self._blocks: list[bytes] = []
         self._news = asyncio.Event()
         self.closed = self.ended = self.paused = False
+        self.descriptors: list[int] = []
+        """Passed by the far side."""
 
     async def read(self) -> bytes:
         """Data written by the far side; empty once either side is closed, or the far side has ended."""
@@ -47,6 +49,11 @@ class FakeStream:
             return
         step = _PACKET if self._packets else len(data) or 1
         self.far.arrive(data[at : at + step] for at in range(0, len(data), step))
+
+    async def send_descriptor(self, data: bytes, descriptor: int) -> None:
+        """To the far side."""
+        self.far.descriptors.append(descriptor)
+        await self.write(data)
 
     def arrive(self, blocks: Iterable[bytes]) -> None:
         """Queue blocks as if the far side had written them."""
@@ -195,7 +202,7 @@ class FakeSockets:
         return self._given[descriptor].far
 
     def listen(self, path: Path) -> asyncio.Queue[FakeStream]:
-        """Be the server of a packet socket: connections arrive in the queue."""
+        """Be the server of a socket: connections arrive in the queue."""
         return self._servers.setdefault(path, asyncio.Queue())
 
     def vanish(self, path: Path) -> None:
@@ -207,6 +214,14 @@ class FakeSockets:
         if path not in self._servers:
             raise NotFound(f"There is no socket {path}")
         near, far = stream_pair(packets=True)
+        self._servers[path].put_nowait(far)
+        return near
+
+    async def connect(self, path: Path) -> FakeStream:
+        """Connect to a server made by ``listen``."""
+        if path not in self._servers:
+            raise NotFound(f"There is no socket {path}")
+        near, far = stream_pair()
         self._servers[path].put_nowait(far)
         return near
 

@@ -57,7 +57,7 @@ class MonitoredRuntime(Runtime):
         return tuple(sorted(ids))
 
     async def console_log(self, id: str) -> bytes:
-        """From the monitor's log."""
+        """Read from the log of its monitor, of which the last 2 MiB are seen."""
         return raw(await self._log(id))
 
     async def output(self, id: str) -> tuple[LogLine, ...]:

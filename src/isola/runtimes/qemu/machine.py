@@ -83,17 +83,17 @@ def trial(machine: Machine) -> list[str]:
 
 
 TRIAL_SAYS = b"VFS: Unable to mount root fs"
-"""The last words of a kernel without a root, when all else has worked."""
+"""What a kernel without a root says last, when all else has worked."""
 
 
 def kernel_arguments(machine: Machine) -> str:
     """Nothing of the instance, so that a booted guest can become any one."""
     # Slots are hot-plugged by PCIe itself, although the ACPI tables of this machine do not offer it.
-    words = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native"]
+    found = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native"]
     if machine.accelerator == "tcg" and machine.clock:
         # An emulated timer is too coarse to measure the counter, which is the host's.
-        words += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]
-    return " ".join(words)
+        found += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]
+    return " ".join(found)
 
 
 def nic_properties(nic: str, mac: str) -> dict[str, object]:

@@ -76,7 +76,7 @@ class Qmp:
         """Take what is in a ring buffer of characters out of it."""
         found = await self.execute("ringbuf-read", {"device": name, "size": size, "format": "base64"})
         try:
-            return base64.b64decode(found)
+            return base64.b64decode(found, validate=True)
         except (TypeError, ValueError):
             raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(found)[:200]) from None
 

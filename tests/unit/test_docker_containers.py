@@ -384,3 +384,20 @@ async def test_limits_are_changed_and_containers_renamed(docker: DockerStand) ->
     id = (await docker.get("/containers/web2/json"))["Id"]
     pruned = await docker.get_after("POST", "/containers/prune")
     assert pruned["ContainersDeleted"] == [id] and not list(docker.services.instances)
+
+
+async def test_rates_of_disks_are_keys_and_shown_again(docker: DockerStand) -> None:
+    asked = {
+        "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 2**20}, {"Path": "/dev/sdb", "Rate": 7}],
+        "BlkioDeviceWriteIOps": [{"Path": "/dev/sda", "Rate": 100}],
+        "BlkioWeight": 300,
+    }
+    await create(docker, HostConfig=asked)
+    config = docker.services.instances.get(Ref.default("web1")).config
+    assert config["isola.limits.disk.read_bps"] == "/dev/sda:1048576,/dev/sdb:7"
+    assert (config["isola.limits.disk.write_iops"], config["isola.limits.disk.weight"]) == ("/dev/sda:100", "300")
+    shown = (await docker.get("/containers/web1/json"))["HostConfig"]
+    assert {name: shown[name] for name in asked} == asked and shown["BlkioDeviceWriteBps"] is None
+    for wrong in ({"Path": "sda", "Rate": 5}, {"Path": "/dev/sda", "Rate": 0}, {"Path": "/dev/../x", "Rate": 5}):
+        body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"BlkioDeviceReadBps": [wrong]}}
+        assert (await docker.ask("POST", "/containers/create", body))[0] == 400

@@ -1,10 +1,11 @@
 """Cgroup layouts of hosts, and the files that are written, on trees of plain files."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, InvalidInput
 from isola.host.cgroup_tree import format_cpus, parse_cpus
 from isola.host.cgroups import LinuxCgroups
 from isola.model.limits import Limits, Usage
@@ -202,6 +203,23 @@ async def test_finer_limits_of_v2_are_scaled(unified: Path) -> None:
     assert (group / "memory.swap.max").read_text() == str(2 * MIB)
     await cgroups.limit(GROUP, Limits())
     assert (group / "cpu.max").read_text() == "max 100000" and (group / "cpu.weight").read_text() == "100"
+
+
+async def test_rates_of_disks_are_lines_of_io_max(unified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = unified / "isola/one/io.max"
+    file.touch()
+    disk = next((path for path in map(Path, ("/dev/vda", "/dev/sda", "/dev/loop0")) if path.is_block_device()), None)
+    if disk is None:
+        pytest.skip("this host has no disk")
+    number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
+    cgroups = LinuxCgroups(unified)
+    await cgroups.limit(GROUP, Limits(disk_rates=(f"read_bps:{disk}:4096", f"write_iops:{disk}:7")))
+    assert file.read_text() == f"{number} rbps=4096 wbps=max riops=max wiops=7"
+    await cgroups.limit(GROUP, Limits())
+    assert file.read_text() == f"{number} rbps=max wbps=max riops=max wiops=max"
+    for path, said in (("/dev/null", "not a block device"), ("/dev/nosuch", "stat /dev/nosuch: no such file")):
+        with pytest.raises(InvalidInput, match=said):
+            await cgroups.limit(GROUP, Limits(disk_rates=(f"read_bps:{path}:4096",)))
 
 
 @pytest.mark.parametrize("limits", [Limits(swappiness=1), Limits(kill_when_full=False)])

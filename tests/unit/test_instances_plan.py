@@ -177,6 +177,13 @@ def test_actions_of_a_restarted_daemon(
         ({"isola.limits.memory.oom_kill": "false"}, {"kill_when_full": False}),
         ({"isola.limits.memory.nodes": "0-1"}, {"memory_nodes": (0, 1)}),
         ({"limits.disk.priority": "0"}, {"io_weight": 10}),
+        (
+            {
+                "isola.limits.disk.read_bps": "/dev/sda:1MiB, /dev/disk/by-path/a:b:5",
+                "isola.limits.disk.write_iops": "/dev/sda:7",
+            },
+            {"disk_rates": ("read_bps:/dev/sda:1048576", "read_bps:/dev/disk/by-path/a:b:5", "write_iops:/dev/sda:7")},
+        ),
         ({"limits.disk.priority": "5", "isola.limits.disk.weight": "77"}, {"io_weight": 77}),
     ],
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput
 from isola.host.proc import unseen
+from isola.model.disk_rates import by_kind
 from isola.model.units import format_size
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -191,6 +193,22 @@ def bring(limit: str, file: str, value: int | str | None, default: str) -> None:
     wanted = default if value is None else str(value)
     if value is not None or read(file).strip() not in ("", wanted):
         set_limit(limit, file, wanted, unlimited=value is None)
+
+
+def disk_rates_by_number(rates: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Kind -> ``major:minor`` -> rate. Raises InvalidInput for what is no block device of the host."""
+    found: dict[str, dict[str, int]] = {}
+    for kind, disks in by_kind(rates).items():
+        for path, rate in disks.items():
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                raise InvalidInput(f"stat {path}: {os.strerror(error.errno or 0).lower()}") from error
+            if not stat.S_ISBLK(status.st_mode):
+                raise InvalidInput(f"{path} is not a block device")
+            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+            found.setdefault(kind, {})[number] = rate
+    return found
 
 
 def memory_in_use(wanted: int, used: int) -> HostFailure:

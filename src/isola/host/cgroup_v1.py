@@ -12,6 +12,7 @@ from isola.host.cgroup_tree import (
     Tree,
     bring,
     check_cpus,
+    disk_rates_by_number,
     format_cpus,
     memory_in_use,
     parse_cpus,
@@ -23,6 +24,7 @@ from isola.host.cgroup_tree import (
     write,
 )
 from isola.host.group_stats import TICK, disk_io, read_fields, read_limit
+from isola.model.disk_rates import KINDS
 from isola.model.limits import Limits, Usage
 from isola.model.stats import GroupStats
 
@@ -80,6 +82,7 @@ class LegacyTrees:
         weights = [f"{io}/{name}" for name in ("blkio.bfq.weight", "blkio.weight")]
         weight = next((file for file in weights if os.path.exists(file)), weights[-1])
         bring("the weight of disk access", weight, limits.io_weight, "500" if weight == weights[-1] else "100")
+        _limit_disks(io, limits.disk_rates)
         cpuset = self._directory("cpuset", path)
         nodes = None if limits.memory_nodes is None else format_cpus(limits.memory_nodes)
         everywhere = read(f"{os.path.dirname(cpuset)}/cpuset.effective_mems").strip()
@@ -200,6 +203,19 @@ def _limit_more_memory(directory: str, limits: Limits) -> None:
     if waits == limits.kill_when_full:
         value = "0" if limits.kill_when_full else "1"
         set_limit("killing", f"{directory}/memory.oom_control", value, unlimited=limits.kill_when_full)
+
+
+def _limit_disks(directory: str, rates: Iterable[str]) -> None:
+    """Rates of disks that are not named any more are removed by a zero."""
+    wanted = disk_rates_by_number(rates)
+    for kind in KINDS:
+        file, disks = f"{directory}/blkio.throttle.{kind}_device", wanted.get(kind, {})
+        present = dict(line.split()[:2] for line in read(file).splitlines() if line.count(" ") == 1)
+        for number in sorted(present.keys() - disks.keys()):
+            set_limit("disk access", file, f"{number} 0", unlimited=True)
+        for number, rate in disks.items():
+            if present.get(number) != str(rate):
+                set_limit("disk access", file, f"{number} {rate}", unlimited=False)
 
 
 def _limit_memory(directory: str, memory: int | None, swap: int | None) -> None:

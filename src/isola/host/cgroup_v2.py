@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from isola.errors import HostFailure
@@ -11,6 +12,7 @@ from isola.host.cgroup_tree import (
     Tree,
     bring,
     check_cpus,
+    disk_rates_by_number,
     format_cpus,
     make,
     memory_in_use,
@@ -22,11 +24,13 @@ from isola.host.cgroup_tree import (
     try_write,
 )
 from isola.host.group_stats import read_fields, read_limit, unified_io
+from isola.model.disk_rates import KINDS
 from isola.model.limits import Limits, Usage
 from isola.model.stats import GroupStats
 
 _WANTED = ("cpuset", "cpu", "io", "memory", "pids")
 _DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads", "/memory.oom.group")
+_IO_MAX = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 _MOST_GROUPS = 4096
 _DEEPEST = 64
 """Limits of a delegated group on descendants and depth: enough for nesting, too few to exhaust the host."""
@@ -153,6 +157,7 @@ def _limit_more(directory: str, limits: Limits) -> None:
     if scaled is not None and weight == weights[-1]:
         scaled = 1 + (scaled - 10) * 9999 // 990
     bring("the weight of disk access", weight, None if scaled is None else f"default {scaled}", "default 100")
+    _limit_disks(directory, limits.disk_rates)
     if limits.swappiness is not None or not limits.kill_when_full:
         what = "swapping" if limits.swappiness is not None else "killing"
         raise HostFailure(
@@ -160,6 +165,16 @@ def _limit_more(directory: str, limits: Limits) -> None:
             evidence="cgroup v2 does not have it",
             remedy="leave the limit unset",
         )
+
+
+def _limit_disks(directory: str, rates: Iterable[str]) -> None:
+    """One line for each disk with all four rates."""
+    wanted, file = disk_rates_by_number(rates), f"{directory}/io.max"
+    present = {line.split()[0] for line in read(file).splitlines() if line.strip()}
+    for number in sorted(present.union(*wanted.values())):
+        each = {kind: wanted.get(kind, {}).get(number) for kind in KINDS}
+        line = " ".join(f"{_IO_MAX[kind]}={'max' if rate is None else rate}" for kind, rate in each.items())
+        set_limit("disk access", file, f"{number} {line}", unlimited=not any(each.values()))
 
 
 def _reclaim(directory: str, wanted: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from isola.model.disk_rates import rates
 from isola.model.units import parse_cpu_set, parse_size
 from isola.settings import Setting, boolean, whole
 
@@ -98,5 +99,20 @@ LIMITS = (
         whole(10, 1000),
         "The same in finer steps; precedes it.",
         live=True,
+    ),
+    *(
+        Setting(
+            f"isola.limits.disk.{kind}",
+            rates,
+            f"Most {what} per second of disks of the host, by their device nodes: `/dev/sda:{example}`.",
+            live=True,
+            expects=f"disks of the host with a number each, such as /dev/sda:{example}",
+        )
+        for kind, what, example in (
+            ("read_bps", "bytes read", "10MiB"),
+            ("write_bps", "bytes written", "10MiB"),
+            ("read_iops", "read accesses", "500"),
+            ("write_iops", "write accesses", "500"),
+        )
     ),
 )

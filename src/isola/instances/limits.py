@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from isola.errors import InvalidInput
 from isola.instances.settings import SETTINGS
+from isola.model.disk_rates import KINDS, encoded
 from isola.model.instance import Config
 from isola.model.limits import Limits
 
@@ -107,6 +108,11 @@ def _finer(config: Config) -> Limits:
         swappiness=_whole(config, "isola.limits.memory.swappiness"),
         kill_when_full=bool(SETTINGS.value(config, "isola.limits.memory.oom_kill")),
         io_weight=_io_weight(config),
+        disk_rates=tuple(
+            encoded(kind, path, rate)
+            for kind in KINDS
+            for path, rate in SETTINGS.value(config, f"isola.limits.disk.{kind}") or ()  # type: ignore[attr-defined]
+        ),
     )
 
 

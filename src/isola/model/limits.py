@@ -32,6 +32,8 @@ class Limits:
     """False: at the limit of memory its processes wait until some is free."""
     io_weight: int | None = None
     """Its share of busy disks against others, 10 to 1000."""
+    disk_rates: tuple[str, ...] = ()
+    """How fast it may access disks of the host, each as ``isola.model.disk_rates.encoded`` writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ from isola.doors.docker.containers.behaviour_keys import (
     restart_policy,
 )
 from isola.doors.docker.containers.resource_keys import (
+    DISK_RATES,
     cpu_period,
     cpu_quota,
     cpu_set,
     cpu_set_keys,
     cpu_share_keys,
     cpu_time_keys,
+    disk_rates,
     memory,
     memory_and_swap,
     memory_keys,
@@ -199,6 +201,7 @@ HOST_KEYS: tuple[HostKey, ...] = (
     HostKey("OomKillDisable", oom_kill_keys, oom_kill_disabled),
     HostKey("CpuShares", cpu_share_keys, _whole("isola.limits.cpu.shares")),
     HostKey(*number("BlkioWeight", "isola.limits.disk.weight")),
+    *(HostKey(field, *disk_rates(field, key)) for field, key in DISK_RATES.items()),
     HostKey("PidsLimit", _processes, _whole("limits.processes")),
     HostKey("CpusetCpus", cpu_set_keys, cpu_set),
     _text("CpusetMems", "isola.limits.memory.nodes"),

@@ -24,8 +24,7 @@ def _said(*harmless: str) -> _Test:
 
 _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_number, ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory")),
-    (_filled, ("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps")),
-    (_filled, ("BlkioDeviceWriteIOps", "DeviceRequests", "StorageOpt")),
+    (_filled, ("BlkioWeightDevice", "DeviceRequests", "StorageOpt")),
     (_said("private"), ("CgroupnsMode",)),
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput
+from isola.model.disk_rates import rates
 from isola.model.instance import Config
 from isola.model.units import parse_size
 
@@ -21,6 +22,12 @@ _TIME = re.compile(r"([0-9]+)(us|ms)/([0-9]+)(us|ms)", re.ASCII)
 _ALLOWANCE, _SWAP = "limits.cpu.allowance", "limits.memory.swap"
 _NANO_PERIOD = "100ms"
 """The period of ``NanoCpus``: how it is written tells it from a ``CpuQuota`` in a period of the same length."""
+DISK_RATES = {
+    f"BlkioDevice{way}{unit}": f"isola.limits.disk.{way.lower()}_{unit.lower()}"
+    for way in ("Read", "Write")
+    for unit in ("Bps", "IOps")
+}
+"""Fields, and our keys."""
 _FEWEST_SHARES, _MOST_SHARES = 2, 262_144
 
 
@@ -128,6 +135,20 @@ def number(field: str, key: str, *, absent: int = 0) -> tuple[str, Reader, Showe
         return {key: str(value)} if value not in (0, absent) or (value == 0 != absent) else {}
 
     return field, keys, lambda config: parse_size(config[key]) if config.get(key) else None
+
+
+def disk_rates(field: str, key: str) -> tuple[Reader, Shower]:
+    """Lists of ``{"Path": "/dev/sda", "Rate": 1048576}``."""
+
+    def keys(host: Fields) -> Keys:
+        found = [f"{each.text('Path')}:{each.whole('Rate', 0, maximum=_MOST)}" for each in host.objects(field)]
+        return {key: ",".join(found)} if found else {}
+
+    def value(config: Config) -> list[dict[str, Any]] | None:
+        text = config.get(key, "")
+        return [{"Path": path, "Rate": rate} for path, rate in rates(text)] if text else None
+
+    return keys, value
 
 
 def oom_kill_keys(host: Fields) -> Keys:

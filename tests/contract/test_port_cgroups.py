@@ -327,16 +327,23 @@ async def test_a_weight_of_disks_is_set_or_refused(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits())
 
 
-async def test_rates_of_disks_are_set_and_removed(real: Side) -> None:
-    disk = next((path for path in map(Path, ("/dev/vda", "/dev/sda", "/dev/nvme0n1")) if path.is_block_device()), None)
-    if disk is None or not has(real, "blkio.throttle.read_bps_device", "io.max"):
-        pytest.skip("this host has no disk of its own, or cannot limit access to it")
-    await real.cgroups.limit(GROUP, Limits(disk_rates=(f"read_bps:{disk}:1048576",)))
-    number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
-    found = control(real, "blkio.throttle.read_bps_device", "io.max")
-    assert found.startswith(number) and "1048576" in found
-    await real.cgroups.limit(GROUP, Limits())
-    assert "1048576" not in control(real, "blkio.throttle.read_bps_device", "io.max")
+def a_disk() -> Path:
+    return next(path for path in (Path("/dev") / each.name for each in Path("/sys/block").iterdir()) if path.exists())
+
+
+async def test_rates_of_disks_are_set_and_removed_or_refused(real: Side) -> None:
+    files = ("blkio.throttle.read_bps_device", "io.max")
+    disk = a_disk()
+    limits = Limits(disk_rates=(f"read_bps:{disk}:1048576",))
+    if has(real, *files):
+        await real.cgroups.limit(GROUP, limits)
+        number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
+        assert control(real, *files).startswith(number) and "1048576" in control(real, *files)
+        await real.cgroups.limit(GROUP, Limits())
+        assert "1048576" not in control(real, *files)
+    else:
+        with pytest.raises(HostFailure, match="cannot limit disk access"):
+            await real.cgroups.limit(GROUP, limits)
 
 
 async def test_members_run_on_the_cpus_of_the_group(real: Side) -> None:

@@ -16,8 +16,8 @@ from isola.testing.parts import World
 
 REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
     "name": ({"name": "-bad"}, "invalid", "name"),
-    "type": ({"type": "virtual-machine"}, "invalid", "type"),
-    "isolation": ({"isolation": "vm"}, "unsupported", None),
+    "type": ({"type": "virtual-machine"}, "unsupported", "isolation"),
+    "isolation": ({"isolation": "vm"}, "unsupported", "isolation"),
     "runtime": ({"runtime": "nope"}, "not_found", "runtime"),
     "profile": ({"profiles": ("nope",)}, "invalid", "profiles"),
     "no root": ({"profiles": ()}, "invalid", "devices"),

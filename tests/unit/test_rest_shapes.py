@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "driver_version": S, "firewall": S, "kernel": S, "kernel_architecture": S, "kernel_features": M,
     "kernel_version": S, "lxc_features": M, "os_name": S, "os_version": S, "project": S, "server": S,
     "server_clustered": B, "server_event_mode": S, "server_name": S, "server_pid": N, "server_version": S,
-    "storage": S, "storage_supported_drivers": L, "storage_version": S,
+    "instance_types": L, "storage": S, "storage_supported_drivers": L, "storage_version": S,
 }  # fmt: skip
 NETWORK = {
     "config": M, "description": S, "locations": L, "managed": B, "name": S, "status": S, "type": S, "used_by": L,
@@ -62,7 +62,7 @@ ENVELOPE = {
 FULL = {**INSTANCE, "backups": L, "snapshots": L, "state": M}
 OURS = {"isolation", "runtime", "system", "source", "started_at", "project", "directory", "runtimes", "drivers"} | {
     "created_at", "auth_user_name", "auth_user_method", "image_offers", "kernel_limits", "warnings",
-    "last_run", "health", "program",
+    "last_run", "health", "program", "isolations",
 }  # fmt: skip
 
 

@@ -123,10 +123,23 @@ class Instances:
     def rename(self, name: str, new: str) -> Operation:
         return begin(self._client, "POST", path_of(name), {"name": new})
 
-    def move(self, name: str, new: str = "", *, pool: str = "", project: str = "", snapshots: bool = True) -> Operation:
-        """Move a stopped instance to another pool or project. Without ``snapshots`` its snapshots are lost."""
-        body = {"name": new or name, "migration": True, "instance_only": not snapshots}
-        body |= {key: value for key, value in (("pool", pool), ("project", project)) if value}
+    def move(
+        self,
+        name: str,
+        new: str = "",
+        *,
+        pool: str = "",
+        project: str = "",
+        isolation: str = "",
+        runtime: str = "",
+        snapshots: bool = True,
+    ) -> Operation:
+        """Move a stopped instance to another pool, project or isolation. Without ``snapshots`` its snapshots are
+        lost.
+        """
+        body: dict[str, object] = {"name": new or name, "migration": True, "instance_only": not snapshots}
+        given = {"pool": pool, "project": project, "isolation": isolation, "runtime": runtime}
+        body |= {key: value for key, value in given.items() if value}
         return begin(self._client, "POST", path_of(name), body)
 
     def _root_in(self, pool: str, source: str, project: str) -> dict[str, dict[str, str]]:

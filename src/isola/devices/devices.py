@@ -63,6 +63,11 @@ class Devices:
                 found[plug.name] = error
         return found
 
+    def require_fit(self, instance: Instance, target: Target) -> None:
+        """Raises Unsupported, with a field, for the first recorded device that such a target cannot have. Pure."""
+        for plug in self.plugs(instance):
+            self.driver(plug.state.kind).require_fit(plug, target)
+
     async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
         """The states of expanded devices; facts in the record of the same devices are kept if they still apply."""
         found: dict[str, DeviceState] = {}

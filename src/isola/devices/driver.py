@@ -227,16 +227,20 @@ class DeviceDriver(ABC):
 
     async def attach(self, op: Operation, plug: Plug, target: Target) -> None:
         """Attach it to a running or starting instance. Leaves nothing behind if it fails. Raises Unsupported."""
-        try:
-            self._require(plug, target)
-        except Unsupported as error:
-            message = f"Device {plug.name!r} cannot be attached: {error.message}"
-            raise Unsupported(message, field=plug.field, remedy=error.remedy) from error
+        self.require_fit(plug, target)
         await op.effect(
             f"attach device {plug.name}",
             lambda: self._attach(plug, target),
             undo=lambda: self._detach(plug, target),
         )
+
+    def require_fit(self, plug: Plug, target: Target) -> None:
+        """Raises Unsupported if such a target cannot have it. Pure."""
+        try:
+            self._require(plug, target)
+        except Unsupported as error:
+            message = f"Device {plug.name!r} cannot be attached: {error.message}"
+            raise Unsupported(message, field=plug.field, remedy=error.remedy) from error
 
     async def detach(self, op: Operation, plug: Plug, target: Target | None) -> None:
         """Detach it; ``target`` is None if the instance has ended. No effect if it is not attached."""

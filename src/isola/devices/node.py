@@ -72,7 +72,7 @@ class NodeDevice(DeviceDriver):
             await self._number(plug)
 
     def _require(self, plug: Plug, target: Target) -> None:
-        target.capabilities.require(Capability.PLUG)
+        target.capabilities.require(Capability.DEVICES)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         config, instance = plug.config, plug.instance

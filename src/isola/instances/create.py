@@ -31,9 +31,11 @@ from isola.instances.ranges import give_back, range_for
 from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import LAST_BOOT
+from isola.instances.walls import ISOLATION, isolation_of, require_config
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest
+from isola.model.isolation import type_of
 from isola.model.names import plain_name
 from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
@@ -47,6 +49,7 @@ class Plan:
 
     request: InstanceRequest
     ref: Ref
+    isolation: str
     runtime: str
     profiles: tuple[str, ...]
     config: Config
@@ -62,10 +65,6 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     context.projects.get(ref.project)
     validate(request.config, request.devices)
     check_program(request)
-    if request.type != "container":
-        raise InvalidInput(
-            f"Instances of type {request.type[:40]!r} are not supported", field="type", remedy="use container"
-        )
     names = _profiles_of(context, request)
     config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)
     check_namespaces(config, request.devices)
@@ -75,13 +74,16 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         network=lambda name: context.network(ref.project, name),
         pool=context.pools.get,
     )
-    context.permit([_draft(context, request, ref, names)])
-    runtime = choose_runtime(context.runtimes, request)
+    isolation = choose_isolation(context.runtimes, request, config)
+    context.permit([_draft(context, request, ref, names, isolation)])
+    with naming("runtime"):
+        runtime = context.runtimes.choose(isolation, request.runtime)
+    require_config(context.runtimes, runtime, isolation, config)
     devices = unheld(devices, request.marks)
-    return Plan(dataclasses.replace(request, name=ref.name), ref, runtime, names, config, devices)
+    return Plan(dataclasses.replace(request, name=ref.name), ref, isolation, runtime, names, config, devices)
 
 
-def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple[str, ...]) -> Instance:
+def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple[str, ...], isolation: str) -> Instance:
     """The part of the record to which a project's limits and restrictions apply."""
     return Instance(
         id="",
@@ -90,7 +92,8 @@ def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple
         idmap=IdRange(0),
         created_at=context.host.clock.now(),
         project=ref.project,
-        type=request.type,
+        type=type_of(isolation),
+        isolation=isolation,
         config=request.config,
         devices=request.devices,
         profiles=profiles,
@@ -98,10 +101,13 @@ def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple
     )
 
 
-def choose_runtime(runtimes: Runtimes, request: InstanceRequest) -> str:
-    """The runtime driver for a request. Raises NotFound, Unsupported, DriverUnavailable."""
-    with naming("runtime"):
-        return runtimes.choose(request.isolation, request.runtime)
+def choose_isolation(runtimes: Runtimes, request: InstanceRequest, config: Config) -> str:
+    """That of the runtime, if the request names a runtime alone. Raises NotFound, InvalidInput, DriverUnavailable."""
+    if request.runtime and not request.isolation:
+        with naming("runtime"):
+            offered = runtimes.get(request.runtime).capabilities.isolations
+        return min(offered, key=lambda each: each != config.get(ISOLATION))
+    return isolation_of(request, config)
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
@@ -172,7 +178,8 @@ async def _record(context: Context, op: Operation, plan: Plan, image: Image | No
         idmap=IdRange(0),
         created_at=context.host.clock.now(),
         project=request.project,
-        isolation=request.isolation,
+        type=type_of(plan.isolation),
+        isolation=plan.isolation,
         runtime=plan.runtime,
         architecture=image.architecture if image else context.host.system.kernel().architecture,
         description=request.description,

@@ -6,6 +6,7 @@ import dataclasses
 
 from isola.devices import Plug
 from isola.instances.context import Context
+from isola.instances.walls import require_fit
 from isola.model.instance import Devices, Instance
 from isola.model.network import Nic
 from isola.operations import Operation
@@ -19,10 +20,12 @@ def nics_of(context: Context, instance: Instance) -> list[Nic]:
 async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
     """The record with the new states of its expanded devices; unchanged devices keep theirs.
 
-    Raises the errors of devices that conflict with the host or another instance.
+    Raises the errors of devices that conflict with the host or another instance, or that its wall cannot have.
     """
     await context.devices.require(instance, devices)
-    return dataclasses.replace(instance, plugged=await context.devices.choose(op, instance, devices))
+    chosen = dataclasses.replace(instance, plugged=await context.devices.choose(op, instance, devices))
+    require_fit(context, chosen)
+    return chosen
 
 
 def plugs_of(context: Context, instance: Instance) -> tuple[Plug, ...]:

@@ -49,6 +49,13 @@ def memory_limit(config: Config, memory_total: int) -> int | None:
     return memory_total * value // 100 if config["limits.memory"].endswith("%") else value
 
 
+def of_machine(config: Config, limits: Limits, *, memory: int, cpus: int) -> Limits:
+    """For a guest with memory and CPUs of its own, which has this much where the configuration says nothing."""
+    value = SETTINGS.value(config, "limits.cpu")
+    count = value if isinstance(value, int) else len(value) if isinstance(value, tuple) else cpus
+    return replace(limits, memory=limits.memory or memory, vcpus=count)
+
+
 def tmpfs_size(config: Config, memory_total: int, *, system: bool) -> int:
     """Size in bytes of each tmpfs of an instance; their content also counts towards its memory limit."""
     if not system and not config.get("limits.tmpfs"):

@@ -29,7 +29,7 @@ async def _adopted(context: Context, instance: Instance) -> bool:
     if instance.desired is not Desired.RUNNING or (guest := await runtime.find(instance.id)) is None:
         return False
     config, _ = expanded(context, instance)
-    adopt(context, instance, guest, limits(context, config, of=instance), frozen=guest.frozen())
+    adopt(context, instance, guest, limits(context, config, instance), frozen=guest.frozen())
     return True
 
 

@@ -1,11 +1,11 @@
-"""Move a stopped instance to another pool, project or name, with its id, its host ids and its MAC addresses."""
+"""Move a stopped instance to another pool, project, name or isolation, with its id, host ids and MAC addresses."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
 
-from isola.errors import AlreadyExists, InvalidInput, WrongState
+from isola.errors import AlreadyExists, InvalidInput, Unsupported, WrongState
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe, describe_change
@@ -20,7 +20,9 @@ from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
 from isola.instances.templates import renamed as facts_after
 from isola.instances.update import allow
+from isola.instances.walls import ISOLATION, require_config
 from isola.model.instance import Config, Devices, Instance
+from isola.model.isolation import ISOLATIONS, type_of
 from isola.model.names import plain_name
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -43,11 +45,15 @@ class Destination:
     devices: Devices = field(default_factory=dict)
     profiles: tuple[str, ...] | None = None
     """None: its own."""
+    isolation: str = ""
+    """Empty: its current one, or that of ``runtime``."""
+    runtime: str = ""
+    """Empty: its current one, or the best one for ``isolation``."""
 
     @property
     def changes(self) -> bool:
         """Whether anything except its location changes."""
-        return bool(self.config or self.devices or self.profiles is not None)
+        return bool(self.config or self.devices or self.profiles is not None or self.isolation or self.runtime)
 
 
 def check(context: Context, ref: Ref, to: Destination) -> Instance:
@@ -77,9 +83,15 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
     volatile = (
         dict(instance.volatile) if to.ref.name == instance.name else facts_after(instance.volatile, instance.name)
     )
+    isolation, runtime = _wall(context, instance, to)
+    if to.isolation or to.runtime:
+        config |= {ISOLATION: isolation if instance.config.get(ISOLATION) else ""}
     wanted = dataclasses.replace(
         instance,
         name=to.ref.name,
+        type=type_of(isolation),
+        isolation=isolation,
+        runtime=runtime,
         project=to.ref.project,
         config={key: value for key, value in {**instance.config, **config}.items() if value},
         devices={**instance.devices, **to.devices},
@@ -90,8 +102,33 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
     validate(wanted.config, wanted.devices)
     wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, pool))
     allow(context, wanted, wanted)
-    size = root_size(expanded(context, wanted)[1])
+    full, devices = expanded(context, wanted)
+    require_config(context.runtimes, runtime, isolation, full)
+    size = root_size(devices)
     return dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
+
+
+def _wall(context: Context, instance: Instance, to: Destination) -> tuple[str, str]:
+    """Isolation and runtime. Raises NotFound, InvalidInput, Unsupported, DriverUnavailable."""
+    isolation, runtime = to.isolation or instance.isolation, to.runtime
+    if not runtime and isolation == instance.isolation:
+        return isolation, instance.runtime
+    if runtime and not to.isolation:
+        with naming("runtime"):
+            offered = context.runtimes.get(runtime).capabilities.isolations
+        isolation = isolation if isolation in offered else min(offered)
+    if isolation not in ISOLATIONS:
+        raise InvalidInput(
+            f"There is no isolation {isolation[:40]!r}", field="isolation", remedy=f"use {', '.join(ISOLATIONS)}"
+        )
+    if type_of(isolation) != instance.type:
+        raise Unsupported(
+            f"Isolation {isolation!r} needs another kind of root than that of {instance.name!r}",
+            field="isolation",
+            remedy=f"use {', '.join(each.name for each in ISOLATIONS.values() if each.type == instance.type)}",
+        )
+    with naming("isolation"):
+        return isolation, context.runtimes.choose(isolation, runtime or None)
 
 
 async def move(context: Context, op: Operation, ref: Ref, to: Destination) -> None:
@@ -162,5 +199,5 @@ def _tell(context: Context, op: Operation, old: Instance, new: Instance) -> None
         context.tell("created", new.ref, caller=op.caller, type=new.type)
     elif old.name != new.name:
         context.tell("renamed", new.ref, caller=op.caller, old_name=old.name)
-    if context.pool_name(old) != context.pool_name(new):
+    if (context.pool_name(old), old.runtime) != (context.pool_name(new), new.runtime):
         context.tell("updated", new.ref, caller=op.caller)

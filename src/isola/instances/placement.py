@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from isola.instances.context import Context
-from isola.instances.limits import limits_of, load_of
+from isola.instances.limits import limits_of, load_of, of_machine
 from isola.instances.volatile import CPUS
 from isola.model.instance import Config, Instance
 from isola.model.limits import Limits
 
 
-def limits(context: Context, config: Config, *, of: Instance | None = None) -> Limits:
-    """Limits on this host, with the least used CPUs; a running instance ``of`` keeps its CPUs."""
+def limits(context: Context, config: Config, instance: Instance, *, fresh: bool = False) -> Limits:
+    """Limits on this host, with the least used CPUs; unless it is ``fresh``, the instance keeps its CPUs."""
     placements = []
     if config.get("limits.cpu", "").isdigit():
-        placements = [live.limits.cpus for id, live in context.live.items() if of is None or id != of.id]
-    return limits_of(
+        placements = [live.limits.cpus for id, live in context.live.items() if fresh or id != instance.id]
+    found = limits_of(
         config,
         memory_total=context.host.system.memory()["MemTotal"],
         cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
         load=load_of(placements),
-        held=[int(cpu) for cpu in of.volatile.get(CPUS, "").split(",") if cpu] if of is not None else (),
+        held=() if fresh else [int(cpu) for cpu in instance.volatile.get(CPUS, "").split(",") if cpu],
     )
+    machine = context.runtime(instance).capabilities.machine
+    return found if machine is None else of_machine(config, found, memory=machine.memory, cpus=machine.cpus)
 
 
 def cpus_text(limits: Limits) -> str:

@@ -164,7 +164,7 @@ async def _carry_out(
 
 async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
     config, _ = expanded(context, instance)
-    live = adopt(context, instance, guest, limits(context, config, of=instance), frozen=guest.frozen())
+    live = adopt(context, instance, guest, limits(context, config, instance), frozen=guest.frozen())
     try:
         await guest.limit(live.limits)
     except IsolaError as error:

@@ -56,7 +56,7 @@ async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plu
         await _plug_in_anew(context, op, instance, wanted, strays)
     volatile = {key: value for key, value in wanted.volatile.items() if key != CHANGING}
     if live is not None:
-        await limit(context, op, wanted, live, limits(context, config, of=instance))
+        await limit(context, op, wanted, live, limits(context, config, instance))
         volatile[CPUS] = cpus_text(live.limits)
     repaired = dataclasses.replace(wanted, volatile=volatile, changing={})
     await record(context, [(instance, Versioned(repaired, held.revision))])

@@ -53,7 +53,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         umask=_number(config, "isola.umask"),
         system=begins.system,
         stop_signal=signal_number(begins.stop_signal),
-        limits=limits(context, config),
+        limits=limits(context, config, instance, fresh=True),
         tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=begins.system),
         shared_memory=_number(config, "isola.shm.size") or 0,
         terminals=terminals(config),

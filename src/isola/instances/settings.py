@@ -7,10 +7,11 @@ from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
 from isola.instances.restart_policy import RESTART_SETTINGS
 from isola.instances.run_settings import RUN
+from isola.model.isolation import ISOLATIONS
 from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
 from isola.model.units import parse_cpu_set, parse_size
-from isola.settings import Setting, Settings, boolean, text, whole
+from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 HOSTNAME = "isola.hostname"
 
@@ -74,6 +75,12 @@ SETTINGS = Settings(
         boolean,
         "Run without a user namespace: root inside is the host's root. Chosen at creation, where that is allowed.",
         "false",
+    ),
+    Setting(
+        "isola.isolation",
+        one_of(*ISOLATIONS),
+        "Kind of isolation of new instances that do not name one. A change has no effect on existing ones: move them.",
+        "container",
     ),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
     Setting(

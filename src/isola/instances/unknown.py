@@ -74,7 +74,7 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
         raise AlreadyExists(f"{_shown(unknown)} has the id of an instance that has a record", field="id")
     instance = _taken_in(context, unknown, unknown.instance, name or unknown.instance.name)
     guest = await context.runtime(instance).find(instance.id)
-    bound = limits(context, expanded(context, instance)[0], of=instance)
+    bound = limits(context, expanded(context, instance)[0], instance)
     if guest is not None:
         volatile = dict(instance.volatile) | {CPUS: cpus_text(bound)}
         now = context.host.clock.now()

@@ -21,6 +21,7 @@ from isola.instances.program import check_notes
 from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CPUS, DEVICES, LIMITS
+from isola.instances.walls import check_key
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.reference import Ref
 from isola.model.warning import WarningType
@@ -145,7 +146,7 @@ async def bring_to(
     changing = context.devices.changing(instance, wanted)
     withdrawn = [plug for plug in plugs_of(context, instance) if plug.name in changing]
     marks(context, op, instance.id, (*plugs_of(context, wanted), *withdrawn))
-    new = limits(context, config, of=instance) if live is not None else None
+    new = limits(context, config, instance) if live is not None else None
     if new is not None:
         wanted = dataclasses.replace(wanted, volatile=dict(wanted.volatile) | {CPUS: cpus_text(new)})
     if context.volume(instance).size != size:
@@ -171,6 +172,7 @@ def _check_devices(context: Context, instance: Instance, wanted: Instance) -> No
     SETTINGS.validate(config)
     check_namespaces(config, wanted.devices)
     check_ids(context, instance, config)
+    check_key(instance, wanted.config)
     require(
         devices,
         network=lambda name: context.network(wanted.project, name),

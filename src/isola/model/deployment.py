@@ -54,7 +54,7 @@ class Version:
     """None: as before."""
     description: str | None = None
     isolation: str = ""
-    """Empty: as before, or ``container``."""
+    """Empty: as before; of a first version, as the runtime or the profiles say."""
     runtime: str = ""
     program: Program | None = None
 

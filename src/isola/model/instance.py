@@ -262,8 +262,10 @@ class InstanceRequest:
     name: str | None = None
     image: str | None = None
     """Alias or fingerprint (prefix); None makes an empty instance."""
-    type: str = "container"
-    isolation: str = "container"
+    type: str = ""
+    """``container`` or ``virtual-machine``; empty: that of its isolation."""
+    isolation: str = ""
+    """Empty: as its runtime, its configuration or its type says, else ``container``."""
     runtime: str | None = None
     architecture: str | None = None
     description: str = ""

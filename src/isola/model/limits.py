@@ -12,7 +12,7 @@ class Limits:
     cpus: tuple[int, ...] | None = None
     """CPU numbers it may run on."""
     memory: int | None = None
-    """Bytes."""
+    """Bytes. Of a guest with memory of its own it is that memory, and always set."""
     processes: int | None = None
     by_default: bool = False
     """The number of processes is the default's, not the user's: a host that cannot limit them goes without."""
@@ -34,6 +34,8 @@ class Limits:
     """Its share of busy disks against others, 10 to 1000."""
     disk_rates: tuple[str, ...] = ()
     """How fast it may access disks of the host, each as ``isola.model.disk_rates.encoded`` writes it."""
+    vcpus: int | None = None
+    """How many CPUs a guest has that has CPUs of its own; None: it uses those of the host."""
 
 
 @dataclass(frozen=True, slots=True)

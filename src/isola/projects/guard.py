@@ -42,6 +42,7 @@ class Guard:
             own = [each for each in wanted if each.project == name]
             for each in own:
                 restrictions.check(project, *self._restricted(each, None), privileged=self.privileged())
+                restrictions.check_isolation(project, each.isolation)
             if limits.has_limits(project):
                 self._count(project, own)
 
@@ -110,6 +111,7 @@ class Guard:
         """Check a changed project. Raises Forbidden, InvalidInput if its resources violate the new configuration."""
         for member in self.members(wanted) if restrictions.restricted(wanted) else ():
             restrictions.check(wanted, *self._restricted(member.instance, None))
+            restrictions.check_isolation(wanted, member.instance.isolation)
         if limits.has_limits(wanted):
             self._count(wanted, ())
 

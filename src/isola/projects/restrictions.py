@@ -36,6 +36,13 @@ def check(project: Project, config: Config, devices: Devices, *, privileged: boo
         _check_device(project, name, device)
 
 
+def check_isolation(project: Project, isolation: str) -> None:
+    """Raise Forbidden for a kind of isolation that instances of a restricted project may not have."""
+    allowed = _listed(project, "restricted.isolation") if restricted(project) else []
+    if allowed and isolation not in allowed:
+        raise _forbidden(project, f"Isolation {isolation!r}", "restricted.isolation", "isolation")
+
+
 def check_pool(project: Project, pool: str, field: str) -> None:
     """Raise Forbidden for a pool that a restricted project may not use."""
     pools = _listed(project, "restricted.storage-pools.access") if restricted(project) else []

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from isola.model.isolation import ISOLATIONS
 from isola.model.project import FEATURES
 from isola.model.units import parse_size
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 _BLOCK = one_of("allow", "block")
 _MANAGED = one_of("allow", "block", "managed")
+
+
+def _isolations(value: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    if any(each not in ISOLATIONS for each in found):
+        raise ValueError("kinds of isolation, separated by commas, are expected")
+    return found
+
+
 _COUNTS = {
     "instances": "Maximum number of instances.",
     "containers": "Maximum number of containers.",
@@ -73,6 +83,13 @@ SETTINGS = Settings(
         "Whether `raw.*` of virtual machines may be set.",
         "block",
         live=True,
+    ),
+    Setting(
+        "restricted.isolation",
+        _isolations,
+        "Kinds of isolation that its instances may have, separated by commas; by default all.",
+        live=True,
+        expects=f"a list of {', '.join(ISOLATIONS)}",
     ),
     Setting(
         "restricted.devices.disk",

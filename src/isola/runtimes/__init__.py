@@ -1,6 +1,6 @@
 """Runtimes: run an instance on this host."""
 
-from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
+from isola.runtimes.capabilities import Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Runtime
 from isola.runtimes.guest import Execution, Guest
 from isola.runtimes.log_lines import Lines, LogBlock
@@ -24,6 +24,7 @@ __all__ = [
     "Log",
     "LogBlock",
     "LogLine",
+    "Machine",
     "Mount",
     "Root",
     "RootKind",

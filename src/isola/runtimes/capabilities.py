@@ -22,9 +22,21 @@ class Capability(Enum):
     PAUSE = "pause"
     LIVE_LIMITS = "live limits"
     CHECKPOINT = "checkpoint"
-    PLUG = "plug"
-    """Adding files and devices of the host, and sockets of the host that connect into it."""
+    MOUNTS = "mounts"
+    """Files and directories of the host in it, also added while it runs."""
+    DEVICES = "devices"
+    """Devices of the host in it."""
+    SOCKETS = "sockets"
+    """Sockets of the host that lead to a Unix socket or the loopback in it, and sockets in it that lead out."""
     SHARED_NAMESPACES = "shared namespaces"
+    """Namespaces of another instance."""
+    PRIVILEGES = "privileges"
+    """Rights over the host: its namespaces, all its devices, no user namespace."""
+    CONFINEMENT = "confinement"
+    """Capabilities, system calls and paths that its processes have or lack."""
+    SYSCTLS = "sysctls"
+    ULIMITS = "ulimits"
+    PROCESS_LIMIT = "process limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,15 @@ class Lack:
 
     reason: str
     remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a guest has where its configuration says nothing."""
+
+    memory: int
+    """Bytes."""
+    cpus: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,8 @@ class RuntimeCapabilities:
     """NICs are in a network namespace; otherwise they are taps, and the guest has no processes on the host."""
     root: RootKind = RootKind.DIRECTORY
     """The required form of its root."""
+    machine: Machine | None = None
+    """The size of a guest that has memory and CPUs of its own; None: it uses those of the host."""
     lacks: Mapping[Capability, Lack] = field(default_factory=dict)
 
     def has(self, capability: Capability) -> bool:

@@ -13,6 +13,7 @@ from isola.host import Host
 from isola.host.memory_directory import MemoryDirectory
 from isola.host.probing import probed
 from isola.model.identity import HostNames
+from isola.model.isolation import ISOLATIONS, Isolation, nearest
 from isola.model.probe import Probe
 from isola.runtimes.driver import RUNS, Runtime
 
@@ -84,15 +85,42 @@ class Runtimes:
     def choose(self, isolation: str, wanted: str | None = None) -> str:
         """Name of the runtime for an isolation level. Raises Unsupported, DriverUnavailable."""
         if wanted:
-            if isolation not in self.get(wanted).capabilities.isolations:
-                raise Unsupported(f"Runtime {wanted!r} does not offer isolation {isolation!r}")
+            offered = sorted(self.get(wanted).capabilities.isolations)
+            if isolation not in offered:
+                raise Unsupported(
+                    f"Runtime {wanted!r} does not offer isolation {isolation!r}",
+                    remedy=f"use {' or '.join(offered)}, or leave the runtime out",
+                )
             return wanted
         fitting = [name for name, runtime in self._loaded.items() if isolation in runtime.capabilities.isolations]
+        near = nearest(isolation, self.offered())
+        instead = f"the nearest isolation that this server offers is {near!r}" if near else ""
         if not fitting:
-            raise Unsupported(f"No runtime offers isolation {isolation!r} yet", remedy="use isolation 'container'")
+            message = f"No runtime driver of this server offers isolation {isolation!r}"
+            raise Unsupported(message, field="isolation", remedy=instead)
         best = min(fitting, key=self._rank)
-        self.get(best)  # raises with its reason if not even the best one works
+        if not (probe := self.probes[best]).available:
+            raise DriverUnavailable(
+                f"Isolation {isolation!r} does not work on this host",
+                evidence=f"runtime {best!r}: {probe.reason}",
+                field="isolation",
+                remedy="; ".join(filter(None, (probe.remedy, instead))),
+            )
         return best
+
+    def isolations(self) -> tuple[tuple[Isolation, str, Probe], ...]:
+        """Each kind, the runtime driver that is used for it, or would be, and whether it works; without one, why."""
+        found = []
+        for name, isolation in ISOLATIONS.items():
+            fitting = [each for each, runtime in self._loaded.items() if name in runtime.capabilities.isolations]
+            best = min(fitting, key=self._rank, default="")
+            probe = self.probes[best] if best else Probe(False, reason="no runtime driver of this server offers it")
+            found.append((isolation, best, probe))
+        return tuple(found)
+
+    def offered(self) -> tuple[str, ...]:
+        """The isolations of all working drivers."""
+        return tuple(sorted({each for _, runtime in self.all() for each in runtime.capabilities.isolations}))
 
     def all(self) -> tuple[tuple[str, Runtime], ...]:
         """All working drivers."""

@@ -317,8 +317,8 @@ class FakeGuest:
             raise WrongState("The instance is not running", remedy="start it first")
         return instance
 
-    def _pluggable(self) -> FakeInstance:
-        self._runtime.capabilities.require(Capability.PLUG)
+    def _pluggable(self, capability: Capability = Capability.MOUNTS) -> FakeInstance:
+        self._runtime.capabilities.require(capability)
         return self._require()
 
     def _require_terminal(self) -> FakeInstance:
@@ -447,14 +447,14 @@ class FakeGuest:
 
     async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
         """Recorded in ``FakeInstance.devices`` and ``access``."""
-        instance = self._pluggable()
+        instance = self._pluggable(Capability.DEVICES)
         (instance.devices.add if allowed else instance.devices.discard)(device)
         instance.access[device] = access if allowed else ""
 
     @contextmanager
     def root(self) -> Iterator[int]:
         """A number."""
-        self._pluggable()
+        self._pluggable(Capability.SOCKETS)
         yield 0
 
     async def plug(self, nic: TapNic) -> None:

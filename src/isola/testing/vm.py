@@ -10,7 +10,7 @@ from isola.host import Host
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
 from isola.model.network import HostTap, NetworkNamespace
-from isola.runtimes import Capability, Lack, RootKind, RunSpec, RuntimeCapabilities, TapNic
+from isola.runtimes import Capability, Lack, Machine, RootKind, RunSpec, RuntimeCapabilities, TapNic
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.runtime import FakeGuest, FakeRuntime
 
@@ -25,9 +25,13 @@ class FakeVm(FakeRuntime):
         isolations=frozenset({"microvm"}),
         shares_kernel=False,
         root=RootKind.SHARED,
+        machine=Machine(memory=256 << 20),
         lacks={
             Capability.CHECKPOINT: Lack("The fake keeps no state"),
-            Capability.PLUG: Lack("A virtual machine has a kernel and a file system of its own"),
+            Capability.DEVICES: Lack("A virtual machine has a kernel of its own, without the host's devices"),
+            Capability.SOCKETS: Lack("A virtual machine has a kernel of its own, without the host's sockets"),
+            Capability.PRIVILEGES: Lack("A virtual machine has a kernel of its own, and so no rights on the host's"),
+            Capability.CONFINEMENT: Lack("The fake's agent confines no program"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
             Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.arguments import UsageError
+from isola.cli.commands.create import ISOLATIONS
 from isola.cli.grammar import Argument, Command, Option
 
 TYPE_CHECKING = False
@@ -34,22 +35,25 @@ def copy(context: Context) -> None:
 
 
 def move(context: Context) -> None:
-    """Move an instance to another name, pool or project."""
+    """Move an instance to another name, pool, project or isolation."""
     args = context.args
     name, new = args.text("NAME"), args.text("NEW")
     pool, project = args.text("storage"), args.text("to-project")
-    if not (new or pool or project):
-        raise UsageError("A new name, --storage or --to-project is expected")
-    if not (pool or project):
+    isolation, runtime = args.text("isolation"), args.text("runtime")
+    if not (new or pool or project or isolation or runtime):
+        raise UsageError("A new name, --storage, --to-project or --isolation is expected")
+    if not (pool or project or isolation or runtime):
         from isola.cli.commands.lifecycle import rename
 
         rename(context)
         return
     alone = args.flag("instance-only")
-    operation = context.client.instances.move(name, new, pool=pool, project=project, snapshots=not alone)
+    operation = context.client.instances.move(
+        name, new, pool=pool, project=project, isolation=isolation, runtime=runtime, snapshots=not alone
+    )
     context.follow(operation, f"Moving {name}")
-    where = [text for text in (f"pool {pool}" if pool else "", f"project {project}" if project else "") if text]
-    context.say(f"{new or name} is in {' and '.join(where)}")
+    said = {"is in pool": pool, "is in project": project, "has isolation": isolation, "has runtime": runtime}
+    context.say(f"{new or name} {' and '.join(f'{what} {value}' for what, value in said.items() if value)}")
 
 
 COMMANDS = (
@@ -84,18 +88,21 @@ COMMANDS = (
     ),
     Command(
         "move",
-        "Move a stopped instance to another pool, project or name",
+        "Move a stopped instance to another pool, project, name or isolation",
         move,
         Argument("NAME", "Its name now", complete="instances"),
         Argument("NEW", "The new name (default: the same)", optional=True),
         Option("-s --storage", "The new pool of its root", value="POOL", complete="pools"),
         Option("--to-project", "The new project", value="NAME", complete="projects"),
+        Option("-i --isolation", "The new kind of isolation", value="KIND", choices=ISOLATIONS),
+        Option("--runtime", "The new runtime driver", value="NAME"),
         Option("--instance-only", "Without its snapshots, which are lost"),
         aliases=("mv",),
         examples=(
             ("isola move web1 web2", "another name"),
             ("isola move web1 --storage fast", "to another pool, with its snapshots"),
             ("isola move web1 --to-project blue", "to another project"),
+            ("isola move web1 --isolation microvm", "behind another wall; its data stay as they are"),
         ),
     ),
 )

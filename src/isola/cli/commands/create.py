@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from isola.client.operations import Operation
 
 ISOLATIONS = ("container", "sandbox", "microvm", "vm", "unikernel")
+"""As ``model.isolation``, which would take time to import."""
 IMAGE = Argument(
     "IMAGE", "Alias or fingerprint; a known name such as debian/12 is built if it is missing", complete="images"
 )
@@ -27,7 +28,7 @@ OPTIONS = (
     Option("--processes", "Maximum number of processes", value="NUMBER"),
     Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
     Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
-    Option("-i --isolation", "Kind of isolation", value="KIND", choices=ISOLATIONS),
+    Option("-i --isolation", "Kind of isolation (default: the profiles' one)", value="KIND", choices=ISOLATIONS),
     Option("--runtime", "Runtime driver, where several offer this isolation", value="NAME"),
     Option("--description", "A description", value="TEXT"),
     Option("-e --ephemeral", "Delete it when it stops"),
@@ -139,6 +140,7 @@ COMMANDS = (
             ("isola launch debian/12 web1 --wait ready", "the same, once all its services have started"),
             ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
             ("isola launch docker.io/library/nginx:1.27 web", "an application of a registry"),
+            ("isola launch debian/12 web1 --isolation microvm", "the same system behind another wall"),
             ("isola launch debian/12 -e -c user.purpose=test", "with a generated name, deleted when it stops"),
         ),
     ),

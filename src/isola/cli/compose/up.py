@@ -14,6 +14,7 @@ from isola.compose.disks import anonymous_volume, bound
 from isola.compose.instances import LABEL, design, wanted
 from isola.compose.networks import network_config
 from isola.errors import AlreadyExists, NotFound
+from isola.model.isolation import ISOLATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class Up:
             program=found.program,
             terminal=found.terminal,
             stdin=found.stdin,
-            runtime=found.runtime,
+            isolation=found.runtime if found.runtime in ISOLATIONS else "",
+            runtime="" if found.runtime in ISOLATIONS else found.runtime,
         )
         self._follow(operation, f"Creating {action.name}")
         push(self._client, self._application, service, name)

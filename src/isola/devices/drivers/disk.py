@@ -168,7 +168,7 @@ class Disk(DeviceDriver):
 
     def _require(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") != ROOT:
-            target.capabilities.require(Capability.PLUG)
+            target.capabilities.require(Capability.MOUNTS)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") == ROOT:

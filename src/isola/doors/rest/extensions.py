@@ -132,6 +132,7 @@ EXTENSIONS: dict[str, str] = {
     "server_supported_storage_drivers": "storage_supported_drivers of the environment",
     "warnings": "warnings",
     "metadata_configuration": "GET /1.0/metadata/configuration",
+    "server_instance_type_info": "instance_types of the environment",
     "isola": "our own: isolation and runtime of instances, progress and error of operations, code of errors",
     "image_source_oci": "protocol oci of sources of images and instances",
     "isola_image_push": "our own: POST /1.0/images/FINGERPRINT/push",

@@ -106,7 +106,13 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 
 ## Extensions of Isola
 
-- `POST /1.0/instances` accepts `isolation` (`container`) and `runtime` (`runc`, `crun`); instances have these fields.
+- `POST /1.0/instances` accepts `isolation` (`container`, `sandbox`, `microvm`, `vm`, `unikernel`) and `runtime`
+  (`runc`, `crun`, ...); instances have these fields. Without them the key `isola.isolation` of its configuration and
+  profiles counts, then `type`: `virtual-machine` means `vm`. Containers, sandboxes and microVMs have type
+  `container`, the others `virtual-machine`. `environment.isolations` says what works on this host, or why not.
+- `POST /1.0/instances/NAME` with `isolation` or `runtime` moves a stopped instance behind another wall of the same
+  type, without touching its data, also together with `pool`, `project` and `name`. What the new wall cannot do (keys,
+  devices) is refused before anything changes, with the reason and the nearest isolation that can.
 - Instances have `last_run`: `exit_status`, `oom_killed`, `error` (of a failed start), `started_at`, `finished_at` and
   `restarts` of the run before. Their state has `health`: `status`, `failing` and `log`; null without a health check.
 - `PUT /1.0/instances/NAME/state` accepts `kill`: after its timeout a stop or restart kills the instance.

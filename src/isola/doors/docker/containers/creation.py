@@ -28,6 +28,7 @@ from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, NotFound
 from isola.model.image import Image
 from isola.model.instance import Devices, InstanceRequest
+from isola.model.isolation import ISOLATIONS
 from isola.model.program import Program
 from isola.model.signals import signal_number
 
@@ -87,7 +88,8 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         name=container_name(name) if name else None,
         project=request.project,
         image=image.fingerprint,
-        runtime=_runtime(request, host.text("Runtime", "")),
+        isolation=(isolation := _isolation(request, host.text("Runtime", ""))),
+        runtime=None if isolation else _runtime(request, host.text("Runtime", "")),
         config={
             **keys,
             **environment_keys(fields),
@@ -113,6 +115,11 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
 def with_volumes(wanted: Wanted, volumes: Devices) -> Devices:
     """All devices, with those of volumes by their paths."""
     return {**wanted.request.devices, **{device_name(path): device for path, device in volumes.items()}}
+
+
+def _isolation(request: Request, name: str) -> str:
+    """``--runtime`` also takes a kind of isolation, which no runtime is called; empty: it is none."""
+    return name if name in ISOLATIONS and name not in dict(request.services.runtimes.loaded()) else ""
 
 
 def _runtime(request: Request, name: str) -> str | None:

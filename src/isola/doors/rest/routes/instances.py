@@ -93,13 +93,14 @@ async def patch(request: Request) -> web.StreamResponse:
 
 
 async def rename(request: Request) -> web.StreamResponse:
-    """Start renaming an instance, or moving it to another pool or project."""
+    """Start renaming an instance, or moving it to another pool, project or isolation."""
     fields = await request.fields()
     instance = instance_of(request)
     migration = fields.boolean("migration")
     # Clients that send all fields send these empty when they only rename.
     changing = migration and any(fields.has(_spelling(fields, each)) for each in ("config", "devices", "profiles"))
-    if changing or fields.text("pool", "") or fields.text("project", "") not in ("", instance.project):
+    elsewhere = any(fields.text(each, "") for each in ("pool", "isolation", "runtime"))
+    if changing or elsewhere or fields.text("project", "") not in ("", instance.project):
         return background(_move(request, fields, instance))
     if migration:
         raise Unsupported(
@@ -132,6 +133,8 @@ def _move(request: Request, fields: Fields, instance: Instance) -> Operation:
         config=fields.mapping(_spelling(fields, "config"), empty=True),
         devices=fields.mappings(_spelling(fields, "devices")),
         profiles=fields.texts(profiles) if fields.has(profiles) else None,
+        isolation=fields.text("isolation", ""),
+        runtime=fields.text("runtime", ""),
     )
     return request.services.instances.move(instance.ref, destination, caller=request.caller)
 
@@ -168,7 +171,7 @@ def _request_of(fields: Fields, request: Request, image: str | None) -> Instance
         project=request.project,
         image=image,
         type=fields.text("type", "") or _type_of(request),
-        isolation=fields.text("isolation", "") or "container",
+        isolation=fields.text("isolation", ""),
         runtime=fields.text("runtime", "") or None,
         architecture=fields.text("architecture", "") or None,
         description=fields.text("description", ""),
@@ -196,7 +199,7 @@ def _source_of(source: Fields, request: Request) -> Source:
 
 
 def _type_of(request: Request) -> str:
-    return "virtual-machine" if request.tree == "virtual-machines" else "container"
+    return "virtual-machine" if request.tree == "virtual-machines" else ""
 
 
 def _merged(fields: Fields, instance: Instance, config: Config) -> InstanceUpdate:

@@ -8,6 +8,7 @@ from isola import __version__
 from isola.doors import Services
 from isola.doors.rest.extensions import EXTENSIONS
 from isola.model.caller import Caller
+from isola.model.isolation import ISOLATIONS, type_of
 from isola.model.probe import Probe
 
 
@@ -41,6 +42,7 @@ def environment_json(services: Services, project: str, warnings: Sequence[str] =
     release = services.host.system.os_release()
     runtimes = {name: probe for name, probe in services.runtimes.probes.items() if probe.available}
     pair = services.identity.pair
+    offered = services.runtimes.offered()
     used = sorted({pool.driver for pool in services.pools})
     return {
         "addresses": list(services.identity.addresses),
@@ -49,6 +51,7 @@ def environment_json(services: Services, project: str, warnings: Sequence[str] =
         "certificate_fingerprint": services.identity.fingerprint,
         "driver": " | ".join(runtimes),
         "driver_version": " | ".join(probe.version for probe in runtimes.values()),
+        "instance_types": list(dict.fromkeys(type_of(name) for name in ISOLATIONS if name in offered)),
         "firewall": "nftables",
         "kernel": kernel.name,
         "kernel_architecture": kernel.architecture,
@@ -75,6 +78,10 @@ def environment_json(services: Services, project: str, warnings: Sequence[str] =
         "image_offers": dict(services.images.offers()),
         "warnings": list(warnings),
         "runtimes": _runtimes(services),
+        "isolations": [
+            {**probe_json(isolation.name, probe), "runtime": runtime, "separates": isolation.separates}
+            for isolation, runtime, probe in services.runtimes.isolations()
+        ],
         "drivers": {
             "storage": _probes(services.pools.probes),
             "network": _probes(services.networks.probes),
@@ -96,7 +103,7 @@ def probe_json(name: str, probe: Probe) -> dict[str, object]:
 
 
 def _runtimes(services: Services) -> list[dict[str, object]]:
-    isolations = {name: sorted(runtime.capabilities.isolations) for name, runtime in services.runtimes.all()}
+    isolations = {name: sorted(runtime.capabilities.isolations) for name, runtime in services.runtimes.loaded()}
     return [
         {**probe_json(name, probe), "isolations": isolations.get(name, [])}
         for name, probe in sorted(services.runtimes.probes.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -128,6 +129,21 @@ def installed(installation: Installation) -> Iterator[Daemon]:
     finally:
         daemon.program = (sys.executable, "-m", "isola.daemon.main")
         daemon.close()
+
+
+def test_what_guests_start_from_is_installed_beside_the_program(installation: Installation) -> None:
+    (installation.checkout / ".venv").symlink_to(sys.prefix)
+    for _ in range(2):
+        done = installation.run("program", ISOLA_GUEST_KIT="")
+        assert done.returncode == 0, done.stderr
+        assert "Making" not in done.stderr  # that of the checkout is taken
+        (program,) = installation.prefix.glob("lib-*")
+        assert json.loads((program / "guest/kit.json").read_text())["release"].endswith("-amd64")
+    kits = list(installation.prefix.glob("guest-*"))
+    old = installation.prefix / "guest-000000000000"
+    old.mkdir()
+    installation.install()
+    assert list(installation.prefix.glob("guest-*")) == kits
 
 
 def test_a_running_daemon_survives_a_new_version(installation: Installation, installed: Daemon, tmp_path: Path) -> None:

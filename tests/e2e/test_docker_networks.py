@@ -171,3 +171,42 @@ def test_several_networks_and_the_way_out(docker: DockerClient) -> None:
     assert set(docker.inspect("inspect", "web")["NetworkSettings"]["Networks"]) == {"first", "second"}
     docker("network", "disconnect", "second", "web")
     assert gateway not in docker("exec", "web", "busybox", "ip", "route")
+
+
+def test_macvlans_have_addresses_on_the_networks_of_their_parents(docker: DockerClient, daemon: Daemon) -> None:
+    for name in ("lan0", "lan1"):
+        daemon.inside("ip", "link", "add", name, "up", "type", "veth", "peer", "name", f"{name}far")
+        daemon.inside("ip", "address", "add", f"192.168.5{name[-1]}.1/24", "dev", f"{name}far")
+        daemon.inside("ip", "link", "set", f"{name}far", "up")
+    pools = ("--ip-range=192.168.50.128/26", "--gateway=192.168.50.1", "--subnet=192.168.50.0/24")
+    docker("network", "create", "-d", "macvlan", "-o", "parent=lan0", *pools, "mac0")
+    docker("network", "create", "-d", "macvlan", "-o", "parent=lan1", "--subnet=192.168.51.0/24", "mac1")
+    try:
+        docker("run", "-d", "--name", "one", "--network", "mac0", *SLEEP)
+        docker(
+            "run",
+            "-d",
+            "--name",
+            "two",
+            "--network",
+            "mac0",
+            "--ip=192.168.50.9",
+            "tiny",
+            "/bin/busybox",
+            "sleep",
+            "1000",
+        )
+        shown = docker.inspect("inspect", "one")["NetworkSettings"]["Networks"]["mac0"]
+        assert shown["IPAddress"] == "192.168.50.128" and shown["Gateway"] == "192.168.50.1"
+        assert reaches(docker, "one", "192.168.50.9") and reaches(docker, "one", "192.168.50.1")
+        docker("network", "connect", "mac1", "one")
+        assert reaches(docker, "one", "192.168.51.1")
+        docker("network", "disconnect", "mac1", "one")
+        assert "192.168.51." not in docker("exec", "one", "busybox", "ip", "address")
+        docker("restart", "-t", "0", "one")
+        assert reaches(docker, "one", "192.168.50.9")
+        docker("rm", "-f", "one", "two")
+    finally:
+        docker("network", "rm", "mac0", "mac1")
+        for name in ("lan0", "lan1"):
+            daemon.inside("ip", "link", "delete", name)

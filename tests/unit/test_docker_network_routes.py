@@ -9,6 +9,9 @@ import pytest
 from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.answers import NO_MANAGER
+from isola.doors.docker.networks.creation import new_network
+from isola.doors.http.reading import Fields
+from isola.errors import InvalidInput, Unsupported
 from isola.model.reference import Ref
 
 
@@ -262,3 +265,30 @@ async def test_published_ports_are_proxies_that_the_kernel_serves(docker: Docker
     assert (await docker.ask("POST", "/containers/create?name=web2", body | {"HostConfig": {**host}}))[0] == 201
     status, said = await docker.ask("POST", "/containers/web2/start")
     assert status == 500 and "port is already allocated" in said["message"]
+
+
+def test_networks_of_macvlans_are_translated() -> None:
+    pool = {"Subnet": "192.0.2.0/24", "Gateway": "192.0.2.1", "IPRange": "192.0.2.128/26"}
+    options = {"parent": "eth0", "macvlan_mode": "private", "com.docker.network.driver.mtu": "1400"}
+    asked = {"Name": "lan", "Driver": "macvlan", "Options": options, "IPAM": {"Config": [pool]}, "Internal": True}
+    made = new_network(Fields(asked | {"Labels": {"a": "b"}}), "default")
+    assert made.driver == "macvlan"
+    assert made.config == {
+        "parent": "eth0",
+        "mode": "private",
+        "mtu": "1400",
+        "ipv4.address": "192.0.2.1/24",
+        "ipv4.dhcp.ranges": "192.0.2.128-192.0.2.191",
+        "ipv4.routing": "false",
+        "ipv6.address": "none",
+        "ipv6.routing": "false",
+        "user.a": "b",
+    }
+    for wrong, error in (
+        ({"Driver": "ipvlan"}, Unsupported),
+        ({"Options": {}}, InvalidInput),
+        ({"Options": {"parent": "eth0", "macvlan_mode": "loud"}}, InvalidInput),
+        ({"Options": {"parent": "eth0", "com.docker.network.driver.mtu": "x"}}, InvalidInput),
+    ):
+        with pytest.raises(error):
+            new_network(Fields(asked | wrong), "default")

@@ -122,6 +122,8 @@ class Macvlan:
     mac: str
     mtu: int | None = None
     """None: that of the parent."""
+    mode: str = "bridge"
+    """Whether links on the same parent reach each other: ``bridge``, ``private``, ``vepa``, ``passthru``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,7 @@ class LinuxLinks:
         try:
             await self._batch(
                 f"link add link {link.parent} name {link.peer} address {link.mac} {mtu}netns {_file(opened)}"
-                " type macvlan mode bridge",
+                f" type macvlan mode {link.mode}",
                 namespace=opened,
             )
             try:

@@ -48,14 +48,15 @@ async def name_files(context: Context, instance: Instance, config: Config, hostn
     """Path inside -> text, from the configuration and its networks."""
     nics = nics_of(context, instance)
     networks = list(dict.fromkeys(nic.network for nic in nics))
-    gateways = tuple(gateway for network in networks for gateway in context.networks.gateways(network))
+    served = [network for network in networks if context.networks.driver(network).capabilities.dns]
+    gateways = tuple(gateway for network in served for gateway in context.networks.gateways(network))
     return files_of(
         config,
         Surroundings(
             hostname,
             tuple(address for nic in nics for address in (nic.ipv4, nic.ipv6) if address),
             gateways,
-            tuple(domain for network in networks for domain in _search(context.networks.get(network).config)),
+            tuple(domain for network in served for domain in _search(context.networks.get(network).config)),
             "" if gateways else await _read(context, _RESOLVER_OF_HOST),
             {value: _of_instance(context, instance, value, networks) for _, value in _hosts_of(config)},
         ),

@@ -20,6 +20,8 @@ from isola.model.network import Nic
 
 _POOLS = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
 """Private address ranges in the order of preference; the later ones are used if a route covers all of 10.0.0.0/8."""
+FIRST_METRIC = 1024
+"""Metric of the first NIC's default route, as set by networkd and the kernel for DHCP and router advertisements."""
 _FRESH_SECONDS = 600
 """How long a chosen address is reserved for a NIC without a record."""
 
@@ -57,6 +59,13 @@ class AddressPlan:
         return all(
             own is not None and ip_address(address) in own.network for address, own in pairs if address is not None
         )
+
+
+def metric(priority: int, number: int) -> int:
+    """Of the default route of NIC ``eth<number>``: the lowest one is used."""
+    if priority > 0:
+        return FIRST_METRIC - 10 * priority + min(number, 9)
+    return FIRST_METRIC + number - 1000 * priority
 
 
 def subnets(texts: Iterable[str]) -> tuple[Subnet, ...]:

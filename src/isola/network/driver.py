@@ -26,6 +26,8 @@ class NetworkCapabilities:
     dns: bool = False
     nat: bool = False
     acls: bool = False
+    ports: bool = True
+    """Each NIC has an end on the host, which can be filtered, limited and isolated."""
 
 
 class NetworkDriver(ABC):

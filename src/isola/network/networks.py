@@ -284,7 +284,9 @@ class Networks:
             self._pools[network].release(mac)
 
     def gateways(self, ref: Ref) -> tuple[str, ...]:
-        """The network's own addresses: router and name server of its NICs."""
+        """The network's own addresses: router and name server of its NICs. None where the daemon serves neither."""
+        if not self.driver(ref).capabilities.dns:
+            return ()
         return self.driver(ref).plan(self.get(ref)).gateways()
 
     def nics(self, ref: Ref) -> Sequence[Nic]:

@@ -206,6 +206,8 @@ class NicDevice(DeviceDriver):
                 remedy="use an existing one",
             )
         behaviour = Behaviour.read(config)
+        if network is not None:
+            self._require_port(plug, network, behaviour)
         if network is None and (behaviour.ipv4_filtering or behaviour.ipv6_filtering):
             self._require_address(plug, behaviour)
         if name := config.get(HOST_NAME):
@@ -213,6 +215,18 @@ class NicDevice(DeviceDriver):
             if any((other.instance.id, other.name) != (plug.instance.id, plug.name) for other in others):
                 raise self._taken(plug, f"Another NIC has the host name {name!r}")
             await self._require_free(plug, name)
+
+    def _require_port(self, plug: Plug, network: Network, behaviour: Behaviour) -> None:
+        """Where a NIC has no end on the host, nothing can be done to that."""
+        key = self.parts.network_ref(plug.instance.project, network.name)
+        if self.parts.networks.driver(key).capabilities.ports:
+            return
+        if behaviour != _FREE or plug.config.get(HOST_NAME):
+            raise InvalidInput(
+                f"NICs on network {network.name!r} have no end on the host that could be filtered, limited or named",
+                field=plug.field,
+                remedy="leave out limits.*, security.* and host_name",
+            )
 
     async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
         """Its MAC address and, on a managed network, its IP addresses."""
@@ -285,8 +299,13 @@ class NicDevice(DeviceDriver):
         facts = plug.state.facts
         return TapNic(self._link(plug), facts[HWADDR], facts[NAME], int(facts.get(MTU) or "1500"), self._inside(plug))
 
+    def _is_macvlan(self, plug: Plug) -> bool:
+        """Also one of a network whose NICs have no ends on the host."""
+        on = self._on(plug)
+        return kind(plug.config) == "macvlan" if on is None else not on[0].capabilities.ports
+
     def _require(self, plug: Plug, target: Target) -> None:
-        if self._on(plug) is None and isinstance(target.ends, HostTap) and kind(plug.config) == "macvlan":
+        if isinstance(target.ends, HostTap) and self._is_macvlan(plug):
             raise Unsupported(
                 "A macvlan ends in a network namespace, which a guest with its own kernel does not have",
                 remedy="use nictype bridged with a network or a bridge of the host, or a container",
@@ -336,7 +355,7 @@ class NicDevice(DeviceDriver):
             return
         if target is not None and target.running is not None:
             await target.running.unplug(self._link(plug))
-        if kind(plug.config) == "macvlan":
+        if self._is_macvlan(plug):
             if target is not None and not isinstance(target.endpoint, HostTap):
                 await self.host.links.delete_inside(plug.state.facts[NAME], target.network)
             return
@@ -353,9 +372,7 @@ class NicDevice(DeviceDriver):
 
     async def _attached(self, plug: Plug, target: Target) -> bool:
         return (
-            kind(plug.config) != "macvlan"
-            and await self._is_ours(plug)
-            and await self.host.links.exists(self._link(plug))
+            not self._is_macvlan(plug) and await self._is_ours(plug) and await self.host.links.exists(self._link(plug))
         )
 
     async def _require_free(self, plug: Plug, name: str) -> None:
@@ -392,6 +409,8 @@ class NicDevice(DeviceDriver):
 
     async def _behave(self, plug: Plug, *, again: bool = False) -> None:
         """Set isolation and rate of the host's end; with ``again`` also to reset them."""
+        if self._is_macvlan(plug):
+            return
         behaviour, link, network = Behaviour.read(plug.config), self._link(plug), self._network(plug)
         isolated = behaviour.isolated or (network is not None and boolean(network.config.get(_ISOLATION) or "false"))
         if isolated or (again and kind(plug.config) == "bridged"):
@@ -401,6 +420,8 @@ class NicDevice(DeviceDriver):
 
     async def _filter(self, plug: Plug, *, again: bool = False) -> None:
         """Set the filter rules; with ``again`` replace existing ones."""
+        if self._is_macvlan(plug):
+            return
         names, table = self.parts.names, self.parts.names.device_table(plug.instance.id, plug.name)
         if kind(plug.config) == "bridged":
             wanted, family = filter_of(plug, names), "bridge"
@@ -437,7 +458,7 @@ class NicDevice(DeviceDriver):
             ipv4, ipv6 = await self.parts.networks.allocate(key, mac, ipv4=asked[4], ipv6=asked[6])
         return {
             NETWORK: network.name,
-            MTU: plug.config.get("mtu") or network.config.get("bridge.mtu") or "1500",
+            MTU: plug.config.get("mtu") or network.config.get("bridge.mtu") or network.config.get("mtu") or "1500",
             IPV4: "" if wanted[4] == NONE else ipv4 or "",
             IPV6: "" if wanted[6] == NONE else ipv6 or "",
         }

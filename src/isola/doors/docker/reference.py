@@ -46,6 +46,9 @@ use it unmodified:
   `--memory-swap` says so.
 - Containers have names of up to 63 characters.
 - Links give the names as they are when the container is started, in its `/etc/hosts`; variables of links are not set.
+- Networks are bridges (`bridge`), or `macvlan` on a link of the host (`-o parent=eth0`, `-o macvlan_mode=...`), which
+  has to be there: the host itself cannot reach containers on such a network, and it has no names of containers.
+  `ipvlan` is not offered.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without

@@ -19,7 +19,7 @@ from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import leases
-from isola.network.addresses import AddressPlan, subnets
+from isola.network.addresses import AddressPlan, metric, subnets
 from isola.network.bridge import config as bridge
 from isola.network.bridge import dnsmasq, rules
 from isola.network.bridge.config import BridgeConfig, link_of
@@ -29,8 +29,6 @@ from isola.network.driver import NetworkCapabilities, NetworkDriver
 from isola.network.leases import Held
 from isola.network.views import addressed, describe
 
-FIRST_METRIC = 1024
-"""Metric of the first NIC's default route, as set by networkd and the kernel for DHCP and router advertisements."""
 _LOOKS, _WRITING = 4, 0.005
 """Number and interval in seconds of attempts to read a lease file while dnsmasq may be writing it."""
 _HOSTS, _NAMES = "hosts.d", "names.d"
@@ -354,13 +352,6 @@ class BridgeNetworks(NetworkDriver):
         with contextlib.suppress(NotFound):
             return (await self.host.files.read(path)).decode(errors="replace")
         return ""
-
-
-def metric(priority: int, number: int) -> int:
-    """Of the default route of NIC ``eth<number>``: the lowest one is used."""
-    if priority > 0:
-        return FIRST_METRIC - 10 * priority + min(number, 9)
-    return FIRST_METRIC + number - 1000 * priority
 
 
 def _ours(view: LinkView | None, alias: str, config: BridgeConfig) -> bool:

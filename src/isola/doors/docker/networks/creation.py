@@ -23,6 +23,10 @@ _FEWEST = 2
 _LONGEST_NAME = 1024
 _NOT_CIDR = "invalid CIDR block notation"
 _DEFAULT_DRIVER = ("", "bridge", "default")
+_MACVLAN = "macvlan"
+_PARENT, _MACVLAN_MODE, _MACVLAN_MODES = "parent", "macvlan_mode", ("", "bridge", "private", "vepa", "passthru")
+_OF_MACVLAN = tuple(f"ipv{version}.{key}" for version in (4, 6) for key in ("address", "dhcp.ranges", "routing"))
+"""Keys that networks of both types have."""
 
 
 def new_network(fields: Fields, project: str) -> Network:
@@ -34,9 +38,12 @@ def new_network(fields: Fields, project: str) -> Network:
     options = fields.mapping("Options", empty=True)
     pools = fields.inside("IPAM").objects("Config")
     labels = fields.mapping("Labels", empty=True)
-    config = {**_addresses(fields, pools), **_of_options(options), **label_keys(labels)}
+    macvlan = fields.text("Driver", "") == _MACVLAN
+    addresses = _addresses(fields, pools)
+    config = _of_macvlan(options, addresses) if macvlan else {**addresses, **_of_options(options)}
+    config |= label_keys(labels)
     if fields.boolean("Internal"):
-        config |= {"ipv4.routing": "false", "ipv6.routing": "false", "dns.forward": "false"}
+        config |= {"ipv4.routing": "false", "ipv6.routing": "false", "dns.forward": "" if macvlan else "false"}
     note = NetworkNote(
         options=options,
         pools=tuple(_pool(pool) for pool in pools),
@@ -47,6 +54,7 @@ def new_network(fields: Fields, project: str) -> Network:
     )
     return Network(
         own_name(name),
+        driver=_MACVLAN if macvlan else "bridge",
         config={key: value for key, value in config.items() if value},
         project=project,
         notes=note.encoded(),
@@ -61,7 +69,9 @@ def _refuse(fields: Fields) -> None:
         raise Unavailable(NO_MANAGER)
     if fields.text("Scope", "") == "swarm":
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-    if driver not in _DEFAULT_DRIVER:
+    if driver == "ipvlan":
+        raise Unsupported("ipvlan networks are not offered: use the driver macvlan", field="Driver")
+    if driver not in (*_DEFAULT_DRIVER, _MACVLAN):
         raise NotFound(f'plugin "{driver[:80]}" not found')
     ipam = fields.inside("IPAM").text("Driver", "")
     if ipam not in ("", "default"):
@@ -158,6 +168,24 @@ def _of_options(options: Mapping[str, str]) -> dict[str, str]:
             config[f"ipv{version}.nat"] = "false"
             config[f"ipv{version}.nat.inbound"] = "all" if mode == "routed" else "replies"
     return config
+
+
+def _of_macvlan(options: Mapping[str, str], addresses: Mapping[str, str]) -> dict[str, str]:
+    mode = options.get(_MACVLAN_MODE, "")
+    if mode not in _MACVLAN_MODES:
+        raise InvalidInput(
+            f"requested macvlan mode '{mode[:40]}' is not valid, 'bridge' mode is the macvlan driver default"
+        )
+    if not options.get(_PARENT):
+        raise InvalidInput("macvlan networks need a parent here: -o parent=LINK", field="Options")
+    if (mtu := options.get(_MTU, "")) and not mtu.isdecimal():
+        raise InvalidInput(f"invalid {_MTU}: {mtu[:40]}", field="Options")
+    return {
+        "parent": options[_PARENT],
+        "mode": mode,
+        "mtu": mtu,
+        **{key: value for key, value in addresses.items() if key in _OF_MACVLAN},
+    }
 
 
 def _false(options: Mapping[str, str], name: str) -> bool:

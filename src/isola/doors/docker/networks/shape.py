@@ -54,6 +54,8 @@ def options_of(request: Request, network: Network) -> dict[str, str]:
     note = note_of(network)
     if note.ours:
         return dict(note.options)
+    if parent := network.config.get("parent"):
+        return {"parent": parent}
     link = request.services.networks.driver(network.ref).link(network)
     return {_NAME: link or "", _MTU: network.config.get("bridge.mtu") or "1500"}
 

@@ -175,6 +175,12 @@ async def test_paths_that_are_left_out(layered: Subject) -> None:
     target = layered.directory.parent / "layer"
     await layered.driver.pack_layer(volume, target, leave_out=("kept/new", "b"))
     assert not {"kept/new", ".wh.b"} & set(await members(layered))
+    await layered.driver.pack_layer(volume, target, leave_out=("made/file", "old/deep"))
+    found = set(await members(layered))
+    assert not {"made", "made/file"} & found, "a new directory only led to what is left out"
+    assert {"kept/new", "old"} <= found
+    await layered.driver.pack_layer(volume, target, leave_out=("made/other",))
+    assert {"made", "made/file"} <= set(await members(layered))
 
 
 async def test_a_missing_volume_and_an_existing_file(layered: Subject) -> None:

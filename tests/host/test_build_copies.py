@@ -75,7 +75,7 @@ class Bench:
         return CopySource(self.context, patterns, **options)
 
     async def layer(
-        self, sources: Sequence[CopySource], to: str, *, owner: str = "", mode: int | None = None, root: bool = True
+        self, sources: Sequence[CopySource], to: str, *, owner: str = "", mode: str = "", root: bool = True
     ) -> dict[str, tarfile.TarInfo]:
         """Members by name; no file is left, and the layer is as reported."""
         target = self.place / "layer"
@@ -142,12 +142,27 @@ async def test_owners_modes_and_directories(bench: Bench) -> None:
     found = await bench.layer([bench.source("a.txt", "run.sh", "dir")], "/there/new/")
     modes = {name: (each.mode, each.uid, each.gid) for name, each in found.items()}
     assert modes["there"] == (0o711, 0, 0), "as it is in the root"
-    assert modes["there/new"] == (0o700, 0, 0), "that of the copied directory"
+    assert modes["there/new"] == (0o755, 0, 0), "the content of a directory is copied into a new one"
     assert modes["there/new/a.txt"] == (0o600, 0, 0) and modes["there/new/run.sh"] == (0o755, 0, 0)
     kept = await bench.layer([bench.source("a.txt", keep_owner=True)], "/new")
     assert (kept["new"].uid, kept["new"].gid) == (5, 6)
     whole = await bench.layer([bench.source("dir")], "/new")
-    assert whole["new"].mode == 0o700
+    assert whole["new"].mode == 0o755
+    changed = await bench.layer([bench.source("dir")], "/new", mode="700")
+    assert changed["new"].mode == 0o700
+    changed = await bench.layer([bench.source("dir")], "/new", mode="u=rw,go=,a+X")
+    assert [changed[name].mode for name in ("new", "new/sub", "new/x")] == [0o755, 0o711, 0o600]
+
+
+async def test_what_keeps_its_mode_and_time(bench: Bench) -> None:
+    found = await bench.layer([bench.source("dir", keep_mode=True, modified=5)], "/new", mode="600")
+    assert found["new/sub"].mode == 0o755 and {found[name].mtime for name in ("new/sub", "new/x")} == {5}
+
+
+async def test_links_of_the_root_on_the_way(bench: Bench) -> None:
+    bench.root.joinpath("there/sub").symlink_to("/usr/lib")
+    found = await bench.layer([bench.source("dir/")], "/there")
+    assert "usr/lib/y.txt" in found and not {"there/sub", "there/sub/y.txt"} & set(found)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +177,7 @@ async def test_owners_modes_and_directories(bench: Bench) -> None:
     ],
 )
 async def test_owners_by_name_and_number(bench: Bench, owner: str, ids: tuple[int, int]) -> None:
-    found = await bench.layer([bench.source("dir")], "/new/d", owner=owner, mode=0o640)
+    found = await bench.layer([bench.source("dir")], "/new/d", owner=owner, mode="640")
     assert {(each.uid, each.gid) for each in found.values()} == {ids}
     assert found["new/d/x"].mode == 0o640 and found["new"].mode == 0o755
 

@@ -173,7 +173,8 @@ def test_proxies_need_no_declaration_and_do_not_count() -> None:
         ("WORKDIR /a\nWORKDIR b/../c\nWORKDIR ./d", {"cwd": "/a/c/d"}),
         ("WORKDIR ../../x", {"cwd": "/x"}),
         ("STOPSIGNAL sigint", {"stop_signal": "sigint"}),
-        ("EXPOSE 80 53/UDP 8000-8010", {"exposed_ports": ("53/udp", "80/tcp", "8000-8010/tcp")}),
+        ("EXPOSE 80 53/UDP 8000-8002", {"exposed_ports": ("53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp")}),
+        ("EXPOSE 1-65535", {"exposed_ports": ("1-65535/tcp",)}),
         ("ARG p='1 2'\nEXPOSE $p", {"exposed_ports": ("1/tcp", "2/tcp")}),
         ("VOLUME /b a\nVOLUME /b/", {"volumes": ("/a", "/b")}),
         ("LABEL a=1 \"b c\"='d e'\nLABEL a=2", {"labels": {"a": "2", "b c": "d e"}}),
@@ -234,7 +235,7 @@ def test_values_that_are_refused(text: str, message: str) -> None:
         ("RUN <<-EOF\n\ta\n\tEOF", ("/bin/sh", "-c", "a\n"), None),
         (
             "RUN <<EOF\n#!/usr/bin/env python3\nx\nEOF",
-            ("/usr/bin/env", "python3", "/dev/scripts/EOF"),
+            ("/usr/bin/env", "python3", "/dev/pipes/EOF"),
             ("EOF", "#!/usr/bin/env python3\nx\n"),
         ),
         ("RUN cat <<A > /x; cat <<B\n1\nA\n2\nB", ("/bin/sh", "-c", "cat <<A > /x; cat <<B\n1\nA\n2\nB"), None),

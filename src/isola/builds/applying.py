@@ -16,6 +16,7 @@ from isola.builds.dockerfile.words import heredoc_of
 from isola.builds.state import PROXIES, State
 from isola.builds.steps import CopyFiles, MakeDirectory, Nothing, RunProgram, Step
 from isola.errors import InvalidInput
+from isola.model.file_mode import FileMode
 from isola.model.image import HealthCheck
 from isola.model.signals import signal_number
 
@@ -23,11 +24,12 @@ MAX_LABELS = 900
 """Of labels, and of variables: what a configuration may have."""
 MAX_CHARACTERS = 2 << 20
 """Of a stage's variables, labels, volumes, triggers and history together: each step writes all of them."""
+_LONGEST_RANGE = 256
+"""Ports of a range that are written one by one."""
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _USER = re.compile(r"[^\s:]{1,256}(:[^\s:]{1,256})?")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _GIT = re.compile(r"(?:git@|git://|ssh://)|https?://[^#]*\.git(?:#.*)?$", re.IGNORECASE)
-_MODE = re.compile(r"0?[0-7]{1,4}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def _characters(state: State) -> int:
     return (
         sum(len(name) + len(value) for each in pairs for name, value in each.items())
         + sum(len(text) for each in texts for text in each)
-        + sum(len(entry.created_by) for entry in state.history)
+        + state.told_characters
     )
 
 
@@ -157,24 +159,29 @@ def _stop_signal(instruction: said.StopSignal, state: State, scope: Scope) -> Ap
 
 def _expose(instruction: said.Expose, state: State, scope: Scope) -> Applied:
     found = {port for text in instruction.values for word in expand_words(text, state.variables, scope.escape)
-             for port in [_port(word)]}  # fmt: skip
+             for port in _ports(word)}  # fmt: skip
     ports = tuple(sorted({*state.config.exposed_ports, *found}))
     if len(ports) > MAX_LABELS:
         raise ValueError(f"there are more than {MAX_LABELS} ports")
     return _configured(instruction, state, exposed_ports=ports)
 
 
-def _port(text: str) -> str:
+def _ports(text: str) -> list[str]:
+    """Each port of a range; one that is too large for a configuration stays a range."""
     found = _PORT.fullmatch(text)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if found is None or not 1 <= low <= high <= 65535:
         raise ValueError(f"invalid containerPort: {text[:40]}")
-    return f"{low if low == high else f'{low}-{high}'}/{(found[3] or 'tcp').lower()}"
+    protocol = (found[3] or "tcp").lower()
+    if high - low >= _LONGEST_RANGE:
+        return [f"{low}-{high}/{protocol}"]
+    return [f"{port}/{protocol}" for port in range(low, high + 1)]
 
 
 def _volume(instruction: said.Volume, state: State, scope: Scope) -> Applied:
-    paths = {absolute(_expanded(path, state, scope), "/") for path in instruction.values}
-    return _configured(instruction, state, volumes=tuple(sorted({*state.config.volumes, *paths})))
+    paths = [absolute(_expanded(path, state, scope), "/") for path in instruction.values]
+    volumes = tuple(sorted({*state.config.volumes, *paths}))
+    return _configured(instruction, state, f"VOLUME [{' '.join(paths)}]", volumes=volumes)
 
 
 def _shell(instruction: said.Shell, state: State, scope: Scope) -> Applied:
@@ -237,10 +244,11 @@ def _run(instruction: said.Run, state: State, scope: Scope) -> Applied:
         instruction.security == "insecure",
         script,
     )
-    return Applied(step, state, _told(state, argv if script is None else (instruction.text,)))
+    shown = argv if script is None else (*state.shell, instruction.argv[0])
+    return Applied(step, state, _told(state, shown))
 
 
-SCRIPTS = "/dev/scripts"
+SCRIPTS = "/dev/pipes"
 """Where a here-document that begins with ``#!`` is found while it runs."""
 
 
@@ -296,9 +304,15 @@ def _copy(instruction: said.Copy, state: State, scope: Scope) -> Applied:
         checksum,
         addresses,
     )  # fmt: skip
-    name = "ADD" if instruction.add else "COPY"
-    shown = " ".join([*sources, *(each.word for each in instruction.heredocs), step.target])
-    return Applied(step, state, f"{name} {shown}")
+    return Applied(step, state, _copy_told(instruction, step, [*sources, _expanded(instruction.target, state, scope)]))
+
+
+def _copy_told(instruction: said.Copy, step: CopyFiles, paths: list[str]) -> str:
+    """As BuildKit writes it."""
+    options = [f"--{name}={value}" for name, value in
+               (("chown", step.owner), ("chmod", step.mode)) if value]  # fmt: skip
+    heredocs = [f"<<{each.name}" for each in instruction.heredocs]
+    return " ".join(["ADD" if instruction.add else "COPY", *options, *paths[:-1], *heredocs, paths[-1]])
 
 
 def _target(path: str, state: State, *, several: bool) -> str:
@@ -315,8 +329,8 @@ def _target(path: str, state: State, *, several: bool) -> str:
 
 
 def _mode(text: str) -> str:
-    if text and not _MODE.fullmatch(text):
-        raise ValueError(f"invalid chmod parameter: '{text[:40]}'. it should be octal string and between 0 and 07777")
+    if text:
+        FileMode.parse(text)
     return text
 
 

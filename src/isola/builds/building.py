@@ -235,7 +235,7 @@ class Building:
 
     def _id(self, result: Result) -> str:
         """Twelve digits that name a result in messages."""
-        facts = [result.state.config, result.state.history, result.diff_ids]
+        facts = [result.state.config, result.state.past, result.diff_ids]
         return hashlib.sha256(orjson.dumps(facts, option=_SORTED)).hexdigest()[:12]
 
 
@@ -244,7 +244,8 @@ _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_DATACLASS
 
 def _digest(applied: Applied, result: Result) -> str:
     """Of a change of the configuration: the whole of it before and after."""
-    facts = [applied.created_by, applied.state, result.state.history]
+    state = applied.state
+    facts = [applied.created_by, state.config, state.arguments, state.author, state.has_command, result.state.past]
     return hashlib.sha256(orjson.dumps(facts, option=_SORTED)).hexdigest()
 
 

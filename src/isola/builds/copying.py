@@ -34,8 +34,7 @@ async def copy_files(job: Job, result: Result, step: CopyFiles, find: Find) -> L
     """Raises InvalidInput, TooLarge, UnsafeArchive."""
     with _failing(step):
         async with _sources(job, step, find) as sources:
-            mode = int(step.mode, 8) if step.mode else None
-            target = CopyTarget(None, step.target, step.owner, mode)
+            target = CopyTarget(None, step.target, step.owner, step.mode)
             if step.link:
                 result = replace(result, layers=()) if not step.owner or _numeric(step.owner) else result
             return await _layer(job, result, sources, target)
@@ -63,7 +62,7 @@ async def digests(job: Job, step: CopyFiles, find: Find) -> tuple[str, ...]:
         return (await find(step.source_stage)).diff_ids
     with _failing(step):
         sources = [_of_context(job, step, step.sources)] if step.sources else []
-        sources += [_of_address(await fetched(job, address, step.checksum)) for address in step.addresses]
+        sources += [_of_address(job, await fetched(job, address, step.checksum)) for address in step.addresses]
         return (await job.parts.context.host.archives.survey_copy(sources),) if sources else ()
 
 
@@ -105,19 +104,19 @@ def _of_context(job: Job, step: CopyFiles, sources: Sequence[str]) -> CopySource
     return CopySource(job.files, tuple(sources), False, step.parents, step.excludes)
 
 
-def _of_address(file: Path) -> CopySource:
-    return CopySource(file.parent, (_literal(file.name),), name="address")
+def _of_address(job: Job, file: Path) -> CopySource:
+    return CopySource(file.parent, (_literal(file.name),), name="address", modified=job.modified.get(file))
 
 
 async def _from_address(job: Job, address: str, step: CopyFiles) -> CopySource:
     """Archives are unpacked only if ``--unpack`` says so."""
     file = await fetched(job, address, step.checksum)
     if not step.unpack:
-        return _of_address(file)
+        return _of_address(job, file)
     place = job.temporary("unpacked")
     await job.parts.context.host.files.make_directory(place, mode=0o755)
     await job.parts.context.host.archives.unpack(file, place, limits=job.parts.context.images.limits)
-    return CopySource(place, (".",), True, False, step.excludes, "archive")
+    return CopySource(place, (".",), True, False, step.excludes, "archive", keep_mode=True)
 
 
 def _literal(name: str) -> str:
@@ -150,7 +149,7 @@ async def _with_archives(job: Job, step: CopyFiles) -> list[CopySource]:
             await host.files.make_directory(place, mode=0o755)
             await host.archives.unpack(copy, place, limits=job.parts.context.images.limits)
             await host.files.remove_tree(copy)
-            found.append(CopySource(place, (".",), True, False, step.excludes, "archive"))
+            found.append(CopySource(place, (".",), True, False, step.excludes, "archive", keep_mode=True))
     return ([_of_context(job, step, plain)] if plain else []) + found
 
 

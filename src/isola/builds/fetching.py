@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,7 @@ async def fetched(job: Job, address: str, checksum: str = "") -> Path:
                 raise kind(f"failed to GET {address[:200]} with status {response.status}")
             part = job.temporary("download")
             await _write(job, part, response.blocks)
+            job.modified[path] = _modified(response.headers.get("last-modified", ""))
         await files.rename(part, path)
     if checksum:
         algorithm, _, wanted = checksum.partition(":")
@@ -51,6 +53,14 @@ async def _write(job: Job, path: Path, blocks: AsyncIterator[bytes]) -> None:
             size += len(pending)
             pending.clear()
     await files.extend(path, bytes(pending), at=size)
+
+
+def _modified(text: str) -> int:
+    """What the server does not say is 1970, as with Docker: the time of the build would change the layer."""
+    try:
+        return max(int(parsedate_to_datetime(text).timestamp()), 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _name(address: str) -> str:

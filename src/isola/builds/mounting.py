@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -59,7 +59,7 @@ async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> 
     if mount.type == "secret":
         return await _secret(job, mount)
     if mount.type == "cache":
-        return _disk(str(await _cache(job, mount, stack)), mount, shift="true")
+        return _disk(str(await _cache(job, mount, find, stack)), mount, shift="true")
     return _disk(str(await _bound(job, mount, find)), mount, shift="true")
 
 
@@ -82,9 +82,8 @@ async def _secret(job: Job, mount: Mount) -> Device | None:
     place = job.temporary("secret")
     await _write(job, place, job.request.secrets[mount.id], mount.mode if mount.mode is not None else _SECRET_MODE)
     if mount.uid or mount.gid:
-        raise Unsupported(
-            "uid and gid of a secret are not supported", remedy="give it a mode with which it can be read"
-        )
+        source = CopySource(place.parent, (place.name,), name="secret")
+        place = await _made(job, [source], CopyTarget(None, "/it", _owner(mount)))
     return _disk(str(place), mount, shift="true")
 
 
@@ -98,11 +97,12 @@ async def _write(job: Job, path: Path, data: bytes, mode: int) -> None:
     await job.parts.context.host.files.write(path, data, mode=mode, durable=False)
 
 
-async def _cache(job: Job, mount: Mount, stack: AsyncExitStack) -> Path:
+async def _cache(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Path:
     """The directory of its id, alone if it is locked; private and in use, a new one."""
-    if mount.source or mount.source_stage:
-        raise Unsupported("A cache that begins with files of a stage is not supported")
-    name = hashlib.sha256(f"{job.request.project}/{mount.id}".encode()).hexdigest()
+    if mount.source and not mount.source_stage:
+        raise Unsupported("A cache cannot begin with files of the build context", remedy="name a stage by from")
+    begins = (await find(mount.source_stage)).diff_ids if mount.source_stage else ()
+    name = hashlib.sha256(_cache_name(job, mount, begins).encode()).hexdigest()
     lock = job.parts.locks.setdefault(name, asyncio.Lock())
     if mount.sharing == "private" and lock.locked():
         place = job.temporary("cache")
@@ -112,10 +112,32 @@ async def _cache(job: Job, mount: Mount, stack: AsyncExitStack) -> Path:
             await stack.enter_async_context(lock)
     files = job.parts.context.host.files
     if not await files.exists(place):
-        mode = mount.mode if mount.mode is not None else _CACHE_MODE
         await files.make_directory(place.parent, mode=0o711)
-        await files.make_directory(place, mode=mode)
+        if mount.source_stage or mount.uid or mount.gid:
+            await files.rename(await _first_content(job, mount, find), place)
+        else:
+            await files.make_directory(place, mode=_CACHE_MODE if mount.mode is None else mount.mode)
     return place
+
+
+def _cache_name(job: Job, mount: Mount, begins: tuple[str, ...]) -> str:
+    """What begins otherwise is another cache, though its id is the same."""
+    name = f"{job.request.project}/{mount.id}"
+    if mount.source_stage:
+        return f"{name}\0{mount.source}\0{' '.join(begins)}"
+    return f"{name}\0{_owner(mount)} {mount.mode}" if mount.uid or mount.gid else name
+
+
+async def _first_content(job: Job, mount: Mount, find: Find) -> Path:
+    """A new directory with the owner that is wanted, or with the files of a stage."""
+    if mount.source_stage:
+        return await _of_stage(job, mount, find)
+    mode = _CACHE_MODE if mount.mode is None else mount.mode
+    return await _made(job, [], CopyTarget(None, "/it/", _owner(mount), f"{mode:04o}"))
+
+
+def _owner(mount: Mount) -> str:
+    return f"{mount.uid}:{mount.gid}"
 
 
 def _of_context(job: Job, mount: Mount) -> CopySource:
@@ -126,17 +148,23 @@ async def _bound(job: Job, mount: Mount, find: Find) -> Path:
     """A copy of what is mounted, which the program may change; the whole context is mounted itself, read-only."""
     if not mount.source_stage and mount.read_only and mount.source in ("", ".", "/"):
         return job.files
-    host, file, place = job.parts.context.host, job.temporary("bind.tar"), job.temporary("bind")
-    to = CopyTarget(None, "/it", mode=None)
-    now = int(job.now().timestamp())
     if mount.source_stage:
-        async with root_of(job, await find(mount.source_stage)) as tree:
-            if tree is None:
-                raise InvalidInput(f"{mount.source_stage[:80]} has no files", field="dockerfile")
-            source = CopySource(tree, (mount.source or ".",), True, name=f"stage or image {mount.source_stage}")
-            await host.archives.copy_layer([source], to, file, now=now)
-    else:
-        await host.archives.copy_layer([_of_context(job, mount)], to, file, now=now)
+        return await _of_stage(job, mount, find)
+    return await _made(job, [_of_context(job, mount)], CopyTarget(None, "/it", like_source=True))
+
+
+async def _of_stage(job: Job, mount: Mount, find: Find) -> Path:
+    async with root_of(job, await find(mount.source_stage)) as tree:
+        if tree is None:
+            raise InvalidInput(f"{mount.source_stage[:80]} has no files", field="dockerfile")
+        source = CopySource(tree, (mount.source or ".",), True, name=f"stage or image {mount.source_stage}")
+        return await _made(job, [source], CopyTarget(None, "/it", like_source=True))
+
+
+async def _made(job: Job, sources: Sequence[CopySource], to: CopyTarget) -> Path:
+    """A copy of files, which go to ``/it``, in the directory of the build."""
+    host, file, place = job.parts.context.host, job.temporary("made.tar"), job.temporary("made")
+    await host.archives.copy_layer(sources, to, file, now=int(job.now().timestamp()))
     await host.files.make_directory(place, mode=0o711)
     await host.archives.unpack(file, place, limits=job.parts.context.images.limits)
     await host.files.remove_tree(file)

@@ -76,6 +76,8 @@ class Job:
     """Where its containers have their roots."""
     credentials: Credential
     """For registries of base images."""
+    modified: dict[Path, int] = field(default_factory=dict)
+    """Times of fetched files, in seconds since 1970, as their servers say."""
 
     @property
     def files(self) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from isola.builds.applying import SCRIPTS
 from isola.builds.copying import Find
 from isola.builds.mounting import Device, given
 from isola.builds.parts import Job, Result
@@ -121,7 +122,7 @@ async def _packed(job: Job, ref: Ref, devices: list[Device], file: Path, compres
         file,
         compression=compression,
         newest=job.epoch,
-        leave_out=[*MOUNT_POINTS, "dev/scripts", *targets],
+        leave_out=[*MOUNT_POINTS, SCRIPTS.strip("/"), *targets],
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import reduce
+
+import orjson
 
 from isola.images.oci_config import History, OciConfig
 from isola.model.image import ImageConfig
@@ -31,6 +35,10 @@ class State:
     author: str = ""
     has_command: bool = False
     """CMD was in this stage: an ENTRYPOINT leaves it."""
+    past: str = ""
+    """A digest of the history, so that a step does not have to read all of it."""
+    told_characters: int = 0
+    """Of the history."""
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -45,7 +53,12 @@ class State:
     def told(self, created_by: str, now: datetime, *, empty: bool) -> State:
         """With one more entry of the history."""
         entry = History(created_by[:_LONGEST_HISTORY], now, empty_layer=empty)
-        return replace(self, history=(*self.history, entry))
+        characters = self.told_characters + len(entry.created_by)
+        return replace(self, history=(*self.history, entry), past=_after(self.past, entry), told_characters=characters)
+
+
+def _after(past: str, entry: History) -> str:
+    return hashlib.sha256(past.encode() + orjson.dumps(entry, option=orjson.OPT_SERIALIZE_DATACLASS)).hexdigest()
 
 
 def empty() -> State:
@@ -59,7 +72,9 @@ def of_image(config: OciConfig) -> State:
     environment = dict(config.run.environment)
     environment.setdefault("PATH", DEFAULT_PATH)
     run = replace(config.run, environment=environment, on_build=())
-    return State(run, history=config.history, author=config.author)
+    past = reduce(_after, config.history, "")
+    characters = sum(len(entry.created_by) for entry in config.history)
+    return State(run, history=config.history, author=config.author, past=past, told_characters=characters)
 
 
 def of_stage(state: State) -> State:

@@ -81,7 +81,7 @@ def key(step: Step, inputs: Inputs) -> str:
     """The name of the step's result in the cache. What is copied with ``--link`` does not depend on what is below."""
     if isinstance(step, CopyFiles) and step.link:
         inputs = Inputs((), inputs.platform, inputs.sources)
-    facts: dict[str, object] = {"version": 1, "kind": type(step).__name__, "inputs": inputs}
+    facts: dict[str, object] = {"version": 2, "kind": type(step).__name__, "inputs": inputs}
     if isinstance(step, RunProgram):
         facts["environment"] = {
             name: value for name, value in step.environment.items() if name not in step.secret_names

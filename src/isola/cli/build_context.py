@@ -79,11 +79,13 @@ def _member(path: str, name: str, status: os.stat_result) -> Iterator[bytes]:
         info.type, info.linkname = tarfile.SYMTYPE, os.readlink(path)
     elif stat.S_ISDIR(status.st_mode):
         info.type = tarfile.DIRTYPE
+    elif stat.S_ISFIFO(status.st_mode):
+        info.type = tarfile.FIFOTYPE
     elif stat.S_ISREG(status.st_mode):
         yield from _file(path, info)
         return
     else:
-        return  # sockets, pipes and devices
+        return  # sockets and devices
     yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

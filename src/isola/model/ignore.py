@@ -127,8 +127,8 @@ def _character(part: str, at: int) -> tuple[str, int]:
         if end < 0:
             raise InvalidInput(f"syntax error in pattern: {part[:80]!r}", field="dockerignore")
         inside = part[at + 1 : end]
-        negated, inside = inside[0] in "^!", inside.lstrip("^!") if inside[0] in "^!" else inside
-        return f"(?!/)[{'^' * negated}{_set(inside)}]", end + 1
+        negated = inside[0] == "^"  # a "!" is one of the characters
+        return f"(?!/)[{'^' * negated}{_set(inside[negated:])}]", end + 1
     if char == "\\":
         if at + 1 == len(part):
             raise InvalidInput(f"syntax error in pattern: {part[:80]!r}", field="dockerignore")

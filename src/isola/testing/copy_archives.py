@@ -12,6 +12,7 @@ from pathlib import Path
 from isola.errors import AlreadyExists, InvalidInput
 from isola.host.archive.archives import CopySource, CopyTarget, LayerReport
 from isola.host.archive.tarpack import compressed
+from isola.model.file_mode import FileMode
 from isola.model.ignore import Patterns
 from isola.testing.files import FakeFiles
 from isola.testing.tree import Node, find, parent_of
@@ -63,9 +64,7 @@ class FakeCopies:
             where = "/".join(part for part in (base, path) if part) if is_directory or not whole else base
             if where:
                 owner = (node.uid, node.gid) if keep_owner else (0, 0)
-                placed[where] = replace(
-                    node, uid=owner[0], gid=owner[1], mode=node.mode if to.mode is None else to.mode
-                )
+                placed[where] = replace(node, uid=owner[0], gid=owner[1], mode=_mode(to, node))
         return placed
 
     def _there(self, to: CopyTarget, path: str) -> bool:
@@ -92,6 +91,12 @@ class FakeCopies:
                 for path, each in _inside(node):
                     if not excludes.excludes(path):
                         yield path, each, False, source.keep_owner
+
+
+def _mode(to: CopyTarget, node: Node) -> int:
+    if not to.mode:
+        return node.mode
+    return FileMode.parse(to.mode).applied(node.mode, directory=node.kind == "directory")
 
 
 def _inside(node: Node, above: str = "") -> Iterator[tuple[str, Node]]:

@@ -39,7 +39,7 @@ class FakeLayers:
         """A real tar stream."""
         if await self.files.exists(target):
             raise AlreadyExists(f"{target} exists already")
-        entries = [each for each in self._differences(trees) if each[0] not in leave_out]
+        entries = _without(self._differences(trees), leave_out)
         data = b"".join(_member(*each, newest) for each in entries) + bytes(1024)
         if len(data) > limit:
             raise TooLarge("The changes are too large for an image layer", evidence=f"more than {limit} bytes")
@@ -59,6 +59,16 @@ class FakeLayers:
     def _differences(self, trees: Comparison) -> list[_Found]:
         old = None if trees.old is None else find(self.files.tree, trees.old).children
         return list(_compared(find(self.files.tree, trees.new).children, old or _NOTHING, "", trees.layered))
+
+
+def _without(found: Sequence[_Found], leave_out: Sequence[str]) -> list[_Found]:
+    """And without new directories above, in which there is nothing else."""
+    left = [each for each in found if each[0] not in leave_out]
+    for path, kind, _ in reversed(list(left)):
+        above = any(each.startswith(f"{path}/") for each in leave_out)
+        if above and kind is ChangeKind.ADDED and not any(each[0].startswith(f"{path}/") for each in left):
+            left = [each for each in left if each[0] != path]
+    return left
 
 
 def _compared(new: Mapping[str, Node], old: Mapping[str, Node], above: str, layered: bool) -> Iterator[_Found]:

@@ -116,6 +116,10 @@ class CopySource:
     """As in an ignore file, relative to a copied directory."""
     name: str = "build context"
     """For messages."""
+    keep_mode: bool = False
+    """The target's mode is not theirs: files of archives."""
+    modified: int | None = None
+    """Their time, in seconds since 1970; None: as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,10 @@ class CopyTarget:
     """Absolute; with a slash at the end it is a directory."""
     owner: str = ""
     """``USER[:GROUP]`` by number, or by name as in the root."""
-    mode: int | None = None
+    mode: str = ""
+    """As for chmod: ``0755``, ``u+x,go=rX``; empty: as they are."""
+    like_source: bool = False
+    """A new directory in place of a copied one has its owner and mode; otherwise 0755, as Docker's."""
 
 
 class Archives(Protocol):
@@ -450,11 +457,16 @@ class LinuxArchives:
     ) -> LayerReport | None:
         """In a process that sees these trees and the root only."""
         request: dict[str, object] = {"target": str(target), "compression": compression, "newest": newest}
-        place = {"root": None if to.root is None else str(to.root), "place": to.place, "owner": to.owner}
+        place: dict[str, object] = {
+            "root": None if to.root is None else str(to.root),
+            "place": to.place,
+            "owner": to.owner,
+        }
+        place |= {"mode": to.mode, "like_source": to.like_source}
         answer = await self._write(
             "copy_layer",
             target,
-            {"sources": _checked(sources), "mode": to.mode, "limit": limit, "now": now} | request | place,
+            {"sources": _checked(sources), "limit": limit, "now": now} | request | place,
         )
         if not answer.number("entries"):
             await in_thread(target.unlink, missing_ok=True)

@@ -26,6 +26,18 @@ _WILD = "*?["
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What files keep of their own."""
+
+    owner: bool = False
+    """Otherwise they belong to root."""
+    mode: bool = False
+    """Also if the target has one for all."""
+    modified: int | None = None
+    """Their time, in seconds since 1970; None: as they are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """One file, and where it goes relative to the target."""
 
@@ -37,7 +49,7 @@ class Chosen:
     status: os.stat_result
     whole: bool = False
     """A source by itself and no directory: its place is decided by what the target is."""
-    keep_owner: bool = False
+    kept: Kept = Kept()
     above: bool = False
     """A directory above a source, of ``--parents``."""
 
@@ -48,7 +60,7 @@ class Wanted:
 
     tree: int
     patterns: Sequence[str]
-    keep_owner: bool = False
+    kept: Kept = Kept()
     parents: bool = False
     """Paths are kept below the target."""
     excludes: Patterns | None = None
@@ -89,7 +101,7 @@ class Choosing:
             return
         name = path.rpartition(b"/")[2]
         if wanted.excludes is None or not wanted.excludes.excludes(os.fsdecode(name)):
-            self._add(Chosen(wanted.tree, path, kept or name, status, not wanted.parents, wanted.keep_owner))
+            self._add(Chosen(wanted.tree, path, kept or name, status, not wanted.parents, wanted.kept))
 
     def _parents(self, wanted: Wanted, path: bytes, kept: bytes) -> None:
         parts = kept.split(b"/")[:-1]
@@ -98,11 +110,11 @@ class Choosing:
             place = b"/".join(parts[:depth])
             status = status_of(wanted.tree, top + place)
             if status is not None and stat.S_ISDIR(status.st_mode):
-                self._add(Chosen(wanted.tree, top + place, place, status, keep_owner=wanted.keep_owner, above=True))
+                self._add(Chosen(wanted.tree, top + place, place, status, kept=wanted.kept, above=True))
 
     def _directory(self, wanted: Wanted, top: bytes, place: bytes, status: os.stat_result) -> None:
         """A directory before its entries."""
-        self._add(Chosen(wanted.tree, top, place, status, keep_owner=wanted.keep_owner))
+        self._add(Chosen(wanted.tree, top, place, status, kept=wanted.kept))
         pending = [b""]
         while pending:
             inside = pending.pop()
@@ -113,11 +125,7 @@ class Choosing:
                 if stat.S_ISDIR(status.st_mode) and not (out and wanted.excludes and wanted.excludes.skips(shown)):
                     pending.append(path)
                 if not out:
-                    self._add(
-                        Chosen(
-                            wanted.tree, joined(top, path), joined(place, path), status, keep_owner=wanted.keep_owner
-                        )
-                    )
+                    self._add(Chosen(wanted.tree, joined(top, path), joined(place, path), status, kept=wanted.kept))
 
     def _add(self, chosen: Chosen) -> None:
         if stat.S_IFMT(chosen.status.st_mode) not in _KINDS:
@@ -132,7 +140,7 @@ class Choosing:
         """Of places, kinds, modes, contents, and owners that are kept; times do not count."""
         total = hashlib.sha256()
         for each in sorted(self.found, key=lambda one: one.place):
-            owner = (each.status.st_uid, each.status.st_gid) if each.keep_owner else ()
+            owner = (each.status.st_uid, each.status.st_gid) if each.kept.owner else ()
             total.update(repr((each.place, each.status.st_mode, owner, each.whole, _content(each))).encode())
         return f"sha256:{total.hexdigest()}"
 

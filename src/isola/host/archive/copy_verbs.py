@@ -8,11 +8,12 @@ from typing import Any
 
 from isola.errors import HostFailure
 from isola.host import cell, confine
-from isola.host.archive.choosing import Choosing, Wanted
+from isola.host.archive.choosing import Choosing, Kept, Wanted
 from isola.host.archive.layerpack import LayerPacking, opened
 from isola.host.archive.output import created, flush
 from isola.host.archive.placing import Change, Placing, owner_of
 from isola.host.cell import Cell, Inside
+from isola.model.file_mode import FileMode
 from isola.model.ignore import Patterns
 
 _SECONDS = 4 * 3600
@@ -38,7 +39,8 @@ def copy_layer(
     root: str | None,
     place: str,
     owner: str,
-    mode: int | None,
+    mode: str,
+    like_source: bool,
     target: str,
     compression: str,
     newest: int | None,
@@ -53,7 +55,8 @@ def copy_layer(
         packing = LayerPacking(output, compression=compression, newest=newest, limit=limit)
         try:
             uid, gid = owner_of(owner, below)
-            placing = Placing(below, Change(uid, gid, mode))
+            change = Change(uid, gid, FileMode.parse(mode) if mode else None)
+            placing = Placing(below, change, like_source=like_source)
             placing.choose(_chosen(sources), place)
             if placing.changes:
                 placing.write(packing, newest, now)
@@ -76,7 +79,7 @@ def _chosen(sources: list[dict[str, Any]]) -> Choosing:
                 Wanted(
                     opened(f"/{number}"),
                     each["patterns"],
-                    each["keep_owner"],
+                    Kept(each["keep_owner"], each["keep_mode"], each["modified"]),
                     each["parents"],
                     Patterns(each["excludes"]) if each["excludes"] else None,
                     each["name"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -31,12 +32,23 @@ class LayerPacking:
         self._output: Any = None
 
     def run(self, new: int, comparing: Comparing, leave_out: frozenset[bytes]) -> None:
-        """Write the differences of the tree at ``new``, except the paths ``leave_out``. Raises TooLarge, OSError."""
+        """Write the differences of the tree at ``new``, except the paths ``leave_out``. Raises TooLarge, OSError.
+
+        A new directory above one of these paths is left out, too, if there is nothing else in it.
+        """
+        above = frozenset(each[: at.start()] for each in leave_out for at in re.finditer(rb"/", each))
+        held: list[bytes] = []
         with self._compressed as self._output:
             members = Members(new, self, newest=self._newest)
             for found in comparing.run():
                 if found.path in leave_out:
                     continue
+                held = [each for each in held if found.path.startswith(each + b"/")]
+                if found.path in above and found.kind is ChangeKind.ADDED:
+                    held.append(found.path)
+                    continue
+                while held:
+                    self.entries += members.add(held.pop(0))
                 if found.kind is ChangeKind.DELETED:
                     directory, slash, name = found.path.rpartition(b"/")
                     members.add_empty(directory + slash + _WHITEOUT + name)

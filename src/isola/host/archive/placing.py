@@ -6,12 +6,13 @@ import os
 import stat
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isola.errors import InvalidInput
-from isola.host.archive.choosing import Choosing, Chosen, joined, resolved, small_file, status_of
+from isola.host.archive.choosing import Choosing, Chosen, Kept, joined, resolved, small_file, status_of
 from isola.host.archive.layerpack import LayerPacking
-from isola.host.archive.tarpack import Members, header
+from isola.host.archive.tarpack import Dress, Members, header
+from isola.model.file_mode import FileMode
 
 _DIRECTORY_MODE = 0o755
 
@@ -23,7 +24,7 @@ class Change:
     uid: int | None = None
     """None: root, or as they are where owners are kept."""
     gid: int | None = None
-    mode: int | None = None
+    mode: FileMode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,18 @@ class Placed:
     """None for a directory that the layer needs."""
     status: os.stat_result | None = None
     """Of a directory that the root has already."""
+    mode: int | None = None
+    """Of a new directory."""
 
 
 class Placing:
     """``root``: descriptor of the tree below, None for an empty one."""
 
-    def __init__(self, root: int | None, change: Change) -> None:
+    def __init__(self, root: int | None, change: Change, *, like_source: bool = False) -> None:
         self._root = root
         self._change = change
+        self._like_source = like_source
+        self._resolved: dict[bytes, bytes] = {}
         self._placed: dict[bytes, Placed] = {}
 
     def choose(self, choosing: Choosing, target: str) -> None:
@@ -53,15 +58,17 @@ class Placing:
         if not choosing.found or any(not each.whole for each in choosing.found) or choosing.several:
             is_directory = True
         if is_directory:
-            self._directory(at)
+            mode = self._change.mode
+            self._directory(at, None if choosing.found or mode is None else mode.number)
         for each in choosing.found:
             self._place(each, joined(at, each.place) if is_directory or not each.whole else at)
 
     def _place(self, chosen: Chosen, at: bytes) -> None:
         if not at:
             return  # the root itself
-        below = self._below(at)
         directory = stat.S_ISDIR(chosen.status.st_mode)
+        at = self._without_links(at)
+        below = self._below(at)
         if below is not None and stat.S_ISLNK(below.st_mode) and directory and self._root is not None:
             at = resolved(self._root, at)
             below = self._below(at)
@@ -69,25 +76,37 @@ class Placing:
             kind = "non-directory" if directory else "directory"
             raise InvalidInput(f"cannot copy to {kind}: /{os.fsdecode(at)[:200]}", field="dockerfile")
         self._directory(at.rpartition(b"/")[0])
-        if not chosen.place and below is not None:
-            return self._directory(at)  # the target is there already, and keeps its owner and mode
+        if not chosen.place and (below is not None or not self._like_source):
+            mode = self._change.mode  # its content is copied: the target keeps its own mode, or is a new directory
+            return self._directory(at, None if chosen.kept.mode or mode is None else mode.number)
         self._placed[at] = Placed(chosen)
         return None
+
+    def _without_links(self, at: bytes) -> bytes:
+        """Directories on the way may be links of the root, which an archive knows nothing of."""
+        above, _, name = at.rpartition(b"/")
+        if self._root is None or not above:
+            return at
+        if above not in self._resolved:
+            self._resolved[above] = resolved(self._root, above)
+        return joined(self._resolved[above], name)
 
     def _below(self, at: bytes) -> os.stat_result | None:
         return None if self._root is None else status_of(self._root, at)
 
-    def _directory(self, at: bytes) -> None:
-        """A directory that exists in the layer, as it is below, with all above it."""
+    def _directory(self, at: bytes, mode: int | None = None) -> None:
+        """A directory that exists in the layer, as it is below, with all above it; ``mode``: if it is new."""
         parts = at.split(b"/") if at else []
         for depth in range(1, len(parts) + 1):
             path = b"/".join(parts[:depth])
             if path in self._placed:
+                if path == at and mode is not None and self._placed[path].chosen is None:
+                    self._placed[path] = replace(self._placed[path], mode=mode)
                 continue
             below = self._below(path)
             if below is not None and not stat.S_ISDIR(below.st_mode):
                 raise InvalidInput(f"cannot copy to non-directory: /{os.fsdecode(path)[:200]}", field="dockerfile")
-            self._placed[path] = Placed(None, below)
+            self._placed[path] = Placed(None, below, mode if path == at else None)
 
     @property
     def changes(self) -> bool:
@@ -96,39 +115,37 @@ class Placing:
 
     def write(self, packing: LayerPacking, newest: int | None, now: int) -> None:
         """In the order of paths; new directories get the time ``now``."""
-        members: dict[tuple[int, bool], Members] = {}
+        members: dict[tuple[int, Kept], Members] = {}
 
         def add(output: LayerPacking) -> None:
             for path, placed in sorted(self._placed.items()):
                 output.entries += 1
                 if placed.chosen is None:
-                    output.write(header(self._made(path, placed.status, now, newest)))
+                    output.write(header(self._made(path, placed, now, newest)))
                     continue
                 chosen = placed.chosen
-                key = (chosen.tree, chosen.keep_owner)
+                key = (chosen.tree, chosen.kept)
                 if key not in members:
-                    change = self._dress(keep_owner=chosen.keep_owner)
-                    members[key] = Members(chosen.tree, output, newest=newest, dress=change)
+                    members[key] = Members(chosen.tree, output, newest=newest, dress=self._dress(chosen.kept))
                 members[key].add(chosen.path or b".", name=os.fsdecode(path))
 
         packing.write_all(add)
 
-    def _dress(self, *, keep_owner: bool) -> Mapping[str, int]:
-        found: dict[str, int] = {}
+    def _dress(self, kept: Kept) -> Dress:
+        mode = None if kept.mode else self._change.mode
         if self._change.uid is not None and self._change.gid is not None:
-            found |= {"uid": self._change.uid, "gid": self._change.gid}
-        elif not keep_owner:
-            found |= {"uid": 0, "gid": 0}
-        return found if self._change.mode is None else {**found, "mode": self._change.mode}
+            return Dress(self._change.uid, self._change.gid, mode, kept.modified)
+        return Dress(None, None, mode, kept.modified) if kept.owner else Dress(0, 0, mode, kept.modified)
 
-    def _made(self, path: bytes, status: os.stat_result | None, now: int, newest: int | None) -> tarfile.TarInfo:
+    def _made(self, path: bytes, placed: Placed, now: int, newest: int | None) -> tarfile.TarInfo:
         info = tarfile.TarInfo(os.fsdecode(path))
         info.type = tarfile.DIRTYPE
-        if status is not None:
+        if (status := placed.status) is not None:
             info.mode, info.mtime = stat.S_IMODE(status.st_mode), _limited(int(status.st_mtime), newest)
             info.uid, info.gid = status.st_uid, status.st_gid
         else:
-            info.mode, info.mtime = _DIRECTORY_MODE, _limited(now, newest)
+            info.mode = _DIRECTORY_MODE if placed.mode is None else placed.mode
+            info.mtime = _limited(now, newest)
             info.uid, info.gid = self._change.uid or 0, self._change.gid or 0
         return info
 

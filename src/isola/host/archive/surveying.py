@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from isola.errors import HostFailure, TooLarge
-from isola.host.archive.choosing import Choosing, Wanted
+from isola.host.archive.choosing import Choosing, Kept, Wanted
 from isola.model.ignore import Patterns
 
 LARGEST = 256 << 20
@@ -32,4 +32,4 @@ def _wanted(source: dict[str, Any], stack: ExitStack) -> Wanted:
     tree = os.open(source["tree"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, tree)
     excludes = Patterns(source["excludes"]) if source["excludes"] else None
-    return Wanted(tree, source["patterns"], source["keep_owner"], source["parents"], excludes, source["name"])
+    return Wanted(tree, source["patterns"], Kept(source["keep_owner"]), source["parents"], excludes, source["name"])

@@ -10,11 +10,13 @@ import os
 import stat
 import struct
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from isola.errors import InvalidInput
 from isola.host import kernel
+from isola.model.file_mode import FileMode
 from isola.model.identity import IdRange
 
 _BLOCK = 1 << 20
@@ -25,7 +27,6 @@ _KINDS = {
     stat.S_IFLNK: tarfile.SYMTYPE,
     stat.S_IFIFO: tarfile.FIFOTYPE,
 }
-_AS_THEY_ARE: Mapping[str, int] = {}
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
@@ -46,6 +47,27 @@ def compressed(file: BinaryIO, kind: str, *, threads: int = 0) -> Any:
     if kind in ("", "none"):
         return contextlib.nullcontext(file)
     raise InvalidInput(f"Unknown compression {kind!r}", remedy="use none, gzip, bzip2, xz or zstd", field="compression")
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """What all members get instead of their own."""
+
+    uid: int | None = None
+    gid: int | None = None
+    mode: FileMode | None = None
+    """Links have none."""
+    modified: int | None = None
+
+    def put_on(self, info: tarfile.TarInfo) -> None:
+        """Change a member."""
+        info.uid = info.uid if self.uid is None else self.uid
+        info.gid = info.gid if self.gid is None else self.gid
+        if self.mode is not None and info.type != tarfile.SYMTYPE:
+            info.mode = self.mode.applied(info.mode, directory=info.type == tarfile.DIRTYPE)
+
+
+_AS_THEY_ARE = Dress()
 
 
 class Packing:
@@ -81,10 +103,9 @@ class Members:
         prefix: str = "",
         base: int = 0,
         newest: int | None = None,
-        dress: Mapping[str, int] = _AS_THEY_ARE,
+        dress: Dress = _AS_THEY_ARE,
     ) -> None:
         self._dress = dress
-        """``uid``, ``gid`` and ``mode`` that all members get; links have no mode."""
         self._root = root
         self._output = output
         self._prefix = prefix.strip("/")
@@ -132,10 +153,9 @@ class Members:
         info.type = kind
         info.mode = stat.S_IMODE(status.st_mode)
         info.uid, info.gid = self._inside(status.st_uid), self._inside(status.st_gid)
-        for field, value in self._dress.items():
-            if field != "mode" or kind != tarfile.SYMTYPE:
-                setattr(info, field, value)
-        info.mtime = int(status.st_mtime) if self._newest is None else min(int(status.st_mtime), self._newest)
+        self._dress.put_on(info)
+        modified = int(status.st_mtime) if self._dress.modified is None else self._dress.modified
+        info.mtime = modified if self._newest is None else min(modified, self._newest)
         if status.st_nlink > 1 and kind != tarfile.DIRTYPE:
             first = self._linked.setdefault(status.st_ino, full)
             if first != full:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import ClassVar
 
@@ -13,11 +14,12 @@ from isola.devices.endpoints import Endpoint, parse
 from isola.devices.nics import own_addresses
 from isola.devices.ports import Ports
 from isola.devices.publishing import IPV4, IPV6, PORTS
-from isola.errors import HostFailure, InvalidInput
+from isola.errors import HostFailure, InvalidInput, Unsupported
 from isola.host.forwarder import NOBODY, Side, Spec
 from isola.model.device import DeviceState
-from isola.model.network import Network
+from isola.model.network import HostTap, Network
 from isola.operations import Operation
+from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, one_of, whole
 
 _ATTEMPTS = 16
@@ -119,7 +121,11 @@ class Proxy(DeviceDriver):
         return _on_host(config)
 
     def _require(self, plug: Plug, target: Target) -> None:
-        if not _true(plug.config, "nat"):
+        if _true(plug.config, "nat"):
+            return
+        if isinstance(target.ends, HostTap):
+            self._require_address(plug, target)
+        else:
             _ = target.network
 
     async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
@@ -138,8 +144,17 @@ class Proxy(DeviceDriver):
             await self._ports.publish(plug)
             return
         spec = _spec(plug, target)
+        if isinstance(target.endpoint, HostTap):
+            connect = self._reached(plug, spec.connect)
+            spec = replace(spec, connect=connect)
         rooted = spec.listen.rooted or spec.connect.rooted
         await self._forwarders.start(plug, spec, target.guest.root if rooted else None)
+
+    def _reached(self, plug: Plug, connect: Side) -> Side:
+        """From the host, by an address of the instance: its loopback cannot be reached."""
+        ipv4, ipv6 = own_addresses(plug.instance, self._leads_out(plug))
+        chosen = (ipv6 or ipv4) if ":" in connect.host else (ipv4 or ipv6)
+        return replace(connect, host=connect.host if connect.host in (ipv4, ipv6) else chosen)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if _true(plug.config, "nat"):
@@ -198,6 +213,24 @@ class Proxy(DeviceDriver):
         self._forwarders.leave()
         self._ports.leave()
 
+    def _require_address(self, plug: Plug, target: Target) -> None:
+        """Behind a tap only its own addresses can be reached, and nothing can listen for it."""
+        connect = parse(plug.config["connect"])
+        if not _on_host(plug.config) or connect.protocol == "unix":
+            target.capabilities.require(Capability.SOCKETS)
+            raise Unsupported("Nothing of the host can listen or connect to Unix sockets behind a tap")
+        own = own_addresses(plug.instance, self._leads_out(plug))
+        address = ip_address(connect.host)
+        if not (address.is_unspecified or address.is_loopback or str(address) in own):
+            raise Unsupported(
+                f"A guest with a kernel of its own forwards nothing to {connect.host}",
+                remedy="use 0.0.0.0, which stands for its own address",
+            )
+        if not any(own):
+            raise Unsupported(
+                "The instance has no address", remedy="add a NIC on a managed network, from which it gets one"
+            )
+
     def _leads_out(self, plug: Plug) -> Callable[[str], bool]:
         """Whether a network is one that its instances reach others by."""
 
@@ -249,7 +282,7 @@ def _spec(plug: Plug, target: Target) -> Spec:
 
 
 def _side(endpoint: Endpoint, target: Target | None) -> Side:
-    if target is None:
+    if target is None or isinstance(target.endpoint, HostTap):
         return Side(endpoint.protocol, endpoint.host, endpoint.ports)
     rooted = endpoint.protocol == "unix" and not endpoint.host.startswith("@")
     return Side(endpoint.protocol, endpoint.host, endpoint.ports, network=str(target.network), rooted=rooted)

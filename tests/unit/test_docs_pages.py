@@ -19,6 +19,7 @@ WRITTEN = {
     "compose.md": "isola.compose.reference",
     "docker-api.md": "isola.doors.docker.reference",
     "rest-api.md": "isola.doors.rest.reference",
+    "runtimes/matrix.md": "isola.runtimes.reference",
     "settings.md": "isola.daemon.reference",
 }
 

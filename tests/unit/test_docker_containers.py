@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from docker_door import DockerStand, docker_standing
 
+from isola.model.image import Alias
 from isola.model.instance import Status
 from isola.model.reference import Ref
 
@@ -401,3 +402,16 @@ async def test_rates_of_disks_are_keys_and_shown_again(docker: DockerStand) -> N
     for wrong in ({"Path": "sda", "Rate": 5}, {"Path": "/dev/sda", "Rate": 0}, {"Path": "/dev/../x", "Rate": 5}):
         body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"BlkioDeviceReadBps": [wrong]}}
         assert (await docker.ask("POST", "/containers/create", body))[0] == 400
+
+
+async def test_short_names_mean_aliases_only_where_the_server_says_so(docker: DockerStand) -> None:
+    (image,) = docker.services.images
+    await docker.services.images.add_alias(Alias("debian/12", image.fingerprint))
+    body = {"Image": "debian:12", "Cmd": ["x"]}
+    status, said = await docker.ask("POST", "/containers/create", body)
+    assert (status, said["message"]) == (404, "No such image: debian:12")
+    await docker.services.server.update(lambda config: {**config, "images.short_names": "aliases"})
+    assert (await docker.ask("POST", "/containers/create?name=short", body))[0] == 201
+    assert docker.services.instances.get(Ref.default("short")).image == image.fingerprint
+    for other in ("debian:13", "team/debian:12", "debian"):
+        assert (await docker.ask("POST", "/containers/create", body | {"Image": other}))[0] == 404

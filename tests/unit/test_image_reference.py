@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isola.errors import InvalidInput
-from isola.model.image_reference import ImageReference, check_domain, check_tag, is_id, parse, parse_full
+from isola.model.image_reference import ImageReference, as_alias, check_domain, check_tag, is_id, parse, parse_full
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -103,3 +103,21 @@ def test_domains_and_ids() -> None:
     assert is_id(HEX)
     assert is_id(DIGEST)
     assert not is_id(HEX[:12])
+
+
+@pytest.mark.parametrize(
+    ("text", "alias"),
+    [
+        ("debian:12", "debian/12"),
+        ("debian", ""),
+        ("team/debian:12", ""),
+        ("registry.example:5000/debian:12", ""),
+        ("localhost:5000", "localhost/5000"),
+        ("debian:12@sha256:" + "a" * 64, ""),
+        ("Debian:12", ""),
+        ("debian:", ""),
+        ("debian:1/2", ""),
+    ],
+)
+def test_short_names_as_aliases(text: str, alias: str) -> None:
+    assert as_alias(text) == alias

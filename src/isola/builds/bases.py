@@ -35,13 +35,13 @@ async def base_of(job: Job, name: str, platform: Platform) -> tuple[OciConfig | 
 
 
 def find_image(job: Job, name: str) -> Image | None:
-    """By its completed name, as it is written, without ``:latest``, by its id."""
+    """By its completed name, as it is written, without ``:latest``, by its id, as a short name."""
     context = job.parts.context
     home = context.home(job.request.project, Kind.IMAGE)
     names = [name, name.removesuffix(":latest"), name.removeprefix("sha256:")]
     with suppress(InvalidInput):
         names.insert(0, parse(name).tagged().full)
-    for each in names:
+    for each in (*names, *filter(None, [context.images.short_name(name)])):
         try:
             if (found := context.images.resolve(Ref(home, each))) is not None:
                 return found

@@ -29,6 +29,7 @@ from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
 from isola.images.oci_manifest import Manifest, read_document
 from isola.images.registry.reaching import Reach
+from isola.images.registry.settings import ALIASES, SHORT_NAMES
 from isola.images.registry.verbs import RegistryVerbs
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
@@ -36,6 +37,7 @@ from isola.images.store import ContentStore
 from isola.images.templates import read_templates
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
+from isola.model.image_reference import as_alias
 from isola.model.probe import Probe
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.template import Template
@@ -273,6 +275,10 @@ class ImageLibrary:
     def compression(self) -> str:
         """Of new layers: ``zstd``, ``gzip`` or ``none``."""
         return compression_of(self._config())
+
+    def short_name(self, text: str) -> str:
+        """The alias that ``debian:12`` may mean, ``debian/12``; empty unless ``images.short_names`` permits that."""
+        return as_alias(text) if self._config().get(SHORT_NAMES) == ALIASES else ""
 
     async def unpack_layer(
         self, layer: Layer, target: Path, progress: Callable[[int], None] | None = None

@@ -152,6 +152,14 @@ def names_registry(text: str) -> bool:
     return bool(slash) and ("." in head or ":" in head or head == "localhost")
 
 
+def as_alias(text: str) -> str:
+    """``debian:12`` as aliases of images of LXD's kind are written, ``debian/12``; empty for any other text."""
+    name, colon, tag = text.partition(":")
+    if not colon or "/" in name or "@" in text or not _PATH.fullmatch(name) or not _TAG.fullmatch(tag):
+        return ""
+    return f"{name}/{tag}"
+
+
 def is_id(text: str) -> bool:
     """Whether it is a whole image id, which is never taken for a name."""
     return _ID.fullmatch(text.removeprefix("sha256:")) is not None

@@ -17,13 +17,13 @@ _PARTS = ("os", "architecture", "variant")
 
 
 def find_image(request: Request, text: str) -> Image:
-    """By its full name, as typed, as typed without ``:latest``, by id or its beginning.
+    """By its full name, as typed, as typed without ``:latest``, by id or its beginning; then as a short name.
 
     Raises NotFound; InvalidInput for what can neither be a name nor an id.
     """
     home = request.home(Kind.IMAGE)
     images = request.services.images
-    for name in _names(text):
+    for name in (*_names(text), *filter(None, [images.short_name(text)])):
         try:
             found = images.resolve(Ref(home, name))
         except IsolaError:

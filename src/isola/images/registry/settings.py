@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from isola.model.image_reference import DOCKER_HUB, check_domain
-from isola.settings import Setting
+from isola.settings import Setting, one_of
 
 DEFAULT, MIRRORS, INSECURE = "images.registry.default", "images.registry.mirrors", "images.registry.insecure"
+SHORT_NAMES, ALIASES = "images.short_names", "aliases"
+"""What ``debian:12`` may mean to builds and to the Docker API, beside a name in a registry."""
 _MOST = 64
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -108,6 +110,14 @@ SETTINGS = (
         parse_mirrors,
         "Mirrors that are asked before a registry, in this order: `REGISTRY=https://HOST[:PORT][/PATH]`, several "
         "separated by spaces or commas. No credentials are sent to them.",
+        live=True,
+    ),
+    Setting(
+        SHORT_NAMES,
+        one_of("registry", ALIASES),
+        "What `debian:12` means to builds and to the Docker API where no image has that name: that of the registry "
+        "`docker.io` alone, or, with `aliases`, also an image of this machine with the alias `debian/12`.",
+        "registry",
         live=True,
     ),
     Setting(

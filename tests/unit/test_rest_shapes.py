@@ -62,7 +62,7 @@ ENVELOPE = {
 FULL = {**INSTANCE, "backups": L, "snapshots": L, "state": M}
 OURS = {"isolation", "runtime", "system", "source", "started_at", "project", "directory", "runtimes", "drivers"} | {
     "created_at", "auth_user_name", "auth_user_method", "image_offers", "kernel_limits", "warnings",
-    "last_run", "health", "program", "isolations",
+    "last_run", "health", "program", "isolations", "wall",
 }  # fmt: skip
 
 

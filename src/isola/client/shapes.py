@@ -104,6 +104,7 @@ class InstanceInfo(TypedDict, total=False):
     isolation: str
     program: dict[str, object]
     runtime: str
+    wall: dict[str, object]
     architecture: str
     description: str
     config: dict[str, str]

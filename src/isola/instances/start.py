@@ -26,7 +26,7 @@ from isola.instances.run_spec import spec_of
 from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
-from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING
+from isola.instances.volatile import CPUS, LAST_BOOT, RESTARTING, START_TIME
 from isola.model.instance import Config, Desired, Instance
 from isola.model.instance import Devices as Configured
 from isola.model.limits import Limits
@@ -58,7 +58,8 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
         _noted(context, instance, _connected(context, op, instance, config)),
     )
     with op.step("Start program"):
-        guest = await _noted(context, instance, _run(context, op, instance, spec, target))
+        guest, took = await _noted(context, instance, _run(context, op, instance, spec, target))
+    instance = dataclasses.replace(instance, volatile={**instance.volatile, START_TIME: str(round(took * 1000))})
     found = Versioned(instance, held.revision)
     await op.commit(
         lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, ""), restarts=restarts)
@@ -99,7 +100,10 @@ async def _noted(context: Context, instance: Instance, work: Awaitable[T]) -> T:
         raise
 
 
-async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target) -> Guest:
+async def _run(
+    context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target
+) -> tuple[Guest, float]:
+    """The guest, and how many seconds it took until its program was executed."""
     devices, endpoint = context.devices, target.endpoint
     taps = devices.taps(instance) if isinstance(endpoint, HostTap) else ()
 
@@ -107,12 +111,14 @@ async def _run(context: Context, op: Operation, instance: Instance, spec: RunSpe
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
         await attaching.begin(context, instance.id, guest)
 
+    began = context.host.clock.monotonic()
     guest = await context.working_runtime(instance).run(
         op, dataclasses.replace(spec, network=endpoint, nics=taps), held
     )
+    took = context.host.clock.monotonic() - began
     if await _lives(context, instance, guest):
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROGRAM)
-    return guest
+    return guest, took
 
 
 async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:

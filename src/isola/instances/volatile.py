@@ -4,6 +4,8 @@ from __future__ import annotations
 
 LAST_BOOT = "last_state.boot"
 """The boot of the host in which the instance was last made or started."""
+START_TIME = "last_state.start_ms"
+"""How many milliseconds its last start took from its engine or monitor to its program, with the devices in between."""
 CPUS = "last_state.cpus"
 """The CPUs it was bound to when it was started last."""
 RESTARTING = "last_state.restarting"

@@ -40,6 +40,7 @@ def _summary(found: InstanceInfo) -> dict[str, object]:
         "status": found.get("status"),
         "isolation": found.get("isolation") or found.get("type"),
         "runtime": found.get("runtime"),
+        "wall": _wall(found, state),
         "hostname": (found.get("expanded_config") or {}).get("isola.hostname"),
         "description": found.get("description"),
         "architecture": found.get("architecture"),
@@ -55,6 +56,19 @@ def _summary(found: InstanceInfo) -> dict[str, object]:
     summary["resources"] = _resources(state)
     summary["network"] = _network(state)
     return {key: value for key, value in summary.items() if value not in (None, "", {}, [], False)}
+
+
+def _wall(found: InstanceInfo, state: StateInfo) -> dict[str, object]:
+    """What its isolation is, what it protects and what it costs."""
+    wall, memory = found.get("wall") or {}, state.get("memory") or {}
+    took, used = wall.get("start_ms"), memory.get("usage", 0)
+    shown = {
+        "separates": wall.get("separates"),
+        "protects": wall.get("protects"),
+        "start": f"{took} ms until its program ran" if took is not None else None,
+        "memory": f"{format_size(used)} of the host, with all that the wall needs" if used > 0 else None,
+    }
+    return {key: value for key, value in shown.items() if value}
 
 
 def _life(found: InstanceInfo, state: StateInfo) -> dict[str, object]:

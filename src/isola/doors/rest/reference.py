@@ -113,6 +113,8 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
 - `POST /1.0/instances/NAME` with `isolation` or `runtime` moves a stopped instance behind another wall of the same
   type, without touching its data, also together with `pool`, `project` and `name`. What the new wall cannot do (keys,
   devices) is refused before anything changes, with the reason and the nearest isolation that can.
+- Instances have `wall`: `separates` and `protects` (what their isolation is made of, and what it keeps from whom) and
+  `start_ms` (how long the engine or monitor took until the program of the last start was executed; null before it).
 - Instances have `last_run`: `exit_status`, `oom_killed`, `error` (of a failed start), `started_at`, `finished_at` and
   `restarts` of the run before. Their state has `health`: `status`, `failing` and `log`; null without a health check.
 - `PUT /1.0/instances/NAME/state` accepts `kill`: after its timeout a stop or restart kills the instance.

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from isola.doors.rest.programs import program_json
 from isola.doors.rest.shapes.times import moment
 from isola.instances.metadata import Metadata
+from isola.instances.volatile import START_TIME
 from isola.model.health import Health
 from isola.model.instance import Config, Devices, Instance, InstanceState, InterfaceState, Status
+from isola.model.isolation import ISOLATIONS
 from isola.model.last_run import LastRun
 
 
@@ -36,8 +38,19 @@ def instance_json(
         "expanded_devices": plain(expanded[1]),
         "isolation": instance.isolation,
         "runtime": instance.runtime,
+        "wall": wall_json(instance),
         "program": program_json(instance.start),
         "last_run": last_run_json(instance.last_run),
+    }
+
+
+def wall_json(instance: Instance) -> dict[str, object]:
+    """What its isolation is made of, what it protects, and how long the last start took because of it."""
+    known, took = ISOLATIONS.get(instance.isolation), instance.volatile.get(START_TIME, "")
+    return {
+        "separates": known.separates if known else "",
+        "protects": known.protects if known else "",
+        "start_ms": int(took) if took.isdigit() else None,
     }
 
 

@@ -20,7 +20,8 @@ from runtime_bench import (
 from stopwatch import Stopwatch
 
 from isola.errors import AlreadyExists, HostFailure, IsolaError, Unsupported, WrongState
-from isola.model.network import HostTap, NetworkNamespace
+from isola.model.identity import PRIVILEGED
+from isola.model.network import HostNetwork, HostTap, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import (
     Capability,
@@ -70,6 +71,10 @@ async def test_missing_capabilities_have_a_reason(bench: Bench) -> None:
     ends = HostTap() if bench.kind.capabilities.shares_kernel else NetworkNamespace(bench.directory / "netns")
     with pytest.raises(Unsupported):
         await bench.launch(bench.spec("two", network=ends))
+    if bench.real and not bench.has(Capability.PRIVILEGES):
+        for more in ({"network": HostNetwork()}, {"idmap": PRIVILEGED}, {"host_namespaces": (Shareable.PID,)}):
+            with pytest.raises(Unsupported):
+                await bench.launch(bench.spec("two", **more))
     assert await bench.runtime.owned() == ("one",)
 
 
@@ -116,16 +121,26 @@ async def test_requested_mounts_and_sysctls_are_set(bench: Bench) -> None:
         Mount("/mnt/host", str(directory), read_only=True),
         Mount("/mnt/memory", kind="tmpfs", options=("size=64k", "mode=0777")),
     )
-    await bench.launch(bench.spec(mounts=mounts, sysctls={"kernel.shm_rmid_forced": "1"}))
+    sysctls = {"kernel.shm_rmid_forced": "1"}
+    if not bench.has(Capability.SYSCTLS):
+        with pytest.raises(Unsupported):
+            await bench.launch(bench.spec(mounts=mounts, sysctls=sysctls))
+        sysctls = {}
+    await bench.launch(bench.spec(mounts=mounts, sysctls=sysctls))
     assert (await bench.run("cat", "/mnt/host/seen"))[1] == b"from the host"
     assert (await bench.run("sh", "-c", "echo x > /mnt/host/new"))[0] != 0
     assert (await bench.run("sh", "-c", "echo x > /mnt/memory/new"))[0] == 0
-    assert (await bench.run("cat", "/proc/sys/kernel/shm_rmid_forced"))[1] == b"1\n"
+    if sysctls:
+        assert (await bench.run("cat", "/proc/sys/kernel/shm_rmid_forced"))[1] == b"1\n"
     assert os.listdir(directory) == ["seen"]
 
 
 async def test_guests_of_one_pod_share_namespaces(bench: Bench) -> None:
     if not bench.real:
+        return
+    if not bench.has(Capability.SHARED_NAMESPACES):
+        with pytest.raises(Unsupported):
+            await bench.launch(bench.spec("two", shares={Shareable.PID: "one"}))
         return
     namespace = NetworkNamespace(bench.directory / "netns" / "pod")
     await bench.host.namespaces.make_network(namespace.path, IDMAP)
@@ -189,6 +204,8 @@ async def test_ended_returns_the_exit_status(bench: Bench) -> None:
 
 
 async def test_a_reboot_is_distinguished_from_a_halt(bench: Bench) -> None:
+    if not bench.has(Capability.REBOOT):
+        return
     guest = await bench.launch(bench.spec())
     if isinstance(bench.runtime, FakeRuntime):
         bench.runtime.reboot("one")
@@ -240,6 +257,8 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 async def test_a_system_that_ends_at_once_has_an_exit_status(bench: Bench, how: str) -> None:
     script, status = ENDS[how]
+    if how == "halts" and not bench.has(Capability.REBOOT):
+        return
     guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
     bench.end("one", status)
     assert await guest.settled() == status
@@ -268,7 +287,7 @@ async def test_a_waiting_program_is_settled(bench: Bench) -> None:
     assert await guest.settled() is None
     assert watch.seconds() < 0.9
     await bench.runtime.remove("one")
-    guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY} exit 5"), system=False))
+    guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY * 5} exit 5"), system=False))
     assert await guest.settled() is None, "a single program may end at any time"
 
 
@@ -336,7 +355,7 @@ async def test_verbs_on_stopped_guests_are_refused(bench: Bench) -> None:
 
 
 async def test_a_given_network_namespace_is_administered_from_inside(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     namespace = NetworkNamespace(bench.directory / "netns" / "one")
     await bench.host.namespaces.make_network(namespace.path, IDMAP)

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 from applications import application, has, status_of
-from runtime_bench import IDMAP, Bench
+from runtime_bench import IDMAP, Bench, shown
 
 from isola.errors import Unsupported
 from isola.model.confinement import Confinement
+from isola.runtimes import Capability
 
 _NET_RAW, _NET_ADMIN, _SYS_ADMIN, _CHOWN = 13, 12, 21, 0
+GROUPS = "id -G; exec sleep 1234"
 REFUSED = (
     '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
 )
@@ -34,7 +36,7 @@ async def test_all_capabilities_are_those_of_the_daemon(bench: Bench) -> None:
 
 
 async def test_no_privileges_are_added_by_files(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.FILTERS):
         return
     await bench.launch(application(bench, confinement=Confinement(no_new_privileges=True)))
     assert await status_of(bench, "NoNewPrivs") == "1"
@@ -46,6 +48,10 @@ async def test_no_privileges_are_added_by_files(bench: Bench) -> None:
 async def test_the_filter_of_system_calls_is_the_one_asked_for(bench: Bench, seccomp: str, mode: str) -> None:
     if not bench.real:
         return
+    if not bench.has(Capability.FILTERS):
+        with pytest.raises(Unsupported):
+            await bench.launch(application(bench, confinement=Confinement(seccomp=REFUSED)))
+        return
     await bench.launch(application(bench, confinement=Confinement(seccomp=seccomp)))
     assert await status_of(bench, "Seccomp") == mode
     made = (await bench.run("sh", "-c", "mount -t tmpfs none /mnt"))[0] == 0
@@ -54,6 +60,10 @@ async def test_the_filter_of_system_calls_is_the_one_asked_for(bench: Bench, sec
 
 async def test_masked_and_read_only_paths(bench: Bench) -> None:
     if not bench.real:
+        return
+    if not bench.has(Capability.FILTERS):
+        with pytest.raises(Unsupported):
+            await bench.launch(application(bench, confinement=Confinement(masked=("/proc/version",))))
         return
     await bench.launch(
         application(bench, confinement=Confinement(("NET_ADMIN",), masked=("/proc/version",), read_only=()))
@@ -64,6 +74,12 @@ async def test_masked_and_read_only_paths(bench: Bench) -> None:
 
 async def test_user_groups_and_permission_bits(bench: Bench) -> None:
     if not bench.real:
+        return
+    if not bench.has(Capability.FILTERS):
+        with pytest.raises(Unsupported):
+            await bench.launch(application(bench, umask=0o27))
+        await bench.launch(application(bench, user="web", groups=("extra", "77"), command=("/bin/sh", "-c", GROUPS)))
+        await shown(bench, lambda log: set(log.split()) == {b"34", b"50", b"77"})
         return
     await bench.launch(application(bench, user="web", groups=("extra", "77"), umask=0o27))
     assert set((await status_of(bench, "Groups")).split()) == {"34", "50", "77"}, "its own group is one of them"
@@ -95,7 +111,7 @@ async def test_the_shared_memory_has_its_size(bench: Bench) -> None:
 
 
 async def test_processes_may_be_killed_earlier(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.FILTERS):
         return
     await bench.launch(application(bench, oom_score_adj=500))
     assert (await bench.run("cat", "/proc/1/oom_score_adj"))[1] == b"500\n"

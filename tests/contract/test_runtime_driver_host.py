@@ -12,7 +12,7 @@ from runtime_bench import Bench
 from isola.model.confinement import Confinement
 from isola.model.identity import PRIVILEGED
 from isola.model.network import HostNetwork
-from isola.runtimes import DeviceNode, Shareable
+from isola.runtimes import Capability, DeviceNode, Shareable
 
 _SYS_ADMIN, _SYS_MODULE = 21, 16
 ALL = Confinement(add=("ALL",), seccomp="unconfined", masked=(), read_only=(), device_rules=("a *:* rwm",))
@@ -40,7 +40,7 @@ async def of(bench: Bench, kind: str) -> str:
 async def test_a_namespace_is_the_host_s_and_the_others_are_not(
     bench: Bench, kind: str, more: dict[str, object]
 ) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     await bench.launch(application(bench, **more))
     for each in ("net", "pid", "ipc", "uts", "mnt", "user", "cgroup"):
@@ -49,7 +49,7 @@ async def test_a_namespace_is_the_host_s_and_the_others_are_not(
 
 
 async def test_processes_of_the_host_are_seen_and_not_touched(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     await bench.launch(application(bench, host_namespaces=(Shareable.PID,)))
     mine = str(os.getpid())
@@ -58,7 +58,7 @@ async def test_processes_of_the_host_are_seen_and_not_touched(bench: Bench) -> N
 
 
 async def test_shared_memory_of_the_host_is_seen(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     name = Path("/dev/shm") / f"isola-test-{os.getpid()}"
     name.write_text("from the host")
@@ -71,7 +71,7 @@ async def test_shared_memory_of_the_host_is_seen(bench: Bench) -> None:
 
 
 async def test_the_name_of_the_host_stays(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     before = os.uname().nodename
     await bench.launch(application(bench, host_namespaces=(Shareable.UTS,)))
@@ -79,7 +79,7 @@ async def test_the_name_of_the_host_stays(bench: Bench) -> None:
 
 
 async def test_a_privileged_one_has_the_host_s_ids(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     await bench.launch(application(bench, idmap=PRIVILEGED))
     assert await of(bench, "user") == own("user") and await of(bench, "pid") != own("pid")
@@ -89,7 +89,7 @@ async def test_a_privileged_one_has_the_host_s_ids(bench: Bench) -> None:
 
 
 async def test_with_all_privileges_it_mounts_and_opens_devices(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     await bench.launch(application(bench, idmap=PRIVILEGED, confinement=ALL))
     assert await has(bench, _SYS_ADMIN)
@@ -101,7 +101,7 @@ async def test_with_all_privileges_it_mounts_and_opens_devices(bench: Bench) -> 
 
 
 async def test_devices_are_opened_as_rules_allow(bench: Bench) -> None:
-    if not bench.real or bench.host.cgroups.layout == "unified":
+    if not bench.real or not bench.has(Capability.PRIVILEGES) or bench.host.cgroups.layout == "unified":
         return
     group = next(path for path in bench.host.cgroups.directories(bench.names.cgroup("one")) if "devices" in path.parts)
     await bench.launch(application(bench, confinement=Confinement(device_rules=("c 10:200 rw",))))
@@ -110,7 +110,7 @@ async def test_devices_are_opened_as_rules_allow(bench: Bench) -> None:
 
 
 async def test_devices_of_the_host_can_be_used_by_a_privileged_one(bench: Bench) -> None:
-    if not bench.real:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
         return
     nodes = {node.path: node for node in await bench.host.nodes.everything()}
     assert not {Path("/dev/null"), Path("/dev/console")} & set(nodes)

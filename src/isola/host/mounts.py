@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -198,7 +199,7 @@ class LinuxMounts:
 
     async def make_root_read_only(self, process: ProcessRef) -> None:
         """In such a thread, too."""
-        await in_thread(_in_mounts_of, process, _read_only_root, "make the root read-only")
+        await in_thread(_make_root_read_only, process)
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """In a thread of its own: one that hangs continues only when the file system responds or is aborted."""
@@ -375,10 +376,12 @@ def _share_all() -> None:
     kernel.mount("none", Path("/"), "", "", kernel.MS_REC | kernel.MS_SHARED)
 
 
-def _read_only_root() -> None:
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _make_root_read_only(process: ProcessRef) -> None:
+    """Its own root, which need not be that of its mount namespace."""
+    root = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
     try:
-        kernel.set_attributes(root, kernel.MOUNT_ATTR_RDONLY)
+        change = partial(kernel.set_attributes, root, kernel.MOUNT_ATTR_RDONLY)
+        _in_mounts_of(process, change, "make the root read-only")
     finally:
         os.close(root)
 

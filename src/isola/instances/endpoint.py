@@ -13,7 +13,7 @@ from isola.instances.run_values import HOST, network_mode
 from isola.model.instance import Config, Instance
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
 from isola.operations import Operation
-from isola.runtimes import Guest
+from isola.runtimes import Capability, Guest
 
 
 async def make_endpoint(context: Context, op: Operation, instance: Instance, config: Config) -> Endpoint | HostNetwork:
@@ -26,11 +26,13 @@ async def make_endpoint(context: Context, op: Operation, instance: Instance, con
     if kind == HOST:
         return HostNetwork()
     if (peer := running_peer(context, instance.project, config)) is not None:
+        context.runtime(instance).capabilities.require(Capability.SHARED_NAMESPACES)
         return _of_peer(context, peer)
     return await context.networks.namespaces.make(op, instance.id, instance.idmap)
 
 
 def _of_peer(context: Context, peer: Instance) -> NetworkNamespace:
+    context.runtime(peer).capabilities.require(Capability.SHARED_NAMESPACES)
     plan = context.live[peer.id].guest.plan
     if plan is None or not isinstance(plan.network, NetworkNamespace):
         message = f"Instance {peer.name!r} has no network namespace that can be joined"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.instances import run_values
 from isola.model.capabilities import capabilities
-from isola.settings import Setting, boolean, text, whole
+from isola.settings import Setting, boolean, one_of, text, whole
 
 _MOST_IDS = 65_534
 """The highest id that exists in an instance."""
@@ -98,6 +98,12 @@ RUN = (
             expects="private, host or container:INSTANCE",
         )
         for kind, what in (("pid", "Processes that it sees"), ("ipc", "Shared memory and queues"), ("uts", "Host name"))
+    ),
+    Setting(
+        "isola.sandbox.network",
+        one_of("own", "host"),
+        "Network stack of a sandbox: its `own`, or that of the `host` in its network namespace, which is faster.",
+        "own",
     ),
     Setting(
         "isola.devices.host",

@@ -71,6 +71,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         ulimits={name: _pair(value) for name, value in SETTINGS.values(config, "limits.kernel.*").items()},
         confinement=confinement(config),
         oom_score_adj=_number(config, "isola.oom.score_adj"),
+        host_stack=config.get("isola.sandbox.network") == HOST,
     )
 
 

@@ -19,12 +19,16 @@ from isola.settings import boolean
 ISOLATION = "isola.isolation"
 _DEFAULTS = {CONTAINER: "container", VIRTUAL_MACHINE: "vm"}
 _RIGHTS = ("security.privileged", "isola.privileged", "isola.devices.host")
-_CONFINING = ("isola.capabilities.", "isola.paths.", "isola.seccomp", "isola.no_new_privileges")
 _PREFIXES = {
     "linux.sysctl.": Capability.SYSCTLS,
     "limits.kernel.": Capability.ULIMITS,
     "limits.processes": Capability.PROCESS_LIMIT,
     "isola.devices.allow": Capability.DEVICES,
+    "isola.capabilities.": Capability.CONFINEMENT,
+    "isola.paths.": Capability.FILTERS,
+    "isola.seccomp": Capability.FILTERS,
+    "isola.no_new_privileges": Capability.FILTERS,
+    "isola.umask": Capability.FILTERS,
 }
 _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""
@@ -137,8 +141,6 @@ def _need(key: str, value: str) -> Capability | None:
     if key.startswith("isola.namespaces."):
         kind, _ = network_mode(value)
         return {HOST: Capability.PRIVILEGES, OTHER: Capability.SHARED_NAMESPACES}.get(kind)
-    if key.startswith(_CONFINING):
-        return Capability.CONFINEMENT
     return next((need for prefix, need in _PREFIXES.items() if key.startswith(prefix)), None)
 
 

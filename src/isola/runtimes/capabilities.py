@@ -33,10 +33,14 @@ class Capability(Enum):
     PRIVILEGES = "privileges"
     """Rights over the host: its namespaces, all its devices, no user namespace."""
     CONFINEMENT = "confinement"
-    """Capabilities, system calls and paths that its processes have or lack."""
+    """Capabilities that its processes have or lack."""
+    FILTERS = "filters"
+    """System calls and paths of the kernel that its processes lack, privileges of files, its umask."""
     SYSCTLS = "sysctls"
     ULIMITS = "ulimits"
     PROCESS_LIMIT = "process limit"
+    REBOOT = "reboot"
+    """Restarting itself from inside."""
 
 
 @dataclass(frozen=True, slots=True)

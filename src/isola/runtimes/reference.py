@@ -34,10 +34,12 @@ _VERBS: Mapping[Capability, str] = {
     Capability.SOCKETS: "`proxy` devices to or from Unix sockets and loopback addresses inside",
     Capability.SHARED_NAMESPACES: "`isola.namespaces.*=container:NAME`",
     Capability.PRIVILEGES: "`security.privileged`, `isola.privileged`, `isola.devices.host`, namespaces of the host",
-    Capability.CONFINEMENT: "`isola.capabilities.*`, `isola.seccomp`, `isola.no_new_privileges`, `isola.paths.*`",
+    Capability.CONFINEMENT: "`isola.capabilities.*`",
+    Capability.FILTERS: "`isola.seccomp`, `isola.no_new_privileges`, `isola.paths.*`, `isola.umask`",
     Capability.SYSCTLS: "`linux.sysctl.*`",
     Capability.ULIMITS: "`limits.kernel.*`",
     Capability.PROCESS_LIMIT: "`limits.processes`",
+    Capability.REBOOT: "`reboot` inside",
 }
 
 

@@ -140,6 +140,8 @@ class RunSpec:
     """The endpoint of its NICs, or the host's network; None: a namespace created for the run, with ``lo`` alone."""
     nics: tuple[TapNic, ...] = ()
     """NICs that are taps."""
+    host_stack: bool = False
+    """Its packets pass the host's network stack in its namespace, even if its runtime has a stack of its own."""
     mounts: tuple[Mount, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     """Absolute path inside -> text of files that exist for the run alone, and hide those of the root."""

@@ -123,7 +123,7 @@ class Proxy(DeviceDriver):
     def _require(self, plug: Plug, target: Target) -> None:
         if _true(plug.config, "nat"):
             return
-        if isinstance(target.ends, HostTap):
+        if _is_apart(target):
             self._require_address(plug, target)
         else:
             _ = target.network
@@ -144,7 +144,7 @@ class Proxy(DeviceDriver):
             await self._ports.publish(plug)
             return
         spec = _spec(plug, target)
-        if isinstance(target.endpoint, HostTap):
+        if _is_apart(target):
             connect = self._reached(plug, spec.connect)
             spec = replace(spec, connect=connect)
         rooted = spec.listen.rooted or spec.connect.rooted
@@ -214,11 +214,11 @@ class Proxy(DeviceDriver):
         self._ports.leave()
 
     def _require_address(self, plug: Plug, target: Target) -> None:
-        """Behind a tap only its own addresses can be reached, and nothing can listen for it."""
+        """Only the addresses of a guest with its own network stack can be reached, and nothing can listen for it."""
         connect = parse(plug.config["connect"])
         if not _on_host(plug.config) or connect.protocol == "unix":
             target.capabilities.require(Capability.SOCKETS)
-            raise Unsupported("Nothing of the host can listen or connect to Unix sockets behind a tap")
+            raise Unsupported("Nothing of the host can listen or connect to Unix sockets in it")
         own = own_addresses(plug.instance, self._leads_out(plug))
         address = ip_address(connect.host)
         if not (address.is_unspecified or address.is_loopback or str(address) in own):
@@ -282,10 +282,15 @@ def _spec(plug: Plug, target: Target) -> Spec:
 
 
 def _side(endpoint: Endpoint, target: Target | None) -> Side:
-    if target is None or isinstance(target.endpoint, HostTap):
+    if target is None or _is_apart(target):
         return Side(endpoint.protocol, endpoint.host, endpoint.ports)
     rooted = endpoint.protocol == "unix" and not endpoint.host.startswith("@")
     return Side(endpoint.protocol, endpoint.host, endpoint.ports, network=str(target.network), rooted=rooted)
+
+
+def _is_apart(target: Target) -> bool:
+    """Whether no socket of the host can be in its network."""
+    return isinstance(target.ends, HostTap) or not target.capabilities.has(Capability.SOCKETS)
 
 
 def _on_host(config: Mapping[str, str]) -> bool:

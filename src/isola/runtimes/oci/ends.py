@@ -25,13 +25,16 @@ class Ends:
     offer: Offer | None = None
 
     @classmethod
-    def open(cls, sockets: Sockets, spec: ExecSpec, handover: Path | None) -> Ends:
-        """As the command requires; with ``handover`` the engine sends the terminal over that socket."""
+    def open(cls, sockets: Sockets, spec: ExecSpec, handover: Path | None, *, direct: bool = False) -> Ends:
+        """As the command requires; with ``handover`` the engine sends the terminal over that socket.
+
+        ``direct``: the engine does not relay our terminal to one inside, but lets the command have it.
+        """
         log = sockets.pipe_from_child()
         if not spec.terminal:
             return cls(log, (sockets.pipe_to_child(), sockets.pipe_from_child(), sockets.pipe_from_child()))
         if handover is None:
-            return cls(log, terminal=sockets.terminal(spec.width, spec.height, raw=True))
+            return cls(log, terminal=sockets.terminal(spec.width, spec.height, raw=not direct))
         # The pipe is used if no terminal arrives because the command cannot be executed.
         return cls(log, (sockets.pipe_from_child(),), offer=sockets.offer(handover))
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from isola.errors import IsolaError
@@ -26,6 +27,9 @@ Raises HostFailure if the command is not the cause.
 Inside = Callable[[int], ProcessRef | None]
 """The process of the instance with this PID."""
 
+Deliver = Callable[[int], Awaitable[None]]
+INSIDE = ".inside"
+"""Suffix of the file that such an engine writes: the PID that the command has inside."""
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 _BEGIN_SECONDS = 5.0
@@ -38,7 +42,16 @@ class OciExecution:
     """The engine is our child process for the duration of the command, and exits with its exit status."""
 
     def __init__(
-        self, host: Host, child: Child, ends: Ends, pid_file: Path, *, terminal: bool, why_not: WhyNot, inside: Inside
+        self,
+        host: Host,
+        child: Child,
+        ends: Ends,
+        pid_file: Path,
+        *,
+        terminal: bool,
+        why_not: WhyNot,
+        inside: Inside,
+        deliver: Deliver | None = None,
     ) -> None:
         self._host = host
         self._child = child
@@ -46,6 +59,7 @@ class OciExecution:
         self._pid_file = pid_file
         self._why_not = why_not
         self._inside = inside
+        self._deliver = deliver
         self._reason = ""
         self._screen = Screen(ends.streams[0], self._last_output) if terminal else None
         self._command: ProcessRef | None = None
@@ -81,7 +95,11 @@ class OciExecution:
     async def signal(self, signum: int) -> None:
         """To the command itself."""
         command = await self._find_command()
-        if command is not None and not self._status.done():
+        if command is None or self._status.done():
+            return
+        if self._deliver is not None:
+            await self._deliver(signum)
+        else:
             self._host.processes.signal(command, signum)
 
     async def number(self) -> int:
@@ -107,7 +125,8 @@ class OciExecution:
                         await self._host.processes.gone(self._command)
         finally:
             self._ends.close()
-            await self._host.files.remove_tree(self._pid_file)
+            for file in (self._pid_file, self._pid_file.with_suffix(INSIDE)):
+                await self._host.files.remove_tree(file)
 
     async def _watch(self) -> int:
         status = await self._child.wait()
@@ -149,6 +168,16 @@ class OciExecution:
         return self._command
 
 
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """Of engines whose process on the host only stands for the command, which has our terminal itself."""
+
+    options: Sequence[str]
+    """Of the engine's ``exec``."""
+    deliver: Deliver
+    """Sends a signal to the command."""
+
+
 async def execute(
     host: Host,
     engine: Caller,
@@ -160,14 +189,14 @@ async def execute(
     handover: bool,
     why_not: WhyNot,
     inside: Inside,
+    stands: StandIn | None = None,
 ) -> OciExecution:
     """Start a command; ``entry`` is its OCI process entry, which is passed by a pipe and not by a file."""
     process_json = host.sockets.pipe_to_child()
-    ends = Ends.open(host.sockets, spec, pid_file.with_suffix(".socket") if handover else None)
-    argv = [
-        *engine.argv, "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
-        "exec", "--process", f"/dev/fd/{process_json.remote}", "--pid-file", str(pid_file), *ends.options, id,
-    ]  # fmt: skip
+    socket = pid_file.with_suffix(".socket") if handover else None
+    ends = Ends.open(host.sockets, spec, socket, direct=stands is not None)
+    options = ends.options if stands is None else stands.options
+    argv = [*engine.argv, *_arguments(ends, process_json.remote, pid_file), *options, id]
     stdin, stdout, stderr = ends.remotes
     try:
         child = await host.processes.spawn(
@@ -182,7 +211,10 @@ async def execute(
         )
 
         def made() -> OciExecution:
-            return OciExecution(host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not, inside=inside)
+            deliver = stands.deliver if stands is not None else None
+            return OciExecution(
+                host, child, ends, pid_file, terminal=spec.terminal, why_not=why_not, inside=inside, deliver=deliver
+            )
 
         ends.close_remotes()
         process_json.close_remote()
@@ -200,6 +232,13 @@ async def execute(
     finally:
         process_json.close_remote()
         process_json.stream.close()
+
+
+def _arguments(ends: Ends, process: int, pid_file: Path) -> list[str]:
+    return [
+        "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
+        "exec", "--process", f"/dev/fd/{process}", "--pid-file", str(pid_file),
+    ]  # fmt: skip
 
 
 def _logged(line: bytes) -> dict[str, object]:

@@ -6,6 +6,7 @@ import json
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
@@ -69,6 +70,11 @@ class OciGuest:
         """The instance's."""
         return self.processes.id
 
+    @property
+    def world(self) -> ProcessRef:
+        """The process that has its root and all that is mounted in it."""
+        return self.processes.init
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OciGuest) and self.processes == other.processes
 
@@ -126,6 +132,9 @@ class OciGuest:
             raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
         pid_file = self._layout.commands / f"{self._host.clock.token(8)}.pid"
         await self._require_room(pid_file)
+        return await self._execute(spec, pid_file)
+
+    async def _execute(self, spec: ExecSpec, pid_file: Path) -> Execution:
         engine = await self._runtime.joiner(self.id)
         return await execute(
             self._host,
@@ -141,7 +150,7 @@ class OciGuest:
 
     def files(self) -> AbstractAsyncContextManager[Root]:
         """As its first process sees them."""
-        return self._host.files.root(process=self.processes.init, idmap=self._started.idmap)
+        return self._host.files.root(process=self.world, idmap=self._started.idmap)
 
     async def console(self) -> Stream:
         """By the monitor's socket."""
@@ -210,15 +219,15 @@ class OciGuest:
     async def mount(self, tree: Tree, target: str) -> None:
         """In the mount namespace of its first process."""
         idmap = self._started.idmap
-        await self._host.guest_mounts.put(self.processes.init, tree, target, owner=idmap.base if idmap else 0)
+        await self._host.guest_mounts.put(self.world, tree, target, owner=idmap.base if idmap else 0)
 
     async def unmount(self, number: int) -> None:
         """The same."""
-        await self._host.guest_mounts.take(self.processes.init, number)
+        await self._host.guest_mounts.take(self.world, number)
 
     async def mounts(self) -> frozenset[int]:
         """From its mount table."""
-        return await self._host.guest_mounts.there(self.processes.init)
+        return await self._host.guest_mounts.there(self.world)
 
     async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
         """By a rule of its control group."""
@@ -234,7 +243,7 @@ class OciGuest:
 
     def root(self) -> AbstractContextManager[int]:
         """Of its first process."""
-        return self._host.guest_mounts.root(self.processes.init)
+        return self._host.guest_mounts.root(self.world)
 
     # --- how ----------------------------------------------------------------------------------------------------
 
@@ -250,6 +259,12 @@ class OciGuest:
         """
         found = self._host.processes.identify(pid)
         return found if found is not None and self._host.cgroups.holds(self._group, pid) else None
+
+    async def end_command(self, name: str) -> None:
+        """Kill a command of an earlier daemon, by the name of its PID file. Raises NotFound, ValueError."""
+        command = self.process_inside(int(await self._host.files.read(self._layout.commands / name)))
+        if command is not None:
+            self._host.processes.signal(command, SIGKILL)
 
     def _alive(self) -> bool:
         return all(map(self._host.processes.alive, (self.processes.init, self.processes.monitor)))
@@ -290,7 +305,7 @@ class OciGuest:
         if program.startswith("/"):
             places = [program]
         try:
-            async with self._host.files.root(process=self.processes.init) as root:
+            async with self._host.files.root(process=self.world) as root:
                 for place in places:
                     if (entry := await _entry(root, place)) is not None:
                         if not _may_execute(entry, spec.user):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGKILL
 from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
@@ -75,7 +74,7 @@ class OciRuntime(MonitoredRuntime):
     async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
         """Create the first process, which waits before it executes its program, and start it."""
         id = spec.id
-        _require_supported(spec)
+        self.require_supported(spec)
         self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
@@ -87,11 +86,11 @@ class OciRuntime(MonitoredRuntime):
                 undo=lambda: self.remove(id),
             )
             found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process, caller))
-        guest = OciGuest(self, found, before=self.host.processes.command_line(found.run.init))
+        guest = await self.guest_of(found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
         if spec.root.read_only:
-            await self.host.mounts.make_root_read_only(found.run.init)
+            await self.host.mounts.make_root_read_only(guest.world)
         await op.effect(f"start program of {id}", lambda: self.let_go(id))
         return guest
 
@@ -172,7 +171,7 @@ class OciRuntime(MonitoredRuntime):
             limit_devices=self.limits_devices(),
             file=layout.file,
         )
-        config = bundle(spec, user, surroundings)
+        config = self.adapted(spec, bundle(spec, user, surroundings))
         engine, planned = self.name.encode(), plan.encode(spec)
         texts = {layout.file(path): text.encode() for path, text in spec.files.items()}
         writing = files.write_all(
@@ -185,6 +184,18 @@ class OciRuntime(MonitoredRuntime):
         made = self.host.cgroups.create(group, owner=spec.idmap.base, monitor=group + MONITOR_SUFFIX)
         await all_done(self.begin_log(spec, writing), made)
         return config["process"]
+
+    def adapted(self, spec: RunSpec, config: dict[str, object]) -> dict[str, object]:
+        """The configuration as this engine understands it. Pure."""
+        return config
+
+    async def guest_of(self, found: Found, before: tuple[str, ...] = ()) -> OciGuest:
+        """Of a run in progress; ``before``: the command line of its first process until it executes its program."""
+        return OciGuest(self, found, before=before)
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported for a part of the spec that its guests cannot have."""
+        _require_supported(spec)
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
         """The files of this lxcfs: versions differ, and a missing file would make the start fail."""
@@ -221,12 +232,20 @@ class OciRuntime(MonitoredRuntime):
         except HostFailure:
             self._lxcfs.clear()
             raise
+        # Limits are set only now, so that they apply to the program and not to the engine.
+        steps = [self.host.cgroups.limit(group, spec.limits), *self.furnished(spec, run, process)]
+        steps.append(record.write(self.host, layout, self.name, run, process))
+        await all_done(*steps)
+        self.known.add(spec.id)
+        return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
+
+    def furnished(self, spec: RunSpec, run: Run, process: object) -> list[Awaitable[object]]:
+        """What is left to be done for a first process before it executes its program."""
         if not spec.terminal:
             self._give_streams(spec, run, process)
-        # Limits are set only now, so that they apply to the program and not to the engine.
-        steps = [self.host.cgroups.limit(group, spec.limits)]
+        steps: list[Awaitable[object]] = []
         if not self.limits_devices():
-            steps.append(self._allow_devices(group, spec))
+            steps.append(self._allow_devices(self.group(spec.id), spec))
         if spec.system:
             # Service managers propagate mounts to the services that they confine. Nothing propagates to the host,
             # because in another user namespace its mounts are slaves. Engines differ in how they handle
@@ -234,10 +253,7 @@ class OciRuntime(MonitoredRuntime):
             steps.append(self.host.mounts.share(run.init))
         if other := spec.shares.get(Shareable.IPC):
             steps.append(self._share_memory(other, run))
-        steps.append(record.write(self.host, layout, self.name, run, process))
-        await all_done(*steps)
-        self.known.add(spec.id)
-        return Found(run, dict(process) if isinstance(process, dict) else {}, spec)
+        return steps
 
     async def _share_memory(self, other: str, run: Run) -> None:
         """POSIX shared memory is in a file system, which the namespace does not contain."""
@@ -268,7 +284,7 @@ class OciRuntime(MonitoredRuntime):
         found = await record.find(self.host, self.layout(id), self.name)
         if found is None:
             return None
-        guest = OciGuest(self, found)
+        guest = await self.guest_of(found)
         if id not in self.known:
             self.known.add(id)
             await self._end_commands(guest)
@@ -281,9 +297,7 @@ class OciRuntime(MonitoredRuntime):
             if name.startswith("."):
                 continue  # the engine is about to rename it
             with suppress(NotFound, ValueError):
-                command = guest.process_inside(int(await self.host.files.read(directory / name)))
-                if command is not None:
-                    self.host.processes.signal(command, SIGKILL)
+                await guest.end_command(name)
             await self.host.files.remove_tree(directory / name)
 
     def _check_identity(self, run: Run) -> None:

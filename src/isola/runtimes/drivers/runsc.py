@@ -1,0 +1,220 @@
+"""runsc, the engine of gVisor: system calls of an instance are answered by a kernel in user space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from isola.errors import CommandFailed, HostFailure, NotFound
+from isola.host import Host
+from isola.host.process import ProcessRef
+from isola.model.confinement import UNCONFINED
+from isola.model.identity import PRIVILEGED, HostNames
+from isola.model.instance import InterfaceState
+from isola.model.network import HostNetwork
+from isola.model.probe import Probe
+from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
+from isola.runtimes.gvisor import config, interfaces
+from isola.runtimes.gvisor.beginning import creating
+from isola.runtimes.gvisor.guest import GvisorGuest
+from isola.runtimes.gvisor.options import PTRACE, has_own_network, options, with_own_network
+from isola.runtimes.gvisor.platform import Platform, platform
+from isola.runtimes.oci import monitor
+from isola.runtimes.oci.caller import Caller
+from isola.runtimes.oci.config import PATH
+from isola.runtimes.oci.layout import MONITOR_SUFFIX
+from isola.runtimes.oci.probing import probe_engine
+from isola.runtimes.oci.record import Found, Run
+from isola.runtimes.oci.runtime import OciRuntime
+from isola.runtimes.spec import RunSpec
+
+_OWN_KERNEL = "A sandbox has a kernel of its own in user space"
+
+
+class Runsc(OciRuntime):
+    """Its processes are in the control groups of the instance from the first instruction on, as the monitor's are."""
+
+    name = "runsc"
+    limits_itself = True
+    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
+        isolations=frozenset({"sandbox"}),
+        lacks={
+            Capability.CHECKPOINT: Lack("The state of a running sandbox cannot be saved yet", remedy="stop it"),
+            Capability.DEVICES: Lack(
+                f"{_OWN_KERNEL}, which has no drivers for devices of the host", remedy="use a container"
+            ),
+            Capability.SOCKETS: Lack(
+                f"{_OWN_KERNEL}, with a network stack and sockets that those of the host do not meet",
+                remedy="connect to its address",
+            ),
+            Capability.PRIVILEGES: Lack(f"{_OWN_KERNEL}, and so no rights on the host's"),
+            Capability.FILTERS: Lack(f"{_OWN_KERNEL}, which answers every program in the same way"),
+            Capability.SYSCTLS: Lack(f"{_OWN_KERNEL}, without the parameters of the host's"),
+            Capability.REBOOT: Lack(f"{_OWN_KERNEL}, which only ends", remedy="restart it from outside"),
+            Capability.SHARED_NAMESPACES: Lack(
+                f"{_OWN_KERNEL}, which it shares with no other instance", remedy="use containers"
+            ),
+        },
+    )
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._platform: Platform | None = None
+        self._own_network: dict[str, bool] = {}
+        """By instance, from the beginning of a start on."""
+        self._taken: dict[str, tuple[InterfaceState, ...]] = {}
+        """Interfaces as they were before a network stack took their addresses, by instance."""
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Runs a program in each of the ways in which system calls can be intercepted, until one works."""
+        found = await probe_engine(host, cls.name)
+        program = host.system.find_program(cls.name)
+        if not found.available or program is None:
+            return found
+        works = await platform(host, program)
+        if not works.name:
+            tried = "; ".join(f"{name}: {why}" for name, why in works.refused.items())
+            return Probe(
+                available=False,
+                reason=f"runsc {found.version} can run no program here ({tried})",
+                remedy="install a newer runsc, or permit ptrace",
+            )
+        slow = "each system call takes some 10 µs, because this version of runsc intercepts it by ptrace"
+        return Probe(
+            available=True,
+            version=f"{found.version} ({works.name})",
+            warnings=(*found.warnings, slow) if works.name == PTRACE else found.warnings,
+        )
+
+    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+        """A shell enters the control groups before it executes runsc, so that all its processes inherit them."""
+        groups = self.host.cgroups.directories(self.names.cgroup(id))
+        engine = await self._options(own_network=self._has_own_network(id))
+        return Caller(creating(self.called(id), groups, engine))
+
+    async def joiner(self, id: str) -> Caller:
+        """Commands are in the monitor's group: the process on the host is not one of the instance."""
+        groups = self.host.cgroups.directories_of_monitor(self.group(id) + MONITOR_SUFFIX)
+        return Caller(monitor.entering(groups, await self.argv(id)))
+
+    def limits_devices(self) -> bool:
+        """Programs inside cannot open any."""
+        return True
+
+    async def program(self) -> str:
+        """The program itself: no process of an instance sees it."""
+        return str(self.host.system.find_program(self.name) or self.name)
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        super().require_supported(spec)
+        wanted = spec.confinement
+        needed = {
+            Capability.PRIVILEGES: spec.idmap == PRIVILEGED
+            or isinstance(spec.network, HostNetwork)
+            or spec.host_namespaces,
+            Capability.SHARED_NAMESPACES: spec.shares,
+            Capability.DEVICES: spec.devices,
+            Capability.SYSCTLS: spec.sysctls,
+            Capability.FILTERS: wanted.seccomp not in ("", UNCONFINED)
+            or wanted.masked
+            or wanted.read_only
+            or wanted.no_new_privileges
+            or spec.umask is not None,
+        }
+        for capability, need in needed.items():
+            if need:
+                self.capabilities.require(capability)
+        self._own_network[spec.id] = has_own_network(spec)
+
+    def adapted(self, spec: RunSpec, made: dict[str, object]) -> dict[str, object]:
+        """Without what only the host's kernel knows."""
+        return config.adapted(made)
+
+    def furnished(self, spec: RunSpec, run: Run, process: object) -> list[Awaitable[object]]:
+        """Its kernel gives it streams of its own."""
+        return []
+
+    async def guest_of(self, found: Found, before: tuple[str, ...] = ()) -> GvisorGuest:
+        """Raises HostFailure if its files cannot be opened any more."""
+        id = found.run.id
+        if id not in self._taken:
+            with suppress(NotFound, ValueError):
+                self._taken[id] = interfaces.decode(await self.host.files.read(self._interfaces_file(id)))
+        return GvisorGuest(self, found, await self._gofer(id))
+
+    async def let_go(self, id: str) -> None:
+        """Raises HostFailure."""
+        await self._note_interfaces(id)
+        own = self._has_own_network(id)
+        argv = [*await self._options(own_network=own), "--root", str(self.layout(id).state), "start", self.called(id)]
+        if own:
+            argv = with_own_network(argv)
+        try:
+            await self.host.processes.run(argv, env={"PATH": PATH})
+        except CommandFailed as error:
+            raise HostFailure(
+                "The program could not be started", evidence=error.evidence, remedy=error.remedy
+            ) from error
+
+    async def remove(self, id: str) -> None:
+        """Kill all processes and remove all traces."""
+        await super().remove(id)
+        self._own_network.pop(id, None)
+        self._taken.pop(id, None)
+
+    # --- for its guests -----------------------------------------------------------------------------------------
+
+    def called(self, id: str) -> str:
+        """Its name for the engine."""
+        return self.names.cgroup(id).strip("/").replace("/", "-")
+
+    async def argv(self, id: str) -> list[str]:
+        """For commands about a running instance."""
+        return [*await self._options(own_network=False), "--root", str(self.layout(id).state)]
+
+    def taken(self, id: str) -> Sequence[InterfaceState]:
+        """Its interfaces as they were when it began."""
+        return self._taken.get(id, ())
+
+    # --- how ----------------------------------------------------------------------------------------------------
+
+    def _has_own_network(self, id: str) -> bool:
+        return self._own_network.get(id, False)
+
+    async def _options(self, *, own_network: bool) -> list[str]:
+        program = Path(await self.program())
+        if self._platform is None:
+            self._platform = await platform(self.host, program)
+        return [str(program), *options(self._platform.version, self._platform.name, own_network=own_network)]
+
+    async def _note_interfaces(self, id: str) -> None:
+        """A daemon that adopts it cannot see their addresses any more."""
+        found = await self._find(id)
+        if found is None or not self._own_network.get(id):
+            return
+        self._taken[id] = self.host.namespaces.interfaces(found.processes.init)
+        text = interfaces.encode(self._taken[id])
+        await self.host.files.write(self._interfaces_file(id), text, durable=False)
+
+    def _interfaces_file(self, id: str) -> Path:
+        return self.layout(id).run / "interfaces.json"
+
+    async def _gofer(self, id: str) -> ProcessRef:
+        """The process that opens its files, as the engine has recorded it."""
+        state = self.layout(id).state
+        for name in await self.host.files.names(state):
+            if name.endswith(".state"):
+                with suppress(NotFound, ValueError, KeyError, TypeError):
+                    number = int(json.loads(await self.host.files.read(state / name))["goferPid"])
+                    found = self.host.processes.identify(number)
+                    if found is not None and self.host.cgroups.holds(self.group(id), number):
+                        return found
+        raise HostFailure("The process that opens the files of the sandbox has ended")
+
+
+DRIVER = Runsc

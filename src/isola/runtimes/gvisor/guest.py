@@ -1,0 +1,157 @@
+"""A guest of gVisor: its processes are known to its own kernel alone, which is a process of the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from signal import SIGKILL
+from typing import ClassVar, Protocol
+
+from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
+from isola.host.process import ProcessRef
+from isola.model.instance import InterfaceState
+from isola.runtimes.capabilities import Capability, RuntimeCapabilities
+from isola.runtimes.guest import Execution
+from isola.runtimes.oci.config import PATH, exec_process
+from isola.runtimes.oci.execution import INSIDE, StandIn, execute
+from isola.runtimes.oci.guest import Engine, OciGuest
+from isola.runtimes.oci.layout import MONITOR_SUFFIX
+from isola.runtimes.oci.record import Found
+from isola.runtimes.spec import ExecSpec
+
+_LOOK, _LONGEST, _IDLE_LOOKS = 0.002, 1.0, 25
+_ANSWER = 10.0
+"""Seconds in which its kernel has to answer."""
+
+
+class Sandboxes(Engine, Protocol):
+    """The part of the runtime that a guest uses."""
+
+    capabilities: ClassVar[RuntimeCapabilities]
+
+    def called(self, id: str) -> str: ...
+
+    async def argv(self, id: str) -> list[str]: ...
+
+    def taken(self, id: str) -> Sequence[InterfaceState]: ...
+
+
+class GvisorGuest(OciGuest):
+    """Its first process is the kernel, ``sentry``; another one, the gofer, opens its files."""
+
+    def __init__(self, runtime: Sandboxes, found: Found, gofer: ProcessRef) -> None:
+        super().__init__(runtime, found)
+        self._sandboxes = runtime
+        self._gofer = gofer
+
+    @property
+    def world(self) -> ProcessRef:
+        """The gofer."""
+        return self._gofer
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def settled(self) -> int | None:
+        """A system counts as started when its processes wait for an event, or after a second."""
+        end, idle, last = self._host.clock.monotonic() + _LONGEST, 0, -1
+        while self._host.processes.alive(self.processes.init):
+            if not self._started.system or idle >= _IDLE_LOOKS or self._host.clock.monotonic() > end:
+                return None
+            await self._host.clock.sleep(_LOOK)
+            _, cpu_ns = self._host.cgroups.activity(self._group)
+            idle, last = (idle + 1 if cpu_ns == last else 0), cpu_ns
+        return await self.ended()
+
+    async def signal(self, signum: int) -> None:
+        """To its first process, by its kernel; SIGKILL ends the kernel itself, which needs no answer."""
+        if signum == SIGKILL:
+            await super().signal(signum)
+        elif self._alive():
+            await self._kill([str(signum)])
+
+    async def _kill(self, arguments: Sequence[str]) -> None:
+        """No effect if there is no such process any more. Raises HostFailure if its kernel does not answer."""
+        argv = [
+            *await self._sandboxes.argv(self.id),
+            "kill",
+            *arguments[:-1],
+            self._sandboxes.called(self.id),
+            arguments[-1],
+        ]
+        try:
+            await self._host.processes.run(argv, timeout=_ANSWER, check=False, env={"PATH": PATH})
+        except (CommandFailed, TimedOut) as error:
+            if self._alive():
+                raise HostFailure(
+                    "The sandbox does not answer", evidence=str(error), remedy="stop it forcibly"
+                ) from error
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    async def _execute(self, spec: ExecSpec, pid_file: Path) -> Execution:
+        inside = pid_file.with_suffix(INSIDE)
+
+        async def deliver(signum: int) -> None:
+            with suppress(NotFound):
+                number = (await self._host.files.read(inside)).decode().strip()
+                if number.isdigit():
+                    await self._kill(["--pid", number, str(signum)])
+
+        return await execute(
+            self._host,
+            await self._runtime.joiner(self.id),
+            self._sandboxes.called(self.id),
+            spec,
+            entry=json.dumps(exec_process(spec, self._process)).encode(),
+            pid_file=pid_file,
+            handover=False,
+            why_not=lambda reason: self._why_not(spec, reason),
+            inside=self.process_inside,
+            stands=StandIn(["--internal-pid-file", str(inside)], deliver),
+        )
+
+    def process_inside(self, pid: int) -> ProcessRef | None:
+        """The process of the host that stands for a command."""
+        found = self._host.processes.identify(pid)
+        return found if found is not None and self._host.cgroups.holds(self._group + MONITOR_SUFFIX, pid) else None
+
+    async def end_command(self, name: str) -> None:
+        """Also inside: the process on the host only stands for it."""
+        if not name.endswith(INSIDE):
+            await super().end_command(name)
+            return
+        text = (await self._host.files.read(self._layout.commands / name)).decode().strip()
+        if text.isdigit() and not self.frozen():
+            await self._kill(["--pid", text, str(int(SIGKILL))])
+
+    # --- watched ------------------------------------------------------------------------------------------------
+
+    def numbers(self) -> tuple[int, ...]:
+        """Its kernel, its gofer, and what stands for its processes and commands."""
+        beside = self._host.cgroups.processes(self._group + MONITOR_SUFFIX)
+        return (*super().numbers(), *(pid for pid in beside if pid != self.processes.monitor.pid))
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """Those of its network namespace, with the addresses that its network stack has taken from them."""
+        taken = {each.name: each.addresses for each in self._sandboxes.taken(self.id)}
+        return tuple(
+            dataclasses.replace(each, addresses=each.addresses or taken.get(each.name, ()))
+            for each in super().interfaces()
+        )
+
+    # --- devices ------------------------------------------------------------------------------------------------
+
+    async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
+        """Raises Unsupported."""
+        self._sandboxes.capabilities.require(Capability.DEVICES)
+
+    @contextmanager
+    def root(self) -> Iterator[int]:
+        """Raises Unsupported: sockets and devices in it are those of another kernel."""
+        self._sandboxes.capabilities.require(Capability.SOCKETS)
+        with super().root() as found:
+            yield found

@@ -8,10 +8,20 @@ from pathlib import Path
 
 import pytest
 from files_root import IDS, content
+from native_agent import AgentFiles
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
-from isola.host.files import Access, Changes, Entry, Files, Root
+from isola.host.files import Access, Changes, Entry, Files, LinuxFiles, Root
 from isola.testing.files import FakeFiles
+
+KINDS: dict[str, type[Files]] = {"fake": FakeFiles, "linux": LinuxFiles, "agent": AgentFiles}
+"""The agent serves roots of guests with their own kernel."""
+
+
+@pytest.fixture(params=KINDS)
+async def files(request: pytest.FixtureRequest) -> Files:
+    return KINDS[request.param]()
+
 
 NEW = Access(read=True, write=True, create=True)
 READ = Access(read=True)

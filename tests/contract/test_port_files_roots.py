@@ -10,12 +10,22 @@ from pathlib import Path
 
 import pytest
 from files_root import IDS, broken, content, itself, names, put, stream
+from native_agent import AgentFiles
 
 from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
 from isola.host import trees
 from isola.host.files import Files, LinuxFiles, Root
 from isola.host.proc import ProcessRef
 from isola.testing.files import FakeFiles
+
+KINDS: dict[str, type[Files]] = {"fake": FakeFiles, "linux": LinuxFiles, "agent": AgentFiles}
+"""The agent serves roots of guests with their own kernel."""
+
+
+@pytest.fixture(params=KINDS)
+async def files(request: pytest.FixtureRequest) -> Files:
+    return KINDS[request.param]()
+
 
 # --- roots -----------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ int bind_console(int master) {
     if (ioctl(master, TIOCGPTN, &number) < 0)
         return errno;
     snprintf(name, sizeof(name), "/dev/pts/%u", number);
-    int fd = open("/dev/console", O_CREAT | O_WRONLY | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = open("/dev/console", O_CREAT | O_EXCL | O_WRONLY | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
     close_fd(&fd);
     return mount(name, "/dev/console", NULL, MS_BIND, NULL) < 0 ? errno : 0;
 }

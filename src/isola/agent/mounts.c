@@ -174,7 +174,7 @@ int fill_root(const struct plan *plan, char *why, size_t room) {
     }
     static const char *links[][2] = {{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"},
                                      {"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"}};
-    for (size_t i = 0; *plan->root.kind && i < 4; i++)
+    for (size_t i = 0; plan->mount_count && i < 4; i++)
         if (symlink(links[i][0], links[i][1]) < 0 && errno != EEXIST)
             return note(why, room, "link", links[i][1], errno);
     for (size_t i = 0; i < plan->device_count; i++) {

@@ -63,7 +63,7 @@ int open_device(const char *name, int flags) {
 static int open_relay(struct relay *relay, const char *device, bool input, int *program) {
     int pair[2];
     if (!*device) {
-        *program = open("/dev/null", O_RDWR | O_CLOEXEC);
+        *program = open_device("/dev/null", O_RDWR);
         return *program < 0 ? errno : 0;
     }
     int ours = open_device(device, (input ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY);

@@ -462,3 +462,8 @@ def test_contradictions_are_refused_when_the_file_is_read(text: str, said: str) 
 def test_names_of_services_are_restricted() -> None:
     with pytest.raises(InvalidInput, match="Invalid name of a service"):
         _load("services: {'a b': {image: x}}")
+
+
+def test_services_of_other_profiles_are_known_so_that_their_instances_are_no_orphans() -> None:
+    found = _load("services: {a: {image: x}, b: {image: x, profiles: [p]}}")
+    assert (list(found.services), sorted(found.inactive)) == (["a"], ["b"])

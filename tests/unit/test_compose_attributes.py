@@ -81,7 +81,7 @@ _EFFECTS = """
     deploy: {resources: {limits: {pids: 5}}}
     """
 _ELSEWHERE = {
-    "image", "build", "platform", "pull_policy",  # of images
+    "image", "build", "platform", "pull_policy", "pull_refresh_after",  # of images
     "depends_on", "links", "profiles", "scale",  # of several services
     "env_file", "label_file", "extends",  # read with the file
     "cpu_period",  # with cpu_quota
@@ -132,7 +132,6 @@ def test_listed_attributes_are_known(path: str) -> None:
         ("volumes: [{type: image, source: i, target: /i}]", "", "services.web.volumes[0].type"),
         ("security_opt: [label=x, systempaths=unconfined]", "", "services.web.security_opt"),
         ("logging: {driver: syslog}", "", "services.web.logging.driver"),
-        ("pull_policy: daily", "", "services.web.pull_policy"),
         ("volumes: ['vol:/v']", "volumes: {vol: {driver_opts: {type: nfs, device: ':/x'}}}", "volumes.vol.driver_opts"),
         ("volumes: ['vol:/v']", "volumes: {vol: {driver: other}}", "volumes.vol.driver"),
         ("networks: [n]", "networks: {n: {driver: overlay}}", "networks.n.driver"),

@@ -60,47 +60,6 @@ def top(context: Context) -> None:
     show(context, items, [Column(title, title) for title in titles])
 
 
-def images(context: Context) -> None:
-    """Print the images that instances were made from."""
-    from isola.cli.compose.builds import image_name
-    from isola.cli.compose.files import application
-    from isola.compose.instances import SERVICE
-
-    found = application(context)
-    rows = [
-        {
-            "instance": one["name"],
-            "image": image_name(found, service) if (service := one["config"][SERVICE]) in found.services else "",
-            "fingerprint": one["config"].get("volatile.base_image", "")[:12],
-        }
-        for one in _instances(context)
-    ]
-    show(
-        context, rows, [Column("INSTANCE", "instance"), Column("IMAGE", "image"), Column("FINGERPRINT", "fingerprint")]
-    )
-
-
-def push(context: Context) -> None:
-    """Push the images of services that have a build."""
-    from isola.cli.compose.builds import image_name
-    from isola.cli.compose.files import application
-    from isola.cli.compose.images import known
-    from isola.cli.login import credentials
-    from isola.errors import NotFound
-    from isola.model.image_reference import parse
-
-    found = application(context, context.args.many("SERVICE"))
-    for service in context.args.many("SERVICE") or found.services:
-        if "build" not in found.services[service]:
-            continue
-        name = parse(image_name(found, service)).tagged().full
-        if not (fingerprint := known(context, name)):
-            raise NotFound(f"The image {name} of service {service} is missing", remedy="isola compose build makes it")
-        operation = context.client.images.push(fingerprint, name, credentials=credentials(context, name))
-        context.follow(operation, f"Pushing {name}")
-        context.say(f"{name} is pushed")
-
-
 def wait(context: Context) -> int:
     """Wait until services have ended; exit with the status of the first that is named."""
     from isola.client.runs import wait as wait_for
@@ -108,18 +67,23 @@ def wait(context: Context) -> int:
     ended = {one["name"]: wait_for(context.client, one["name"]) for one in _instances(context)}
     for name, status in ended.items():
         context.write(f"{name}: {status}")
+    if context.args.flag("down-project"):
+        from isola.cli.compose.down import down
+        from isola.cli.compose.files import application
+
+        down(context, application(context), volumes=False, orphans=False, seconds=None)
     return next(iter(ended.values()), 0)
 
 
 def scale(context: Context) -> None:
     """Change the number of instances of services."""
     from isola.cli.compose.files import application
-    from isola.cli.compose.up import Up
+    from isola.cli.compose.up import How, Up
     from isola.compose.changes import Recreation
 
     wanted = scales(context.args.many("NUMBERS"))
     found = application(context, list(wanted))
-    Up(context, found).run(list(wanted), recreation=Recreation.NEVER, scale=wanted, alone=context.args.flag("no-deps"))
+    Up(context, found).run(list(wanted), How(Recreation.NEVER, wanted, alone=context.args.flag("no-deps")))
 
 
 def scales(texts: list[str] | tuple[str, ...]) -> dict[str, int]:
@@ -140,7 +104,7 @@ def _place(text: str) -> tuple[str, str] | None:
 
 
 def _instances(context: Context) -> list[InstanceInfo]:
-    from isola.cli.commands.compose import instances_of
+    from isola.cli.compose_chosen import instances_of
 
     return instances_of(context, context.args.many("SERVICE"))
 
@@ -150,7 +114,7 @@ def _running(context: Context) -> list[InstanceInfo]:
 
 
 def _instance(context: Context, service: str) -> InstanceInfo:
-    from isola.cli.commands.compose import instance_of
+    from isola.cli.compose_chosen import instance_of
 
     return instance_of(context, service)
 
@@ -180,11 +144,8 @@ MORE = (
     ),
     Command("top", "List the processes of services", top, _SERVICES, FORMAT,
             examples=(("isola compose top web", "of one service"),)),
-    Command("images", "List the images of instances", images, _SERVICES, FORMAT,
-            examples=(("isola compose images", "of all"),)),
-    Command("push", "Push the images of services that have a build", push, _SERVICES,
-            examples=(("isola compose push", "under the names in the file"),)),
     Command("wait", "Wait until services have ended", wait, _SERVICES,
+            Option("--down-project", "Then stop and remove the application"),
             examples=(("isola compose wait setup", "exits with its status"),)),
     Command(
         "scale",

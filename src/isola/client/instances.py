@@ -244,6 +244,10 @@ class Instances:
         """Stop it as ``stop`` does, and start it again."""
         return self._set_state(name, "restart", force=force, timeout=timeout, kill=kill)
 
+    def signal(self, name: str, signal: int | str) -> None:
+        """Send its first process a signal."""
+        self._client.call("POST", f"{path_of(name)}/signal", {"signal": signal})
+
     def pause(self, name: str) -> Operation:
         """Freeze its processes."""
         return self._set_state(name, "freeze")
@@ -289,6 +293,19 @@ class Instances:
             body["group"] = group
         return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/exec", body, ends=False))
 
+    def exec_apart(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: int | str = 0,
+        cwd: str = "",
+    ) -> Operation:
+        """Start a command inside with nothing attached; it runs on when this client goes."""
+        body = {"command": list(command), "environment": dict(environment or {}), "user": user, "cwd": cwd}
+        return begin(self._client, "POST", f"{path_of(name)}/exec", body, ends=False)
+
     def run(self, name: str, command: Sequence[str], input: bytes = b"", **how: object) -> Ended:
         """Run a command to its end, with ``input`` as standard input; ``how`` as for ``exec``."""
         from isola.client.exec import collect
@@ -301,6 +318,13 @@ class Instances:
 
         body = {"width": size[0], "height": size[1], "type": "console"}
         return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body, ends=False))
+
+    def attach(self, name: str, *, ahead: bool = False, stdin: bool = False) -> Session:
+        """Attach to the output and input of its first process; with ``ahead`` of the next run if it does not run."""
+        from isola.client.exec import Session
+
+        body = {"ahead": ahead, "stdin": stdin}
+        return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/attach", body, ends=False))
 
     def console_log(self, name: str) -> bytes:
         """Past output of the console."""

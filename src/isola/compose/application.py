@@ -35,6 +35,8 @@ class Application:
     volumes: Mapping[str, Tree]
     configs: Mapping[str, Tree]
     secrets: Mapping[str, Tree]
+    inactive: frozenset[str] = frozenset()
+    """Services of the file whose profiles are not active."""
 
     def needs(self, service: str) -> Mapping[str, Tree]:
         """Services that have to be started before it -> condition, ``restart`` and ``required``."""
@@ -89,6 +91,7 @@ def load(
         volumes=_resources(document, "volumes"),
         configs=_resources(document, "configs"),
         secrets=_resources(document, "secrets"),
+        inactive=frozenset(document.get("services") or ()) - chosen.keys(),
     )
     _require_known(found)
     order(found)

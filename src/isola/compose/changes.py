@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -68,9 +68,11 @@ def changes(
     wanted: Sequence[Wanted],
     existing: Collection[Existing],
     recreation: Recreation = Recreation.CHANGED,
+    always: Collection[str] = (),
 ) -> dict[str, list[Action]]:
     """Service -> actions, in the order of ``wanted``. Services of the server that are not wanted are left alone.
 
+    ``always``: services all of whose instances are replaced, too.
     Raises InvalidInput for more than one instance with a fixed name, and for two with the same name.
     """
     found: dict[str, list[Action]] = {}
@@ -78,7 +80,8 @@ def changes(
     names: dict[str, str] = {}
     for each in wanted:
         own = sorted((one for one in existing if one.service == each.service), key=lambda one: one.number)
-        found[each.service] = actions = _of_service(application, each, own, recreation)
+        how = Recreation.ALWAYS if each.service in always else recreation
+        found[each.service] = actions = _of_service(application, each, own, how)
         if any(action.kind is Kind.REPLACE for action in actions):
             replaced.add(each.service)
         if each.restarts_with & replaced:
@@ -93,7 +96,7 @@ def changes(
     return found
 
 
-def orphans(wanted: Mapping[str, object], existing: Collection[Existing]) -> list[Existing]:
+def orphans(wanted: Collection[str], existing: Collection[Existing]) -> list[Existing]:
     """Instances of services that the file does not have."""
     return sorted((one for one in existing if one.service not in wanted), key=lambda one: one.name)
 

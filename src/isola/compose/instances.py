@@ -12,7 +12,7 @@ from typing import Any
 from isola.compose.application import Application
 from isola.compose.changes import Wanted, instance_name
 from isola.compose.disks import disks
-from isola.compose.limits import limits
+from isola.compose.limits import limits, ulimits
 from isola.compose.namespaces import namespaces
 from isola.compose.networks import nics, ports
 from isola.errors import InvalidInput
@@ -120,8 +120,7 @@ def _confinement(service: Tree) -> dict[str, str]:
     found = {ours: "true" for key, ours in _FLAGS if service.get(key)}
     found |= {ours: ",".join(service[key]) for key, ours in _LISTS if service.get(key)}
     found |= {f"linux.sysctl.{key}": value for key, value in service.get("sysctls", {}).items()}
-    for key, limit in service.get("ulimits", {}).items():
-        found[f"limits.kernel.{key}"] = f"{_unlimited(limit['soft'])}:{_unlimited(limit['hard'])}"
+    found |= ulimits(service)
     for option in service.get("security_opt", ()):
         key, _, value = option.replace("=", ":", 1).partition(":")
         if key == "no-new-privileges":
@@ -131,10 +130,6 @@ def _confinement(service: Tree) -> dict[str, str]:
         elif key not in ("apparmor", "label"):
             raise InvalidInput(f"security_opt {option[:80]!r} is not supported", field="security_opt")
     return found
-
-
-def _unlimited(value: int) -> str:
-    return "unlimited" if value < 0 else str(value)
 
 
 def _host(service: Tree) -> dict[str, str]:

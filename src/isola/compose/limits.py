@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from isola.errors import InvalidInput
@@ -75,3 +75,15 @@ def _allowance(service: Tree) -> str:
     if service.get("cpus"):
         quota, period = round(service["cpus"] * _PERIOD), _PERIOD
     return f"{quota / 1000:g}ms/{period / 1000:g}ms" if quota > 0 else ""
+
+
+def ulimits(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Of a service or a build."""
+    return {
+        f"limits.kernel.{name}": f"{_unlimited(limit['soft'])}:{_unlimited(limit['hard'])}"
+        for name, limit in spec.get("ulimits", {}).items()
+    }
+
+
+def _unlimited(value: int) -> str:
+    return "unlimited" if value < 0 else str(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 _DURATIONS = ("interval", "timeout", "start_period", "start_interval", "stop_grace_period", "delay", "window")
@@ -18,3 +20,8 @@ def rendered(value: Any) -> Any:
 
 def _duration(value: Any) -> Any:
     return f"{value:f}".rstrip("0").rstrip(".") + "s" if isinstance(value, float) else rendered(value)
+
+
+def digest(service: Any) -> str:
+    """Of what a service says; the same for the same text."""
+    return hashlib.sha256(json.dumps(service, sort_keys=True, default=str).encode()).hexdigest()

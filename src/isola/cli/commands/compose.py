@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from isola.cli.arguments import UsageError
+import time
+
+from isola.cli.arguments import UsageError, pairs
 from isola.cli.commands.exec import EXEC_OPTIONS
+from isola.cli.compose_chosen import each, instance_of, instances_of
+from isola.cli.compose_images import IMAGES
+from isola.cli.compose_lifecycle import LIFECYCLE, TIMEOUT
+from isola.cli.compose_more import ATTACHING
 from isola.cli.compose_verbs import MORE, scales
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import FORMAT, Column, show
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.operations import Operation
     from isola.client.shapes import InstanceInfo
+    from isola.compose.changes import Recreation
 
     Begin = Callable[[str], Operation]
     Verb = Callable[[Context], int]
@@ -35,23 +42,42 @@ _SERVICES = Argument("SERVICE", "Services; all of them if none is named", option
 
 def config(context: Context) -> None:
     """Print the compose file with everything that it extends, includes and interpolates."""
+    from isola.cli.compose.builds import image_name
     from isola.cli.compose.files import application
     from isola.cli.output import document
-    from isola.compose.rendering import rendered
+    from isola.compose.application import order
+    from isola.compose.rendering import digest, rendered
 
-    found = application(context, context.args.many("SERVICE"))
-    chosen = {"services": list(found.services), "volumes": list(found.volumes), "networks": list(found.networks)}
-    for kind, names in chosen.items():
-        if context.args.flag(kind):
-            for name in names:
-                context.write(name)
+    args = context.args
+    found = application(context, args.many("SERVICE"))
+    chosen: dict[str, Callable[[], list[str]]] = {
+        "services": lambda: list(found.services),
+        "volumes": lambda: list(found.volumes),
+        "networks": lambda: list(found.networks),
+        "images": lambda: [image_name(found, name) for name in found.services],
+        "profiles": lambda: sorted({each for one in found.services.values() for each in one.get("profiles", ())}),
+    }
+    for kind, lines in chosen.items():
+        if args.flag(kind):
+            for line in lines():
+                context.write(line)
             return
-    if not context.args.flag("quiet"):
-        document(context, rendered(found.document()))
+    if args.given("hash"):
+        wanted = list(found.services) if args.text("hash") == "*" else args.text("hash").split(",")
+        for name in order(found, wanted):
+            if name in wanted:
+                context.write(f"{name} {digest(found.services[name])}")
+    elif not args.flag("quiet"):
+        document(context, rendered(found.document()), args.text("format") or "yaml")
 
 
-_TIMEOUT = Option(
-    "-t --timeout", "Seconds until an instance is killed (default: stop_grace_period, or 10)", value="SECONDS"
+EXEC = tuple(
+    Option("-e -E --env", "An environment variable", value="NAME=VALUE", repeat=True)
+    if option.key == "env"
+    else Option("-w --cwd", "Directory to run in", value="DIR", also="--workdir")
+    if option.key == "cwd"
+    else option
+    for option in EXEC_OPTIONS
 )
 _STATUS = (
     Column("NAME", "name"),
@@ -65,34 +91,71 @@ _STATUS = (
 def up(context: Context) -> int:
     """Create and start what the file says, and remove what it says no longer."""
     from isola.cli.compose.files import application
-    from isola.cli.compose.up import Up
+    from isola.cli.compose.up import How, Up
+    from isola.compose.application import order
+
+    args, services = context.args, context.args.many("SERVICE")
+    found = application(context, services)
+    code_of, stays = args.text("exit-code-from"), args.flag("abort-on-container-exit")
+    stays = stays or args.flag("abort-on-container-failure") or bool(code_of)
+    if stays and (args.flag("wait") or args.flag("detach")):
+        raise UsageError("--abort-on-container-exit and --exit-code-from stay: neither --wait nor --detach with them")
+    if code_of:
+        order(found, [code_of])
+    work = Up(context, found)
+    how = How(
+        recreation(context),
+        scales(args.many("scale")),
+        pull=args.text("pull"),
+        rebuild=args.flag("build"),
+        never_build=args.flag("no-build"),
+        start=not args.flag("no-start"),
+        alone=args.flag("no-deps"),
+        renew=args.flag("renew-anon-volumes"),
+        dependencies_too=args.flag("always-recreate-deps"),
+        seconds=args.number("timeout"),
+    )
+    since = time.time_ns()
+    work.run(services, how)
+    if args.flag("wait"):
+        work.await_ready(services, args.number("wait-timeout"))
+    status = _orphans(context, work.orphans())
+    if not stays:
+        return status
+    from isola.cli.compose.foreground import until_end
+
+    failures = args.flag("abort-on-container-failure")
+    chosen = order(found, services)
+    return until_end(context, found, chosen, code_of=code_of, only_failures=failures, seconds=how.seconds, since=since)
+
+
+def _orphans(context: Context, orphans: Sequence[str]) -> int:
+    if not orphans:
+        return 0
+    if not (context.args.flag("remove-orphans") or _set("COMPOSE_REMOVE_ORPHANS")):
+        if not _set("COMPOSE_IGNORE_ORPHANS"):
+            said = "Instances of services that the file lacks"
+            context.say(f"{said}: {', '.join(orphans)}; --remove-orphans removes them")
+        return 0
+    return each(context, orphans, lambda name: context.client.instances.delete(name, force=True), "removed")
+
+
+def _set(name: str) -> bool:
+    from isola.environment import variable
+
+    return (variable(name) or "").lower() in ("1", "true")
+
+
+def recreation(context: Context) -> Recreation:
+    """Of ``--force-recreate`` and ``--no-recreate``."""
     from isola.compose.changes import Recreation
 
     args = context.args
     if args.flag("force-recreate") and args.flag("no-recreate"):
         raise UsageError("--force-recreate and --no-recreate exclude each other")
-    how = Recreation.ALWAYS if args.flag("force-recreate") else Recreation.CHANGED
-    services = args.many("SERVICE")
-    work = Up(context, application(context, services))
-    work.run(
-        services,
-        recreation=Recreation.NEVER if args.flag("no-recreate") else how,
-        scale=scales(args.many("scale")),
-        pull=args.text("pull"),
-        rebuild=args.flag("build"),
-        start=not args.flag("no-start"),
-        alone=args.flag("no-deps"),
-    )
-    if args.flag("wait"):
-        work.await_ready(services, args.number("wait-timeout"))
-    if orphans := work.orphans():
-        if not args.flag("remove-orphans"):
-            context.say(
-                f"Instances of services that the file lacks: {', '.join(orphans)}; --remove-orphans removes them"
-            )
-            return 0
-        return _each(context, orphans, lambda name: context.client.instances.delete(name, force=True), "removed")
-    return 0
+    if args.flag("no-recreate"):
+        return Recreation.NEVER
+    return Recreation.ALWAYS if args.flag("force-recreate") else Recreation.CHANGED
 
 
 def down(context: Context) -> None:
@@ -114,7 +177,13 @@ def down(context: Context) -> None:
 
 def ps(context: Context) -> None:
     """Print the instances of the application."""
-    shown = [_row(one) for one in instances_of(context, context.args.many("SERVICE"))]
+    found = instances_of(context, context.args.many("SERVICE"), one_off=context.args.flag("all"))
+    wanted = [status.lower() for status in context.args.many("status")]
+    shown = [_row(one) for one in found if not wanted or one["status"].lower() in wanted]
+    if context.args.flag("services"):
+        for name in sorted({str(one["service"]) for one in shown}):
+            context.write(name)
+        return
     if context.args.flag("names"):
         for one in shown:
             context.write(str(one["name"]))
@@ -145,19 +214,22 @@ def exec_(context: Context) -> int:
 
     found = instance_of(context, context.args.text("SERVICE"))
     user, cwd = (str(found["program"].get(key) or "") for key in ("user", "cwd"))
+    if context.args.flag("detach"):
+        return _background(context, found["name"], user or "0", cwd)
     return execute(context, found["name"], context.args.many("COMMAND"), user=user or "0", cwd=cwd)
 
 
-def build(context: Context) -> None:
-    """Build the images of services."""
-    from isola.cli.compose.builds import build as build_one
-    from isola.cli.compose.files import application
-    from isola.compose.application import order
-
-    found, args = application(context, context.args.many("SERVICE")), context.args
-    for name in args.many("SERVICE") or order(found):
-        if name in found.services and "build" in found.services[name]:
-            build_one(context, found, name, pull=args.flag("pull"), fresh=args.flag("no-cache"))
+def _background(context: Context, name: str, user: str, cwd: str) -> int:
+    args = context.args
+    chosen = args.text("user") if args.given("user") else user
+    context.client.instances.exec_apart(
+        name,
+        args.many("COMMAND"),
+        environment=pairs(args.many("env"), "--env"),
+        user=int(chosen) if chosen.isascii() and chosen.isdigit() else chosen,
+        cwd=args.text("cwd") or cwd,
+    )
+    return 0
 
 
 def logs(context: Context) -> None:
@@ -186,99 +258,7 @@ def logs(context: Context) -> None:
     )
 
 
-def pull(context: Context) -> None:
-    """Fetch the images of services."""
-    from isola.cli.compose.files import application
-    from isola.cli.compose.images import fetch
-
-    found = application(context, context.args.many("SERVICE"))
-    for name in context.args.many("SERVICE") or found.services:
-        if (image := found.services[name].get("image")) and "build" not in found.services[name]:
-            context.say(f"{name}: {image} is {fetch(context, image)[:12]}")
-
-
-def start(context: Context) -> int:
-    """Start stopped instances, each service after those that it depends on."""
-    from isola.cli.compose.conditions import await_condition
-    from isola.cli.compose.files import application
-    from isola.compose.application import order
-    from isola.compose.instances import SERVICE
-
-    found = application(context, context.args.many("SERVICE"))
-    stopped = [one for one in instances_of(context) if one["status"] == "Stopped"]
-    failed = 0
-    for name in order(found, context.args.many("SERVICE")):
-        names = [one["name"] for one in stopped if one["config"].get(SERVICE) == name]
-        for needed, how in found.needs(name).items() if names else ():
-            await_condition(context, found.name, needed, how)
-        failed |= _each(context, names, context.client.instances.start, "running")
-    return failed
-
-
-def _verb(done: str, statuses: Sequence[str], begin: Callable[[Context, InstanceInfo], Operation]) -> Verb:
-    """A verb over the instances of services that have one of the statuses."""
-
-    def run(context: Context) -> int:
-        found = instances_of(context, context.args.many("SERVICE"))
-        chosen = {one["name"]: one for one in reversed(found) if one["status"] in statuses}
-        return _each(context, list(chosen), lambda name: begin(context, chosen[name]), done)
-
-    return run
-
-
-def _stop(context: Context, one: InstanceInfo) -> Operation:
-    from isola.cli.compose.down import before_stop
-    from isola.cli.compose.down import stop as stop_one
-    from isola.cli.compose.files import application
-
-    before_stop(context, application(context), one)
-    return stop_one(context, one, context.args.number("timeout"))
-
-
-def _restart(context: Context, one: InstanceInfo) -> Operation:
-    from isola.cli.compose.down import patience
-
-    seconds = patience(one, context.args.number("timeout"))
-    return context.client.instances.restart(one["name"], timeout=seconds, kill=True)
-
-
 _DIRECTORY = "user.com.docker.compose.project.working_dir"
-_LIVE = ("Running", "Frozen")
-stop = _verb("stopped", _LIVE, _stop)
-restart = _verb("restarted", _LIVE, _restart)
-kill = _verb("killed", _LIVE, lambda context, one: context.client.instances.stop(one["name"], force=True))
-pause = _verb("paused", ("Running",), lambda context, one: context.client.instances.pause(one["name"]))
-unpause = _verb("running", ("Frozen",), lambda context, one: context.client.instances.resume(one["name"]))
-rm = _verb("removed", ("Stopped",), lambda context, one: context.client.instances.delete(one["name"]))
-
-
-def _each(context: Context, names: Sequence[str], begin: Begin, done: str) -> int:
-    from isola.cli.commands.lifecycle import each
-
-    return each(context, names, begin, "Working on", done) if names else 0
-
-
-def instances_of(context: Context, services: Sequence[str] = ()) -> list[InstanceInfo]:
-    """Of the application, and of these services only. Raises InvalidInput for a service that the file lacks."""
-    from isola.cli.compose.files import application
-    from isola.cli.compose.server import instances
-    from isola.compose.application import order
-    from isola.compose.instances import SERVICE
-
-    found = application(context, services)
-    order(found, services)
-    return [one for one in instances(context.client, found.name) if not services or one["config"][SERVICE] in services]
-
-
-def instance_of(context: Context, service: str) -> InstanceInfo:
-    """The instance that a command is for: the first of the service, or the one that --index numbers."""
-    from isola.errors import NotFound
-
-    index = context.args.number("index", 1) or 1
-    found = instances_of(context, [service])
-    if index > len(found):
-        raise NotFound(f"Service {service} has no instance {index}", remedy="isola compose up starts it")
-    return found[index - 1]
 
 
 def _row(one: InstanceInfo) -> dict[str, object]:
@@ -306,12 +286,19 @@ COMMANDS = (
             _SERVICES,
             Option("-d --detach", "Accepted for other tools: the command never stays"),
             Option("--build", "Build the images of services that have a build, also existing ones"),
+            Option("--no-build", "Build no image; one that is missing is an error"),
             Option("--force-recreate", "Replace instances that are as the file says, too"),
             Option("--no-recreate", "Replace no instance"),
+            Option("--always-recreate-deps", "Replace those that the named services depend on, too"),
+            Option("-V --renew-anon-volumes", "Instances that are replaced get new volumes without a name"),
             Option("--no-start", "Create, and start nothing"),
             Option("--no-deps", "Leave services alone that the named ones depend on"),
             Option("--wait", "Return when all instances are healthy, or run if they have no health check"),
             Option("--wait-timeout", "Seconds after which that is a failure (default: 600)", value="SECONDS"),
+            Option("--abort-on-container-exit", "Stay and print output until an instance has ended, then stop all"),
+            Option("--abort-on-container-failure", "The same until an instance has failed"),
+            Option("--exit-code-from", "The same, and exit with the status of this service", value="SERVICE"),
+            TIMEOUT,
             Option("--remove-orphans", "Remove instances of services that the file lacks"),
             Option("--scale", "Number of instances of a service", value="SERVICE=NUMBER", repeat=True),
             Option("--pull", "When to fetch images", value="WHEN", choices=("always", "missing", "never")),
@@ -319,6 +306,7 @@ COMMANDS = (
                 ("isola compose up", "the compose.yaml of this directory"),
                 ("isola compose -f base.yaml -f test.yaml up web", "one service, and those that it depends on"),
                 ("isola compose up --scale web=3", "three instances of web"),
+                ("isola compose up --exit-code-from tests", "until the tests have ended, with their status"),
             ),
         ),
         Command(
@@ -333,7 +321,7 @@ COMMANDS = (
                 value="WHICH",
                 choices=("local", "all"),
             ),
-            _TIMEOUT,
+            TIMEOUT,
             examples=(("isola compose down", "volumes stay"), ("isola compose down -v", "nothing stays")),
         ),
         Command(
@@ -342,6 +330,9 @@ COMMANDS = (
             ps,
             _SERVICES,
             Option("--names", "Print their names only"),
+            Option("--services", "Print the names of their services only"),
+            Option("--status", "Only those with this status: running, stopped, frozen", value="STATUS", repeat=True),
+            Option("-a --all", "Also those of isola compose run"),
             FORMAT,
             examples=(
                 ("isola compose ps", "all of them"),
@@ -356,7 +347,8 @@ COMMANDS = (
             Argument("SERVICE", "The service"),
             Argument("COMMAND", "The command and its arguments", rest=True),
             Option("--index", "Which of its instances", value="NUMBER", default="1"),
-            *EXEC_OPTIONS,
+            Option("-d --detach", "Leave the command in the background"),
+            *EXEC,
             examples=(("isola compose exec db psql -U shop", "with a terminal, if there is one"),),
         ),
         Command(
@@ -367,19 +359,14 @@ COMMANDS = (
             Option("--services", "Print the names of the services only"),
             Option("--volumes", "Print the names of the volumes only"),
             Option("--networks", "Print the names of the networks only"),
+            Option("--images", "Print the names of the images only"),
+            Option("--profiles", "Print the names of the profiles only"),
+            Option("--hash", "Print digests of services: NAMES by commas, or '*'", value="SERVICES"),
+            Option("--format", "Format of the file", value="FORMAT", choices=("yaml", "json")),
             examples=(
                 ("isola compose config", "the compose.yaml of this directory"),
                 ("isola compose -f base.yaml -f test.yaml config --services", "names of services of two files"),
             ),
-        ),
-        Command(
-            "build",
-            "Build the images of services",
-            build,
-            _SERVICES,
-            Option("--pull", "Fetch newer images to build from"),
-            Option("--no-cache", "Use no kept results"),
-            examples=(("isola compose build", "all that have a build"),),
         ),
         Command(
             "logs",
@@ -394,19 +381,10 @@ COMMANDS = (
             Option("--no-log-prefix", "Print no names before lines"),
             examples=(("isola compose logs -f web", "of one service"), ("isola compose logs --tail 20", "of all")),
         ),
-        Command("pull", "Fetch the images of services", pull, _SERVICES, examples=(("isola compose pull", "all"),)),
-        Command("start", "Start stopped services", start, _SERVICES, examples=(("isola compose start web", "one"),)),
-        Command("stop", "Stop services", stop, _SERVICES, _TIMEOUT, examples=(("isola compose stop", "all"),)),
-        Command(
-            "restart", "Restart services", restart, _SERVICES, _TIMEOUT, examples=(("isola compose restart", "all"),)
-        ),
-        Command("kill", "Kill services", kill, _SERVICES, examples=(("isola compose kill web", "without a shutdown"),)),
-        Command("pause", "Freeze services", pause, _SERVICES, examples=(("isola compose pause web", "one"),)),
-        Command("unpause", "Thaw services", unpause, _SERVICES, examples=(("isola compose unpause web", "one"),)),
-        Command(
-            "rm", "Remove stopped instances", rm, _SERVICES, examples=(("isola compose rm web", "of one service"),)
-        ),
+        *LIFECYCLE,
+        *IMAGES,
         *MORE,
+        *ATTACHING,
         options=_OPTIONS,
     ),
 )

@@ -33,7 +33,11 @@ def top(context: Context) -> None:
 
 def stats(context: Context) -> None:
     """Print what instances use, once or again and again."""
-    names = context.args.many("NAME")
+    measure(context, context.args.many("NAME"))
+
+
+def measure(context: Context, names: Sequence[str]) -> None:
+    """Of these instances, or of all that run; with ``--follow`` until Ctrl-C."""
     first = _measured(context, names)
     while True:
         time.sleep(_PERIOD)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from isola.cli.compose.stored import content
 from isola.compose.attributes import refuse
+from isola.compose.limits import ulimits
 from isola.errors import HostFailure, InvalidInput
 
 TYPE_CHECKING = False
@@ -26,8 +27,19 @@ def image_name(application: Application, service: str) -> str:
     return str(application.services[service].get("image") or f"{application.name}-{service}")
 
 
-def build(context: Context, application: Application, service: str, *, pull: bool = False, fresh: bool = False) -> None:
-    """Build the image of a service under its names; ``fresh``: without the cache. Raises InvalidInput, HostFailure."""
+def build(
+    context: Context,
+    application: Application,
+    service: str,
+    *,
+    pull: bool = False,
+    fresh: bool = False,
+    arguments: Mapping[str, str] | None = None,
+) -> None:
+    """Build the image of a service under its names; ``fresh``: without the cache. Raises InvalidInput, HostFailure.
+
+    ``arguments``: in place of those of the file.
+    """
     from isola.cli.build_context import BuildContext
     from isola.cli.commands.build import Shown
 
@@ -43,11 +55,20 @@ def build(context: Context, application: Application, service: str, *, pull: boo
             found = BuildContext(directory, dockerfile)
         except OSError as error:
             raise InvalidInput(f"Cannot read the context of {where}", evidence=str(error), field=where) from None
+        spec = {**spec, "args": {**spec.get("args", {}), **(arguments or {})}}
         options = _options(application, service, spec) | {"dockerfile": found.dockerfile}
         options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
         show = Shown(context, quiet=context.quiet, plain=False, names=())
         if show.run(context.client.builds.run(options, found.stream())) != 0:
             raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
+
+
+def build_config(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What the programs of the build have, as keys of instances."""
+    found = {"isola.shm.size": str(spec["shm_size"])} if spec.get("shm_size") else {}
+    if hosts := spec.get("extra_hosts"):
+        found["isola.hosts"] = ",".join(f"{host}={each}" for host in hosts for each in hosts[host])
+    return found | ulimits(spec)
 
 
 def _options(application: Application, service: str, spec: Mapping[str, Any]) -> dict[str, object]:
@@ -67,6 +88,7 @@ def _options(application: Application, service: str, spec: Mapping[str, Any]) ->
             for grant in spec.get("secrets", ())
         },
         "network": spec.get("network", ""),
+        "config": build_config(spec),
     }
 
 

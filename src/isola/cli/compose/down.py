@@ -33,8 +33,8 @@ def down(
     wanted = order(application)
     found = [
         one
-        for one in instances(client, application.name, kept=True)
-        if orphans or _service(one) in application.services
+        for one in instances(client, application.name, kept=True, one_off=True)
+        if _service(one) in application.services or (orphans and _service(one) not in application.inactive)
     ]
     for name in [*{_service(one) for one in found if _service(one) not in wanted}, *reversed(wanted)]:
         remove(context, application, [one for one in found if _service(one) == name], seconds)
@@ -50,14 +50,20 @@ def down(
 
 def remove(context: Context, application: Application, found: list[InstanceInfo], seconds: int | None = None) -> None:
     """Stop and remove instances, side by side."""
-    instances = context.client.instances
+    stop_running(context, application, found, seconds)
+    for one in found:
+        _try(context, one["name"], lambda name=one["name"]: context.client.instances.delete(name, force=True))
+
+
+def stop_running(
+    context: Context, application: Application, found: list[InstanceInfo], seconds: int | None = None
+) -> None:
+    """Stop those that run, side by side."""
     running = [one for one in found if one["status"] != "Stopped"]
     for one in running:
         before_stop(context, application, one)
     for name, operation in [(one["name"], stop(context, one, seconds)) for one in running]:
         context.follow(operation, f"Stopping {name}")
-    for one in found:
-        _try(context, one["name"], lambda name=one["name"]: instances.delete(name, force=True))
 
 
 def before_stop(context: Context, application: Application, one: InstanceInfo) -> None:
@@ -88,8 +94,9 @@ def _remove_volumes(context: Context, application: Application, names: set[str])
         if volume.get("type") != "custom":
             continue
         labels, name = volume.get("config") or {}, volume["name"]
-        ours = labels.get(LABEL + "project") == application.name and name in wanted
-        if ours or labels.get(LABEL + "anonymous") in names:
+        ours = labels.get(LABEL + "project") == application.name
+        holder = labels.get(LABEL + "anonymous")
+        if (ours and (name in wanted or holder)) or holder in names:
             _try(context, f"Volume {name}", lambda name=name: context.client.volumes.delete(pool, name))
 
 

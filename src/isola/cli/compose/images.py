@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.compose.builds import build, image_name
+from isola.compose.pull_policy import refreshed_after
 from isola.errors import InvalidInput, NotFound
 from isola.model.image_reference import parse
 
@@ -13,25 +14,63 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.compose.application import Application
 
-_FETCHED = ("always", "missing", "never", "if_not_present", "build")
+_FETCHED_AT = "compose.fetched_at"
+"""Property of an image whose age a pull policy looks at: seconds since 1970."""
 
 
-def image_of(context: Context, application: Application, service: str, *, pull: str = "", rebuild: bool = False) -> str:
-    """The fingerprint of a service's image, which is fetched or built if it is missing, or as the pull policy says."""
+def image_of(
+    context: Context,
+    application: Application,
+    service: str,
+    *,
+    pull: str = "",
+    rebuild: bool = False,
+    never_build: bool = False,
+) -> str:
+    """The fingerprint of a service's image, which is fetched or built if it is missing, or as the pull policy says.
+
+    Raises NotFound for one that is missing and must be neither fetched nor built.
+    """
     found: dict[str, Any] = application.services[service]
     policy = pull or found.get("pull_policy") or "missing"
-    if policy not in _FETCHED:
-        raise InvalidInput(f"pull_policy {policy[:40]!r} is not supported", field=f"services.{service}.pull_policy")
     name = image_name(application, service)
+    there = known(context, name)
     if "build" in found:
-        if rebuild or policy == "build" or not known(context, name):
+        if never_build and not there:
+            raise NotFound(f"The image {name} of service {service} is missing, and is not to be built")
+        if not never_build and (rebuild or policy == "build" or not there):
             build(context, application, service, pull=policy == "always")
-        return known(context, name)
-    if policy != "always" and (fingerprint := known(context, name)):
-        return fingerprint
+            there = known(context, name)
+        return there
+    after = refreshed_after(found, policy)
+    if there and policy != "always" and (after is None or _age(context, there) < after):
+        return there
     if policy == "never":
         raise NotFound(f"The image {name} of service {service} is missing, and pull_policy is never")
-    return fetch(context, name)
+    fetched = fetch(context, name)
+    if after is not None:
+        _note(context, fetched)
+    return fetched
+
+
+def _age(context: Context, fingerprint: str) -> float:
+    """Seconds since it was last fetched."""
+    import time
+    from datetime import datetime
+
+    image = context.client.images.get(fingerprint)
+    noted = (image.get("properties") or {}).get(_FETCHED_AT, "")
+    at = float(noted) if noted.isascii() and noted.isdigit() else 0.0
+    return time.time() - max(at, datetime.fromisoformat(image["uploaded_at"]).timestamp())
+
+
+def _note(context: Context, fingerprint: str) -> None:
+    """An image that is the newest is not recorded again when it is fetched."""
+    import time
+
+    image, etag = context.client.images.read(fingerprint)
+    properties = {**(image.get("properties") or {}), _FETCHED_AT: str(int(time.time()))}
+    context.client.images.update(fingerprint, {**image, "properties": properties}, etag=etag)
 
 
 def fetch(context: Context, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.compose.changes import Existing
 from isola.compose.instances import DIGEST, NUMBER, PROJECT, SERVICE, Server
+from isola.compose.oneoff import ONE_OFF
 from isola.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -16,12 +17,17 @@ _ROLE = "volatile.deploy.role"
 _RUNNING = ("Running", "Frozen")
 
 
-def instances(client: Client, application: str, *, kept: bool = False) -> list[InstanceInfo]:
-    """The instances of an application, by service and number; with ``kept`` also versions that do not serve."""
+def instances(client: Client, application: str, *, kept: bool = False, one_off: bool = False) -> list[InstanceInfo]:
+    """The instances of an application, by service and number.
+
+    With ``kept`` also versions that do not serve; with ``one_off`` also those of ``compose run``.
+    """
     found = [
         one
         for one in client.instances.all()
-        if one["config"].get(PROJECT) == application and (kept or not one["config"].get(_ROLE))
+        if one["config"].get(PROJECT) == application
+        and (kept or not one["config"].get(_ROLE))
+        and (one_off or one["config"].get(ONE_OFF) != "True")
     ]
     return sorted(found, key=lambda one: (one["config"].get(SERVICE, ""), _number(one), one["name"]))
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from isola.cli.compose.down import patience, stop
 from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
 from isola.cli.compose.images import image_of
+from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import existing, facts
 from isola.cli.compose.stored import push
 from isola.compose.application import order
 from isola.compose.attributes import refuse, warnings
 from isola.compose.changes import Kind, Recreation, changes, orphans
-from isola.compose.disks import anonymous_volume, bound
-from isola.compose.instances import LABEL, design, wanted
-from isola.compose.networks import network_config
-from isola.errors import AlreadyExists, NotFound
+from isola.compose.instances import design, wanted
+from isola.errors import NotFound
 from isola.model.isolation import ISOLATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from isola.cli.context import Context
     from isola.client.operations import Operation
@@ -29,6 +31,27 @@ _NEW = "-next"
 """Ending of the name of an instance that is to replace another one."""
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the command's options say."""
+
+    recreation: Recreation = Recreation.CHANGED
+    scale: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of instances other than the file's."""
+    pull: str = ""
+    rebuild: bool = False
+    never_build: bool = False
+    start: bool = True
+    alone: bool = False
+    """Without the services that those depend on."""
+    renew: bool = False
+    """An instance that is replaced gets new volumes in place of those without a name."""
+    dependencies_too: bool = False
+    """With ``Recreation.CHANGED``: replace those that the services depend on in any case."""
+    seconds: int | None = None
+    """Until an instance that is to be stopped is killed; None: as its service says."""
+
+
 class Up:
     """One application and the daemon."""
 
@@ -37,43 +60,32 @@ class Up:
         self._client = context.client
         self._application = application
         self._facts = facts(context.client)
+        self._how = How()
         self._images: dict[str, str] = {}
+        self._resources = Resources(context, application, self._facts.pool)
 
-    def run(
-        self,
-        services: Sequence[str],
-        *,
-        recreation: Recreation = Recreation.CHANGED,
-        scale: Mapping[str, int] | None = None,
-        pull: str = "",
-        rebuild: bool = False,
-        start: bool = True,
-        alone: bool = False,
-    ) -> None:
-        """Create, replace, start and remove what is needed, each service after those that it depends on.
-
-        ``alone``: without these.
-        """
+    def run(self, services: Sequence[str], how: How) -> None:
+        """Create, replace, start and remove what is needed, each service after those that it depends on."""
+        self._how = how
         chosen = order(self._application, services)
-        chosen = [name for name in chosen if name in services] if alone else chosen
+        chosen = [name for name in chosen if name in services] if how.alone else chosen
         self._check(chosen)
         for name in chosen:
-            self._images[name] = image_of(self._context, self._application, name, pull=pull, rebuild=rebuild)
-        self._make_networks(chosen)
-        self._make_volumes(chosen)
+            self._images[name] = image_of(
+                self._context, self._application, name, pull=how.pull, rebuild=how.rebuild, never_build=how.never_build
+            )
+        self._resources.make(chosen, how.scale)
         found = changes(
             self._application.name,
-            [
-                wanted(self._application, name, self._images[name], self._facts, (scale or {}).get(name))
-                for name in chosen
-            ],
+            [wanted(self._application, name, self._images[name], self._facts, how.scale.get(name)) for name in chosen],
             existing(self._client, self._application.name),
-            recreation,
+            how.recreation,
+            always=[name for name in chosen if name not in services] if how.dependencies_too and services else (),
         )
         for name, actions in found.items():
-            if start and actions:
+            if how.start and actions:
                 self._await_needed(name)
-            self._apply(name, actions, start=start)
+            self._apply(name, actions)
 
     def await_ready(self, services: Sequence[str], seconds: int | None) -> None:
         """Until all instances are healthy, or run if they have no health check. Raises WrongState, TimedOut."""
@@ -91,16 +103,17 @@ class Up:
     def orphans(self) -> list[str]:
         """Instances of services that the file no longer has."""
         found = existing(self._client, self._application.name)
-        return [one.name for one in orphans(self._application.services, found)]
+        return [one.name for one in orphans({*self._application.services, *self._application.inactive}, found)]
 
-    def _apply(self, service: str, actions: Collection[Action], *, start: bool) -> None:
+    def _apply(self, service: str, actions: Collection[Action]) -> None:
+        start = self._how.start
         for action in actions:
             if action.kind is Kind.REMOVE:
                 self._follow(self._client.instances.delete(action.name, force=True), f"Removing {action.name}")
                 self._context.say(f"{action.name} is removed")
             elif action.kind is Kind.RESTART and start:
                 self._run_hooks(action.name, service, PRE_STOP)
-                seconds = patience(self._client.instances.get(action.name))
+                seconds = patience(self._client.instances.get(action.name), self._how.seconds)
                 operation = self._client.instances.restart(action.name, timeout=seconds, kill=True)
                 self._follow(operation, f"Restarting {action.name}")
                 self._context.say(f"{action.name} is restarted")
@@ -133,9 +146,18 @@ class Up:
             self._context.say(f"{action.name} is created")
 
     def _replace(self, service: str, action: Action, *, start: bool) -> None:
-        """The new instance is complete before the old one is removed."""
+        """The new instance is complete before the old one is removed, unless it is to have new volumes."""
         new = action.name + _NEW
         self._remove(new)
+        if self._how.renew:
+            self._run_hooks(action.name, service, PRE_STOP)
+            self._stop(action.name)
+            self._remove(action.name)
+            self._resources.renew_anonymous(service, action.name)
+            self._create(service, action, action.name)
+            if start:
+                self._start(action.name, service)
+            return
         self._create(service, action, new)
         self._run_hooks(action.name, service, PRE_STOP)
         self._stop(action.name)
@@ -158,7 +180,7 @@ class Up:
     def _stop(self, name: str) -> None:
         found = self._client.instances.get(name)
         if found["status"] != "Stopped":
-            self._follow(stop(self._context, found), f"Stopping {name}")
+            self._follow(stop(self._context, found, self._how.seconds), f"Stopping {name}")
 
     def _remove(self, name: str) -> None:
         try:
@@ -173,54 +195,6 @@ class Up:
         for needed, how in self._application.needs(service).items():
             if needed in self._application.services:
                 await_condition(self._context, self._application.name, needed, how)
-
-    def _make_networks(self, services: Sequence[str]) -> None:
-        used = {name for service in services for name in self._application.services[service].get("networks") or {}}
-        for key in sorted(used):
-            network = self._application.networks[key]
-            try:
-                self._client.networks.get(network["name"])
-                continue
-            except NotFound:
-                if network.get("external"):
-                    raise
-            config = network_config(self._application, key)
-            self._follow(self._client.networks.create(network["name"], config=config), f"Creating {network['name']}")
-            self._context.say(f"Network {network['name']} is created")
-
-    def _make_volumes(self, services: Sequence[str]) -> None:
-        for service in services:
-            for mount in self._application.services[service].get("volumes", ()):
-                named = mount["type"] == "volume" and mount.get("source")
-                if named and not bound(self._application, mount["source"]):
-                    volume = self._application.volumes[mount["source"]]
-                    labels = {LABEL + "project": self._application.name, LABEL + "volume": mount["source"]}
-                    self._make_volume(volume["name"], volume, labels)
-        for service in services:
-            self._make_anonymous(service)
-
-    def _make_anonymous(self, service: str) -> None:
-        from isola.compose.changes import instance_name
-        from isola.compose.instances import replicas_of
-
-        found = self._application.services[service]
-        for number in range(1, replicas_of(found) + 1):
-            name = found.get("container_name") or instance_name(self._application.name, service, number)
-            for mount in found.get("volumes", ()):
-                if mount["type"] == "volume" and not mount.get("source"):
-                    self._make_volume(anonymous_volume(name, mount["target"]), {}, {LABEL + "anonymous": name})
-
-    def _make_volume(self, name: str, volume: Mapping[str, object], labels: Mapping[str, str]) -> None:
-        if volume.get("external"):
-            self._client.volumes.read(self._facts.pool, name)
-            return
-        given = volume.get("labels")
-        own = {f"user.{key}": value for key, value in given.items()} if isinstance(given, dict) else {}
-        try:
-            self._follow(self._client.volumes.create(self._facts.pool, name, {**own, **labels}), f"Creating {name}")
-        except AlreadyExists:
-            return
-        self._context.say(f"Volume {name} is created")
 
     def _follow(self, operation: Operation, title: str) -> None:
         self._context.follow(operation, title)

@@ -7,6 +7,7 @@ from aiohttp import web
 from isola.doors.http.reading import Fields
 from isola.doors.rest.answers import background, sync
 from isola.doors.rest.lookup import instance_of
+from isola.doors.rest.programs_attached import attach_program
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
 from isola.doors.rest.sessions import run_command, show_console
@@ -62,6 +63,24 @@ async def console(request: Request) -> web.StreamResponse:
     return background(show_console(request.services, request.connections, instance.ref, options, caller=request.caller))
 
 
+async def attach(request: Request) -> web.StreamResponse:
+    """Start attaching to the output and input of its first process.
+
+    With ``ahead`` it need not run yet: the next run is meant, and nothing of it is missed. ``stdin``: its input ends
+    with the channel. Channels are those of a command, and an empty message on ``0`` is EOF.
+    """
+    fields = await request.fields()
+    operation = await attach_program(
+        request.services,
+        request.connections,
+        instance_of(request),
+        ahead=fields.boolean("ahead"),
+        stdin=fields.boolean("stdin"),
+        caller=request.caller,
+    )
+    return background(operation)
+
+
 async def console_log(request: Request) -> web.StreamResponse:
     """The console's log, raw."""
     instance = instance_of(request)
@@ -81,6 +100,7 @@ async def clear_console_log(request: Request) -> web.StreamResponse:
 ROUTES = in_every_tree(
     ("POST", "/1.0/instances/{name}/exec", exec_command, Permission.OPERATE),
     ("POST", "/1.0/instances/{name}/console", console, Permission.OPERATE),
+    ("POST", "/1.0/instances/{name}/attach", attach, Permission.OPERATE),
     ("GET", "/1.0/instances/{name}/console", console_log, Permission.OPERATE),
     ("DELETE", "/1.0/instances/{name}/console", clear_console_log, Permission.OPERATE),
 )

@@ -15,6 +15,7 @@ from isola.doors.rest.shapes.runs import process_json, stats_json
 from isola.errors import InvalidInput
 from isola.model.last_run import Until
 from isola.model.log_query import LogQuery
+from isola.model.signals import signal_number
 from isola.runtimes import Channel, LogBlock
 
 _NUMBERS = {Channel.STDOUT: 1, Channel.STDERR: 2}
@@ -84,6 +85,14 @@ async def wait(request: Request) -> web.StreamResponse:
         return sync({"exit_status": None})
 
 
+async def signal(request: Request) -> web.StreamResponse:
+    """Send its first process a ``signal``, a name or a number. To kill it, stop it by force."""
+    fields = await request.fields()
+    given = fields.text("signal") if fields.holds("signal", str) else fields.whole("signal", 0, maximum=64)
+    await request.services.instances.runs.signal(instance_of(request).ref, signal_number(given), caller=request.caller)
+    return sync()
+
+
 async def processes(request: Request) -> web.StreamResponse:
     """Its processes as the host's ``ps`` shows them, with the options of ``options=``."""
     options = request.query.get("options", "").split()
@@ -107,6 +116,7 @@ def _number(request: Request, name: str, most: int) -> int | None:
 ROUTES = in_every_tree(
     ("GET", "/1.0/instances/{name}/output", output, Permission.OPERATE),
     ("GET", "/1.0/instances/{name}/wait", wait, Permission.VIEW),
+    ("POST", "/1.0/instances/{name}/signal", signal, Permission.OPERATE),
     ("GET", "/1.0/instances/{name}/processes", processes, Permission.OPERATE),
     ("GET", "/1.0/instances/{name}/statistics", statistics, Permission.VIEW),
 )

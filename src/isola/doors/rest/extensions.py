@@ -140,7 +140,7 @@ EXTENSIONS: dict[str, str] = {
     "isola_registry": "our own: the registry below /v2/, its repositories and login tokens",
     "isola_wait": "our own: wait=SECONDS on requests that start an operation",
     "isola_deployments": "our own: new versions of instances, deployed beside the old ones, rolled back, in waves",
-    "isola_runs": "our own: output, attach, wait, signal, processes, statistics of instances; last_run, health in the state",
+    "isola_runs": "our own: output, attach, wait, signal, processes, statistics; last_run, health in the state",
     "isola_sftp": "GET /1.0/instances/NAME/sftp, for which LXD and Incus have no name",
     "isola_probes": "our own: environment.runtimes and environment.drivers with the results of their probes",
 }

@@ -75,6 +75,8 @@ WALK: list[tuple[str, str, Any]] = [
     ("DELETE /1.0/instances/{name}/metadata/templates", f"{WEB}/metadata/templates?path=a", None),
     ("POST /1.0/instances/{name}/console", f"{WEB}/console", NOTHING),
     ("DELETE /1.0/instances/{name}/console", f"{WEB}/console", None),
+    ("POST /1.0/instances/{name}/attach", f"{WEB}/attach", NOTHING),
+    ("POST /1.0/instances/{name}/signal", f"{WEB}/signal", {"signal": "HUP"}),
     ("PUT /1.0/instances", "/1.0/instances", {"state": {"action": "stop", "force": True}}),
     ("POST /1.0/instances/{name}/snapshots", f"{WEB}/snapshots", {"name": "one"}),
     ("PUT /1.0/instances/{name}/snapshots/{snapshot}", f"{WEB}/snapshots/one", {"expires_at": "2099-01-01T00:00:00Z"}),
@@ -168,7 +170,7 @@ async def test_operations_and_events_name_their_caller(stand: Stand) -> None:
         assert status < 300, (route, answer)
         if route.endswith("/secret"):
             places["SECRET"] = str(answer["operation"]).rpartition("/")[2]
-        elif status == 202 and not route.endswith("/console"):
+        elif status == 202 and not route.endswith(("/console", "/attach")):
             assert (await stand.get(f"{answer['operation']}/wait"))["status_code"] == 200, route
         await asyncio.sleep(0)
         follower.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -452,3 +453,44 @@ async def test_root_is_that_of_a_container(vm: Machines) -> None:
     await vm.world.create(NAME, start=True)
     spec = vm.world.on_host(NAME).spec
     assert spec.idmap == vm.get().idmap == vm.world.context.volume(vm.get()).idmap
+
+
+def forwarded(vm: Machines) -> list[dict[str, Any]]:
+    """Where the processes of proxies connect to."""
+    texts = [text for each in vm.world.host.processes.running for text in each.call.argv if '"connect"' in text]
+    return [json.loads(text)["connect"] for text in texts]
+
+
+@pytest.mark.parametrize("connect", ["tcp:127.0.0.1:80", "tcp:0.0.0.0:80"])
+async def test_proxies_connect_to_the_address_of_a_guest(connect: str, vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    web = {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": connect}
+    await vm.do(vm.instances.update(VICTIM, lambda _: change(devices={"web": web})))
+    (there,) = forwarded(vm)
+    assert (there["host"], there["network"]) == (vm.get().plugged["eth0"].facts["ipv4"], "")
+    await vm.do(vm.instances.update(VICTIM, lambda _: change()))
+    assert not forwarded(vm) and not await differences(vm.world)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ({"listen": "tcp:127.0.0.1:80", "connect": "tcp:127.0.0.1:80", "bind": "instance"}, "sockets"),
+        ({"listen": "unix:/run/x", "connect": "unix:/run/y"}, "sockets"),
+        ({"listen": "tcp:127.0.0.1:80", "connect": "tcp:192.0.2.7:80"}, "forwards nothing to 192.0.2.7"),
+    ],
+)
+async def test_proxies_that_need_a_network_namespace_are_refused(proxy: dict[str, str], why: str, vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    with pytest.raises(Unsupported, match=why):
+        await vm.do(vm.instances.update(VICTIM, lambda _: change(devices={"web": {"type": "proxy", **proxy}})))
+    assert not await differences(vm.world)
+
+
+async def test_a_proxy_needs_an_address(vm: Machines) -> None:
+    await vm.world.create(NAME, start=True)
+    web = {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": "tcp:127.0.0.1:80"}
+    without = {"eth0": {"type": "none"}, "web": web}
+    with pytest.raises(Unsupported, match="has no address"):
+        await vm.do(vm.instances.update(VICTIM, lambda _: change(devices=without)))
+    assert not await differences(vm.world)

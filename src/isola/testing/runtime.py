@@ -126,12 +126,12 @@ class FakeRuntime(Runtime):
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"container"}), lacks={Capability.CHECKPOINT: Lack("The fake keeps no state")}
     )
-    _known: ClassVar[dict[tuple[int, Path], FakeState]] = {}
-    """State by process table of the host and directory of the daemon."""
+    _known: ClassVar[dict[tuple[int, Path, str], FakeState]] = {}
+    """State by process table of the host, directory of the daemon, and kind of runtime."""
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
-        state = self._known.setdefault(_place(host, directory), FakeState(host))
+        state = self._known.setdefault((*_place(host, directory), type(self).__name__), FakeState(host))
         self.instances = state.instances
         self.logs = state.logs
         self._state = state
@@ -148,8 +148,9 @@ class FakeRuntime(Runtime):
 
     @classmethod
     def forget(cls, host: Host, directory: Path) -> None:
-        """For tests: free the state of a host."""
-        cls._known.pop(_place(host, directory), None)
+        """For tests: free the state of a host, of all kinds."""
+        for key in [key for key in cls._known if key[:2] == _place(host, directory)]:
+            del cls._known[key]
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -361,8 +362,19 @@ def _parsed(table: int) -> dict[int, bytes]:
 
 
 def _inside(process: ProcessRef, work: Callable[[int], T], message: str, remedy: str = "") -> T:
-    """Call ``work`` with the root directory of the process, in a thread that has entered its mount namespace."""
-    namespace = open_of(process, "ns/mnt")
+    """Call ``work`` with the root directory of the process, in a thread that has entered its mount namespace.
+
+    The root of the process need not be that of the namespace.
+    """
+    with contextlib.ExitStack() as stack:
+        namespace = open_of(process, "ns/mnt")
+        stack.callback(os.close, namespace)
+        root = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
+        stack.callback(os.close, root)
+        return _within(namespace, partial(work, root), message, remedy)
+
+
+def _within(namespace: int, work: Callable[[], T], message: str, remedy: str) -> T:
     outcome: list[T] = []
     failed: list[BaseException] = []
 
@@ -370,20 +382,13 @@ def _inside(process: ProcessRef, work: Callable[[int], T], message: str, remedy:
         try:
             kernel.enter_mounts(namespace)
             os.umask(0)
-            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                outcome.append(work(root))
-            finally:
-                os.close(root)
+            outcome.append(work())
         except BaseException as error:
             failed.append(error)
 
-    try:
-        thread = threading.Thread(target=run, name="isola-guest-mounts")
-        thread.start()
-        thread.join()
-    finally:
-        os.close(namespace)
+    thread = threading.Thread(target=run, name="isola-guest-mounts")
+    thread.start()
+    thread.join()
     if failed and isinstance(failed[0], OSError):
         raise HostFailure(message, evidence=str(failed[0]), remedy=remedy) from failed[0]
     if failed:

@@ -1,0 +1,133 @@
+"""Sandboxes: the same image and verbs as for a container, behind another wall."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from application_image import import_application
+from audit import settled
+from command import Cli
+from daemon import ApiError, Daemon
+from tiny_daemon import tiny_daemon
+from waiting import until
+
+Json = dict[str, Any]
+SERVE = "echo page > /srv/index.html; exec httpd -f -p 80 -h /srv"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with tiny_daemon(tmp_path_factory.mktemp("sandbox")) as daemon:
+        import_application(daemon, "app")
+        yield daemon
+        for path in daemon.get("/1.0/instances"):
+            daemon.run("DELETE", f"{path}?force=1")
+        assert not settled(daemon)
+
+
+def launch(own: Daemon, name: str, script: str, *, isolation: str = "sandbox", **more: Any) -> None:
+    program = {"entrypoint": [""], "arguments": ["/bin/sh", "-c", script]}
+    source = {"type": "image", "alias": "app"}
+    body = {"name": name, "source": source, "start": True, "isolation": isolation, "program": program}
+    own.run("POST", "/1.0/instances", body | {"terminal": False} | more)
+
+
+def page(own: Daemon, port: int) -> str:
+    return own.inside("wget", "-qO-", "-T", "5", f"http://127.0.0.1:{port}/", check=False).stdout
+
+
+def parts(own: Daemon, name: str) -> dict[str, int]:
+    """The processes of a sandbox on the host."""
+    run = next(each for each in (own.directory / "run").iterdir() if own.pid(name) in _recorded(each))
+    state = json.loads(next((run / "state").glob("*.state")).read_text())
+    first, monitor = _recorded(run)
+    return {"sentry": first, "gofer": int(state["goferPid"]), "conmon": monitor}
+
+
+def _recorded(run: Path) -> tuple[int, int]:
+    found = json.loads((run / "running.json").read_text())
+    return found["first"][0], found["monitor"][0]
+
+
+@pytest.mark.parametrize(("isolation", "port"), [("container", 18080), ("sandbox", 18081)])
+def test_one_image_answers_on_a_published_port_behind_each_wall(own: Daemon, isolation: str, port: int) -> None:
+    published = {"type": "proxy", "listen": f"tcp:0.0.0.0:{port}", "connect": "tcp:0.0.0.0:80", "nat": "true"}
+    launch(own, f"web-{isolation}", SERVE, isolation=isolation, devices={"web": published})
+    until(lambda: page(own, port) == "page\n")
+    state = own.get(f"/1.0/instances/web-{isolation}/state")
+    assert [each for each in state["network"]["eth0"]["addresses"] if each["scope"] == "global"]
+
+
+def test_commands_files_and_signals(own: Daemon) -> None:
+    isola = Cli(own)
+    launch(own, "box", "trap 'echo bye; exit 7' TERM; echo began; while :; do sleep 0.1; done")
+    assert own.get("/1.0/instances/box")["runtime"] == "runsc"
+    status, text, _ = own.exec("box", "cat", "/proc/version")
+    assert status == 0 and text != Path("/proc/version").read_text(), "another kernel"
+    assert own.exec_status("box", "sh", "-c", "exit 5") == 5
+    assert own.exec("box", "sh", "-c", "id -u; pwd", user=33, cwd="/srv")[1].split() == ["33", "/srv"]
+    isola("file", "push", "-", "box/srv/given", input="from outside\n")
+    assert own.exec("box", "cat", "/srv/given")[1] == "from outside\n"
+    assert own.exec("box", "sh", "-c", "echo more >> /srv/given")[0] == 0
+    assert isola("file", "pull", "box/srv/given", "-").stdout == "from outside\nmore\n"
+    own.change("box", "freeze")
+    assert own.status("box") == "Frozen"
+    own.change("box", "unfreeze")
+    own.change("box", "stop", timeout=20)
+    assert own.get("/1.0/instances/box")["last_run"]["exit_status"] == 7
+    until(lambda: isola("logs", "box").stdout == "began\nbye\n")
+
+
+def test_what_needs_the_host_s_kernel_is_refused_with_the_reason(own: Daemon) -> None:
+    refused: tuple[dict[str, Any], ...] = (
+        {"config": {"linux.sysctl.kernel.msgmax": "9000"}},
+        {"config": {"isola.paths.masked": "/proc/version"}},
+    )
+    for more in refused:
+        with pytest.raises(ApiError, match="kernel"):
+            launch(own, "refused", "sleep 9", **more)
+    assert "/1.0/instances/refused" not in own.get("/1.0/instances")
+
+
+def test_a_disk_is_added_and_removed_while_it_runs(own: Daemon, tmp_path: Path) -> None:
+    launch(own, "disks", "exec sleep 99")
+    (tmp_path / "file").write_text("of the host\n")
+    tmp_path.chmod(0o755)
+    found = own.get("/1.0/instances/disks")
+    disk = {"type": "disk", "source": str(tmp_path), "path": "/mnt/host"}
+    own.run("PATCH", "/1.0/instances/disks", {"devices": found["devices"] | {"data": disk}})
+    assert own.exec("disks", "cat", "/mnt/host/file")[1] == "of the host\n"
+    own.run("PUT", "/1.0/instances/disks", found)
+    assert own.exec_status("disks", "cat", "/mnt/host/file") != 0
+
+
+def test_it_runs_on_when_the_daemon_is_killed(own: Daemon) -> None:
+    launch(own, "stays", "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done")
+    before, address = own.pid("stays"), own.get("/1.0/instances/stays/state")["network"]["eth0"]["addresses"]
+    own.kill()
+    own.start()
+    assert own.pid("stays") == before
+    count = int(own.exec("stays", "cat", "/srv/count")[1])
+    until(lambda: int(own.exec("stays", "cat", "/srv/count")[1]) > count)
+    assert own.get("/1.0/instances/stays/state")["network"]["eth0"]["addresses"] == address != []
+
+
+@pytest.mark.parametrize("part", ["sentry", "gofer", "conmon"])
+def test_the_death_of_each_of_its_processes_is_noticed(own: Daemon, part: str) -> None:
+    launch(own, f"dies-{part}", "exec sleep 99")
+    os.kill(parts(own, f"dies-{part}")[part], signal.SIGKILL)
+    if part == "gofer":  # its kernel sees that when it opens the next file
+        with suppress(ApiError, AssertionError):
+            own.exec(f"dies-{part}", "ls", "/srv")
+    until(lambda: own.status(f"dies-{part}") == "Stopped", seconds=30)
+    assert own.get(f"/1.0/instances/dies-{part}")["last_run"]["exit_status"] != 0
+    assert not [text for text in own.host_processes().values() if f"dies-{part}" in text]
+    own.change(f"dies-{part}", "start")
+    assert own.exec_status(f"dies-{part}", "true") == 0

@@ -27,12 +27,12 @@ def docker(daemon: Daemon, tmp_path: Path) -> Run:
         "DOCKER_HOST": f"unix://{daemon.directory}/docker.sock",
     }
 
-    def run(*argv: str, status: int = 0, input: bytes | None = None) -> str:
+    def run(*argv: str, status: int | None = 0, input: bytes | None = None) -> str:
         done = subprocess.run(
             [DOCKER, *argv], capture_output=True, timeout=120, check=False, env=environment, input=input
         )
-        assert done.returncode == status, f"docker {' '.join(argv)}: {done.stderr.decode()}"
-        return (done.stdout if status == 0 else done.stderr).decode()
+        assert status in (None, done.returncode), f"docker {' '.join(argv)}: {done.stderr.decode()}"
+        return (done.stderr if status else done.stdout).decode()
 
     return run
 
@@ -117,3 +117,45 @@ def test_a_root_file_system_is_imported(docker: Run, box: str, daemon: Daemon, t
     docker("rmi", "made:1")
     assert docker("import", str(tmp_path / "root.tar")).startswith("sha256:")
     docker("image", "prune", "-f")
+
+
+def test_cp_into_volumes_and_binds_of_a_stopped_container(docker: Run, tmp_path: Path) -> None:
+    bind, file = tmp_path / "bind", tmp_path / "file"
+    bind.mkdir()
+    file.write_text("copied\n")
+    (tmp_path / "secret").write_text("of the host\n")
+    (bind / "link").symlink_to(tmp_path)
+    tmp_path.chmod(0o755)
+    mounts = ("-v", "cpvol:/vol", "-v", f"{bind}:/bind", "-v", f"{bind}:/fixed:ro")
+    docker("create", "--name", "still", *mounts, "tiny", "cat", "/vol/sub/file", "/bind/file")
+    try:
+        docker("cp", str(file), "still:/bind")
+        (tmp_path / "sub").mkdir()
+        shutil.copy(file, tmp_path / "sub/file")
+        docker("cp", str(tmp_path / "sub"), "still:/vol")
+        assert (bind / "file").read_text() == "copied\n"
+        assert "marked read-only" in docker("cp", str(file), "still:/fixed/x", status=1)
+        assert "Could not find the file /bind/link/secret" in docker("cp", "still:/bind/link/secret", "-", status=1)
+        docker("cp", "still:/vol", str(tmp_path / "back"))
+        assert (tmp_path / "back/sub/file").read_text() == "copied\n"
+        assert docker("start", "-a", "still") == "copied\ncopied\n"
+    finally:
+        docker("rm", "-f", "still")
+        docker("volume", "rm", "cpvol")
+
+
+def test_cp_does_not_leave_a_container_that_swaps_its_directories(docker: Run, tmp_path: Path) -> None:
+    victim, file = tmp_path / "victim", tmp_path / "file"
+    victim.mkdir()
+    (victim / "secret").write_text("of the host\n")
+    file.write_text("x")
+    swap = f"rm -rf d; mkdir d; rm -rf d; ln -s {victim} d; rm d; ln -s {'../' * 12}{str(victim)[1:]} d; rm d"
+    begin = f"mkdir -p /swap {victim}; echo inside >{victim}/secret; cd /swap; while :; do {swap}; done"
+    docker("run", "-d", "--name", "swapping", "tiny", "sh", "-c", begin)
+    try:
+        for _ in range(15):
+            for argv in (("cp", str(file), "swapping:/swap/d/"), ("cp", "swapping:/swap/d/secret", "-")):
+                assert "of the host" not in docker(*argv, status=None)
+        assert os.listdir(victim) == ["secret"]
+    finally:
+        docker("rm", "-f", "swapping")

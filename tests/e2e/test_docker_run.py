@@ -236,5 +236,13 @@ def test_the_same_over_tls(docker: Docker, daemon: Daemon, tmp_path: Path) -> No
         assert over_tls("run", "--rm", "-i", "busybox", "cat", stdin="in\n") == "in\n", "the end of input arrives"
         docker("run", "-d", "--name", "box", "busybox", "sleep", "100")
         assert over_tls("exec", "-i", "box", "wc", "-c", stdin="x" * 300_000) == "300000\n"
+        paths = ",".join(f"{key}={tmp_path / key}.pem" for key in ("ca", "cert", "key"))
+        docker("context", "create", "remote", "--docker", f"host=tcp://127.0.0.1:{port},{paths}")
+        del tls["DOCKER_HOST"], tls["DOCKER_TLS_VERIFY"], tls["DOCKER_CERT_PATH"], docker.env["DOCKER_HOST"]
+        assert over_tls("--context", "remote", "ps", "--format", "{{.Names}}") == "box\n"
+        assert over_tls("--context", "remote", "run", "--rm", "busybox", "echo", "hi") == "hi\n"
+        docker("context", "create", "naked", "--docker", f"host=tcp://127.0.0.1:{port},ca={tmp_path / 'ca.pem'}")
+        assert "Only trusted callers" in over_tls("--context", "naked", "ps")
     finally:
+        docker.env["DOCKER_HOST"] = docker.host
         daemon.run("PATCH", "/1.0", {"config": {"core.https_address": ""}})

@@ -415,3 +415,26 @@ async def test_short_names_mean_aliases_only_where_the_server_says_so(docker: Do
     assert docker.services.instances.get(Ref.default("short")).image == image.fingerprint
     for other in ("debian:13", "team/debian:12", "debian"):
         assert (await docker.ask("POST", "/containers/create", body | {"Image": other}))[0] == 404
+
+
+async def test_links_are_removed_alone(docker: DockerStand) -> None:
+    await create(docker, "db")
+    await create(docker, HostConfig={"Links": ["db:database", "db:cache"], "ExtraHosts": ["x:192.0.2.1"]})
+    assert (await docker.ask("DELETE", "/containers/web1/cache"))[0] == 404
+    assert (await docker.ask("DELETE", "/containers/web1/nosuch?link=1"))[0] == 404
+    assert (await docker.ask("DELETE", "/containers/web1/cache?link=1"))[0] == 204
+    shown = (await docker.get("/containers/web1/json"))["HostConfig"]
+    assert shown["Links"] == ["/db:/web1/database"] and shown["ExtraHosts"] == ["x:192.0.2.1"]
+    assert (await docker.ask("GET", "/containers/db/json"))[0] == 200
+
+
+async def test_sizes_of_roots_need_a_pool_with_quotas(docker: DockerStand) -> None:
+    for options, said in (
+        ({"foo": "1"}, "Unknown option foo"),
+        ({"size": "much"}, "invalid size: 'much'"),
+        ({"size": "1.5G"}, "--storage-opt is supported only for pools with quotas: "),
+    ):
+        body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"StorageOpt": options, "ReadonlyRootfs": True}}
+        status, answer = await docker.ask("POST", "/containers/create", body)
+        assert status == 400 and answer["message"].startswith(said)
+    assert not list(docker.services.instances)

@@ -15,8 +15,10 @@ from isola.instances.commit import CommitRequest
 from isola.instances.context import Context, lock_of
 from isola.instances.copying import Writing, owner_of
 from isola.instances.phases import require_kept
+from isola.instances.places import place
 from isola.model.caller import DAEMON, Caller
 from isola.model.file_change import FileChange
+from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
 
@@ -69,11 +71,15 @@ class Contents:
                 raise UnsafeArchive(
                     "The archive is too large when unpacked", evidence=f"more than {limits.bytes} bytes"
                 )
-            async with files_verb.root(self._context, instance) as root:
-                owner = await owner_of(root, instance.start.user) if own else None
-                await Writing(host, root, path, owner=owner, strict=strict).run(index)
+            owner = await self._owner(instance) if own else None
+            async with place(self._context, instance, path) as found:
+                await Writing(host, found.root, found.path, owner=owner, strict=strict).run(index)
         finally:
             await finish(host.files.remove_tree(plain))
+
+    async def _owner(self, instance: Instance) -> tuple[int, int]:
+        async with files_verb.root(self._context, instance) as root:
+            return await owner_of(root, instance.start.user)
 
     async def changes(self, ref: Ref, *, caller: Caller = DAEMON) -> Sequence[FileChange]:
         """What its root has changed of its image, in the order of paths. Raises NotFound, TooLarge, WrongState."""

@@ -33,6 +33,8 @@ from isola.instances.copy import Source
 from isola.instances.deploy.deployments import Deployments
 from isola.instances.files import FilesSession
 from isola.instances.move import Destination
+from isola.instances.places import Place
+from isola.instances.places import place as place_of
 from isola.instances.profile_changes import profile_changed
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
@@ -508,6 +510,10 @@ class Instances:
     def files(self, ref: Ref) -> AbstractAsyncContextManager[Root]:
         """The instance's files, running or not. Raises NotFound."""
         return files_verb.root(self._context, self.get(ref))
+
+    def place(self, ref: Ref, path: str) -> AbstractAsyncContextManager[Place]:
+        """Where a path of it is, volumes of a stopped one included. Raises NotFound, WrongState."""
+        return place_of(self._context, self.get(ref), path)
 
     def files_session(self, ref: Ref) -> AbstractAsyncContextManager[FilesSession]:
         """The same for a client that stays connected. Raises NotFound, WrongState, Conflict."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -239,6 +240,13 @@ class Volumes:
         if record is not None:
             await self._context.driver(record).hide(record.volume(), holder)
             await self._let_go(record, holder)
+
+    @asynccontextmanager
+    async def visit(self, ref: VolumeRef) -> AsyncIterator[Path]:
+        """Its content, with ids as they are stored, without a holder. Raises NotFound, WrongState."""
+        record = self._context.usable(ref)
+        async with self._context.driver(record).visit(record.volume()) as directory:
+            yield directory
 
     async def _take(self, record: VolumeRecord, holder: str) -> None:
         """Record the holder, so that the volume is neither deleted nor moved. Raises WrongState if that has begun."""

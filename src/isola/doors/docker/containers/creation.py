@@ -19,7 +19,7 @@ from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.containers.resource_checks import check_resources, cpus_of
 from isola.doors.docker.containers.security import security_keys
-from isola.doors.docker.containers.volumes import read_only_root, volumes_from
+from isola.doors.docker.containers.volumes import root_devices, volumes_from
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.links import link_names, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
@@ -78,8 +78,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     if has_own_network(host) and not fields.boolean("NetworkDisabled"):
         devices |= nic_devices(request, host, endpoints, address)
     devices |= host_devices(host)
-    if host.boolean("ReadonlyRootfs"):
-        devices |= read_only_root(request)
+    devices |= root_devices(request, host)
     name = request.query.get("name", "")
     note = Note(fields.text("Image"), _echo(raw, exposed), raw.get("HostConfig") or {}, bare)
     id = request.services.host.clock.token(8)

@@ -24,7 +24,7 @@ def _said(*harmless: str) -> _Test:
 
 _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_number, ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory")),
-    (_filled, ("BlkioWeightDevice", "DeviceRequests", "StorageOpt")),
+    (_filled, ("BlkioWeightDevice", "DeviceRequests")),
     (_said("private"), ("CgroupnsMode",)),
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from isola.doors.docker.containers.mounts import Volume, mount_devices, volume_device
@@ -9,11 +10,12 @@ from isola.doors.docker.identity import find
 from isola.doors.docker.request import Request
 from isola.doors.docker.volume_keys import ANONYMOUS, label_keys, mount_keys
 from isola.doors.http.reading import Fields
-from isola.errors import AlreadyExists, InvalidInput, NotFound
+from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.instance import Devices
 from isola.model.reference import Kind, Ref
 from isola.model.volume import VolumeRef
 
+_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([kmgtp]?)i?b?", re.ASCII | re.IGNORECASE)
 _DIGITS = 64
 """Of the name of a volume without one."""
 
@@ -30,14 +32,40 @@ def pool_of(request: Request) -> str:
     raise InvalidInput("There is no storage pool for volumes", remedy="set docker.pool, or a root in profile default")
 
 
-def read_only_root(request: Request) -> Devices:
-    """The root of the default profile as one that cannot be written to."""
+def root_devices(request: Request, host: Fields) -> Devices:
+    """The root of the default profile, if the request changes it: one of a size, or that cannot be written to."""
+    size, read_only = _root_size(host), host.boolean("ReadonlyRootfs")
+    if not size and not read_only:
+        return {}
     profile = request.services.profiles.get(Ref(request.home(Kind.PROFILE), "default"))
+    more = ({"size": size} if size else {}) | ({"readonly": "true"} if read_only else {})
     return {
-        name: {**device, "readonly": "true"}
+        name: {**device, **more}
         for name, device in profile.devices.items()
         if device.get("type") == "disk" and device.get("path") == "/"
     }
+
+
+def _root_size(host: Fields) -> str:
+    """``StorageOpt``. Raises InvalidInput."""
+    options = host.mapping("StorageOpt", empty=True)
+    if unknown := next((name for name in options if name != "size"), ""):
+        raise InvalidInput(f"Unknown option {unknown[:80]}", field="HostConfig.StorageOpt")
+    if "size" not in options:
+        return ""
+    found = _SIZE.fullmatch(options["size"])
+    if found is None:
+        raise InvalidInput(f"invalid size: '{options['size'][:80]}'", field="HostConfig.StorageOpt")
+    return str(int(float(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " ")))
+
+
+def no_quotas(error: IsolaError, host: Fields) -> IsolaError:
+    """The error of a creation; where the pool has no quotas, as Docker says it."""
+    if host.has("StorageOpt") and isinstance(error, Unsupported):
+        return InvalidInput(
+            f"--storage-opt is supported only for pools with quotas: {error}", field="HostConfig.StorageOpt"
+        )
+    return error
 
 
 def volumes_from(request: Request, host: Fields) -> dict[str, Mapping[str, str]]:

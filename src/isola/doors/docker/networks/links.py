@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from isola.doors.docker.identity import find
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, NotFound
-from isola.model.instance import Config
+from isola.model.instance import Config, Instance, InstanceUpdate
 
 HOSTS = "isola.hosts"
 _INSTANCE = "container:"
@@ -41,6 +41,27 @@ def with_links(keys: Config, links: Sequence[str]) -> dict[str, str]:
     """Configuration keys with the names of links among the further hosts."""
     hosts = dict.fromkeys([*(part.strip() for part in keys.get(HOSTS, "").split(",") if part.strip()), *links])
     return {**keys, **({HOSTS: ",".join(hosts)} if hosts else {})}
+
+
+def without_link(alias: str) -> Callable[[Instance], InstanceUpdate]:
+    """Decides the configuration without one link. Raises NotFound if there is none of this name."""
+
+    def decide(instance: Instance) -> InstanceUpdate:
+        parts = [part.strip() for part in instance.config.get(HOSTS, "").split(",") if part.strip()]
+        kept = [part for part in parts if not part.startswith(f"{alias}={_INSTANCE}")]
+        if len(kept) == len(parts):
+            raise NotFound(f"Could not get link for name: /{instance.name}/{alias[:80]}")
+        config = {key: value for key, value in instance.config.items() if key != HOSTS}
+        return InstanceUpdate(
+            config=config | ({HOSTS: ",".join(kept)} if kept else {}),
+            devices=instance.devices,
+            profiles=instance.profiles,
+            description=instance.description,
+            ephemeral=instance.ephemeral,
+            architecture=instance.architecture,
+        )
+
+    return decide
 
 
 def links_of(request: Request, name: str, config: Config) -> list[str] | None:

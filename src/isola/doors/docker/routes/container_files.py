@@ -16,9 +16,10 @@ from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.json import dumps
 from isola.doors.http.storing import stored
-from isola.errors import InvalidInput, NotFound
+from isola.errors import Forbidden, InvalidInput, NotFound
 from isola.host.files import Entry, Root
 from isola.instances.copying import read_tree
+from isola.instances.places import Place
 
 _TAR = {"Content-Type": "application/x-tar"}
 _STAT = "X-Docker-Container-Path-Stat"
@@ -51,26 +52,28 @@ async def export(request: Request) -> web.StreamResponse:
 
 async def look(request: Request) -> web.StreamResponse:
     """What kind of file a path names, in a header."""
-    async with request.services.instances.files(named(request).ref) as root:
-        _, entry, name = await _found(request, root)
+    async with request.services.instances.place(named(request).ref, _path(request)) as place:
+        _, entry, name = await _found(request, place)
         return web.Response(headers=HEADERS | {_STAT: _described(entry, name)})
 
 
 async def get(request: Request) -> web.StreamResponse:
     """A file or directory as a tar archive."""
     instance = named(request)
-    async with request.services.instances.files(instance.ref) as root:
-        path, entry, name = await _found(request, root)
+    async with request.services.instances.place(instance.ref, _path(request)) as place:
+        path, entry, name = await _found(request, place)
         request.told("file-retrieved", instance.ref, path=path)
         shown = "." if name == "/" else name
-        return await _send(request, read_tree(root, path, shown), _TAR | {_STAT: _described(entry, name)})
+        return await _send(request, read_tree(place.root, path, shown), _TAR | {_STAT: _described(entry, name)})
 
 
 async def put(request: Request) -> web.StreamResponse:
     """Unpack a tar archive, compressed or not, to a directory of the container."""
     instance, path = named(request), _path(request)
-    async with request.services.instances.files(instance.ref) as root:
-        if (await _status(request, root, path, follow=True)).kind != "directory":
+    async with request.services.instances.place(instance.ref, path) as place:
+        if place.read_only:
+            raise Forbidden("mounted volume is marked read-only")
+        if (await _status(request, place.root, place.path, follow=True)).kind != "directory":
             raise InvalidInput("extraction point is not a directory")
     async with stored(request.services, request.blocks()) as upload:
         await request.services.instances.contents.put(
@@ -84,27 +87,27 @@ async def put(request: Request) -> web.StreamResponse:
     return empty(200)
 
 
-async def _found(request: Request, root: Root) -> tuple[str, Entry, str]:
+async def _found(request: Request, place: Place) -> tuple[str, Entry, str]:
     """The path, what it names, and its last component, which is ``.`` if it ends so.
 
     A path that ends with ``/`` or ``/.`` names a directory, also through a link.
     """
     path = _path(request)
     whole = path.endswith(("/", "/."))
-    clean = posixpath.normpath(path)
-    entry = await _status(request, root, clean, follow=whole)
+    clean = posixpath.normpath(place.path)
+    entry = await _status(request, place.root, clean, follow=whole)
     if whole and entry.kind != "directory":
         raise InvalidInput("not a directory")
-    name = "." if path.endswith("/.") else posixpath.basename(clean) or "/"
-    return f"{clean.rstrip('/')}/." if whole else clean, entry, name
+    name = "." if path.endswith("/.") else posixpath.basename(posixpath.normpath(path)) or "/"
+    return f"{clean.rstrip('/')}/." if whole or clean == "/" else clean, entry, name
 
 
 async def _status(request: Request, root: Root, path: str, *, follow: bool) -> Entry:
     try:
         return await root.stat(path, follow=follow)
     except NotFound:
-        name = request.parameters["name"]
-        raise NotFound(f"Could not find the file {path[:500]} in container {name[:200]}") from None
+        name, asked = request.parameters["name"], posixpath.normpath(_path(request))
+        raise NotFound(f"Could not find the file {asked[:500]} in container {name[:200]}") from None
 
 
 def _path(request: Request) -> str:

@@ -28,6 +28,7 @@ from isola.doors.docker.containers.update import changed
 from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.identity import container_id, containers_of, named
 from isola.doors.docker.image_lookup import find_image, shown
+from isola.doors.docker.networks.links import without_link
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
@@ -83,9 +84,9 @@ async def create(request: Request) -> web.StreamResponse:
     except NotFound as error:
         await volumes.remove(request, made)
         raise missing_source(error, wanted.request.devices) from error
-    except IsolaError:
+    except IsolaError as error:
         await volumes.remove(request, made)
-        raise
+        raise volumes.no_quotas(error, fields.inside("HostConfig")) from error
     instance = request.services.instances.get(operation.resources[0].ref)
     return created({"Id": container_id(instance.id), "Warnings": []})
 
@@ -102,6 +103,17 @@ async def get(request: Request) -> web.StreamResponse:
 async def remove(request: Request) -> web.StreamResponse:
     """``force`` kills it first; ``v`` removes volumes that it has created for itself."""
     await remove_container(request, view(request, named(request)), force=request.flag("force"), own=request.flag("v"))
+    return empty()
+
+
+async def remove_link(request: Request) -> web.StreamResponse:
+    """With ``link`` the name by which a container knows another; both stay."""
+    name, alias = request.parameters["name"], request.parameters["alias"]
+    if not request.flag("link"):
+        raise NotFound(f"No such container: {name[:200]}/{alias[:200]}")
+    instance = named(request)
+    operation = request.services.instances.update(instance.ref, without_link(alias), caller=request.caller)
+    await request.services.operations.finish(operation)
     return empty()
 
 
@@ -173,6 +185,7 @@ ROUTES = (
     ("POST", "/containers/prune", prune, Permission.EDIT),
     ("GET", "/containers/{name}/json", get, Permission.VIEW),
     ("DELETE", "/containers/{name}", remove, Permission.EDIT),
+    ("DELETE", "/containers/{name}/{alias}", remove_link, Permission.EDIT),
     ("POST", "/containers/{name}/rename", rename, Permission.EDIT),
     ("POST", "/containers/{name}/update", update, Permission.EDIT),
 )

@@ -1,0 +1,76 @@
+"""Where a path of an instance is: in its root, or, while it does not run, in what would be mounted there."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from isola.host.files import Root
+from isola.instances import files as files_verb
+from isola.instances.configuration import expanded
+from isola.instances.context import Context
+from isola.model.instance import Devices, Instance
+from isola.settings import boolean
+from isola.storage.volume_mounts import mount_of
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path below a root."""
+
+    root: Root
+    path: str
+    """Ends as the path that was asked for: in ``/.`` or not."""
+    read_only: bool = False
+
+
+@asynccontextmanager
+async def place(context: Context, instance: Instance, path: str) -> AsyncIterator[Place]:
+    """Where an absolute path is; a mount point by its own path, not by a link to it. Raises NotFound, WrongState."""
+    found = None if instance.id in context.live else disk_at(expanded(context, instance)[1], path)
+    async with AsyncExitStack() as stack:
+        if found is not None:
+            device, inner = found
+            if (root := await _opened(stack, context, instance, device)) is not None:
+                yield Place(root, inner, boolean(device.get("readonly") or "false"))
+                return
+        yield Place(await stack.enter_async_context(files_verb.root(context, instance)), path)
+
+
+def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None:
+    """The disk whose mount point is the longest beginning of a path, and what is left of the path. Pure."""
+    wanted = posixpath.normpath("/" + path.lstrip("/"))
+    best: Mapping[str, str] | None = None
+    for device in devices.values():
+        point = device.get("path", "")
+        if device.get("type") != "disk" or not point.startswith("/") or point == "/" or device.get("subpath"):
+            continue
+        point = posixpath.normpath(point)
+        if (wanted == point or wanted.startswith(f"{point}/")) and (best is None or len(point) > len(best["path"])):
+            best = {**device, "path": point}
+    if best is None:
+        return None
+    rest = wanted.removeprefix(best["path"]).lstrip("/")
+    end = next((end for end in ("/.", "/") if path.endswith(end)), "")
+    return best, f"/{rest}{end if rest else end.lstrip('/')}"
+
+
+async def _opened(
+    stack: AsyncExitStack, context: Context, instance: Instance, device: Mapping[str, str]
+) -> Root | None:
+    """None for memory, which is not there before the start, and for paths that are checked when they are mounted."""
+    source, pool = device.get("source", ""), device.get("pool", "")
+    idmap = None if boolean(device.get("shift") or "false") else instance.idmap
+    if pool:
+        ref = context.volume_ref(instance.project, pool, source)
+        mount = mount_of(context.volumes.get(ref).config)
+        if mount is None:
+            directory = await stack.enter_async_context(context.volumes.visit(ref))
+            return await stack.enter_async_context(context.host.files.root(directory))
+        source, idmap = str(mount.path or ""), None
+    if not source.startswith("/") or context.disk_paths(instance.project):
+        return None
+    return await stack.enter_async_context(context.host.files.root(Path(source), idmap=idmap))

@@ -21,7 +21,7 @@ from isola.doors.docker.containers.resource_checks import check_resources, cpus_
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import root_devices, volumes_from
 from isola.doors.docker.identity import container_id
-from isola.doors.docker.networks.links import link_names, links_in, with_links
+from isola.doors.docker.networks.links import links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
@@ -94,7 +94,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
             **environment_keys(fields),
             **_hostname(fields, host, id),
             _RESTART: "no",  # not even after a boot of the host, unless the request says so
-            **with_links(keys_of(host), link_names(request, links_in(host, endpoints))),
+            **with_links(keys_of(host), links_in(request, host, endpoints)),
             **security_keys(host),
             **health_keys(fields),
             **namespace_keys(request, host),

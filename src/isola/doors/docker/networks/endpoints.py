@@ -89,7 +89,7 @@ def connected(request: Request, each: Shown, endpoint: Fields) -> Callable[[Inst
         raise Forbidden("cannot connect container to host network - container must be created in host network mode")
     if each.network is None:
         raise InvalidInput(_ALONE)
-    device, links = nic_device(each, endpoint), link_names(request, endpoint.texts("Links"))
+    device, links = nic_device(each, endpoint), link_names(request, endpoint.texts("Links"), later=True)
 
     def decide(instance: Instance) -> InstanceUpdate:
         config, expanded = request.services.instances.expanded(instance)

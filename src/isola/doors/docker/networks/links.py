@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from isola.doors.docker.identity import find
+from isola.doors.docker.networks.notes import NAME
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, NotFound
@@ -14,26 +15,30 @@ HOSTS = "isola.hosts"
 _INSTANCE = "container:"
 
 
-def links_in(host: Fields, endpoints: Fields) -> list[str]:
-    """``Links`` of the host's configuration and of all networks."""
-    found = list(host.texts("Links"))
-    for name in endpoints.names():
-        found += endpoints.inside(name).texts("Links")
-    return found
+def links_in(request: Request, host: Fields, endpoints: Fields) -> list[str]:
+    """Names by ``Links`` of the host's configuration and of all networks. Raises InvalidInput."""
+    of_networks = [text for name in endpoints.names() for text in endpoints.inside(name).texts("Links")]
+    found = (*link_names(request, host.texts("Links")), *link_names(request, of_networks, later=True))
+    return list(dict.fromkeys(found))
 
 
-def link_names(request: Request, texts: Sequence[str]) -> list[str]:
-    """``alias=container:ID`` of each ``db:database``. Raises InvalidInput."""
+def link_names(request: Request, texts: Sequence[str], *, later: bool = False) -> list[str]:
+    """``alias=container:ID`` of each ``db:database``. Raises InvalidInput.
+
+    ``later``: on networks of users a container may be linked before it is there, and is then known by its name.
+    """
     found = []
     for text in dict.fromkeys(texts):
         name, _, alias = text.removeprefix("/").partition(":")
         if not name or "/" in name:
             raise InvalidInput(f"invalid link: {text[:80]}", field="HostConfig.Links")
         try:
-            other = find(request, name)
+            other = find(request, name).id
         except NotFound:
-            raise InvalidInput(f"could not get container for {name[:80]}", field="HostConfig.Links") from None
-        found.append(f"{alias.rpartition('/')[2] or name}={_INSTANCE}{other.id}")
+            if not later or not NAME.fullmatch(name):
+                raise InvalidInput(f"could not get container for {name[:80]}", field="HostConfig.Links") from None
+            other = name
+        found.append(f"{alias.rpartition('/')[2] or name}={_INSTANCE}{other}")
     return list(dict.fromkeys(found))
 
 

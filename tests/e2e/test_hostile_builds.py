@@ -134,6 +134,30 @@ def test_bombs_in_a_dockerfile(daemon: Daemon, dockerfile: str, message: str) ->
     assert message in build(daemon, dockerfile)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "dockerfile", "message"),
+    [
+        ("time", "2", "FROM app\nRUN sleep 100\n", "The build took more than 2 seconds"),
+        (
+            "processes",
+            "20",
+            "FROM app\nRUN for i in $(busybox seq 30); do sleep 9 & done; wait\n",
+            "fork",
+        ),
+        ("memory", "32MiB", "FROM app\nRUN busybox dd if=/dev/zero of=/dev/null bs=64M count=1\n", "code: 1"),
+        ("layers", "2", "FROM app\nRUN touch /a\nRUN touch /b\n", "more than 2 layers"),
+    ],
+)
+def test_what_a_build_may_take_is_a_setting(
+    daemon: Daemon, key: str, value: str, dockerfile: str, message: str
+) -> None:
+    daemon.request("PATCH", "/1.0", {"config": {f"builds.limits.{key}": value}})
+    try:
+        assert message in build(daemon, dockerfile)
+    finally:
+        daemon.request("PATCH", "/1.0", {"config": {f"builds.limits.{key}": ""}})
+
+
 @pytest.fixture
 def small_limits(daemon: Daemon) -> Iterator[None]:
     limits = {"images.limits.bytes": "64MiB", "images.limits.entries": "1000"}

@@ -14,6 +14,7 @@ from strike import Fate, Strike
 
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host.outside import limit_to_outside
+from isola.images.build_limits import BuildLimits
 from isola.model.build import BuildEvent, BuildRequest, Told
 from isola.model.caller import Caller, Credential
 from isola.model.reference import Ref
@@ -47,7 +48,11 @@ async def build(world: World, data: bytes | None = None, **options: object) -> l
     builds, told = world.parts.services.builds, list[BuildEvent]()
     archive = await builds.receive(blocks(context() if data is None else data))
     request = BuildRequest(names=(NAME,), **options)  # type: ignore[arg-type]
-    operation = builds.start(request, archive, told.append)
+    try:
+        operation = builds.start(request, archive, told.append)
+    except IsolaError:
+        await builds.discard(archive)
+        raise
     await world.context.operations.finish(operation)
     return told
 
@@ -150,9 +155,43 @@ async def test_what_cannot_be_built_leaves_nothing(
 
 
 async def test_a_context_has_a_bound(world: World) -> None:
+    await configured(world, "builds.limits.context", "1000")
     with pytest.raises(TooLarge):
-        await world.parts.services.builds.receive(blocks(bytes(2000)), limit=1000)
+        await world.parts.services.builds.receive(blocks(bytes(2000)))
     assert await world.host.files.names(Path(world.context.directory) / "builds") == ()
+
+
+async def configured(world: World, key: str, value: str) -> None:
+    await world.parts.services.server.update(lambda config: {**config, key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("builds.limits.instructions", "7", "has more than 7 instructions"),
+        ("builds.limits.layers", "2", "has more than 2 layers"),
+        ("builds.limits.entries", "2", "too many"),
+        ("builds.limits.memory", "8MiB", "builds of this server may have 8388608"),
+    ],
+)
+async def test_limits_of_the_server(world: World, key: str, value: str, message: str) -> None:
+    await configured(world, key, value)
+    asked = {"limits.memory": "16MiB"} if key == "builds.limits.memory" else {}
+    with pytest.raises((TooLarge, InvalidInput), match=message):
+        await build(world, config=asked)
+    assert image_of(world) is None
+    await configured(world, key, "")
+    await build(world, config=asked)
+    assert await left(world) == []
+
+
+def test_lower_limits_of_a_profile_stay() -> None:
+    limits = BuildLimits.of({"builds.limits.memory": "1GiB", "builds.limits.processes": "100"})
+    assert limits.applied({}, {}) == {"limits.memory": str(1 << 30), "limits.processes": "100"}
+    effective = {"limits.memory": "512MiB", "limits.processes": "50"}
+    assert limits.applied({"limits.memory": "512MiB"}, effective) == {"limits.memory": "512MiB"}
+    assert limits.applied({}, {"limits.memory": "50%", "limits.processes": "200"})["limits.processes"] == "100"
+    assert BuildLimits.of({}).applied({}, {}) == {}
 
 
 async def test_users_of_the_host_cannot_reach_what_programs_write(world: World) -> None:

@@ -149,7 +149,7 @@ class Building:
         except ValueError as error:
             raise wrong(instruction.number, error) from error
         made = await self._made(planned, result, applied)
-        layers = with_layer(result, made.layer)
+        layers = with_layer(result, made.layer, self._job.limits.layers)
         state = applied.state.told(applied.created_by, made.created_at, empty=made.layer is None)
         after = Result(state, layers)
         self._hold(after)
@@ -169,7 +169,7 @@ class Building:
                 self._tell(Told.CACHED, index, applied.created_by)
                 return found if job.epoch is None else replace(found, created_at=now)
         layer = await self._performed(applied.step, result, index)
-        chain = Result(result.state, with_layer(result, layer)).keys
+        chain = Result(result.state, with_layer(result, layer, job.limits.layers)).keys
         await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
         return BuildResult(name, now, now, applied.created_by, layer)
 

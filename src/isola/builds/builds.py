@@ -17,9 +17,10 @@ from isola.builds.parts import Credential, Job, Parts, Tell, anonymous
 from isola.builds.platforms import Platform
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
-from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge
+from isola.errors import InvalidInput, IsolaError, NotFound, TimedOut, TooLarge
 from isola.host.cancellation import finish
 from isola.host.files import Root
+from isola.images.build_limits import BuildLimits
 from isola.images.compose import Named
 from isola.images.store import Intake
 from isola.instances.create import Plan as Draft
@@ -32,12 +33,6 @@ from isola.model.ignore import Patterns, read_ignore_file
 from isola.model.instance import InstanceRequest
 from isola.operations import Operation
 
-LARGEST_CONTEXT = 16 << 30
-"""Bytes of a context, packed and unpacked."""
-MOST_FILES = 1_000_000
-LARGEST_CACHE = 20 << 30
-_NO_LIMITS: dict[str, str] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -48,6 +43,7 @@ class Order:
     tell: Tell
     pool: str
     credentials: Credential
+    limits: BuildLimits
 
 
 class Builds:
@@ -70,9 +66,9 @@ class Builds:
             if name != "cache":
                 await context.host.files.remove_tree(self._parts.directory / name)
 
-    async def receive(self, blocks: AsyncIterator[bytes], *, limit: int = LARGEST_CONTEXT) -> Path:
+    async def receive(self, blocks: AsyncIterator[bytes]) -> Path:
         """Write a context to a file, which ``start`` takes over. Raises TooLarge; leaves no file then."""
-        host = self._parts.context.host
+        host, limit = self._parts.context.host, self._parts.limits().context
         path = self._parts.directory / f"incoming-{host.clock.token(8)}"
         try:
             await host.files.write(path, b"", durable=False)
@@ -108,10 +104,18 @@ class Builds:
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the archive is left then.
         """
-        pool = root_pool(self._trial(request).devices)
+        limits, trial = self._parts.limits(), self._trial(request)
+        request = replace(request, config=limits.applied(request.config, trial.config))
+        order = Order(request, archive, tell, root_pool(trial.devices), credentials, limits)
 
         async def work(op: Operation) -> None:
-            await self._build(op, Order(request, archive, tell, pool, credentials))
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    await self._build(op, order)
+            except TimeoutError as error:
+                raise TimedOut(
+                    f"The build took more than {limits.seconds} seconds", remedy="builds.limits.time is the limit"
+                ) from error
 
         operations = self._parts.context.operations
         return operations.start("Building image", work, project=request.project, caller=caller, wait=False)
@@ -145,11 +149,12 @@ class Builds:
         async def make(intake: Intake) -> list[Named]:
             await context.host.files.make_directory(place / "context", mode=0o755)
             limits = context.images.limits
-            limits = replace(limits, bytes=min(LARGEST_CONTEXT, limits.bytes), entries=min(MOST_FILES, limits.entries))
+            most = order.limits
+            limits = replace(limits, bytes=min(most.context, limits.bytes), entries=min(most.entries, limits.entries))
             with op.step("Unpack context"):
                 await context.host.archives.unpack(archive, place / "context", limits=limits)
-            planned = await self._plan(request, place / "context", order.tell)
-            job = Job(self._parts, op, request, planned, place, intake, order.tell, order.pool, order.credentials)
+            planned = await self._plan(order, place / "context")
+            job = Job(self._parts, op, request, planned, place, intake, order.tell, order.pool, order.credentials, most)
             buildings.append(Building(job))
             with op.step("Build"):
                 return await buildings[0].run()
@@ -164,14 +169,15 @@ class Builds:
         await asyncio.gather(context.host.files.remove_tree(place), context.host.files.remove_tree(archive))
         for building in buildings:
             await context.layers.drop_unused(building.release())
-        await self._parts.cache.prune(most=LARGEST_CACHE)
+        await self._parts.cache.prune(most=self._parts.limits().cache)
         await context.images.collect_garbage()
 
-    async def _plan(self, request: BuildRequest, files: Path, tell: Tell) -> Plan:
-        context = self._parts.context
+    async def _plan(self, order: Order, files: Path) -> Plan:
+        context, request, tell = self._parts.context, order.request, order.tell
         async with context.host.files.root(files) as root:
             path = "/" + normpath(f"/{request.dockerfile}").lstrip("/")
             dockerfile = await self._dockerfile(root, path)
+            _count(dockerfile, order.limits.instructions)
             await self._without_ignored(root, path)
         host = Platform.of_kernel(context.host.system.kernel().architecture)
         wanted = Platform.parse(request.platform) if request.platform else host
@@ -202,6 +208,12 @@ class Builds:
         for path in (dockerfile, name):
             if patterns.excludes(path.lstrip("/")):
                 await root.remove(path)
+
+
+def _count(dockerfile: Dockerfile, most: int) -> None:
+    """Raises TooLarge."""
+    if len(dockerfile.arguments) + sum(1 + len(each.instructions) for each in dockerfile.stages) > most:
+        raise TooLarge(f"The Dockerfile has more than {most} instructions", field="dockerfile")
 
 
 def _declared(dockerfile: Dockerfile) -> set[str]:

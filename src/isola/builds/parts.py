@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from isola.builds.cache import Cache
 from isola.builds.stages import Plan
 from isola.builds.state import State
+from isola.images.build_limits import BuildLimits
 from isola.images.registry.credentials import ANONYMOUS, Credentials
 from isola.images.store import Intake
 from isola.instances import Instances
@@ -38,6 +39,7 @@ class Parts:
     cache: Cache
     directory: Path
     """Of builds: one directory for each that runs, and ``cache`` for what RUN keeps between them."""
+    limits: Callable[[], BuildLimits]
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """Of directories that programs keep, for those that do not share them."""
 
@@ -76,6 +78,7 @@ class Job:
     """Where its containers have their roots."""
     credentials: Credential
     """For registries of base images."""
+    limits: BuildLimits
     modified: dict[Path, int] = field(default_factory=dict)
     """Times of fetched files, in seconds since 1970, as their servers say."""
 

@@ -10,7 +10,6 @@ from isola.builds.parts import Job, Result
 from isola.errors import TooLarge
 from isola.host.archive.archives import LayerReport
 from isola.images.compose import store_layer
-from isola.images.oci_manifest import MAX_LAYERS
 from isola.model.image import Layer
 from isola.storage import VolumeDriver
 
@@ -55,9 +54,9 @@ async def written(job: Job, write: Callable[[Path, str], Awaitable[LayerReport |
         await job.parts.context.host.files.remove_tree(file)
 
 
-def with_layer(result: Result, layer: Layer | None) -> tuple[Layer, ...]:
+def with_layer(result: Result, layer: Layer | None, most: int) -> tuple[Layer, ...]:
     """Raises TooLarge."""
     layers = (*result.layers, layer) if layer is not None else result.layers
-    if len(layers) > MAX_LAYERS:
-        raise TooLarge(f"The image has more than {MAX_LAYERS} layers", field="dockerfile")
+    if layer is not None and len(layers) > most:
+        raise TooLarge(f"The image has more than {most} layers", field="dockerfile")
     return layers

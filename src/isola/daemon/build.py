@@ -17,6 +17,7 @@ from isola.doors import Services
 from isola.events import Events
 from isola.host import Host
 from isola.images import ImageLibrary
+from isola.images.build_limits import BuildLimits
 from isola.images.repositories import Repositories
 from isola.instances import Instances
 from isola.instances.after_end import after_end
@@ -262,8 +263,12 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
 
 def _builds(ground: _Ground, context: Context, instances: Instances) -> Builds:
     store = context.images.store
+
+    def limits() -> BuildLimits:
+        return BuildLimits.of(ground.records.server.find("config") or {})
+
     cache = Cache(ground.records.build_results, store.has, store.mark_removable, context.layers.drop_unused)
-    return Builds(BuildParts(context, instances, cache, ground.directory / BUILDS))
+    return Builds(BuildParts(context, instances, cache, ground.directory / BUILDS, limits))
 
 
 def _services(ground: _Ground, stock: _Stock, context: Context, instances: Instances) -> Services:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from isola.errors import InvalidInput
 from isola.host.threads import in_thread
 from isola.images.archive_limits import ARCHIVE_SETTINGS
+from isola.images.build_limits import BUILD_SETTINGS
 from isola.images.registry.settings import SETTINGS as REGISTRY_SETTINGS
 from isola.model.endpoint import endpoint
 from isola.model.expiry import expiry
@@ -99,6 +100,7 @@ SETTINGS = Settings(
         expects="a name",
     ),
     *ARCHIVE_SETTINGS,
+    *BUILD_SETTINGS,
     Setting(
         PRIVILEGED,
         boolean,

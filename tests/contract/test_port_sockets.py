@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 import struct
 import tempfile
 import termios
@@ -33,6 +34,9 @@ class Side(Protocol):
     def listen(self, path: Path) -> Callable[[], Stream]:
         """Serve a packet socket; call the result to accept."""
 
+    def connect(self, path: Path) -> Stream:
+        """A program's connection to a listener."""
+
     def append(self, path: Path, data: bytes) -> None: ...
 
     def fifo(self, path: Path) -> Callable[[], bytes]:
@@ -48,6 +52,9 @@ class FakeSide:
 
     def listen(self, path: Path) -> Callable[[], Stream]:
         return self.sockets.listen(path).get_nowait
+
+    def connect(self, path: Path) -> Stream:
+        return self.sockets.listeners[path].connect()
 
     def append(self, path: Path, data: bytes) -> None:
         self.sockets.append(path, data)
@@ -73,6 +80,13 @@ class LinuxSide:
         os.close(place)
         server.listen()
         return lambda: self._keep(DescriptorStream(server.accept()[0].detach()))
+
+    def connect(self, path: Path) -> Stream:
+        place = os.open(path.parent, os.O_PATH)
+        program = socket.socket(socket.AF_UNIX)
+        program.connect(f"/proc/self/fd/{place}/{path.name}")
+        os.close(place)
+        return self._keep(DescriptorStream(program.detach()))
 
     def append(self, path: Path, data: bytes) -> None:
         with path.open("ab") as file:
@@ -409,3 +423,29 @@ async def test_follow_without_a_directory_is_not_found(place: Path) -> None:
 def window(descriptor: int) -> tuple[int, int]:
     height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
     return width, height
+
+
+async def test_programs_connect_to_a_listener(side: Side, place: Path) -> None:
+    listener = side.sockets.listener(place / "agent", mode=0o640, uid=5, gid=6)
+    programs = [side.connect(place / "agent") for _ in range(2)]
+    for number, program in enumerate(programs):
+        ours = await listener.accept()
+        await program.write(b"%d" % number)
+        assert await ours.read() == b"%d" % number
+        await ours.write(b"answer")
+        assert await program.read() == b"answer"
+        ours.close()
+        assert await program.read() == b""
+    listener.close()
+    listener.close()
+
+
+async def test_a_listener_has_its_owner_and_leaves_no_socket(place: Path) -> None:
+    listener = LinuxSockets().listener(place / "agent", mode=0o640, uid=5, gid=6)
+    status = (place / "agent").lstat()
+    assert (stat.S_ISSOCK(status.st_mode), stat.S_IMODE(status.st_mode)) == (True, 0o640)
+    assert (status.st_uid, status.st_gid) == (5, 6)
+    with pytest.raises(HostFailure):
+        LinuxSockets().listener(place / "agent", mode=0o600, uid=0, gid=0)
+    listener.close()
+    assert os.listdir(place) == []

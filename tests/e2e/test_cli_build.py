@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from application_image import import_application
 from command import Cli
 from daemon import Daemon
 from image_files import files_of
+from waiting import until
 
 SECRET = b"a very secret thing\n"
 
@@ -87,6 +89,54 @@ def test_secrets_are_seen_while_a_program_runs_and_are_nowhere_afterwards(isola:
     assert [path for path in kept if path.is_file() and SECRET.strip() in path.read_bytes()] == []
 
 
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a real agent with one key."""
+    path, key = tmp_path / "agent", tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the key", "-f", str(key)], check=True)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL) as process:
+        try:
+            until(path.exists)
+            subprocess.run(["ssh-add", "-q", str(key)], env={"SSH_AUTH_SOCK": str(path)}, check=True)
+            yield path
+        finally:
+            process.terminate()
+
+
+def test_programs_ask_the_agent_of_the_client(isola: Cli, context: Path, agent: Path) -> None:
+    """By Debian's own programs; adding and removing keys is refused."""
+    for program in ("ssh-add", "ssh-keygen"):
+        _with_libraries(Path("/usr/bin", program), context / "root")
+    shutil.copy(agent.parent / "key.pub", context / "root" / "key.pub")
+    (context / "Dockerfile").write_text(
+        "FROM app\nCOPY root /\nCOPY --chmod=600 root/key.pub /key.pub\n"
+        "RUN --mount=type=ssh ssh-add -l > /list; echo $SSH_AUTH_SOCK > /where\n"
+        "RUN --mount=type=ssh echo text > /text && ssh-keygen -q -Y sign -f /key.pub -n file /text\n"
+        "RUN --mount=type=ssh,id=other,uid=33,mode=0666 ssh-add -l > /other; ssh-add -D > /removed 2>&1; true\n"
+        "RUN --mount=type=ssh,id=missing test -z $SSH_AUTH_SOCK\nRUN test ! -e /run/buildkit\n"
+    )
+    isola.env["SSH_AUTH_SOCK"] = str(agent)
+    isola("build", str(context), "-t", "six", "--ssh", "default", "--ssh", f"other={agent}")
+    found = files_of(isola.daemon, "docker.io/library/six:latest")
+    assert b"the key (ED25519)" in found["/list"] and found["/where"] == b"/run/buildkit/ssh_agent.0\n"
+    assert found["/text.sig"].startswith(b"-----BEGIN SSH SIGNATURE-----") and b"the key" in found["/other"]
+    assert b"Failed to remove all identities" in found["/removed"]
+    kept = subprocess.run(["ssh-add", "-l"], env={"SSH_AUTH_SOCK": str(agent)}, check=True, capture_output=True)
+    assert b"the key" in kept.stdout
+    required = "FROM app\nRUN --mount=type=ssh,required true\n"
+    (context / "Dockerfile").write_text(required)
+    assert "unset ssh forward key default" in isola("build", str(context), check=False).stderr
+
+
+def _with_libraries(program: Path, root: Path) -> None:
+    """Copy a program and what it is linked with."""
+    said = subprocess.run(["ldd", str(program)], check=True, capture_output=True, text=True).stdout
+    for path in (str(program), *(word for word in said.split() if word.startswith("/"))):
+        target = root / path.lstrip("/").replace("usr/bin", "bin")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "message"),
     [
@@ -105,7 +155,10 @@ def test_a_failed_build_says_why(isola: Cli, context: Path, dockerfile: str, mes
 
 def test_a_missing_directory_and_unknown_options(isola: Cli, context: Path) -> None:
     assert isola("build", "/nowhere", check=False).returncode == 1
-    assert "no agent is forwarded" in isola("build", str(context), "--ssh", "default", check=False).stderr
+    isola.env.pop("SSH_AUTH_SOCK", None)
+    assert "start ssh-agent" in isola("build", str(context), "--ssh", "default", check=False).stderr
+    key = f"default={context / 'a'}"
+    assert "is not the socket of an agent" in isola("build", str(context), "--ssh", key, check=False).stderr
     assert "cannot" in isola("build", str(context), "--target", "nothing", check=False).stderr.replace(
         "could not", "cannot"
     )

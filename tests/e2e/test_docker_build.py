@@ -217,7 +217,7 @@ def test_a_failing_program_fails_the_build(docker: Docker) -> None:
         ("", "the Dockerfile cannot be empty"),
         ("FROM app\nCOPY missing /\n", "file not found in build context or excluded by .dockerignore"),
         ("FROM app\nCOPY --chown=missing Dockerfile /\n", "can't find user missing"),
-        ("FROM app\nRUN --mount=type=ssh true\n", "needs an agent"),
+        ("FROM app\nRUN --mount=type=ssh,required true\n", "unset ssh forward key default"),
         ("FROM app\nRUN --mount=type=secret,id=s,required true\n", "secret s: not found"),
         ("FROM app\nRUN --network=host true\n", "network of the host is not allowed"),
         ("FROM app\nRUN --security=insecure true\n", "insecure is not allowed"),

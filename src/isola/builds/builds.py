@@ -132,6 +132,10 @@ class Builds:
                     await files.remove_tree(place / name)
         return dropped, freed
 
+    def reply(self, token: str, message: bytes) -> None:
+        """What an agent of the client says to a program. Raises NotFound, InvalidInput."""
+        self._parts.agents.reply(token, message)
+
     @property
     def cache_size(self) -> int:
         """Bytes of kept layers."""

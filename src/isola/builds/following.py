@@ -27,6 +27,11 @@ class Following:
 
     def tell(self, event: BuildEvent) -> None:
         """Never waits."""
+        if event.what is Told.AGENT:  # a program waits for the reply
+            self._events.appendleft(event)
+            self._size += len(event.data)
+            self._news.set()
+            return
         self._size += len(event.data)
         if self._size > MOST_PENDING and event.what is Told.OUTPUT:
             self._size -= len(event.data)

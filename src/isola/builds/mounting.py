@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from isola.builds.agents import served
 from isola.builds.applying import SCRIPTS
 from isola.builds.copying import Find
 from isola.builds.dockerfile.mounts import Mount
@@ -20,11 +21,12 @@ from isola.host.archive.archives import CopySource, CopyTarget
 Device = Mapping[str, str]
 Given = tuple[Mapping[str, Device], Mapping[str, str]]
 """Devices by name, and environment variables with secrets."""
-_SECRET_MODE, _CACHE_MODE, _SCRIPT_MODE = 0o400, 0o755, 0o755
+_SECRET_MODE, _CACHE_MODE, _SCRIPT_MODE, _AGENT_MODE = 0o400, 0o755, 0o755, 0o600
+_AGENTS = "/run/buildkit/ssh_agent"
 
 
 @asynccontextmanager
-async def given(job: Job, step: RunProgram, find: Find) -> AsyncIterator[Given]:
+async def given(job: Job, step: RunProgram, stage: int, find: Find) -> AsyncIterator[Given]:
     """What a program gets while it runs. Raises InvalidInput, NotFound, Unsupported."""
     async with AsyncExitStack() as stack:
         devices: dict[str, Device] = {}
@@ -32,6 +34,12 @@ async def given(job: Job, step: RunProgram, find: Find) -> AsyncIterator[Given]:
         for number, mount in enumerate(step.mounts):
             if mount.type == "secret" and mount.variable and mount.id in job.request.secrets:
                 environment[mount.variable] = job.request.secrets[mount.id].decode("utf-8", "replace")
+            if mount.type == "ssh":
+                path = _absolute(mount.target or f"{_AGENTS}.{number}")
+                if (agent := await _agent(job, mount, path, stage, stack)) is not None:
+                    devices[f"mount{number}"] = agent
+                    environment.setdefault("SSH_AUTH_SOCK", path)
+                continue
             device = await _device(job, mount, find, stack)
             if device is not None:
                 devices[f"mount{number}"] = device
@@ -52,8 +60,6 @@ async def digests(job: Job, step: RunProgram, find: Find) -> tuple[str, ...]:
 
 
 async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Device | None:
-    if mount.type == "ssh":
-        raise Unsupported("RUN --mount=type=ssh needs an agent, which cannot be forwarded to this builder")
     if mount.type == "tmpfs":
         return _disk("tmpfs:", mount, mode="1777", **({"size": str(mount.size)} if mount.size else {}))
     if mount.type == "secret":
@@ -61,6 +67,24 @@ async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> 
     if mount.type == "cache":
         return _disk(str(await _cache(job, mount, find, stack)), mount, shift="true")
     return _disk(str(await _bound(job, mount, find)), mount, shift="true")
+
+
+async def _agent(job: Job, mount: Mount, path: str, stage: int, stack: AsyncExitStack) -> Device | None:
+    """None if the client has no such agent."""
+    if mount.id not in job.request.agents:
+        if mount.required:
+            raise NotFound(
+                f"unset ssh forward key {mount.id[:80]}", field="ssh", remedy="use isola build --ssh default"
+            )
+        return None
+    place, mode = job.temporary("agent"), _AGENT_MODE if mount.mode is None else mount.mode
+
+    async def ask(message: bytes) -> bytes:
+        return await job.parts.agents.ask(job.tell, stage, mount.id, message)
+
+    listener = job.parts.context.host.sockets.listener(place, mode=mode, uid=mount.uid, gid=mount.gid)
+    await stack.enter_async_context(served(listener, ask))
+    return {"type": "disk", "source": str(place), "path": path, "shift": "true"}
 
 
 def _disk(source: str, mount: Mount, **more: str) -> Device:

@@ -22,7 +22,7 @@ class Ordering:
 
     def take(self, event: BuildEvent) -> None:
         """An event of any stage."""
-        if not self._waiting or event.stage <= self._waiting[0]:
+        if event.what is Told.AGENT or not self._waiting or event.stage <= self._waiting[0]:
             self._tell(event)
             return
         size = self._sizes.get(event.stage, 0) + len(event.data)

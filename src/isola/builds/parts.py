@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from isola.builds.agents import Agents
 from isola.builds.cache import Cache
 from isola.builds.stages import Plan
 from isola.builds.state import State
@@ -40,6 +41,7 @@ class Parts:
     directory: Path
     """Of builds: one directory for each that runs, and ``cache`` for what RUN keeps between them."""
     limits: Callable[[], BuildLimits]
+    agents: Agents
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """Of directories that programs keep, for those that do not share them."""
 

@@ -34,7 +34,7 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
     if step.insecure:
         raise Unsupported("RUN --security=insecure is not allowed", field="dockerfile")
     await unpacked(job, result)
-    async with given(job, step, find) as (devices, environment):
+    async with given(job, step, stage, find) as (devices, environment):
         request = _request(job, result, step, devices)
         instances, ref, id = job.parts.instances, Ref(job.request.project, request.name or ""), ""
         job.parts.context.furnished[ref] = environment

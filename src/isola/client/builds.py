@@ -43,6 +43,12 @@ class Builds:
         finally:
             self._client.release(response)
 
+    def reply(self, token: str, message: bytes) -> None:
+        """What an agent says to a program, in answer to an event of type ``agent``."""
+        from base64 import b64encode
+
+        self._client.call("POST", f"{_ROOT}/replies/{token}", {"data": b64encode(message).decode()})
+
     def prune(self, *, most: int = 0) -> dict[str, object]:
         """Drop kept results until ``most`` bytes are left: ``dropped`` (their number) and ``freed`` (bytes)."""
         found = self._client.call("DELETE", f"{_ROOT}/cache?most={most}").metadata

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from isola.builds import Builds, Cache
+from isola.builds import Agents, Builds, Cache
 from isola.builds import Parts as BuildParts
 from isola.certificates import Certificates, Identity, LoginTokens, Tokens, TrustPassword
 from isola.daemon.records import Records
@@ -268,7 +268,11 @@ def _builds(ground: _Ground, context: Context, instances: Instances) -> Builds:
         return BuildLimits.of(ground.records.server.find("config") or {})
 
     cache = Cache(ground.records.build_results, store.has, store.mark_removable, context.layers.drop_unused)
-    return Builds(BuildParts(context, instances, cache, ground.directory / BUILDS, limits))
+    return Builds(
+        BuildParts(
+            context, instances, cache, ground.directory / BUILDS, limits, Agents(lambda: ground.host.clock.token(16))
+        )
+    )
 
 
 def _services(ground: _Ground, stock: _Stock, context: Context, instances: Instances) -> Services:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, NotFound, TimedOut
+from isola.host.accepting import LinuxListener
 from isola.host.inotify import changes
 from isola.host.stream import DescriptorStream, SocketStream
 from isola.host.terminals import LinuxOffer, LinuxTerminal
@@ -108,6 +109,18 @@ class Offer(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """A socket on which programs connect."""
+
+    async def accept(self) -> Stream:
+        """The next connection."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; streams stay open. May be called twice."""
+        ...
+
+
 class Sockets(Protocol):
     """Opens streams."""
 
@@ -120,6 +133,10 @@ class Sockets(Protocol):
 
     def offer(self, path: Path) -> Offer:
         """Listen on ``path``, which may be longer than 107 bytes, for a program's terminal. Raises HostFailure."""
+        ...
+
+    def listener(self, path: Path, *, mode: int, uid: int, gid: int) -> Listener:
+        """Listen on a new socket with these permissions. Raises HostFailure."""
         ...
 
     def pipe_to_child(self) -> Pipe:
@@ -187,6 +204,9 @@ class LinuxSockets:
 
     def offer(self, path: Path) -> Offer:
         return LinuxOffer(path)
+
+    def listener(self, path: Path, *, mode: int, uid: int, gid: int) -> Listener:
+        return LinuxListener(path, mode=mode, uid=uid, gid=gid)
 
     def free_port(self, address: str, *, udp: bool) -> int:
         """By binding a socket for a moment; an address that the host does not have is permitted."""

@@ -32,6 +32,8 @@ class BuildRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     """By id. They are in no layer, no record and no log."""
+    agents: frozenset[str] = frozenset()
+    """Ids of agents of SSH that the client has."""
     no_cache: bool = False
     pull: bool = False
     """Base images are fetched again."""
@@ -54,6 +56,8 @@ class Told(StrEnum):
     WARNING = "warning"
     RUNNING = "running"
     REMOVED = "removed"
+    AGENT = "agent"
+    """A program asks an agent of the client, which replies by the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class BuildEvent:
     data: bytes = b""
     """Output of a program."""
     stderr: bool = False
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

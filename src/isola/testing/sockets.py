@@ -134,6 +134,30 @@ class FakeOffer:
         self.closed = True
 
 
+class FakeListener:
+    """A listener to which tests connect by ``connect``."""
+
+    def __init__(self, mode: int, owner: tuple[int, int]) -> None:
+        self.mode = mode
+        self.owner = owner
+        self.closed = False
+        self._pending: asyncio.Queue[FakeStream] = asyncio.Queue()
+
+    def connect(self) -> FakeStream:
+        """The program's side of a new connection."""
+        near, far = stream_pair()
+        self._pending.put_nowait(near)
+        return far
+
+    async def accept(self) -> FakeStream:
+        """The next connection."""
+        return await self._pending.get()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.closed = True
+
+
 class FakePipe:
     """A pipe of either direction."""
 
@@ -166,6 +190,7 @@ class FakeSockets:
     def __init__(self) -> None:
         self.terminals: list[FakeTerminal] = []
         self.offers: dict[Path, FakeOffer] = {}
+        self.listeners: dict[Path, FakeListener] = {}
         self.posted: dict[Path, list[bytes]] = {}
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
@@ -187,6 +212,11 @@ class FakeSockets:
     def offer(self, path: Path) -> Offer:
         self.offers[path] = FakeOffer(path)
         return self.offers[path]
+
+    def listener(self, path: Path, *, mode: int, uid: int, gid: int) -> FakeListener:
+        """In ``listeners``."""
+        self.listeners[path] = FakeListener(mode, (uid, gid))
+        return self.listeners[path]
 
     def pipe_to_child(self) -> Pipe:
         """The daemon writes."""

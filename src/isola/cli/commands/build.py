@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _TAIL = 60
 """Lines of output of a failed instruction that are shown."""
 _MODES = ("auto", "plain")
+_NO_AGENTS: Mapping[str, str] = {}
 
 
 def build(context: Context) -> int:
@@ -24,14 +25,13 @@ def build(context: Context) -> int:
     mode = args.text("progress") or "auto"
     if mode not in _MODES:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
-    if args.many("ssh"):
-        raise UsageError("--ssh is not offered: no agent is forwarded to the daemon; use --secret for a key")
+    agents = dict(map(_agent, args.many("ssh")))
     path = args.text("PATH") or "."
     found = None if path == "-" else BuildContext(path, args.text("file"))
     name = (args.text("file") or "Dockerfile") if found is None else found.dockerfile
     stream = _input() if found is None else found.stream()
-    show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"))
-    wanted = options(context, name, args.many("tag")) | {"network": args.text("network")}
+    show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"), agents=agents)
+    wanted = options(context, name, args.many("tag")) | {"network": args.text("network"), "agents": list(agents)}
     return show.run(context.client.builds.run(wanted, stream))
 
 
@@ -82,6 +82,22 @@ def _secret(text: str) -> tuple[str, str]:
         return name, base64.b64encode(source.read()).decode()
 
 
+def _agent(text: str) -> tuple[str, str]:
+    """``ID=SOCKET``, or ``ID`` for that of the environment."""
+    import stat
+    from os import stat as status_of
+
+    from isola.environment import variable
+
+    name, _, path = text.partition("=")
+    path = path or variable("SSH_AUTH_SOCK") or ""
+    if not name or not path:
+        raise UsageError("--ssh needs an agent: start ssh-agent, or name its socket: --ssh default=SOCKET")
+    if not stat.S_ISSOCK(status_of(path).st_mode):
+        raise UsageError(f"--ssh {name}: {path} is not the socket of an agent (add keys to one by ssh-add)")
+    return name, path
+
+
 def _input() -> Iterator[bytes]:
     import sys
 
@@ -92,12 +108,21 @@ def _input() -> Iterator[bytes]:
 class Shown:
     """Prints events: everything, or output of programs only where one has failed."""
 
-    def __init__(self, context: Context, *, quiet: bool, plain: bool, names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        quiet: bool,
+        plain: bool,
+        names: Iterable[str],
+        agents: Mapping[str, str] = _NO_AGENTS,
+    ) -> None:
         import sys
 
         self._context = context
         self._quiet = quiet
         self._names = list(names)
+        self._agents = agents
         self._all = plain or not sys.stderr.isatty()
         self._output: list[str] = []
         self.fingerprint = ""
@@ -111,9 +136,24 @@ class Shown:
                 return self._built(str(event.get("fingerprint")))
             if kind == "error":
                 return self._failed(text)
+            if kind == "agent":
+                self._asked(event)
+                continue
             if not self._quiet:
                 self._show(str(kind), text, event)
         return self._failed("The connection to the daemon was lost")
+
+    def _asked(self, event: Mapping[str, object]) -> None:
+        from base64 import b64decode
+        from contextlib import suppress
+
+        from isola.client.agents import Agents
+        from isola.errors import NotFound
+
+        message = b64decode(str(event.get("data", "")))
+        answer = Agents(self._agents).ask(str(event.get("id", "")), message)
+        with suppress(NotFound):  # the program has ended meanwhile
+            self._context.client.builds.reply(str(event.get("token", "")), answer)
 
     def _show(self, kind: str, text: str, event: Mapping[str, object]) -> None:
         if kind == "step":
@@ -163,7 +203,7 @@ COMMANDS = (
         Option("--target", "The stage to build (default: the last one)", value="STAGE"),
         Option("--no-cache", "Carry out all instructions again"),
         Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
-        Option("--ssh", "Refused: no agent is forwarded to the daemon", value="ID", repeat=True),
+        Option("--ssh", "An agent for RUN --mount=type=ssh: default, or ID=SOCKET", value="ID", repeat=True),
         Option("--platform", "The platform of base images (default: the daemon's)", value="OS/ARCH"),
         Option("--label", "A label of the image", value="KEY=VALUE", repeat=True),
         Option("--network", "The network of RUN: default, none, or the name of a network", value="NETWORK"),
@@ -172,6 +212,7 @@ COMMANDS = (
         examples=(
             ("isola build . -t app:1", "an image of the directory, named docker.io/library/app:1"),
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
+            ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
             ("isola build --secret id=token,src=token.txt .", "a file that only RUN --mount=type=secret sees"),
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 
 from aiohttp import web
@@ -24,14 +24,16 @@ from isola.model.names import alias_name
 from isola.operations import Operation
 
 _LONGEST_OPTIONS = 4 << 20
+_MOST_AGENTS = 16
 
 
 async def build(request: Request) -> web.StreamResponse:
     """The body is a JSON object on one line, then the context as a tar stream. The response is a stream of JSON lines.
 
     Options: ``names``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``, ``secrets`` (base64),
-    ``no_cache``, ``pull``, ``network``, ``config``. Events have a ``type``: ``step``, ``cached``, ``output``,
-    ``result``, ``removed``, ``warning``, and in the last line ``image`` or ``error``.
+    ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH). Events have a ``type``:
+    ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a request, which
+    ``replies/TOKEN`` answers), and in the last line ``image`` or ``error``.
     """
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
@@ -58,6 +60,17 @@ async def prune(request: Request) -> web.StreamResponse:
         raise InvalidInput("most must be a number of bytes", field="most")
     dropped, freed = await request.services.builds.prune(most=int(text))
     return sync({"dropped": len(dropped), "freed": freed})
+
+
+async def reply(request: Request) -> web.StreamResponse:
+    """What an agent says to a program of a build: ``data``, in base64."""
+    fields = await request.fields()
+    try:
+        message = base64.b64decode(fields.text("data"), validate=True)
+    except (ValueError, binascii.Error):
+        raise InvalidInput("The reply is not base64", field="data") from None
+    request.services.builds.reply(request.parameters["token"], message)
+    return sync()
 
 
 async def _options(blocks: AsyncIterator[bytes]) -> tuple[Fields, bytes]:
@@ -91,6 +104,7 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
         no_cache=fields.boolean("no_cache"),
         pull=fields.boolean("pull"),
         network=fields.text("network", "") or "default",
+        agents=_agents(fields.texts("agents")),
         config=fields.mapping("config"),
         project=project,
     )
@@ -99,6 +113,12 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
 def _name(name: str) -> str:
     """The full name of an image of a registry. Raises InvalidInput."""
     return alias_name(parse(name).tagged().full, "names")
+
+
+def _agents(found: Sequence[str]) -> frozenset[str]:
+    if len(found) > _MOST_AGENTS or any(not name or len(name) > 100 for name in found):
+        raise InvalidInput("The ids of agents are too many, empty or too long", field="agents")
+    return frozenset(found)
 
 
 def _secrets(found: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -120,6 +140,8 @@ async def _streamed(request: Request, operation: Operation, following: Following
 
 def _document(event: BuildEvent) -> Mapping[str, object]:
     found: dict[str, object] = {"type": event.what.value, "stage": event.stage}
+    if event.what is Told.AGENT:
+        return {**found, "id": event.text, "token": event.token, "data": base64.b64encode(event.data).decode()}
     if event.what is Told.OUTPUT:
         return {**found, "text": event.data.decode("utf-8", "replace"), "stderr": event.stderr}
     if event.what is Told.STEP:
@@ -139,5 +161,6 @@ def _ending(operation: Operation) -> Mapping[str, object]:
 
 ROUTES = (
     ("POST", "/1.0/isola/builds", build, Permission.EDIT),
+    ("POST", "/1.0/isola/builds/replies/{token}", reply, Permission.EDIT),
     ("DELETE", "/1.0/isola/builds/cache", prune, Permission.ADMIN),
 )

@@ -54,7 +54,7 @@ BUILD_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class BuildLimits:
-    """As they are set."""
+    """Sizes in bytes, the time in seconds."""
 
     context: int
     entries: int

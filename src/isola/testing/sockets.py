@@ -214,7 +214,7 @@ class FakeSockets:
         return self.offers[path]
 
     def listener(self, path: Path, *, mode: int, uid: int, gid: int) -> FakeListener:
-        """In ``listeners``."""
+        """Tests find it in ``listeners`` and connect to it as programs do."""
         self.listeners[path] = FakeListener(mode, (uid, gid))
         return self.listeners[path]
 

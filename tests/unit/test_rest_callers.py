@@ -136,6 +136,7 @@ ELSEWHERE = {
     "POST /1.0/images": "needs an upload: every import goes the way of the one in tests of images",
     "POST /1.0/isola/deployments": "waits for time to pass: tests of deployments name the caller",
     "POST /1.0/isola/builds": "needs an upload: tests of builds name the caller",
+    "POST /1.0/isola/builds/replies/{token}": "needs a program that waits: tests of agents reply",
     "POST /1.0/images/{fingerprint}/refresh": "needs a registry",
     "POST /1.0/images/{fingerprint}/push": "needs a registry",
 }

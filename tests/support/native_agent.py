@@ -25,7 +25,7 @@ from isola.runtimes.agent.plan import BIND
 SOURCES = Path(__file__).parents[2] / "src/isola/agent"
 CACHE = Path(__file__).parents[2] / ".cache"
 SANITIZED = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
-SCRATCH = "/tmp"
+SCRATCH = "/mnt"
 """Where it mounts a file system for files of the run, in its own mount namespace."""
 RECURSIVE = 16384
 
@@ -80,7 +80,9 @@ async def native_stream(*, idmap: IdRange | None = None, binary: Path | None = N
             users = await stack.enter_async_context(LinuxNamespaces().user(idmap))
             argv = ["nsenter", f"--user={users}", "--", *argv]
         given = [theirs.fileno(), program]
-        process = await asyncio.create_subprocess_exec(*argv, pass_fds=given, stdin=subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(
+            *argv, pass_fds=given, stdin=subprocess.DEVNULL, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        )
         theirs.close()
         os.close(program)
         # The namespace is entered when the agent answers, or does not.

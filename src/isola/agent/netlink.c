@@ -4,6 +4,7 @@
 
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static int netlink_fd = -1;
@@ -58,12 +59,14 @@ static bool take(const uint8_t *data, size_t size, found each, void *context, in
 int run_request(struct request *request, found each, void *context) {
     static _Alignas(NLMSG_ALIGNTO) uint8_t answer[65536];
     int result = 0;
-    if (netlink_fd < 0)
+    if (netlink_fd < 0) {
+        struct timeval patience = {.tv_sec = 5};
         netlink_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (netlink_fd < 0)
-        return errno;
+        if (netlink_fd < 0 || setsockopt(netlink_fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0)
+            return errno;
+    }
     request->header.nlmsg_seq = ++sequence;
-    if (!(request->header.nlmsg_flags & NLM_F_DUMP))
+    if ((request->header.nlmsg_flags & NLM_F_DUMP) != NLM_F_DUMP) /* NLM_F_REPLACE is one of its bits */
         request->header.nlmsg_flags |= NLM_F_ACK;
     if (send(netlink_fd, request, request->header.nlmsg_len, 0) < 0)
         return errno;

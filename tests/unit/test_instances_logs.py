@@ -52,6 +52,13 @@ def test_streams_are_apart_and_parts_are_joined() -> None:
     assert Lines(LogQuery(stdout=False)).feed(LOG) == [LogBlock(ERR, b"two\n")]
 
 
+def test_details_are_once_for_each_line_after_its_time() -> None:
+    found = Lines(LogQuery(details="a=b ", stderr=False)).feed(LOG)
+    assert said(found, OUT) == b"a=b one\na=b three\na=b \na=b four $ "
+    timed = Lines(LogQuery(details="a=b ", timestamps=True, stdout=False)).feed(LOG)
+    assert said(timed, ERR) == b"2026-01-31T12:00:01.000000123Z a=b two\n"
+
+
 def test_timestamps_have_nanoseconds_once_for_each_line() -> None:
     found = Lines(LogQuery(timestamps=True, stderr=False)).feed(LOG)
     stamp = [f"2026-01-31T12:00:0{second}.000000123Z ".encode() for second in range(5)]

@@ -24,6 +24,8 @@ class LogQuery:
     """The last lines, before all else is chosen; None: all."""
     timestamps: bool = False
     """Each line begins with the time at which it was written: ``2026-01-31T12:00:00.123456789Z``."""
+    details: str = ""
+    """Text with which each line begins, after its time."""
     follow: bool = False
     """Go on until the run ends."""
 

@@ -43,7 +43,7 @@ class Lines:
         self._wanted = {Channel.STDOUT: query.stdout, Channel.STDERR: query.stderr}
         self._since = log_time(query.since).encode() if query.since is not None else b""
         self._until = log_time(query.until).encode() if query.until is not None else b""
-        self._timestamps = query.timestamps
+        self._timestamps, self._details = query.timestamps, query.details.encode()
         self._inside = {Channel.STDOUT: False, Channel.STDERR: False}
         """Whether the output so far ends inside a line."""
 
@@ -74,13 +74,14 @@ class Lines:
         return lines
 
     def _output(self, channel: Channel, lines: list[bytes], *, whole: bool) -> bytes:
-        if not self._timestamps:
+        if not self._timestamps and not self._details:
             content = map(_CONTENT, lines)
             return b"\n".join(content) + b"\n" if whole else b"".join(content)
         parts: list[bytes] = []
         for line in lines:
             if not self._inside[channel]:
-                parts += (_moment(line), b"Z ")
+                parts += (_moment(line), b"Z ") if self._timestamps else ()
+                parts.append(self._details)
             parts.append(line[_START:])
             if whole:
                 parts.append(b"\n")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from urllib.parse import quote_plus
 
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS, answer
+from isola.doors.docker.containers.environment import variables
 from isola.doors.docker.containers.stats import stats_json
 from isola.doors.docker.containers.streams import STDERR, STDOUT, content_type, frame
-from isola.doors.docker.containers.view import view
+from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -27,7 +29,7 @@ _SECOND = 1.0
 async def logs(request: Request) -> web.StreamResponse:
     """Its output as it is kept; with ``follow`` also what comes, until its run ends."""
     seen = view(request, named(request))
-    query = _query(request)
+    query = _query(request, seen)
     if not (query.stdout or query.stderr):
         raise InvalidInput("Bad parameters: you must choose at least one stream")
     if seen.config.get("isola.log.driver") == "none":
@@ -96,7 +98,19 @@ async def top(request: Request) -> web.StreamResponse:
     return answer({"Titles": list(found.titles), "Processes": [list(row) for row in found.rows]})
 
 
-def _query(request: Request) -> LogQuery:
+def _details(seen: View) -> str:
+    """What ``--log-opt labels=...`` and ``env=...`` name, of each line the same."""
+    options = (seen.note.host.get("LogConfig") or {}).get("Config")
+    options = options if isinstance(options, dict) else {}
+    given = dict(each.partition("=")[::2] for each in variables(seen))
+    found: dict[str, str] = {}
+    for option, values in (("labels", seen.labels), ("env", given)):
+        names = str(options.get(option) or "").split(",")
+        found |= {name.strip(): values[name.strip()] for name in names if name.strip() in values}
+    return ",".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in sorted(found.items())) + " "
+
+
+def _query(request: Request, seen: View) -> LogQuery:
     now = request.services.host.clock.now()
     tail = request.query.get("tail", "")
     # As Docker does, anything but a number means all of it.
@@ -108,6 +122,7 @@ def _query(request: Request) -> LogQuery:
         until=parse_time(request.query.get("until", ""), "until", now),
         tail=last,
         timestamps=request.flag("timestamps"),
+        details=_details(seen) if request.flag("details") else "",
         follow=request.flag("follow"),
     )
 

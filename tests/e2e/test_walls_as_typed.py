@@ -85,3 +85,29 @@ def test_docker_names_the_wall_as_its_runtime(docker: DockerClient, offered: dic
     kind = absent(offered, "sandbox", "vm", "microvm")
     said = docker("run", "--rm", "--runtime", kind, "tiny", "true", status=125)
     assert kind in said and "nearest" in said, said
+
+
+@pytest.mark.parametrize("kind", ["sandbox", "microvm"])
+def test_the_same_instance_behind_each_wall(
+    kind: str, isola: Cli, lxc: Lxc, offered: dict[str, dict[str, object]], instance: str
+) -> None:
+    daemon = isola.daemon
+    isola("exec", instance, "--", "sh", "-c", "echo kept > /kept")
+    isola("stop", instance, "--force")
+    before = daemon.get(f"/1.0/instances/{instance}")
+    done = isola("move", instance, "--isolation", kind, check=False)
+    if not offered[kind]["available"]:
+        assert done.returncode != 0 and "the nearest isolation that this server offers" in done.stderr
+        assert daemon.get(f"/1.0/instances/{instance}")["isolation"] == "container"
+        return
+    assert done.returncode == 0, done.stderr
+    isola("start", instance)
+    assert isola("exec", instance, "--", "cat", "/kept").stdout == "kept\n"
+    assert lxc("exec", instance, "--", "sh", "-c", "echo more > /more; id -u") == "0\n"
+    isola("stop", instance, "--force")
+    isola("move", instance, "--isolation", "container")
+    isola("start", instance)
+    assert isola("exec", instance, "--", "cat", "/more").stdout == "more\n"
+    after = daemon.get(f"/1.0/instances/{instance}")
+    for key in ("volatile.eth0.hwaddr", "volatile.idmap.base", "volatile.uuid"):
+        assert after["config"].get(key) == before["config"].get(key)

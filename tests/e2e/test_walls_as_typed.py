@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from command import Cli
@@ -111,3 +112,14 @@ def test_the_same_instance_behind_each_wall(
     after = daemon.get(f"/1.0/instances/{instance}")
     for key in ("volatile.eth0.hwaddr", "volatile.idmap.base", "volatile.uuid"):
         assert after["config"].get(key) == before["config"].get(key)
+
+
+def test_compose_files_name_the_wall_as_their_runtime(
+    isola: Cli, offered: dict[str, dict[str, object]], tmp_path: Path
+) -> None:
+    kind = absent(offered, "vm", "sandbox", "microvm")
+    file = tmp_path / "compose.yaml"
+    file.write_text(f"name: walled\nservices: {{app: {{image: tiny, runtime: {kind}}}}}\n")
+    done = isola("compose", "-f", str(file), "up", "-d", check=False)
+    assert done.returncode != 0 and kind in done.stderr and "nearest" in done.stderr
+    isola("compose", "-f", str(file), "down")

@@ -98,7 +98,8 @@ def test_limits_in_the_kernels_units() -> None:
     ],
 )
 def test_the_size_of_a_tmpfs_is_a_share_of_the_memory_limit(config: dict[str, str], system: bool, room: int) -> None:
-    assert tmpfs_size(config, 8 * GIB, system=system) == room
+    memory = limits_of(config, memory_total=8 * GIB, cpus=[0], load={}).memory or 8 * GIB
+    assert tmpfs_size(config, memory, system=system) == room
 
 
 def test_cpus_are_distributed_evenly() -> None:

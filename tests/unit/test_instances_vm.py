@@ -494,3 +494,9 @@ async def test_a_proxy_needs_an_address(vm: Machines) -> None:
     with pytest.raises(Unsupported, match="has no address"):
         await vm.do(vm.instances.update(VICTIM, lambda _: change(devices=without)))
     assert not await differences(vm.world)
+
+
+async def test_guests_do_without_what_shows_containers_the_host(vm: Machines) -> None:
+    await vm.world.create(NAME, start=True, config={"limits.memory": "1GiB"})
+    spec = vm.world.on_host(NAME).spec
+    assert spec.lxcfs is None and not spec.mounts and spec.tmpfs == (1 << 30) // 10

@@ -56,15 +56,14 @@ def of_machine(config: Config, limits: Limits, *, memory: int, cpus: int) -> Lim
     return replace(limits, memory=limits.memory or memory, vcpus=count)
 
 
-def tmpfs_size(config: Config, memory_total: int, *, system: bool) -> int:
-    """Size in bytes of each tmpfs of an instance; their content also counts towards its memory limit."""
+def tmpfs_size(config: Config, memory: int, *, system: bool) -> int:
+    """Size in bytes of each tmpfs of an instance that may use so much memory, to which their content counts, too."""
     if not system and not config.get("limits.tmpfs"):
         return _SHARED_MEMORY_OF_ONE_PROGRAM
     value = SETTINGS.value(config, "limits.tmpfs")
     assert isinstance(value, int)
     if config.get("limits.tmpfs", "%").endswith("%"):
-        share = (memory_limit(config, memory_total) or memory_total) * value // 100
-        return max(share, _LEAST_TMPFS)
+        return max(memory * value // 100, _LEAST_TMPFS)
     return value
 
 

@@ -35,11 +35,13 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
     """All but its network. Raises InvalidInput, Unsupported (a part that this host lacks)."""
     runtime, begins = context.working_runtime(instance), configured(instance.start, config)
     command, mounts = begins.command, tuple[Mount, ...]()
-    if _true(config, "isola.init") and not begins.system:
+    own_kernel = not runtime.capabilities.shares_kernel
+    if _true(config, "isola.init") and not (begins.system or own_kernel):  # there the agent is its init
         command, mounts = (INIT, "--", *command), (_init(context),)
     if begins.system:
         require_application(config)
     called, files = await _names_of(context, instance, config, begins)
+    bounds = limits(context, config, instance, fresh=True)
     return RunSpec(
         id=instance.id,
         hostname=called,
@@ -53,15 +55,15 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         umask=_number(config, "isola.umask"),
         system=begins.system,
         stop_signal=signal_number(begins.stop_signal),
-        limits=limits(context, config, instance, fresh=True),
-        tmpfs=tmpfs_size(config, context.host.system.memory()["MemTotal"], system=begins.system),
+        limits=bounds,
+        tmpfs=tmpfs_size(config, bounds.memory or context.host.system.memory()["MemTotal"], system=begins.system),
         shared_memory=_number(config, "isola.shm.size") or 0,
         terminals=terminals(config),
         terminal=begins.terminal or begins.system,
         stdin=begins.stdin,
         stdin_once=begins.stdin_once,
         log=log_of(config, system=begins.system),
-        lxcfs=await answering(context.host, context.lxcfs),
+        lxcfs=None if own_kernel else await answering(context.host, context.lxcfs),
         mounts=mounts,
         files=files,
         devices=await _devices(context, config),

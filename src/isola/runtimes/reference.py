@@ -15,7 +15,7 @@ _HEAD = """# What each kind of isolation can do
 
 Written from the capabilities of the runtime drivers, which the contract tests check on running instances. What a wall
 cannot do is refused at creation, change, start and move, with the reason below and the nearest isolation that can.
-`isola info` says which of them work on a host.
+The `isolations` of the server say which of them work on a host.
 
 Behind every wall: create, start, stop, restart, delete, rename, copy, refresh, snapshot, restore, publish, export,
 move, deploy, logs, health checks, restart policies, usage, files while stopped, NICs on networks and on bridges of the

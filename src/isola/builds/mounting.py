@@ -74,7 +74,7 @@ async def _agent(job: Job, mount: Mount, path: str, stage: int, stack: AsyncExit
     if mount.id not in job.request.agents:
         if mount.required:
             raise NotFound(
-                f"unset ssh forward key {mount.id[:80]}", field="ssh", remedy="use isola build --ssh default"
+                f"unset ssh forward key {mount.id[:80]}", field="ssh", remedy="forward an agent of that name"
             )
         return None
     place, mode = job.temporary("agent"), _AGENT_MODE if mount.mode is None else mount.mode

@@ -297,7 +297,7 @@ async def keeps_logs(vm: Machines) -> None:
         await vm.instances.read_log(VICTIM, name)
 
 
-@covers("files", "files_session")
+@covers("files", "files_session", "place")
 async def has_files_with_the_same_owners_whether_it_runs_or_not(vm: Machines) -> None:
     init = (await vm.content("/sbin/init"))[0]
     assert init == 0
@@ -310,6 +310,8 @@ async def has_files_with_the_same_owners_whether_it_runs_or_not(vm: Machines) ->
         starting = vm.instances.start(VICTIM)
         await eventually(session.over.is_set)
     await vm.do(starting)
+    async with vm.instances.place(VICTIM, "/later") as place:
+        assert (await place.root.stat(place.path)).uid == 8
     assert await vm.content("/later") == (8, b"while it is stopped")
 
 

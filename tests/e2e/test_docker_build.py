@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -357,3 +358,45 @@ def test_the_cache_of_given_images_only(docker: Docker) -> None:
     docker.build(dockerfile, f_DOT_txt="cached\n")
     assert docker.build(dockerfile, "--cache-from", "none", f_DOT_txt="cached\n").count("Using cache") == 0
     assert docker.build(dockerfile, "--cache-from", "built", f_DOT_txt="cached\n").count("Using cache") == 2
+
+
+def _upgraded(daemon: Daemon, path: str) -> socket.socket:
+    """A connection that has another protocol than HTTP after the upgrade."""
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(30)
+    link.connect(str(daemon.directory / "docker.sock"))
+    link.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += link.recv(1)
+    assert head.startswith(b"HTTP/1.1 101 UPGRADED\r\n") and b"Upgrade: h2c\r\n" in head
+    return link
+
+
+def test_clients_of_buildkit_are_told_the_way_out(docker: Docker) -> None:
+    """Every call of gRPC is answered with an error, frame by frame as RFC 9113 says; other requests with the same."""
+    ping, call = b"12345678", b"\x83\x86\x45\x01/"
+    with _upgraded(docker.daemon, "/v1.50/grpc") as link:
+        link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4\0" + bytes(4))
+        link.sendall(b"\0\0\x08\6\0" + bytes(4) + ping)
+        for stream in (1, 3):
+            link.sendall(bytes((0, 0, len(call), 1, 4, 0, 0, 0, stream)) + call)
+        frames = [_frame(link) for _ in range(5)]
+    assert [frame[:3] for frame in frames] == [(4, 0, 0), (4, 1, 0), (6, 1, 0), (1, 5, 1), (1, 5, 3)]
+    assert frames[2][3] == ping
+    assert frames[3][3].startswith(
+        b"\x88\0\x0ccontent-type\x10application/grpc\0\x0bgrpc-status\x0212\0\x0cgrpc-message"
+    )
+    assert b"set DOCKER_BUILDKIT=0" in frames[3][3]
+    with _upgraded(docker.daemon, "/v1.50/grpc") as link:
+        link.sendall(b"x" * 24)
+        assert link.recv(1) == b""
+    with _upgraded(docker.daemon, "/v1.50/session"):
+        pass
+
+
+def _frame(link: socket.socket) -> tuple[int, int, int, bytes]:
+    head = link.recv(9, socket.MSG_WAITALL)
+    size = int.from_bytes(head[:3], "big")
+    payload = link.recv(size, socket.MSG_WAITALL) if size else b""
+    return head[3], head[4], int.from_bytes(head[5:], "big"), payload

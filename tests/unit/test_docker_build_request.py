@@ -8,6 +8,7 @@ import pytest
 from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.building import messages
+from isola.doors.docker.grpc import WAY_OUT
 from isola.model.build import BuildEvent, Told
 
 
@@ -27,7 +28,7 @@ async def docker() -> AsyncIterator[DockerStand]:
         ("cachefrom=x", 400, "cachefrom is not a JSON list of images"),
         ("ulimits=x", 400, "error reading ulimit settings: a JSON list is expected"),
         ("squash=1", 400, "--squash is not supported"),
-        ("version=2", 400, "BuildKit sessions are not served (use DOCKER_BUILDKIT=0)"),
+        ("version=2", 400, WAY_OUT),
     ],
 )
 async def test_requests_are_refused(docker: DockerStand, query: str, status: int, message: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import orjson
 
 from isola.builds.dockerfile.expansion import MAX_VALUE
+from isola.doors.docker.grpc import WAY_OUT
 from isola.doors.docker.networks.lookup import find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields, parse_object
@@ -26,7 +27,7 @@ def request_of(request: Request) -> BuildRequest:
     """Raises InvalidInput, Unsupported with Docker's texts."""
     query = request.query
     if query.get("version", "1") not in ("", "1"):
-        raise Unsupported("BuildKit sessions are not served", field="version", remedy="use DOCKER_BUILDKIT=0")
+        raise Unsupported(WAY_OUT, field="version")
     for name, what in (("remote", "a remote context"), ("squash", "--squash"), ("outputs", "--output")):
         if query.get(name, "") not in ("", "0", "false", "[]"):
             raise Unsupported(f"{what} is not supported", field=name)

@@ -11,8 +11,21 @@ OLDEST: Version = (1, 24)
 NEWEST: Version = (1, 51)
 _PREFIX = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,3})(?=/|$)")
 NOUNS = frozenset(
-    {"_ping", "auth", "build", "commit", "configs", "containers", "distribution", "events", "exec", "images", "info"}
-    | {"networks", "nodes", "plugins", "secrets", "services", "session", "swarm", "system", "tasks", "version"}
+    {"_ping", "auth", "build", "commit", "configs", "containers", "distribution", "events", "exec", "grpc"}
+    | {
+        "images",
+        "info",
+        "networks",
+        "nodes",
+        "plugins",
+        "secrets",
+        "services",
+        "session",
+        "swarm",
+        "system",
+        "tasks",
+        "version",
+    }
     | {"volumes"}
 )
 """First components of all paths, for requests without a version."""

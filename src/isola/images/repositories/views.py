@@ -25,6 +25,11 @@ _PAGE = MAX_DOCUMENT
 """Bytes of manifests in a page of referrers."""
 
 
+def tag_order(tag: str) -> tuple[str, str]:
+    """A sort key: the specification wants alphanumeric order without regard to case."""
+    return tag.lower(), tag
+
+
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
     """A manifest or index as it was pushed."""
@@ -159,10 +164,10 @@ class Views:
         raise NotFound("repository name not known to registry", field="repository")
 
     def tags_here(self, repository: Ref, *, public: bool = False) -> list[str]:
-        """All tags of exactly this repository, sorted."""
+        """All tags of exactly this repository, in the order of ``tag_order``."""
         found = {named[1] for alias in self._records.aliases_in(repository) if (named := split_alias(alias.name))}
         found |= {tag.name for tag in self._records.tags_in(repository)}
-        return sorted(tag for tag in found if self.tagged(repository, tag, public=public))
+        return sorted((tag for tag in found if self.tagged(repository, tag, public=public)), key=tag_order)
 
     async def entries(self, repository: Ref) -> list[TaggedManifest]:
         """The tags of exactly this repository, and then its manifests without one."""

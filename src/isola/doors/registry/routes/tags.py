@@ -9,6 +9,7 @@ from aiohttp import web
 from isola.doors.registry.answers import answer
 from isola.doors.registry.request import Request
 from isola.doors.registry.routing import Permission
+from isola.images.repositories.views import tag_order
 
 _PAGE = 10_000
 
@@ -16,7 +17,8 @@ _PAGE = 10_000
 async def get(request: Request) -> web.StreamResponse:
     """All tags, sorted, in pages."""
     size, last = request.page(_PAGE)
-    tags = [tag for tag in request.repositories.views.tags(request.repository, public=request.public) if tag > last]
+    found = request.repositories.views.tags(request.repository, public=request.public)
+    tags = [tag for tag in found if tag_order(tag) > tag_order(last)]
     page = tags[:size]
     more = {}
     if page and len(tags) > size:

@@ -151,8 +151,9 @@ def test_mounts_ports_and_limits_have_effect_and_are_shown(docker: Docker, daemo
     until(lambda: "page" in daemon.inside("curl", "-s", "http://127.0.0.1:18081/", check=False).stdout, 15)
     shown = docker.inspect("box")
     assert {each["Destination"]: each["Type"] for each in shown["Mounts"]} == {
-        "/data": "bind", "/kept": "volume", "/own": "volume", "/scratch": "tmpfs",
+        "/data": "bind", "/kept": "volume", "/own": "volume",
     }  # fmt: skip
+    assert "/scratch" in shown["HostConfig"]["Tmpfs"]
     assert (shown["HostConfig"]["Memory"], shown["HostConfig"]["NanoCpus"]) == (64 * 2**20, 5 * 10**8)
     assert shown["Config"]["Labels"]["a.b"] == "c" and shown["HostConfig"]["ReadonlyRootfs"]
     docker("update", "--memory", "128m", "--memory-swap", "128m", "box")
@@ -195,6 +196,30 @@ def test_events_tell_what_has_happened(docker: Docker) -> None:
     assert [event["Action"] for event in events] == ["create", "attach", "start", "die", "destroy"]
     assert events[3]["Actor"]["Attributes"]["exitCode"] == "3"
     assert {event["Actor"]["Attributes"]["name"] for event in events} == {"box"}
+
+
+def test_limits_details_and_privileges_as_docker_words_them(docker: Docker) -> None:
+    said = docker.both("run", "--rm", "--cpus", "4000", "busybox", "true", status=125)[1]
+    assert "range of CPUs is from 0.01 to " in said and docker("ps", "-aq") == ""
+    assert (
+        "stat /dev/nosuch: no such file"
+        in docker.both("run", "--rm", "--device-read-bps", "/dev/nosuch:1mb", "busybox", "true", status=127)[1]
+    )
+    details = ("--label", "a=b", "-e", "X=1", "--log-opt", "labels=a", "--log-opt", "env=X")
+    limits = ("--memory", "32m", "--memory-swap", "32m", "--cpu-quota", "50000")
+    docker("run", "-d", "--name", "box", *details, *limits, "busybox", "sh", "-c", "echo hi; sleep 100")
+    assert "already set memoryswap limit" in docker.both("update", "-m", "64m", "box", status=1)[1]
+    docker("update", "-m", "64m", "--memory-swap", "64m", "--cpu-period", "200000", "box")
+    host = docker.inspect("box")["HostConfig"]
+    assert [host[name] for name in ("Memory", "MemorySwap", "CpuQuota", "CpuPeriod")] == [2**26, 2**26, 50000, 200000]
+    until(lambda: docker("logs", "--details", "box") == "X=1,a=b hi\n")
+    usual, every = (
+        int(docker("exec", *options, "box", "grep", "CapEff", "/proc/self/status").split()[1], 16)
+        for options in ((), ("--privileged",))
+    )
+    assert usual != every and usual & every == usual
+    assert docker.both("exec", "-w", "tmp", "box", "pwd", status=126)[0].endswith("Cwd must be an absolute path\n")
+    assert "ps: error: unknown user-defined format" in docker.both("top", "box", "-o", "bogus", status=1)[1]
 
 
 def test_namespaces_of_another_container(docker: Docker) -> None:

@@ -212,6 +212,44 @@ async def test_a_user_namespace_belongs_to_the_first_id_of_its_range() -> None:
     assert not file.exists()
 
 
+_TALK = """
+import socket, sys
+heard = {address: socket.create_server((address, 0), family=family) for address, family in
+         (("10.1.2.3", socket.AF_INET), ("127.0.0.1", socket.AF_INET), ("fd42::3", socket.AF_INET6))}
+def call(address): return socket.create_connection(heard[address].getsockname()[:2]), heard[address].accept()
+kept = [call("127.0.0.1")]
+for address in ("10.1.2.3", "10.1.2.3", "fd42::3"): kept.append(call(address))
+print("ready", flush=True); sys.stdin.readline()
+"""
+
+
+async def test_clients_are_connections_that_others_have_opened(child: Child) -> None:
+    await inside(
+        child,
+        "ip link set lo up",
+        "ip link add eth0 type bridge",
+        "ip addr add 10.1.2.3/24 dev eth0",
+        "ip addr add fd42::3/64 dev eth0 nodad",
+        "ip link set eth0 up",
+    )
+    namespaces = LinuxNamespaces()
+    assert namespaces.clients(child.ref) == 0
+    program = ["nsenter", f"--net=/proc/{child.ref.pid}/ns/net", sys.executable, "-c", _TALK]
+    talking = await asyncio.create_subprocess_exec(
+        *program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert talking.stdout is not None and await talking.stdout.readline() == b"ready\n"
+    assert namespaces.clients(child.ref) == 3, "not the one of loopback, and not the other ends"
+    await talking.communicate(b"\n")
+    assert namespaces.clients(child.ref) == 0
+    assert namespaces.clients(replace(child.ref, started=child.ref.started - 1)) == 0
+
+
+def test_a_process_that_has_ended_has_no_clients(side: Side) -> None:
+    assert side.namespaces.clients(side.process) == 0
+    assert side.namespaces.clients(ProcessRef(2**22 - 1, 1)) == 0
+
+
 async def test_interfaces_are_those_shown_by_ip(child: Child) -> None:
     await inside(
         child,

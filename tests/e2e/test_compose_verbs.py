@@ -83,7 +83,7 @@ def test_one_command_has_what_the_service_has_its_own_streams_and_status(compose
     assert compose.ended("run", "--rm", "nothing", "true")[0] == 1
     assert compose("run", "-d", "--name", "apart", "-P", "web", "httpd", "-f", "-p", "8080").stdout == "apart\n"
     device = application.get("/1.0/instances/apart")["devices"]["port-18081-8080-tcp"]
-    assert device["listen"] == "tcp:0.0.0.0:18081"
+    assert device["listen"] == "tcp:[::]:18081"
     assert compose("ps", "--names").stdout == "oneoff-db-1\n" and "apart" in compose("ps", "-a", "--names").stdout
 
 
@@ -110,6 +110,12 @@ def test_verbs_of_one_service(compose: Compose, application: Daemon) -> None:
         assert application.get("/1.0/instances/oneoff-web-1")["last_run"] != before, "it depends on db with restart"
         compose("up", "--force-recreate", "--renew-anon-volumes", "web")
         assert compose("exec", "web", "sh", "-c", "cat /data/x; ls /anon").stdout == "1\n"
+        compose.isola("deploy", "--image", "docker.io/library/app:3", "oneoff-web-1", "--settle", "0")
+        assert compose("exec", "web", "cat", "/run/secrets/token").stdout == "s3cret", "a new version has it, too"
+        assert (
+            application.inside("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://[::1]:18081/").stdout
+            == "404"
+        )
         compose("kill", "-s", "HUP", "db")
         until(lambda: "hangup" in compose("logs", "db").stdout)
         assert compose("volumes").stdout.count("oneoff") == 2

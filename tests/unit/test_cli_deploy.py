@@ -13,7 +13,7 @@ from served_daemon import ServedDaemon
 
 from isola.cli.arguments import UsageError
 from isola.cli.commands.deploy import _name_of
-from isola.cli.publishing import published
+from isola.cli.publishing import mounted, published
 from isola.client import Client
 from isola.errors import InvalidInput, NotFound
 
@@ -55,6 +55,25 @@ def test_the_first_version_is_created_the_next_one_takes_over_and_rollback_retur
     assert client.instances.get("web")["config"]["environment.COLOUR"] == "red"
     missing = isola("deploy", "--image", "missing", "web")
     assert missing.returncode == 1 and "missing" in missing.stderr
+
+
+def test_versions_are_listed_and_an_earlier_one_returns_by_its_image(isola: Run, client: Client) -> None:
+    image = client.images.fingerprint("tiny")
+    client.images.add_alias("docker.io/library/web:20260101-000000", image)
+    ok(isola("deploy", "--image", "tiny", "web", "--volume", "data:/srv/data"))
+    devices = client.instances.get("web")["devices"]
+    assert devices["volume-srv-data"]["source"] == "data"
+    assert mounted("/srv:/host:ro")[1] == {
+        "type": "disk", "source": "/srv", "path": "/host", "shift": "true", "readonly": "true"
+    }  # fmt: skip
+    assert client.volumes.read("default", "data")[0]["name"] == "data"
+    (only,) = json.loads(ok(isola("versions", "web", "--format", "json")))
+    assert (only["state"], only["image"]) == ("serves", image)
+    done = isola("rollback", "web", "--to", "web:20250101-000000")
+    assert done.returncode == 1 and "has had no version" in done.stderr
+    assert isola("rollback", "web", "other", "--to", "x").returncode == 2
+    for text in ("data", "data:srv", "data:/srv:rw:x"):
+        assert isola("deploy", "--image", "tiny", "web", "--volume", text).returncode == 2
 
 
 def test_a_fleet_is_chosen_by_its_image_or_a_filter_and_reported(isola: Run, client: Client) -> None:

@@ -236,9 +236,9 @@ def test_published_ports() -> None:
         if "listen" in device
     }
     assert devices == {
-        "port-8080-80-tcp": {"type": "proxy", "listen": "tcp:0.0.0.0:8080", "connect": "tcp:0.0.0.0:80", "nat": "true"},
+        "port-8080-80-tcp": {"type": "proxy", "listen": "tcp:[::]:8080", "connect": "tcp:0.0.0.0:80", "nat": "true"},
         "port-53-53-udp": {"type": "proxy", "listen": "udp:[::1]:53", "connect": "udp:[::]:53", "nat": "true"},
-        "port-9-9-sctp": {"type": "proxy", "listen": "sctp:0.0.0.0:9", "connect": "sctp:0.0.0.0:9", "nat": "true"},
+        "port-9-9-sctp": {"type": "proxy", "listen": "sctp:[::]:9", "connect": "sctp:0.0.0.0:9", "nat": "true"},
     }
 
 

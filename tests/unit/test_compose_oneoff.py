@@ -71,14 +71,14 @@ def test_what_the_command_line_says_takes_precedence() -> None:
     assert (config["environment.A"], config["environment.B"]) == ("file", "given")
     assert config["isola.capabilities.add"] == "NET_ADMIN"
     assert program == {"entrypoint": ["/tool"], "arguments": ["migrate", "-v"], "user": "5", "cwd": "/srv"}
-    assert [device["listen"] for device in devices if device["type"] == "proxy"] == ["tcp:0.0.0.0:8080"]
+    assert [device["listen"] for device in devices if device["type"] == "proxy"] == ["tcp:[::]:8080"]
     assert [device.get("source") for device in devices if device.get("path") == "/data"] == ["/host"]
     assert next(device for device in devices if device["type"] == "nic")["dns.aliases"] == "web,site"
 
 
 def test_ports_of_the_service_are_published_if_asked_for_and_malformed_ones_refused() -> None:
     _, devices, _ = _made(Wish("once", service_ports=True))
-    assert [device["listen"] for device in devices if device["type"] == "proxy"] == ["tcp:0.0.0.0:80"]
+    assert [device["listen"] for device in devices if device["type"] == "proxy"] == ["tcp:[::]:80"]
     with pytest.raises(InvalidInput, match="malformed"):
         _made(Wish("once", publish=["x:80"]))
 

@@ -43,7 +43,7 @@ def port(context: Context) -> None:
         if device.get("type") == "proxy":
             kind, _, address = device["listen"].partition(":")
             if kind == protocol and device["connect"].rpartition(":")[2] == wanted:
-                context.write(address)
+                context.write(address.replace("[::]", "0.0.0.0"))
                 return
     raise NotFound(f"Port {wanted}/{protocol} of service {service} is not published")
 

@@ -38,6 +38,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "publish": "publish",
         "deploy": "deploy",
         "rollback": "deploy",
+        "versions": "versions",
         "config": "config",
         "file": "file",
     },

@@ -17,3 +17,15 @@ def published(text: str) -> tuple[str, dict[str, str]]:
     address, port, inside, protocol = found[1] or "[::]", found[2], found[3] or found[2], found[4] or "tcp"
     listen, connect = f"{protocol}:{address}:{port}", f"{protocol}:0.0.0.0:{inside}"
     return f"port-{protocol}-{port}", {"type": "proxy", "nat": "true", "listen": listen, "connect": connect}
+
+
+def mounted(text: str) -> tuple[str, dict[str, str]]:
+    """The device's name and keys for ``NAME:/PATH[:ro]`` or ``/DIRECTORY:/PATH[:ro]``."""
+    parts = text.split(":")
+    if not 2 <= len(parts) <= 3 or not parts[0] or not parts[1].startswith("/") or parts[2:] not in ([], ["ro"]):
+        raise UsageError(f"--volume {text!r} is not understood", hint="--volume data:/srv/data or /srv:/srv:ro")
+    source, path = parts[0], parts[1]
+    name = "volume-" + re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:50]
+    found = {"type": "disk", "source": source, "path": path}
+    found |= {"shift": "true"} if source.startswith("/") else {"copy": "true"}
+    return name, found | ({"readonly": "true"} if len(parts) == 3 else {})

@@ -55,7 +55,7 @@ def design(application: Application, name: str, number: int, image: str, server:
     config = {f"environment.{key}": value for key, value in service.get("environment", {}).items()}
     config |= {f"user.{key}": value for key, value in service.get("labels", {}).items()}
     config |= limits(service, f"services.{name}") | _confinement(service) | _host(service) | _life(service)
-    config |= namespaces(application, name)
+    config |= namespaces(application, name) | _files(service)
     devices = nics(application, name, server.links) | ports(service, f"services.{name}")
     devices |= disks(application, name, own, server.pool)
     found = Design(
@@ -69,6 +69,18 @@ def design(application: Application, name: str, number: int, image: str, server:
         runtime=service.get("runtime", ""),
     )
     return replace(found, config={**found.config, **_labels(application, name, number, found)})
+
+
+def _files(service: Tree) -> dict[str, str]:
+    """Configs and secrets, which another version of the instance gets, too."""
+    found = [path_of(kind, grant) for kind in ("configs", "secrets") for grant in service.get(kind, ())]
+    return {"isola.deploy.files": ",".join(found)} if found and not any("," in path for path in found) else {}
+
+
+def path_of(kind: str, grant: Tree) -> str:
+    """Where a config or a secret is inside."""
+    target = str(grant.get("target") or grant["source"])
+    return target if target.startswith("/") else ("/run/secrets/" if kind == "secrets" else "/") + target
 
 
 def wanted(application: Application, name: str, image: str, server: Server, replicas: int | None = None) -> Wanted:

@@ -11,7 +11,8 @@ from isola.errors import InvalidInput
 
 Tree = dict[str, Any]
 Devices = dict[str, dict[str, str]]
-_ANY = "0.0.0.0"
+_ANY, _ALL = "0.0.0.0", "::"
+"""Of the service; of the host, IPv4 included."""
 _LABEL = "user.com.docker.compose."
 
 
@@ -62,13 +63,13 @@ def ports(service: Tree, where: str) -> Devices:
     found: Devices = {}
     for port in service.get("ports", ()):
         protocol = port.get("protocol", "tcp")
-        address = port.get("host_ip") or _ANY
+        address = port.get("host_ip") or _ALL
         host = f"[{address}]" if ":" in address else address
         published = port.get("published") or "0"
         device = {
             "type": "proxy",
             "listen": f"{protocol}:{host}:{published}",
-            "connect": f"{protocol}:{'[::]' if ':' in address else _ANY}:{port['target']}",
+            "connect": f"{protocol}:{'[::]' if ':' in address and address != _ALL else _ANY}:{port['target']}",
             "nat": "true",
         }
         name = f"port-{published}-{port['target']}-{protocol}"

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ _IPV6_SCOPES = {0x10: "local", 0x20: "link"}
 _LOOPBACK_MTU = 65536
 _CONTROL = re.compile(rb"[\x0b-\x1f\x7f]")
 _PARTING = re.compile(r"(?![ \t\n])[\s\x00-\x1f\x7f-\x9f]")
+_LISTENS, _CONNECTED = "0A", ("01", "08")
+"""States of sockets in ``net/tcp``: LISTEN; ESTABLISHED and CLOSE_WAIT, where answers may still be sent."""
 _MOST = 1 << 16
 _SMALL = 8192
 
@@ -36,6 +38,13 @@ class Namespaces(Protocol):
         """Interfaces with addresses and counters in the network namespace of a process; empty if it has ended.
 
         Includes ``lo``. Hardware addresses and the MTU are not visible from outside, and left to the caller.
+        """
+        ...
+
+    def clients(self, process: ProcessRef) -> int:
+        """TCP connections that others have opened to programs in the network namespace of a process, from outside it.
+
+        0 if it has ended; of many only some are counted.
         """
         ...
 
@@ -121,6 +130,14 @@ class LinuxNamespaces:
         parse = _remembered if sum(map(len, texts)) <= _SMALL else _addresses
         addresses = parse(*texts)
         return tuple(_state(name, numbers, addresses.get(name, ())) for name, numbers in parse_counters(counters))
+
+    def clients(self, process: ProcessRef) -> int:
+        """By ``net/tcp``, which begins with the sockets that listen."""
+        try:
+            with hold(process) as directory:
+                return count_clients(_read(f"net/{name}", directory) for name in ("tcp", "tcp6"))
+        except WrongState:
+            return 0
 
     def hold_mounts(self, process: ProcessRef) -> Path:
         """By a descriptor of our own."""
@@ -227,6 +244,24 @@ class Routes:
     """Mask, network and device of directly connected networks, narrowest first."""
     default: str = ""
     """Device of the default route."""
+
+
+def count_clients(texts: Iterable[str]) -> int:
+    """Connections in ``net/tcp`` and ``net/tcp6`` to ports that are listened on, but for those of loopback."""
+    rows = [line.split() for text in texts for line in text.splitlines()[1:]]
+    sockets = [(row[1].rpartition(":"), row[3]) for row in rows if len(row) > 3]
+    listened = {port for (_, _, port), state in sockets if state == _LISTENS}
+    return sum(
+        state in _CONNECTED and port in listened and not _is_loopback(address) for (address, _, port), state in sockets
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    """Hexadecimal words in the machine's byte order."""
+    data = b"".join(int(address[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(address), 8))
+    found = ipaddress.ip_address(data)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def parse_counters(text: str) -> Iterator[tuple[str, list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.instances.deploy_settings import DEPLOY_SETTINGS
 from isola.instances.health_settings import HEALTH_SETTINGS
 from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
@@ -56,6 +57,7 @@ SETTINGS = Settings(
         live=True,
         expects="a size of at least 4MiB, such as 512MiB, or a percentage such as 25%",
     ),
+    *DEPLOY_SETTINGS,
     *LIMITS,
     Setting("limits.processes", whole(1, 4_194_304), "Maximum number of processes and threads.", "8192", live=True),
     Setting(

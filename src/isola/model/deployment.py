@@ -34,8 +34,8 @@ class Terms:
     """Time in which the new version must be healthy."""
     settle: float = 3
     """How long a version without a health check must run."""
-    drain: float = 2
-    """Time between the switch and the stop signal to the old version, for its connections."""
+    drain: float = 10
+    """Longest time between the switch and the stop signal to the old version, for connections that it has."""
     stop_timeout: float = 30
     """Time after the stop signal in which the old version must end, before it is killed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from isola.host.guest_mounts import Tree
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
@@ -201,6 +201,15 @@ class Plugged(Protocol):
 
     def root(self) -> AbstractContextManager[int]:
         """A descriptor of its root directory, for helper programs that resolve paths in it."""
+        ...
+
+
+@runtime_checkable
+class Serving(Protocol):
+    """A run whose connections are seen from outside."""
+
+    def clients(self) -> int:
+        """TCP connections that others have opened to its programs; 0 if it has ended. Blocks shortly."""
         ...
 
 

@@ -29,6 +29,8 @@ class FakeNamespaces:
         self.networks: dict[Path, IdRange] = {}
         """The existing network namespaces, with the ids of their owners."""
         self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
+        self.connected: dict[ProcessRef, int] = {}
+        """Clients of processes, set by tests."""
         self.users: list[IdRange] = []
         """Id ranges of the user namespaces that are kept alive."""
 
@@ -51,6 +53,10 @@ class FakeNamespaces:
         if process not in self._interfaces:
             raise WrongState(f"Process {process.pid} has ended")
         yield Path(f"/fake/{process.pid}/{kind}")
+
+    def clients(self, process: ProcessRef) -> int:
+        """As set by a test."""
+        return self.connected.get(process, 0) if process in self._interfaces else 0
 
     def interfaces(self, process: ProcessRef) -> tuple[InterfaceState, ...]:
         return self._interfaces.get(process, ())

@@ -95,6 +95,8 @@ class FakeInstance:
     """How it may open them."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
+    clients: int = 0
+    """Connections that others have opened to it."""
     attached: list[FakeAttachment] = field(default_factory=list)
     input: bytearray = field(default_factory=bytearray)
     """What attached clients wrote, where it has an input."""
@@ -427,6 +429,11 @@ class FakeGuest:
         """As set by a test."""
         instance = self._instance()
         return instance.interfaces if instance is not None and instance.status is None else ()
+
+    def clients(self) -> int:
+        """As set by a test."""
+        instance = self._instance()
+        return instance.clients if instance is not None and instance.status is None else 0
 
     async def limit(self, limits: Limits) -> None:
         instance = self._require()

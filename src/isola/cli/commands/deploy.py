@@ -47,8 +47,26 @@ def rollback(context: Context) -> int:
     chosen = _chosen(context, list(context.args.many("NAME")))
     if not chosen:
         raise UsageError("NAME is missing", hint="name instances, or choose them by --select or --made-from")
+    if context.args.given("to"):
+        return _return_to(context, chosen, context.args.text("to"))
     operation = context.client.deployments.rollback(terms=_terms(context), **chosen)  # type: ignore[arg-type]
     return _follow(context, operation, "Rolling back", "the previous version")
+
+
+def _return_to(context: Context, chosen: Mapping[str, object], version: str) -> int:
+    """To the version that is kept, or to a new one made from the image of an earlier one."""
+    from isola.cli.commands.versions import image_of
+
+    names = chosen.get("instances")
+    if not isinstance(names, list) or len(names) != 1:
+        raise UsageError("--to is for one instance", hint="isola rollback NAME --to VERSION")
+    image, kept = image_of(context, names[0], version)
+    deployments, terms = context.client.deployments, _terms(context)
+    if kept:
+        operation = deployments.rollback(instances=names, terms=terms)
+    else:
+        operation = deployments.deploy(image, instances=names, terms=terms)
+    return _follow(context, operation, "Rolling back", f"version {version}")
 
 
 def _chosen(context: Context, names: Sequence[str]) -> dict[str, object]:
@@ -79,6 +97,7 @@ def _version(context: Context) -> dict[str, object]:
     config, devices = given(context)
     config.update({f"environment.{key}": value for key, value in args.pairs("env").items()})
     devices.update(dict(map(published, args.many("publish"))))
+    devices.update(_volumes(context))
     found: dict[str, object] = {"config": config, "devices": devices}
     if args.flag("no-profiles") or args.given("profile"):
         found["profiles"] = [] if args.flag("no-profiles") else args.many("profile")
@@ -86,6 +105,39 @@ def _version(context: Context) -> dict[str, object]:
         if args.given(option):
             found[option] = args.text(option)
     return found
+
+
+def _volumes(context: Context) -> dict[str, dict[str, str]]:
+    """Devices of ``--volume``; a volume that is missing is made."""
+    from isola.cli.publishing import mounted
+
+    found: dict[str, dict[str, str]] = {}
+    for text in context.args.many("volume"):
+        name, device = mounted(text)
+        if not device["source"].startswith("/"):
+            device["pool"] = context.args.text("storage") or _pool(context)
+            _require_volume(context, device["pool"], device["source"])
+        found[name] = device
+    return found
+
+
+def _pool(context: Context) -> str:
+    """That of the root of the default profile."""
+    devices = context.client.profiles.get("default")["devices"].values()
+    for device in devices:
+        if device.get("type") == "disk" and device.get("path") == "/":
+            return device["pool"]
+    raise UsageError("The default profile has no root disk", hint="name a pool with --storage")
+
+
+def _require_volume(context: Context, pool: str, name: str) -> None:
+    from isola.errors import AlreadyExists
+
+    try:
+        context.follow(context.client.volumes.create(pool, name, {}), f"Creating {name}")
+    except AlreadyExists:
+        return
+    context.say(f"Volume {name} is created")
 
 
 def _build(context: Context, path: str, names: Sequence[str]) -> tuple[str, int]:
@@ -153,7 +205,8 @@ _HOW = (
            choices=("beside", "stop-first")),
     Option("--timeout", "Time in which the version must be healthy", value="SECONDS", default="120"),
     Option("--settle", "How long a version without a health check must run", value="SECONDS", default="3"),
-    Option("--drain", "Time that connections of the old version have to end", value="SECONDS", default="2"),
+    Option("--drain", "Longest time that connections of the old version have to end", value="SECONDS",
+           default="10"),
     Option("--stop-timeout", "Time in which the old version must end, before it is killed", value="SECONDS",
            default="30"),
     Option("--select", "All instances to which a filter applies, as in 'config.user.role eq web'", value="FILTER"),
@@ -181,6 +234,7 @@ COMMANDS = (
         Option("--platform", "The platform of base images (default: the daemon's)", value="OS/ARCH"),
         Option("--progress", "plain: all output of the build", value="HOW", choices=("auto", "plain")),
         Option("--publish", "A port of the host: [ADDRESS:]PORT[:PORT][/udp]", value="PORTS", repeat=True),
+        Option("--volume", "A volume or a directory of the host: NAME:/PATH[:ro]", value="VOLUME", repeat=True),
         Option("--env", "A variable of its environment", value="NAME=VALUE", repeat=True),
         *(option for option in CREATE_OPTIONS if not set(option.names) & _TAKEN),
         *_HOW,
@@ -195,9 +249,11 @@ COMMANDS = (
         "Let the previous version of an instance serve again",
         rollback,
         Argument("NAME", "One instance or several", many=True, optional=True, complete="instances"),
+        Option("--to", "An earlier version, as isola versions lists them", value="VERSION"),
         *_HOW,
         examples=(
             ("isola rollback web", "the previous version is started, and serves when it is healthy"),
+            ("isola rollback web --to web:20261122-093000", "an earlier one, by its image"),
             ("isola rollback --select 'config.user.role eq web' --parallel 5", "those that were deployed last"),
         ),
     ),

@@ -6,7 +6,7 @@ from isola.compose.changes import instance_name
 from isola.compose.disks import anonymous_volume, bound
 from isola.compose.instances import LABEL, replicas_of
 from isola.compose.networks import network_config
-from isola.errors import AlreadyExists, NotFound
+from isola.errors import AlreadyExists, InUse, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,14 +78,16 @@ class Resources:
         self._make_anonymous_of(service, instance)
 
     def remove_anonymous(self, service: str, instance: str) -> None:
-        """The volumes without a name of an instance that is gone."""
+        """The volumes without a name of an instance that is gone; one that others use stays."""
         for mount in self._application.services[service].get("volumes", ()):
             if mount["type"] == "volume" and not mount.get("source"):
+                name = anonymous_volume(instance, mount["target"])
                 try:
-                    operation = self._client.volumes.delete(self._pool, anonymous_volume(instance, mount["target"]))
+                    self._context.follow(self._client.volumes.delete(self._pool, name), f"Removing {name}")
                 except NotFound:
                     continue
-                self._context.follow(operation, "Removing volumes")
+                except InUse as error:
+                    self._context.say(f"Volume {name} stays: {error}")
 
     def _make_volume(self, name: str, volume: Mapping[str, object], labels: Mapping[str, str]) -> None:
         if volume.get("external"):

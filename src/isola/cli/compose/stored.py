@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from isola.compose.instances import path_of
 from isola.errors import InvalidInput
 
 TYPE_CHECKING = False
@@ -21,11 +22,10 @@ _READABLE = 0o444
 def push(client: Client, application: Application, service: str, instance: str) -> None:
     """Write all that a service is granted. Raises InvalidInput for content that is missing or too large."""
     found = application.services[service]
-    for kind, directory in (("configs", "/"), ("secrets", "/run/secrets/")):
+    for kind in ("configs", "secrets"):
         for grant in found.get(kind, ()):
             data = content(getattr(application, kind)[grant["source"]], f"{kind}.{grant['source']}")
-            target = grant.get("target") or grant["source"]
-            path = target if target.startswith("/") else directory + target
+            path = path_of(kind, grant)
             files = client.instances.files(instance)
             _make_directories(files, path)
             uid, gid = (int(grant.get(key) or 0) for key in ("uid", "gid"))

@@ -12,8 +12,11 @@ import logging
 from isola.errors import IsolaError, NotFound
 from isola.host.cancellation import finish
 from isola.instances.deploy.candidate import discard, held_back, make, remove_now, request_of
+from isola.instances.deploy.carried import carry
+from isola.instances.deploy.draining import drained
 from isola.instances.deploy.exchange import exchange, serve_first
 from isola.instances.deploy.healthy import wait_healthy
+from isola.instances.deploy.history import prune
 from isola.instances.deploy.holding import hold
 from isola.instances.deploy.parts import Attempt, previous_of
 from isola.instances.deploy.undo import announce, keep_undoing
@@ -40,11 +43,14 @@ async def deploy(attempt: Attempt, version: Version) -> None:
     with op.step(f"Create {names.next.name}"):
         op.on_rollback(f"remove {names.next.name}", lambda: discard(attempt))
         await make(attempt, request)
+    if serving is not None:
+        await carry(attempt, serving)
     if serving is None:
         await _started(attempt)
         await serve_first(attempt)
     else:
         await _take_over(attempt, serving, discards=previous_of(context, serving))
+        await prune(attempt, serving)
     _tell(attempt, "deployed")
 
 
@@ -151,7 +157,7 @@ async def _retire(attempt: Attempt, id: str) -> None:
     if instance is None or not context.runs(instance):
         return
     with op.step(f"Stop {instance.name}"):
-        await context.host.clock.sleep(attempt.terms.drain)
+        await drained(context, instance, attempt.terms.drain)
         for manner in (Manner(timeout=attempt.terms.stop_timeout, kill=True), Manner(force=True)):
             try:
                 if context.runs(context.records.get(instance.ref)):

@@ -8,6 +8,7 @@ from isola.devices.devices import Change
 from isola.instances.changing import announce
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
+from isola.instances.deploy import history
 from isola.instances.deploy.candidate import held_back
 from isola.instances.deploy.parts import Attempt
 from isola.instances.describe import describe_change
@@ -20,6 +21,7 @@ from isola.instances.volatile import (
     DEPLOYED_AT,
     DEVICES,
     HELD,
+    HISTORY,
     PREVIOUS,
     PREVIOUS_ID,
     RESTARTING,
@@ -32,7 +34,7 @@ from isola.model.instance import Config, Desired, Instance
 from isola.operations import Operation
 from isola.state import Versioned
 
-_OF_DEPLOYMENT = (ROLE, SERVES, HELD, PREVIOUS_ID, DEPLOYED_AT)
+_OF_DEPLOYMENT = (ROLE, SERVES, HELD, PREVIOUS_ID, DEPLOYED_AT, HISTORY)
 
 
 async def exchange(attempt: Attempt) -> None:
@@ -78,6 +80,7 @@ async def _serving(attempt: Attempt, old: Instance, new: Instance) -> Instance:
     if (name := volatile.get(SERVES)) and name != old.name:
         volatile = renamed(volatile, name)  # it was made under another name
     volatile = _without(volatile) | {PREVIOUS_ID: old.id, DEPLOYED_AT: attempt.at}
+    volatile |= {HISTORY: found} if (found := history.before(attempt.context, old, new)) else {}
     known = {**old.plugged, **new.plugged}  # a port that was chosen stays
     wanted = dataclasses.replace(new, name=old.name, volatile=volatile, plugged=known)
     return await refreshed(attempt.context, attempt.op, wanted, expanded(attempt.context, wanted)[1])

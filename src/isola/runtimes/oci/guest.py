@@ -200,6 +200,10 @@ class OciGuest:
         """As its first process sees them."""
         return self._host.namespaces.interfaces(self.processes.init)
 
+    def clients(self) -> int:
+        """In its network namespace."""
+        return self._host.namespaces.clients(self.processes.init)
+
     async def limit(self, limits: Limits) -> None:
         """Of its group."""
         await self._host.cgroups.limit(self._group, limits)

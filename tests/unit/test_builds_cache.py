@@ -93,11 +93,28 @@ async def test_the_least_recently_used_ones_are_dropped_first(kept: Kept) -> Non
     assert kept.cache.size() == 10 and len(kept.cache) == 1
 
 
+async def test_the_size_follows_what_is_kept_and_dropped(kept: Kept) -> None:
+    await kept.keep("a", 1, 1)
+    assert kept.cache.size() == 10 and await kept.cache.prune(most=10) == ([], 0)
+    await kept.keep("b", 2, 2)
+    assert kept.cache.size() == 20
+    assert await kept.cache.prune(most=10) == (["a"], 10)
+    assert kept.cache.size() == 10
+
+
 async def test_a_result_that_is_made_again_releases_the_older_layer(kept: Kept) -> None:
     await kept.keep("a", 1, 0)
     await kept.keep("a", 2, 1)
     found = await kept.cache.find("a", NOW)
     assert found is not None and found.layer == layer(2) and kept.released == [layer(1).digest]
+
+
+def test_requests_to_agents_do_not_wait_for_their_turn() -> None:
+    told: list[str] = []
+    ordering = Ordering([0, 1], lambda event: told.append(event.text))
+    ordering.take(BuildEvent(Told.STEP, 1, "later"))
+    ordering.take(BuildEvent(Told.AGENT, 1, "now"))
+    assert told == ["now"]
 
 
 def test_stages_are_told_about_in_their_order() -> None:

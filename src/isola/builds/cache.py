@@ -35,6 +35,8 @@ class Cache:
         """Has the next sweep of the content store remove blobs that are not used any more."""
         self._dropped = dropped
         """Removes layers, by what pools call them, that are not used any more."""
+        self._bytes: int | None = None
+        """Of all layers, once they have been counted."""
 
     async def find(self, key: str, now: datetime) -> BuildResult | None:
         """The result of a step, if its layer is still there."""
@@ -56,10 +58,14 @@ class Cache:
             if old is not None and old.layer is not None and old.layer != layer:
                 await self._release([old.layer.digest])
             await self._records.change(key, lambda _: made)
+        finally:
+            self._bytes = None
 
     def size(self) -> int:
         """Bytes of all layers."""
-        return sum(each.size for each in self._records)
+        if self._bytes is None:
+            self._bytes = sum(each.size for each in self._records)
+        return self._bytes
 
     def __len__(self) -> int:
         return len(self._records)
@@ -70,6 +76,8 @@ class Cache:
         ``before``: only those that have not been used since.
         """
         left, freed, keys = self.size(), 0, list[str]()
+        if most and left <= most and len(self._records) <= MAX_RESULTS:
+            return [], 0  # at the end of most builds
         layers, blobs = set[str](), set[str]()
         for result in sorted(self._records, key=lambda each: each.used_at):
             enough = left <= most and len(self._records) - len(keys) <= (MAX_RESULTS if most else 0)
@@ -82,9 +90,12 @@ class Cache:
             freed += result.size
         if blobs:
             await self._release(sorted(blobs))
-        for key in keys:
-            with suppress(NotFound):
-                await self._records.remove(key)
+        try:
+            for key in keys:
+                with suppress(NotFound):
+                    await self._records.remove(key)
+        finally:
+            self._bytes = None
         if keys:
             await self._dropped(layers)
         return keys, freed

@@ -188,6 +188,9 @@ async def test_bearer_tokens_are_for_their_scopes(clients: Clients) -> None:
     parts = challenge(refused)
     assert (parts["error"], parts["scope"]) == ("insufficient_scope", f"repository:{APP}:pull,push")
     assert await may(client, BLUE, Authorization=every) == ""
+    for token in (pull, every):  # neither for more, nor for longer
+        widening = await client.ask("GET", f"/v2/token?scope=repository:{APP}:*", headers={"Authorization": token})
+        assert widening.json.keys() == {"errors"} and challenge(widening)["service"]
     assert (await client.ask("GET", "/v2/", headers={"Authorization": pull})).status == 200
     mount = f"/v2/{APP}/blobs/uploads/?mount={digest_of(b'x')}&from=other"
     await login.push_blob("other", digest_of(b"x"), b"x")

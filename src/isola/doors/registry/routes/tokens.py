@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from isola.doors.http.https import trust_connection
-from isola.doors.registry.answers import answer
+from isola.doors.registry.answers import Unauthorized, answer
 from isola.doors.registry.request import Request
 from isola.doors.registry.routing import Permission
 from isola.errors import InvalidInput
@@ -20,6 +20,8 @@ _SECONDS = 10
 
 async def get(request: Request) -> web.StreamResponse:
     """A token for the scopes that the caller has of those that it asks for."""
+    if request.access.bearer is not None:
+        raise Unauthorized("a bearer token cannot be exchanged for another one", field="login")
     given = request.logins.give(request.access, request.values("scope"))
     return answer(given, {"Cache-Control": "no-store"})
 

@@ -186,7 +186,7 @@ read_only: true
                  "create": "true"},
         "/t": {"type": "disk", "path": "/t", "source": "tmpfs:", "size": str(1 << 20), "mode": "1777"},
         "/part": {"type": "disk", "path": "/part", "pool": "fast", "source": "shop_data", "subpath": "a/b"},
-        "/run": {"type": "disk", "path": "/run", "source": "tmpfs:", "size": "2m", "uid": "5",
+        "/run": {"type": "disk", "path": "/run", "source": "tmpfs:", "size": "2m", "uid": "5", "mode": "1777",
                  "raw.mount.options": "noexec"},
         "/": {"type": "disk", "path": "/", "pool": "fast", "readonly": "true"},
     }  # fmt: skip
@@ -248,3 +248,19 @@ def test_one_port_on_several_addresses_is_several_devices() -> None:
         "services.a",
     )
     assert [device["listen"] for device in found.values()] == ["tcp:192.0.2.1:80", "tcp:192.0.2.2:80"]
+
+
+def test_a_single_cpu_is_a_set_and_no_number_of_cpus() -> None:
+    assert _design("cpuset: '2'").config["limits.cpu"] == "2-2"
+    assert _design("cpuset: 0,2").config["limits.cpu"] == "0,2"
+
+
+def test_variables_without_a_value_are_set() -> None:
+    config = _design("environment: {A: x, B: '', C: ''}").config
+    assert config["isola.environment.empty"] == "B,C" and "environment.B" not in config
+    validate(config, {})
+
+
+def test_configs_and_secrets_are_handed_on_to_new_versions() -> None:
+    config = _design("secrets: [s]", "secrets: {s: {content: x}}").config
+    assert config["isola.deploy.files"] == "/run/secrets/s"

@@ -12,6 +12,8 @@ from isola.errors import InvalidInput
 Tree = dict[str, Any]
 Devices = dict[str, dict[str, str]]
 _TMPFS = "tmpfs:"
+_OPEN = "1777"
+"""Mode of a tmpfs, where the file says nothing."""
 _PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave"}
 
 
@@ -23,7 +25,7 @@ def disks(application: Application, name: str, instance: str, pool: str) -> Devi
         found[_name(mount["target"])] = _disk(application, mount, instance, pool, f"services.{name}.volumes")
     for text in service.get("tmpfs", ()):
         target, _, options = text.partition(":")
-        found[_name(target)] = {"type": "disk", "source": _TMPFS, "path": target} | _options(options)
+        found[_name(target)] = {"type": "disk", "source": _TMPFS, "path": target, "mode": _OPEN} | _options(options)
     root = {"readonly": "true"} if service.get("read_only") else {}
     if size := service.get("storage_opt", {}).get("size"):
         root["size"] = size
@@ -77,7 +79,7 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         options = mount.get("tmpfs", {})
         found["source"] = _TMPFS
         found |= {"size": str(options["size"])} if options.get("size") else {}
-        return found | ({"mode": f"{options['mode']:04o}"} if "mode" in options else {})
+        return found | {"mode": f"{options['mode']:04o}" if "mode" in options else _OPEN}
     raise InvalidInput(f"Mounts of type {mount['type']} are not supported", field=where)
 
 

@@ -52,7 +52,7 @@ def design(application: Application, name: str, number: int, image: str, server:
     """The ``number``-th instance of a service, of an image with this fingerprint. Raises InvalidInput."""
     service = application.services[name]
     own = service.get("container_name") or instance_name(application.name, name, number)
-    config = {f"environment.{key}": value for key, value in service.get("environment", {}).items()}
+    config = _environment(service)
     config |= {f"user.{key}": value for key, value in service.get("labels", {}).items()}
     config |= limits(service, f"services.{name}") | _confinement(service) | _host(service) | _life(service)
     config |= namespaces(application, name) | _files(service)
@@ -69,6 +69,14 @@ def design(application: Application, name: str, number: int, image: str, server:
         runtime=service.get("runtime", ""),
     )
     return replace(found, config={**found.config, **_labels(application, name, number, found)})
+
+
+def _environment(service: Tree) -> dict[str, str]:
+    """A key without a value would be no key."""
+    given = service.get("environment", {})
+    found = {f"environment.{key}": value for key, value in given.items() if value}
+    empty = [key for key, value in given.items() if not value]
+    return found | ({"isola.environment.empty": ",".join(empty)} if empty else {})
 
 
 def _files(service: Tree) -> dict[str, str]:

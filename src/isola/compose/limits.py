@@ -14,7 +14,7 @@ _KEYS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("mem_limit", "limits.memory", str),
     ("mem_reservation", "isola.limits.memory.reservation", str),
     ("mem_swappiness", "isola.limits.memory.swappiness", str),
-    ("cpuset", "limits.cpu", str),
+    ("cpuset", "limits.cpu", lambda text: f"{text}-{text}" if text.isdigit() else text),
     ("cpu_shares", "isola.limits.cpu.shares", str),
     ("oom_score_adj", "isola.oom.score_adj", str),
     ("shm_size", "isola.shm.size", str),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from isola.host import Host
 from isola.host.files import Files, LinuxFiles, Root
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames
+from isola.runtimes import Runtime
 from isola.testing.files import FakeFiles
 from isola.testing.host import fake_host
 from isola.testing.runtime import FakeRuntime
@@ -79,8 +81,27 @@ def runtime_root() -> Iterator[Path]:
         yield tree
 
 
-@pytest.fixture(params=["fake", "fake-vm", *registry.names("runtimes")])
+def _boots(name: str) -> bool:
+    """Whether each guest of a driver boots a kernel: those have a suite with fewer guests."""
+    kind: type[Runtime] = registry.load("runtimes", name)
+    return kind.capabilities.machine is not None
+
+
+@pytest.fixture(params=["fake", "fake-vm", *(name for name in registry.names("runtimes") if not _boots(name))])
 async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
+    async with _bench(request, runtime_root) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in registry.names("runtimes") if _boots(name)])
+async def machines(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
+    """For drivers whose guests boot a kernel, which takes seconds each."""
+    async with _bench(request, runtime_root) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     host = linux_host()
     kind = FAKES.get(request.param) or registry.load("runtimes", request.param)
     probe = await kind.probe(host)

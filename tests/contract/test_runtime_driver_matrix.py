@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Awaitable, Callable
-
 import pytest
-from runtime_bench import PATH, PROGRAMS, Bench, booted
+from runtime_bench import PROGRAMS, Bench, booted
+from runtime_verbs import VERBS
 
 from isola.errors import Unsupported
-from isola.host.nodes import DeviceNumber
-from isola.model.limits import Limits
-from isola.runtimes import Capability, ExecSpec, Guest
+from isola.runtimes import Capability
 from isola.runtimes.reference import described
 from isola.testing.runtime import FakeRuntime
-
-
-async def _executes(guest: Guest) -> None:
-    execution = await guest.exec(ExecSpec(("true",), PATH))
-    try:
-        assert await execution.wait() == 0
-    finally:
-        await execution.close()
-
-
-async def _has_files(guest: Guest) -> None:
-    async with guest.files() as root:
-        assert (await root.stat("/")).kind == "directory"
-
-
-async def _has_a_console(guest: Guest) -> None:
-    (await guest.console()).close()
-
-
-async def _is_paused(guest: Guest) -> None:
-    await guest.pause()
-    assert guest.frozen()
-    await guest.resume()
-
-
-async def _has_sockets(guest: Guest) -> None:
-    with guest.root():
-        pass
-
-
-VERBS: dict[Capability, Callable[[Guest], Awaitable[object]]] = {
-    Capability.EXEC: _executes,
-    Capability.FILES: _has_files,
-    Capability.CONSOLE: _has_a_console,
-    Capability.SIGNAL: lambda guest: guest.signal(signal.SIGCONT),
-    Capability.PAUSE: _is_paused,
-    Capability.LIVE_LIMITS: lambda guest: guest.limit(Limits(processes=100)),
-    Capability.MOUNTS: lambda guest: guest.mounts(),
-    Capability.DEVICES: lambda guest: guest.let_open(DeviceNumber(True, 1, 3), allowed=True),
-    Capability.SOCKETS: _has_sockets,
-}
 
 
 async def test_a_guest_can_do_what_its_driver_says_and_refuses_the_rest(bench: Bench) -> None:

@@ -52,7 +52,7 @@ def test_every_character_device_is_used_and_no_descriptor_is_opened_by_path(term
     for found in ids:
         assert found is not None and re.search(rf"chardev[=:]{found[1]}\b", text)
     assert not re.search(r"path=(?!/dev/fdset/)", text)
-    wanted = {"control", "agent", "files", "nic0", "nic1"} | (set() if terminal else {"output", "errors"})
+    wanted = {"control", "agent", "files", "nic0", "nic1", "output"} | (set() if terminal else {"errors"})
     assert set(re.findall(r"@(\w+)@", text)) == wanted
     ports = {"agent", "status"} | ({"console"} if terminal else {"stdin", "stdout", "stderr"})
     assert set(re.findall(r"name=org\.isola\.(\w+)", text)) == ports

@@ -11,6 +11,7 @@ The job is a JSON file in the working directory. In command lines ``@NAME@`` sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -35,6 +36,7 @@ _MESSAGES = "messages"
 """A FIFO that keeps the first 64 KiB of what both processes write to standard error."""
 _PATIENCE = 60.0
 """Seconds that the hypervisor has to answer on its control socket."""
+_LONGEST = 1 << 20
 _OPEN_FILES = 4096
 _SPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET | kernel.CLONE_NEWCGROUP
 
@@ -56,15 +58,13 @@ class Job:
     program: tuple[str, ...]
     """That of the hypervisor; ``@files@`` is connected to the server, ``@output@`` and ``@errors@`` are the log."""
     listen: tuple[str, ...]
-    """Sockets on which the hypervisor listens: descriptors and files in the working directory. The first answers
-    with a greeting.
+    """Sockets on which the hypervisor listens: descriptors and files in the working directory. The first
+    is its control socket.
     """
     taps: Mapping[str, str]
     """Descriptor -> name of the tap."""
     shown: tuple[str, ...]
     """Files and directories of the host that both see, read-only."""
-    links: Mapping[str, str]
-    """Symbolic links beside them: path -> target."""
     devices: tuple[str, ...] = ()
     """Character devices that the hypervisor may open."""
 
@@ -86,6 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     """``JOB --log FILE ... create --pid-file FILE ...``, as a monitor calls an engine. The log gets errors."""
     job, log = arguments[0], _option(arguments, "--log")
     try:
+        os.chdir(Path(job).parent)
         if "--console-socket" in arguments:
             _open_terminal(_option(arguments, "--console-socket"))
         started = _start(Job.decode(Path(job).read_bytes()))
@@ -129,7 +130,7 @@ def _start(job: Job) -> int:
         os.close(root)
         started.append(_first_of_namespace(lambda: _emulate(job, space, open_ones)))
         open_ones.close()
-        _wait_for_greeting(job.listen[0], started[1])
+        _wait_until_made(job.listen[0], started[1])
     except BaseException:
         for pid in started:
             with contextlib.suppress(ProcessLookupError):
@@ -188,7 +189,7 @@ def _above(number: int) -> int:
     """A copy with a number that is not that of a standard stream."""
     copy = os.dup(number)
     if copy < 3:
-        raise OSError(9, "a standard stream is closed")
+        raise OSError(errno.EBADF, "a standard stream is closed")
     return copy
 
 
@@ -289,8 +290,6 @@ def _new_root(job: Job) -> Iterator[None]:
             place.touch()
         kernel.attach_tree(tree, place)
         os.close(tree)
-    for link, target in job.links.items():
-        os.symlink(target, link.strip("/"))
     yield
     kernel.pivot_root(b".", b".")
     kernel.unmount(Path("."))
@@ -315,16 +314,21 @@ def _node(device: Path, owner: int) -> None:
 # --- its first words -------------------------------------------------------------------------------------------------
 
 
-def _wait_for_greeting(name: str, pid: int) -> None:
-    """Raises OSError if it ends before, or does not answer in time."""
+def _wait_until_made(name: str, pid: int) -> None:
+    """Raises OSError if it ends before it has made all devices, or does not answer in time."""
     watched = os.pidfd_open(pid)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.connect(name)
-            talking = client.fileno()
-            readable, _, _ = select.select([talking, watched], [], [], _PATIENCE)
-            if talking not in readable or not client.recv(65536):
-                raise OSError(110, "the hypervisor ended" if readable else "the hypervisor does not answer")
+            client.sendall(b'{"execute": "qmp_capabilities"}\n')
+            answer = b""
+            # It greets at once, but answers commands only when its main loop runs.
+            while b'"return"' not in answer:
+                readable, _, _ = select.select([client.fileno(), watched], [], [], _PATIENCE)
+                block = client.recv(65536) if client.fileno() in readable else b""
+                if not block or len(answer) > _LONGEST:
+                    raise OSError(errno.EPIPE, "the hypervisor ended" if readable else "the hypervisor does not answer")
+                answer += block
     finally:
         os.close(watched)
 

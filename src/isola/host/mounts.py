@@ -387,13 +387,16 @@ def _make_root_read_only(process: ProcessRef) -> None:
 
 
 def _in_mounts_of(process: ProcessRef, work: Callable[[], None], what: str) -> None:
-    """In a thread that enters the mount namespace of the process, and then ends."""
+    """In a thread that enters the mount namespace and the root of the process, and then ends."""
     namespace = open_of(process, "ns/mnt")
+    root = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
     failed: list[OSError] = []
 
     def inside() -> None:
         try:
             kernel.enter_mounts(namespace)
+            os.fchdir(root)
+            os.chroot(".")
             work()
         except OSError as error:
             failed.append(error)
@@ -404,6 +407,7 @@ def _in_mounts_of(process: ProcessRef, work: Callable[[], None], what: str) -> N
         thread.join()
     finally:
         os.close(namespace)
+        os.close(root)
     if failed:
         raise HostFailure(f"Cannot {what} of process {process.pid}", evidence=str(failed[0])) from failed[0]
 

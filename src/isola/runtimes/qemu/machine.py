@@ -117,7 +117,8 @@ def _base(machine: Machine) -> list[str]:
         "-name", f"guest={machine.id},process=isola-{machine.id[:9]}",
         "-nodefaults", "-no-user-config", "-display", "none",
         "-sandbox", _SANDBOX,
-        "-machine", "microvm,x-option-roms=off,isa-serial=on,rtc=on,pcie=on,memory-backend=ram",
+        "-machine", "microvm,isa-serial=on,rtc=on,pcie=on,memory-backend=ram",
+        "-bios", "qboot.rom",
         "-accel", emulated if machine.accelerator == "tcg" else machine.accelerator,
         "-cpu", "max" if machine.accelerator == "tcg" else "host",
         "-smp", str(machine.cpus),
@@ -145,20 +146,24 @@ def _characters(machine: Machine) -> list[str]:
 
 
 def _terminal() -> list[str]:
-    """Not a console of the guest's kernel, whose output QEMU drops when it is not read in time."""
+    """Not a console of the guest's kernel, whose output QEMU drops when it is not read in time.
+
+    Not QEMU's standard streams, which would turn each line feed into two characters once more.
+    """
     return [
-        "-chardev", "stdio,id=console,signal=off",
+        "-add-fd", "set=1,fd=@output@", "-chardev", "serial,id=console,path=/dev/fdset/1",
         "-device", f"virtserialport,chardev=console,name={_PORT}console",
     ]  # fmt: skip
 
 
 def _pipes() -> list[str]:
+    """Appended to, because QEMU truncates other files, which a pipe refuses."""
     return [
         "-chardev", "stdio,id=input,signal=off",
         "-device", f"virtserialport,chardev=input,name={_PORT}stdin",
-        "-add-fd", "set=1,fd=@output@", "-chardev", "file,id=output,path=/dev/fdset/1",
+        "-add-fd", "set=1,fd=@output@", "-chardev", "file,id=output,path=/dev/fdset/1,append=on",
         "-device", f"virtserialport,chardev=output,name={_PORT}stdout",
-        "-add-fd", "set=2,fd=@errors@", "-chardev", "file,id=errors,path=/dev/fdset/2",
+        "-add-fd", "set=2,fd=@errors@", "-chardev", "file,id=errors,path=/dev/fdset/2,append=on",
         "-device", f"virtserialport,chardev=errors,name={_PORT}stderr",
     ]  # fmt: skip
 

@@ -1,0 +1,30 @@
+"""The exit status of a guest, from what its agent has said and how its machine ended. Pure."""
+
+from __future__ import annotations
+
+import re
+
+REBOOT, KILLED, PANICKED = 129, 128 + 9, 255
+_SAID = re.compile(rb"exit (\d{1,3})\n", re.ASCII)
+_PANIC = b"Kernel panic - not syncing"
+_INIT_ENDED = re.compile(_PANIC + rb": Attempted to kill init! exitcode=0x([0-9a-f]{8})\b", re.ASCII)
+"""With the status as wait(2) has it."""
+_STATUSES = 256
+
+
+def status(said: bytes, kernel: bytes, *, reset: bool) -> int:
+    """``said``: the agent's last words; ``kernel``: the end of the kernel's log; ``reset``: it has restarted itself.
+
+    All three are the guest's, and say nothing of any other.
+    """
+    if b"reboot\n" in said:
+        return REBOOT
+    found = _SAID.findall(said)
+    if found and int(found[-1]) < _STATUSES:
+        return int(found[-1])
+    if (ended := _INIT_ENDED.search(kernel)) is not None:
+        number = int(ended[1], 16)
+        return 128 + (number & 0x7F) if number & 0x7F else number >> 8 & 0xFF
+    if _PANIC in kernel:
+        return PANICKED
+    return REBOOT if reset else 0

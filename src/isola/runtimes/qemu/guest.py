@@ -1,0 +1,343 @@
+"""A guest with a kernel of its own: QEMU outside, an agent inside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from typing import ClassVar, Protocol
+
+from isola.errors import HostFailure, InvalidInput, IsolaError, TimedOut, Unsupported, WrongState
+from isola.host import Host
+from isola.host.guest_mounts import Tree
+from isola.host.nodes import ANY_ACCESS, DeviceNumber
+from isola.host.roots import Root
+from isola.host.sockets import Packets, Stream
+from isola.host.taps import open_tap
+from isola.host.threads import in_thread
+from isola.model.instance import InterfaceState
+from isola.model.limits import Limits, Usage
+from isola.model.network import NetworkNamespace
+from isola.model.stats import GroupStats
+from isola.runtimes.capabilities import Capability, RuntimeCapabilities
+from isola.runtimes.guest import Execution
+from isola.runtimes.oci.console import Attached, Console
+from isola.runtimes.oci.layout import Layout
+from isola.runtimes.output import Attachment
+from isola.runtimes.qemu import machine
+from isola.runtimes.qemu.limits import MIB, memory_of, of_group
+from isola.runtimes.qemu.session import Session
+from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
+
+_HALTS = frozenset({10, 30, 37})
+"""Signals by which inits halt the machine, which would run on then: they are asked to power it off instead."""
+_UNPLUGGING = 15.0
+"""Seconds that a guest has to release a NIC; it waits for five before it does anything."""
+_BALLOONING = 30.0
+_BALLOON_LOOK = 0.2
+_BALLOON_SLACK = 4 * MIB
+_LOOK, _LOOKS = 0.1, 100
+"""Seconds between attempts to configure a NIC that was added, and how many there are."""
+
+
+class Driver(Protocol):
+    """The part of the runtime that a guest uses."""
+
+    host: Host
+    capabilities: ClassVar[RuntimeCapabilities]
+
+    def layout(self, id: str) -> Layout: ...
+
+    def group(self, id: str) -> str: ...
+
+    def park(self, id: str, packets: Packets) -> None: ...
+
+
+class VmGuest:
+    """One run of a virtual machine."""
+
+    def __init__(self, runtime: Driver, session: Session) -> None:
+        self._runtime = runtime
+        self._host = runtime.host
+        self.session = session
+        """For callers that depend on QEMU."""
+        self._layout = runtime.layout(session.run.id)
+        self._group = runtime.group(session.run.id)
+        self.plan: RunSpec | None = session.spec
+
+    @property
+    def id(self) -> str:
+        """The instance's."""
+        return self.session.run.id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VmGuest) and self.session.run == other.session.run
+
+    def __hash__(self) -> int:
+        return hash(self.session.run)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def settled(self) -> int | None:
+        """Its agent has said that the program is executed, before ``run`` returned."""
+        return None if self.session.alive else await self.ended()
+
+    async def ended(self) -> int:
+        """As its agent has said it; otherwise as the machine ended."""
+        return await self.session.ended()
+
+    async def request_stop(self) -> None:
+        """By the agent; if that does not answer, by the power button."""
+        if not self.session.alive:
+            return
+        try:
+            agent, spec = await self.session.agent(seconds=5), self.session.spec
+            if spec.system and spec.stop_signal not in _HALTS:
+                await agent.signal(spec.stop_signal)
+            else:
+                await agent.request_stop()
+        except IsolaError:
+            if self.session.alive:
+                await self.session.qmp.execute("system_powerdown")
+
+    async def signal(self, signum: int) -> None:
+        """To the first process, by the agent. SIGKILL ends the machine at once."""
+        if not self.session.alive:
+            return
+        if signum == 9:
+            self._host.processes.signal(self.session.run.qemu, signum)
+            return
+        await (await self.session.agent()).signal(signum)
+
+    def frozen(self) -> bool:
+        """Whether its virtual CPUs are stopped."""
+        return self.session.paused and self.session.alive
+
+    async def pause(self) -> None:
+        """Stop its virtual CPUs."""
+        await self.session.qmp.execute("stop")
+        self.session.paused = True
+
+    async def resume(self) -> None:
+        """Its clock, which stood still meanwhile, is set."""
+        if not self.frozen():
+            return
+        await self.session.qmp.execute("cont")
+        self.session.paused = False
+        with suppress(IsolaError):
+            now = self._host.clock.now().timestamp()
+            await (await self.session.agent()).set_clock(int(now * 1_000_000_000))
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    async def exec(self, spec: ExecSpec) -> Execution:
+        """By the agent."""
+        self._require_running()
+        if not spec.command or any("\0" in text for text in (*spec.command, *spec.environment, spec.cwd)):
+            raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+        agent = await self.session.agent()
+        return await agent.exec(spec)
+
+    @asynccontextmanager
+    async def files(self) -> AsyncIterator[Root]:
+        """By the agent."""
+        self._require_running()
+        async with (await self.session.agent()).files() as root:
+            yield root
+
+    async def console(self) -> Stream:
+        """By the monitor's socket."""
+        self._require_terminal()
+        return Console(await self._host.sockets.connect_packets(self._layout.attach))
+
+    async def attach(self) -> Attachment:
+        """By the monitor's socket."""
+        self.session.require()
+        return Attached(await self._host.sockets.connect_packets(self._layout.attach), self._park)
+
+    def _park(self, packets: Packets) -> None:
+        """Only an input that a client can end has to be protected from its end."""
+        spec = self.session.spec
+        if spec.stdin and spec.stdin_once and not spec.terminal:
+            self._runtime.park(self.id, packets)
+        else:
+            packets.close()
+
+    async def resize_console(self, width: int, height: int) -> None:
+        """By the agent, which owns the terminal."""
+        self._require_terminal()
+        await (await self.session.agent()).resize(max(0, width), max(0, height))
+
+    # --- watched ------------------------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """PID of the hypervisor."""
+        return self.session.run.qemu.pid if self.session.alive else 0
+
+    def numbers(self) -> tuple[int, ...]:
+        """Its kernel has numbers of its own."""
+        return ()
+
+    def stats(self) -> GroupStats:
+        """Of the hypervisor with its file server."""
+        return self._host.cgroups.stats(self._group)
+
+    def usage(self) -> Usage:
+        """Of the hypervisor with its file server."""
+        return self._host.cgroups.usage(self._group)
+
+    def oom_killed(self) -> bool:
+        """Whether the hypervisor was; the guest's kernel does it with processes of its own before."""
+        return self._host.cgroups.oom_kills(self._group) > 0
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """As its agent has reported last."""
+        return self.session.interfaces()
+
+    async def limit(self, limits: Limits) -> None:
+        """Memory by the balloon, which can be as large as the RAM it was started with; CPU time by the host."""
+        ram, wanted = memory_of(self.session.spec.limits), memory_of(limits)
+        if wanted > ram:
+            raise Unsupported(
+                f"The memory of a running virtual machine cannot grow beyond the {ram // MIB} MiB it was started with",
+                remedy="restart the instance",
+                field="config.limits.memory",
+            )
+        group = of_group(limits)
+        if self.session.paused:
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        await self._balloon(wanted)
+        await self._host.cgroups.limit(self._group, group)
+
+    async def _balloon(self, wanted: int) -> None:
+        """Raises TimedOut if the guest does not give back its memory; then it gets all of it again."""
+        qmp = self.session.qmp
+        await qmp.execute("balloon", {"value": wanted})
+        end = self._host.clock.monotonic() + _BALLOONING
+        while (has := await self._memory()) > wanted + _BALLOON_SLACK:
+            if self._host.clock.monotonic() > end:
+                await qmp.execute("balloon", {"value": memory_of(self.session.spec.limits)})
+                raise TimedOut(
+                    f"The guest gives back memory down to {has // MIB} MiB only", remedy="stop programs in it first"
+                )
+            await self._host.clock.sleep(_BALLOON_LOOK)
+
+    async def _memory(self) -> int:
+        """Bytes of RAM that are not in the balloon."""
+        found = await self.session.qmp.execute("query-balloon")
+        actual = found.get("actual") if isinstance(found, dict) else None
+        if not isinstance(actual, int):
+            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(found)[:200])
+        return actual
+
+    # --- NICs ---------------------------------------------------------------------------------------------------
+
+    async def plug(self, nic: TapNic) -> None:
+        """Into the first free slot."""
+        qmp, name = self.session.qmp, machine.name_of(nic.link)
+        try:
+            descriptor = await in_thread(open_tap, nic.link)
+        except OSError as error:
+            raise HostFailure(f"The tap {nic.link} cannot be opened", evidence=str(error)) from error
+        try:
+            await qmp.execute("getfd", {"fdname": f"fd-{name}"}, descriptor=descriptor)
+        finally:
+            os.close(descriptor)
+        await qmp.execute("netdev_add", {"type": "tap", "id": f"tap-{name}", "fd": f"fd-{name}"})
+        try:
+            await self._insert(nic)
+            if not self.frozen():
+                await self._configure(nic)
+        except BaseException:
+            await self.unplug(nic.link)
+            raise
+
+    async def _configure(self, nic: TapNic) -> None:
+        """Its kernel takes a moment to find it."""
+        agent = await self.session.agent()
+        for _ in range(_LOOKS):
+            try:
+                return await agent.configure(nic)
+            except HostFailure:
+                await self._host.clock.sleep(_LOOK)
+        await agent.configure(nic)
+
+    async def _insert(self, nic: TapNic) -> None:
+        slots = machine.HOT_PLUG_PORTS + len(self.session.spec.nics)
+        for number in range(slots):
+            properties = machine.nic_properties(nic.link, nic.mac) | {"bus": machine.port_name(number), "romfile": ""}
+            try:
+                return await self.session.qmp.execute("device_add", properties)  # type: ignore[no-any-return]
+            except HostFailure as error:
+                if "already" not in error.evidence and "in use" not in error.evidence:
+                    raise
+        raise Unsupported(
+            f"The virtual machine has no free slot: at most {machine.HOT_PLUG_PORTS} NICs can be added while it runs",
+            remedy="restart the instance, or remove another NIC first",
+        )
+
+    async def unplug(self, link: str) -> None:
+        """The guest is asked; whether or not it releases the NIC, the tap is closed."""
+        if not self.session.alive:
+            return
+        name, qmp = machine.name_of(link), self.session.qmp
+        self.session.expect_removal(f"nic-{name}")
+        if await _worked(qmp.execute, "device_del", {"id": f"nic-{name}"}) and not self.frozen():
+            await self.session.removal(f"nic-{name}", _UNPLUGGING)
+        await _worked(qmp.execute, "netdev_del", {"id": f"tap-{name}"})
+
+    async def keep_network(self, namespace: NetworkNamespace) -> None:
+        """Raises Unsupported: its NICs end in taps."""
+        raise Unsupported("A virtual machine has no network namespace")
+
+    # --- mounts -------------------------------------------------------------------------------------------------
+
+    async def mount(self, tree: Tree, target: str) -> None:
+        """Below its root as the file server sees it, and so the guest."""
+        self.session.require()
+        idmap = self.session.spec.idmap
+        owner = idmap.base if idmap is not None else 0
+        await self._host.guest_mounts.put(self.session.run.server, tree, target, owner=owner)
+
+    async def unmount(self, number: int) -> None:
+        """The same."""
+        await self._host.guest_mounts.take(self.session.run.server, number)
+
+    async def mounts(self) -> frozenset[int]:
+        """Those of the file server."""
+        self.session.require()
+        return await self._host.guest_mounts.there(self.session.run.server)
+
+    async def let_open(self, device: DeviceNumber, *, allowed: bool, access: str = ANY_ACCESS) -> None:
+        """Raises Unsupported: devices of the host are not those of its kernel."""
+        self._runtime.capabilities.require(Capability.DEVICES)
+
+    def root(self) -> AbstractContextManager[int]:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.SOCKETS)
+        raise AssertionError
+
+    # --- how ----------------------------------------------------------------------------------------------------
+
+    def _require_running(self) -> None:
+        self.session.require()
+        if self.frozen():
+            raise WrongState("The instance is frozen", remedy="resume it first")
+
+    def _require_terminal(self) -> None:
+        self.session.require()
+        if not self.session.spec.terminal:
+            raise Unsupported("The instance was started without a terminal", remedy="read its log instead")
+
+
+async def _worked(work: Callable[..., object], *arguments: object) -> bool:
+    """Whether QEMU has accepted it."""
+    try:
+        result = work(*arguments)
+        if asyncio.iscoroutine(result):
+            await result
+    except HostFailure:
+        return False
+    return True

@@ -1,0 +1,40 @@
+"""Limits of a guest as limits of its hypervisor. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from isola.errors import InvalidInput
+from isola.model.limits import Limits
+
+MIB = 1 << 20
+DEFAULT_MEMORY = 512 * MIB
+LEAST_MEMORY = 128 * MIB
+"""With less, Debian's kernel does not start."""
+_ALLOWANCE = 192 * MIB
+"""What QEMU, its translated code, the file server and their caches take beyond the RAM of the guest."""
+_SHARE = 64
+"""And one part in so many of the RAM, for the page tables of the host."""
+
+
+def memory_of(limits: Limits) -> int:
+    """RAM in bytes, whole MiB. Raises InvalidInput."""
+    memory = DEFAULT_MEMORY if limits.memory is None else limits.memory
+    if memory < LEAST_MEMORY:
+        raise InvalidInput(
+            f"A virtual machine needs at least {LEAST_MEMORY // MIB} MiB of memory",
+            field="config.limits.memory",
+            remedy="raise limits.memory",
+        )
+    return memory // MIB * MIB
+
+
+def cpus_of(limits: Limits, there: int) -> int:
+    """Virtual CPUs: as many as it may use at a time, of those that are there."""
+    return max(1, min(limits.vcpus or len(limits.cpus or (0,)), there))
+
+
+def of_group(limits: Limits) -> Limits:
+    """Of the control group of its hypervisor, whose threads are not the guest's processes."""
+    memory = memory_of(limits)
+    return dataclasses.replace(limits, memory=memory + _ALLOWANCE + memory // _SHARE, processes=None)

@@ -1,0 +1,220 @@
+"""A running guest as this daemon knows it: its connections, and the end of its run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from signal import SIGKILL
+from typing import Any
+
+from isola.errors import HostFailure, IsolaError, WrongState
+from isola.host import Host
+from isola.host.process import ProcessRef
+from isola.model.instance import InterfaceState
+from isola.model.last_run import Ending
+from isola.runtimes.agent.agent import Agent
+from isola.runtimes.qemu import ending, machine, record
+from isola.runtimes.qemu.layout import VmLayout
+from isola.runtimes.qemu.qmp import Event, Qmp
+from isola.runtimes.qemu.record import Run
+from isola.runtimes.spec import RunSpec
+
+log = logging.getLogger(__name__)
+_ENDED = frozenset({"shutdown", "guest-panicked", "internal-error", "io-error"})
+"""States of a machine that does not go on."""
+_PATIENCE = 5.0
+"""Seconds that QEMU has to end when it is told to."""
+_RESETS = frozenset({"guest-reset", "guest-panic"})
+
+
+class Session:
+    """One run; opened when it is started or adopted, and closed with its end."""
+
+    def __init__(self, host: Host, layout: VmLayout, run: Run, spec: RunSpec, group: str) -> None:
+        self.run = run
+        self.spec = spec
+        self.paused = False
+        self.removed = False
+        """Its processes are being killed on purpose."""
+        self._host = host
+        self._layout = layout
+        self._group = group
+        self._qmp: Qmp | None = None
+        self._agent: Agent | None = None
+        self._opening = asyncio.Lock()
+        self._interfaces: tuple[InterfaceState, ...] = ()
+        self._stopped: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """When the machine has stopped for good: whether it has restarted itself."""
+        self._removed: dict[str, asyncio.Event] = {}
+        """Devices that are being removed."""
+        self._watch: asyncio.Task[int] | None = None
+
+    # --- its connections ----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect to the control socket, and begin to watch it. Raises HostFailure, TimedOut, WrongState."""
+        if self._watch is not None:
+            return
+        qmp = Qmp(await self._host.sockets.connect(self._layout.socket(machine.CONTROL)), self._told)
+        try:
+            await qmp.open()
+            found = await qmp.execute("query-status")
+        except BaseException:
+            qmp.close()
+            raise
+        state = found.get("status") if isinstance(found, dict) else None
+        self.paused = state in ("paused", "prelaunch", "inmigrate", "postmigrate")
+        if state in _ENDED and not self._stopped.done():
+            self._stopped.set_result(False)
+        self._qmp = qmp
+        self._watch = asyncio.get_running_loop().create_task(self._end(), name=f"watch guest {self.run.id}")
+
+    async def agent(self, seconds: float = 10.0) -> Agent:
+        """The connection to the agent, made when it is first needed. Raises WrongState, TimedOut, HostFailure."""
+        async with self._opening:
+            self.require()
+            if self._agent is None or self._agent.closed:
+                stream = await self._host.sockets.connect(self._layout.socket(machine.AGENT))
+                try:
+                    self._agent = await Agent.connect(stream, self._host.clock, patience=seconds)
+                except BaseException:
+                    stream.close()
+                    raise
+            return self._agent
+
+    def interfaces(self) -> tuple[InterfaceState, ...]:
+        """As the agent has reported them last."""
+        if not self.alive or self._agent is None:
+            return ()
+        if not self._agent.closed:
+            self._interfaces = self._agent.last_interfaces or self._interfaces
+        return self._interfaces
+
+    async def look(self) -> None:
+        """Ask for its interfaces, so that they are known."""
+        with suppress(IsolaError):
+            self._interfaces = await (await self.agent()).interfaces()
+
+    @property
+    def qmp(self) -> Qmp:
+        """Raises WrongState if it has ended."""
+        self.require()
+        assert self._qmp is not None
+        return self._qmp
+
+    def leave(self) -> None:
+        """Close the connections, as the end of the daemon does; the guest runs on."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for connection in (self._agent, self._qmp):
+            if connection is not None:
+                connection.close()
+
+    # --- its end ------------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the guest runs or is paused."""
+        return not self._stopped.done() and all(map(self._host.processes.alive, self.run.processes))
+
+    def require(self) -> None:
+        """Raises WrongState if it has ended."""
+        if not self.alive:
+            raise WrongState("The instance is not running", remedy="start it first")
+
+    async def ended(self) -> int:
+        """Wait for its end; the exit status. All its processes have ended then."""
+        await self.open()
+        assert self._watch is not None
+        return await asyncio.shield(self._watch)
+
+    async def removal(self, device: str, seconds: float) -> bool:
+        """Whether the guest releases a device in time."""
+        event = self._removed.setdefault(device, asyncio.Event())
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._removed.pop(device, None)
+
+    def expect_removal(self, device: str) -> None:
+        """Before it is asked for, because the answer may come first."""
+        self._removed[device] = asyncio.Event()
+
+    async def _end(self) -> int:
+        """Watch all of its processes; when one ends, or the machine stops, end the others, and record the end."""
+        watched: list[asyncio.Future[None]] = [
+            asyncio.ensure_future(self._host.processes.gone(process)) for process in self.run.processes
+        ]
+        either: list[asyncio.Future[Any]] = [*watched, self._stopped]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in watched:
+                each.cancel()
+        quitting, status = await self._status()
+        for connection in (self._agent, self._qmp):
+            if connection is not None:
+                connection.close()
+        for process in (self.run.qemu, self.run.server):
+            await self._finish(process, quitting=quitting)
+        await self._host.processes.gone(self.run.monitor)
+        oom = self._host.cgroups.oom_kills(self._group) > 0
+        with suppress(IsolaError):  # its directory may have been removed meanwhile
+            await record.write_ending(self._host, self._layout, Ending(status, self._host.clock.now(), oom))
+        return status
+
+    async def _status(self) -> tuple[bool, int]:
+        """Whether QEMU ends by itself now, and the exit status."""
+        if not self._stopped.done():
+            self._report_loss()
+            self._stopped.set_result(False)
+            return False, ending.KILLED
+        assert self._qmp is not None
+        try:
+            said = await self._qmp.ring(machine.STATUS, 4096)
+            kernel = await self._qmp.ring(machine.KERNEL_LOG)
+            await self._qmp.execute("quit", patience=_PATIENCE)
+        except IsolaError:
+            return False, ending.KILLED
+        return True, ending.status(said, kernel, reset=self._stopped.result())
+
+    def _report_loss(self) -> None:
+        """QEMU may be killed on purpose; the others are not."""
+        if self.removed:
+            return
+        for name, process in (("file server", self.run.server), ("monitor", self.run.monitor)):
+            if not self._host.processes.alive(process) and self._host.processes.alive(self.run.qemu):
+                log.error("The %s of instance %s has ended; the instance is stopped", name, self.run.id)
+
+    async def _finish(self, process: ProcessRef, *, quitting: bool) -> None:
+        """The server ends with its connection to QEMU."""
+        if not quitting:
+            self._host.processes.signal(process, SIGKILL)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._host.processes.gone(process)
+        except TimeoutError:
+            self._host.processes.signal(process, SIGKILL)
+        await self._host.processes.gone(process)
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    def _told(self, event: Event) -> None:
+        name, data = event["event"], event.get("data")
+        found = data if isinstance(data, dict) else {}
+        if name in ("STOP", "RESUME"):
+            self.paused = name == "STOP"
+        elif name == "SHUTDOWN" and not self._stopped.done():
+            self._stopped.set_result(found.get("reason") in _RESETS)
+        elif name == "DEVICE_DELETED" and (event_of := self._removed.get(str(found.get("device")))) is not None:
+            event_of.set()
+
+
+def failure(text: str, evidence: str) -> HostFailure:
+    """With what the hypervisor or the guest's kernel has said."""
+    return HostFailure(text, evidence=evidence.strip()[-2000:])

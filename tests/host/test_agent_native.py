@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from isola.errors import HostFailure, NotFound, WrongState
 from isola.host.clock import LinuxClock
 from isola.host.links import Inside
 from isola.host.sockets import Stream
+from isola.host.stream import DescriptorStream
 from isola.model.identity import IdRange
 from isola.runtimes import ExecSpec, Mount, Root, RunSpec, TapNic
 from isola.runtimes.agent.agent import Agent, Identity
@@ -211,13 +214,17 @@ async def test_a_program_that_does_not_exist_ends_with_the_reason(tree: Path) ->
 async def test_the_first_process_is_signalled_and_stopped(tree: Path) -> None:
     out = empty(tree, "out")
     script = "trap 'echo usr' USR1; trap 'exit 4' TERM; echo ready; while true; do sleep 0.02; done"
+    limits = {"nofile": (123, 200)}
     async with native_agent() as agent:
         with pytest.raises(HostFailure):
             await agent.request_stop()
-        await started(agent, spec(tree, script, stop_signal=15), User(), Console("", "/tmp/out", ""), tree)
+        await started(
+            agent, spec(tree, script, stop_signal=15, ulimits=limits), User(), Console("", "/tmp/out", ""), tree
+        )
         await written(out, "ready")
         await agent.signal(signal.SIGUSR1)
         await written(out, "usr")
+        assert await run(agent, "sh", "-c", "ulimit -n") == (0, b"123\n", b"")
         with pytest.raises(HostFailure):
             await agent.prepare(bare_plan(tree))
         with pytest.raises(HostFailure):
@@ -347,6 +354,46 @@ async def test_requests_that_no_agent_knows(agent: Agent) -> None:
     await agent.ping()
 
 
+@asynccontextmanager
+async def consoled(run_spec: RunSpec, tree: Path) -> AsyncIterator[tuple[Agent, DescriptorStream]]:
+    """Started, and the other end of its console."""
+    ours, theirs = socket.socketpair()
+    stream = DescriptorStream(ours.detach())
+    try:
+        async with native_agent(given=[theirs.fileno()]) as agent:
+            console = Console(output=f"fd:{theirs.fileno()}")
+            theirs.close()
+            await started(agent, run_spec, User(), console, tree)
+            yield agent, stream
+    finally:
+        stream.close()
+
+
+async def test_the_console_of_a_program_is_a_terminal(tree: Path) -> None:
+    script = "tty; stty size; read x; stty size; head -c 300000 /dev/zero; echo end; exit 6"
+    async with consoled(spec(tree, script, terminal=True), tree) as (agent, stream):
+        assert b"/dev/pts/" in await until(stream, b"25 80\r\n")
+        await agent.resize(100, 40)
+        await stream.write(b"\r")
+        await until(stream, b"40 100\r\n")
+        assert (await until(stream, b"end\r\n")).count(b"\0") == 300000
+        async with asyncio.timeout(20):
+            assert await agent.ended() == (6, "")
+
+
+async def test_the_console_of_a_system_is_dev_console(tree: Path) -> None:
+    script = (
+        "echo said; while true; do read x </dev/console; echo typed $x $(stty size </dev/console) >/dev/console; done"
+    )
+    async with consoled(spec(tree, script, terminal=True, system=True), tree) as (agent, stream):
+        await until(stream, b"said\r\n")
+        await agent.resize(90, 30)
+        await stream.write(b"one\r")
+        await until(stream, b"typed one 30 90\r\n")
+        await stream.write(b"two\r")
+        await until(stream, b"typed two 30 90\r\n")
+
+
 # --- system images -----------------------------------------------------------------------------------------------
 
 
@@ -359,6 +406,7 @@ async def test_the_init_of_a_system_is_process_1_and_the_agent_is_beside_it(tree
         await started(agent, spec(tree, script, system=True, terminal=False), User(), Console(), tree)
         await written(out, "1 /\n")
         assert await run(agent, "sh", "-c", "cat /etc/hosts; hostname") == (0, b"of the imageguest\n", b"")
+        assert (await run(agent, "cat", "/proc/self/oom_score_adj"))[1] == b"0\n"
         execution = await agent.exec(ExecSpec(("tty",), PATH, terminal=True))
         assert b"/dev/pts/" in await everything(execution.stdout)
         await execution.close()

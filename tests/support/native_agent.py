@@ -56,9 +56,11 @@ def bare_plan(root: Path, *, command: Sequence[str] = ("/bin/sh",)) -> Writer:
 
 
 @asynccontextmanager
-async def native_agent(*, idmap: IdRange | None = None, binary: Path | None = None) -> AsyncIterator[Agent]:
-    """Connected; it and all it has started end with the context."""
-    async with native_stream(idmap=idmap, binary=binary) as stream:
+async def native_agent(
+    *, idmap: IdRange | None = None, binary: Path | None = None, given: Sequence[int] = ()
+) -> AsyncIterator[Agent]:
+    """Connected; it and all it has started end with the context. It inherits the descriptors ``given``."""
+    async with native_stream(idmap=idmap, binary=binary, given=given) as stream:
         agent = await Agent.connect(stream, LinuxClock())
         try:
             yield agent
@@ -67,7 +69,9 @@ async def native_agent(*, idmap: IdRange | None = None, binary: Path | None = No
 
 
 @asynccontextmanager
-async def native_stream(*, idmap: IdRange | None = None, binary: Path | None = None) -> AsyncIterator[DescriptorStream]:
+async def native_stream(
+    *, idmap: IdRange | None = None, binary: Path | None = None, given: Sequence[int] = ()
+) -> AsyncIterator[DescriptorStream]:
     """The host's end of its stream."""
     ours, theirs = socket.socketpair()
     program = os.open(binary or built(), os.O_RDONLY)  # its directory may be closed to the ids inside
@@ -79,9 +83,9 @@ async def native_stream(*, idmap: IdRange | None = None, binary: Path | None = N
         if idmap is not None:
             users = await stack.enter_async_context(LinuxNamespaces().user(idmap))
             argv = ["nsenter", f"--user={users}", "--", *argv]
-        given = [theirs.fileno(), program]
+        inherited = [theirs.fileno(), program, *given]
         process = await asyncio.create_subprocess_exec(
-            *argv, pass_fds=given, stdin=subprocess.DEVNULL, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+            *argv, pass_fds=inherited, stdin=subprocess.DEVNULL, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
         )
         theirs.close()
         os.close(program)

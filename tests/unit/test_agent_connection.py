@@ -15,6 +15,8 @@ from isola.errors import HostFailure, InvalidInput, IsolaError, TimedOut, Unsupp
 from isola.runtimes import ExecSpec
 from isola.runtimes.agent.agent import Agent
 from isola.runtimes.agent.body import Writer
+from isola.runtimes.agent.connection import Connection
+from isola.runtimes.agent.execution import execute
 from isola.runtimes.agent.methods import Method
 from isola.runtimes.agent.wire import HEADER, MAGIC, MAX_DATA, WINDOW, Frame, Type, encode
 from isola.testing.clock import FakeClock
@@ -311,6 +313,39 @@ async def test_commands_that_cannot_be_sent(pair: tuple[Agent, Peer], spec: Exec
         await pair[0].exec(ExecSpec(("a", "b" * (1 << 20)), {}))
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_commands_end_with_an_agent_that_was_killed_silently(suspended: bool) -> None:
+    """QEMU keeps its end of the connection open."""
+    peer = Peer()
+    connection = Connection(peer)
+    connection.suspended = suspended
+    connection.quiet_seconds = connection.answer_seconds = 0.005
+    await asyncio.gather(connection.open(bytes(16), 5), peer.greet())
+    asked = asyncio.ensure_future(execute(connection, ExecSpec(("cat",), {})))
+    peer.send(Type.ANSWER, (await peer.frame()).stream, struct.pack("<I", 5))
+    execution = await asked
+    if suspended:
+        await asyncio.sleep(0.05)
+        assert connection.alive
+    else:
+        assert await in_time(execution.wait()) == 137
+    connection.close()
+
+
+async def test_an_agent_that_answers_is_not_given_up(pair: tuple[Agent, Peer]) -> None:
+    agent, peer = pair
+    connection = agent._connection
+    connection.quiet_seconds = 0.001
+    connection._tasks.append(asyncio.ensure_future(connection._listen()))
+    execution, _ = await started(agent, peer)
+    for _ in range(5):
+        frame = await in_frame(peer)
+        assert frame.payload == struct.pack("<H", Method.PING)
+        peer.send(Type.ANSWER, frame.stream)
+    assert connection.alive
+    await asyncio.wait([asyncio.ensure_future(execution.close())], timeout=0)
+
+
 # --- workers -----------------------------------------------------------------------------------------------------
 
 
@@ -356,3 +391,31 @@ def test_any_entry_is_read_or_refused(body: bytes) -> None:
                 await in_time(asked)
 
     asyncio.run(ask())
+
+
+async def test_a_request_that_is_cancelled_leaves_its_worker_to_the_others(pair: tuple[Agent, Peer]) -> None:
+    agent, peer = pair
+    entry = struct.pack("<IIIQqqII", 0o100644, 1, 2, 3, 4, 5, 1, 0)
+
+    async def use() -> object:
+        async with agent.files() as root:
+            asked = asyncio.ensure_future(root.stat("/first"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.wait([asked])
+            return await root.stat("/second")
+
+    used = asyncio.ensure_future(use())
+    opened = await peer.frame()
+    peer.send(Type.ANSWER, opened.stream, struct.pack("<I", 6))
+    for _ in range(2):
+        number = struct.unpack_from("<I", (await in_frame(peer)).payload, 4)[0]
+        peer.send(Type.DATA, opened.stream, struct.pack("<III", 8 + len(entry), number, 0) + entry, 1)
+    found = await in_time(used)
+    assert getattr(found, "size", None) == 3
+
+
+async def in_frame(peer: Peer) -> Frame:
+    async with asyncio.timeout(5):
+        return await peer.frame()

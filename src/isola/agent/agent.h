@@ -108,6 +108,7 @@ struct command {
 
 void read_command(struct reader *r, struct command *c);
 void free_command(struct command *c);
+void inherit_limits(struct command *c); /* those of the first process */
 /* In the child. Returns only if it fails: then *stage says where, and the result is an errno. */
 int execute(const struct command *c, const char **stage);
 
@@ -213,6 +214,8 @@ int mount_one(const char *above, const struct mount *mount);
 int make_directories(char *path);
 int make_mount_point(char *path, bool file);
 int set_sysctl(const char *name, const char *value);
+void protect(bool own); /* from the kernel's choice of what to kill without memory */
+uint64_t oom_kills(void);
 int enter_guest(void); /* in a child: into the namespaces and the root of the guest */
 
 /* --- the machine (boot.c, report.c, network.c) ---------------------------------------------------------------- */

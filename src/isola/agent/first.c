@@ -64,6 +64,8 @@ static int open_console(int *master, int *slave) {
         return *slave < 0 ? errno : 0;
     }
     int error = open_pair_of_terminal(master, slave);
+    if (!error)
+        set_window(*master, plan.command.columns, plan.command.rows);
     return error ? error : bind_console(*master);
 }
 
@@ -114,6 +116,7 @@ static int prepare_system(char *why, size_t room) {
     setsid();
     init_socket = pair[0];
     system_image = true;
+    protect(true);
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || write(pair[0], "n", 1) != 1)
         return errno;
     ssize_t size = receive_text(init_socket, why, room, &console_master);
@@ -164,6 +167,15 @@ int start_first(char *why, size_t room) {
     return error;
 }
 
+void inherit_limits(struct command *c) {
+    size_t size = plan.command.limit_count * sizeof(*c->limits);
+    if (c->limit_count || !size)
+        return;
+    c->limits = allocate(size);
+    memcpy(c->limits, plan.command.limits, size);
+    c->limit_count = plan.command.limit_count;
+}
+
 int stop_first(void) {
     char name[32];
     if (first_state != FIRST_RUNNING)
@@ -207,14 +219,17 @@ bool reap_first(pid_t pid, int status) {
 
 static void report_end(void) {
     struct buffer body = {0};
-    char text[32];
+    char text[64] = "";
+    uint64_t killed = oom_kills();
     reported = true;
     put_u32(&body, first_status);
     put_text(&body, program_refusal());
     send_frame(0, FRAME_EXIT, 0, body.data, body.size);
     clear(&body);
     flush_program();
-    snprintf(text, sizeof(text), "exit %u\n", first_status);
+    if (killed)
+        snprintf(text, sizeof(text), "oom %llu\n", (unsigned long long)killed);
+    snprintf(text + strlen(text), sizeof(text) - strlen(text), "exit %u\n", first_status);
     int fd = open_device("org.isola.status", O_WRONLY);
     if (fd >= 0 && write(fd, text, strlen(text)) < 0)
         perror("status");

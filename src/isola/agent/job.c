@@ -104,6 +104,8 @@ static _Noreturn void run_child(const struct command *c, struct ends *ends, int 
     int output = c->terminal ? input : ends->output[1], errors = c->terminal ? input : ends->errors[1];
     if (c->terminal && ioctl(input, TIOCSCTTY, 0) < 0)
         refuse(refusal, errno, stage);
+    if (worker_root < 0)
+        protect(false);
     stage = "namespaces";
     int error = worker_root != 0 ? enter_guest() : 0;
     if (error)

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PORT "org.isola.agent"
-#define HUNG_MS 20
+#define HUNG_MS 50
 #define FLUSH_MS 2000
 
 bool is_init, is_machine;

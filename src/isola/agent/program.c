@@ -1,5 +1,6 @@
 /* The program of an application image, and the relays between its pipes and the devices that keep its output. */
 #include "agent.h"
+#include "boot.h"
 #include "first.h"
 
 #include <dirent.h>
@@ -29,7 +30,6 @@ static int console_slave = -1; /* kept open for an init, which opens and closes 
 static int refusal_fd = -1;
 static char refusal[256];
 static uint64_t retry_at;
-extern int sys_fd, dev_fd;
 
 /* udev, which makes the names below /dev/virtio-ports, is not there. */
 static int open_port(const char *wanted, int flags) {
@@ -55,6 +55,8 @@ static int open_port(const char *wanted, int flags) {
 }
 
 int open_device(const char *name, int flags) {
+    if (!is_machine && strncmp(name, "fd:", 3) == 0) /* what a test has instead of a port */
+        return fcntl(atoi(name + 3), F_DUPFD_CLOEXEC, 3);
     if (strncmp(name, "/dev/", 5) == 0 && dev_fd >= 0)
         return openat(dev_fd, name + 5, flags | O_CLOEXEC);
     return name[0] == '/' ? open(name, flags | O_CLOEXEC) : open_port(name, flags);
@@ -93,14 +95,21 @@ int relay_console(const char *name, int master) {
     return 0;
 }
 
-static int open_standard(struct plan *plan, int *standard) {
-    if (plan->command.terminal && *plan->console && plan->console[0] != '/') {
-        int error = open_pair_of_terminal(&console_master, &standard[0]);
-        return error ? error : relay_console(plan->console, console_master);
+static int open_terminal_of(struct plan *plan, int *terminal) {
+    if (!*plan->console || plan->console[0] == '/') {
+        *terminal = open_device(*plan->console ? plan->console : "/dev/null", O_RDWR | O_NOCTTY);
+        return *terminal < 0 ? errno : 0;
     }
+    int error = open_pair_of_terminal(&console_master, terminal);
+    return error ? error : relay_console(plan->console, console_master);
+}
+
+static int open_standard(struct plan *plan, int *standard) {
     if (plan->command.terminal) {
-        standard[0] = open_device(*plan->console ? plan->console : "/dev/null", O_RDWR | O_NOCTTY);
-        return standard[0] < 0 ? errno : 0;
+        int failed = open_terminal_of(plan, &standard[0]);
+        if (!failed) /* before the program: the host may have set another size by the time it runs */
+            set_window(standard[0], plan->command.columns, plan->command.rows);
+        return failed;
     }
     int error = open_relay(&relays[0], plan->input, true, &standard[0]);
     if (!error)
@@ -120,7 +129,6 @@ static _Noreturn void run_program(struct plan *plan, const int *standard, int to
     setsid();
     if (plan->command.terminal) {
         ioctl(standard[0], TIOCSCTTY, 1);
-        set_window(standard[0], plan->command.columns, plan->command.rows);
     }
     for (int i = 0; i < 3; i++)
         if (dup2(plan->command.terminal ? standard[0] : standard[i], i) < 0)

@@ -32,6 +32,22 @@ static void put_cpu(struct buffer *b) {
     put_u64(b, (system + irq + soft) * tick);
 }
 
+uint64_t oom_kills(void) {
+    char text[16384] = "";
+    read_file("vmstat", text, sizeof(text));
+    return field(text, "\noom_kill ") / 1024;
+}
+
+/* An init of PID 1 is never chosen; an agent beside it is one process among others. */
+void protect(bool own) {
+    int fd = system_image ? openat(proc_fd, "self/oom_score_adj", O_WRONLY | O_CLOEXEC) : -1;
+    const char *value = own ? "-1000" : "0";
+    if (fd >= 0 && write(fd, value, strlen(value)) < 0) {
+        /* without the right to: it stays as it is */
+    }
+    close_fd(&fd);
+}
+
 void report_stats(struct buffer *b) {
     char text[8192] = "";
     struct timespec up = {0};
@@ -48,6 +64,7 @@ void report_stats(struct buffer *b) {
         put_u32(b, (uint32_t)(info.loads[i] * 1000 >> SI_LOAD_SHIFT));
     clock_gettime(CLOCK_BOOTTIME, &up);
     put_u64(b, (uint64_t)up.tv_sec * 1000000000 + (uint64_t)up.tv_nsec);
+    put_u64(b, oom_kills());
 }
 
 static void put_command_line(struct buffer *b, const char *pid, const char *name) {

@@ -34,6 +34,7 @@ static void run_job(uint32_t stream, struct command *c, int worker_root) {
 static void handle_exec(uint32_t stream, struct reader *r) {
     struct command c;
     read_command(r, &c);
+    inherit_limits(&c);
     if (!all_read(r))
         send_error(stream, EINVAL, "a malformed command");
     else if (!may_enter())

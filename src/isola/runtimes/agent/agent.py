@@ -63,6 +63,15 @@ class Agent:
         return not self._connection.alive
 
     @property
+    def suspended(self) -> bool:
+        """Whether the guest is paused, so that it is not missed when it is silent. Its runtime sets it."""
+        return self._connection.suspended
+
+    @suspended.setter
+    def suspended(self, paused: bool) -> None:
+        self._connection.suspended = paused
+
+    @property
     def last_interfaces(self) -> tuple[InterfaceState, ...]:
         """As they were reported last; never blocks. Asking for them has them reported again, once a second at most."""
         self._refresh()

@@ -11,7 +11,7 @@ from isola.errors import HostFailure, IsolaError, TimedOut, Unsupported, WrongSt
 from isola.host.sockets import Stream
 from isola.runtimes.agent.body import Reader, Writer
 from isola.runtimes.agent.lanes import Lane, RefusedError, gone, read_exit
-from isola.runtimes.agent.methods import STREAMS
+from isola.runtimes.agent.methods import STREAMS, Method
 from isola.runtimes.agent.wire import (
     EPOCH_SIZE,
     MAGIC,
@@ -58,6 +58,11 @@ class Connection:
         self._sent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._error: IsolaError | None = None
+        self._heard = False
+        self.suspended = False
+        """The guest is paused: its silence means nothing."""
+        self.quiet_seconds, self.answer_seconds = 30.0, 90.0
+        """Silence after which an agent with open streams is asked whether it is there, and how long it may take."""
         self.first: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         """Exit status of the first process, and why it could not be executed. Raises WrongState, HostFailure."""
 
@@ -83,7 +88,7 @@ class Connection:
             raise
         if welcome.state == 2:
             self.first.set_result((welcome.status, ""))
-        self._tasks = [asyncio.ensure_future(self._receive(rest)), asyncio.ensure_future(self._send())]
+        self._tasks = [asyncio.ensure_future(work) for work in (self._receive(rest), self._send(), self._listen())]
         return welcome
 
     async def request(self, method: int, body: Writer | None = None, *, seconds: float = 30.0) -> Reader:
@@ -177,6 +182,7 @@ class Connection:
                     self._take(frame)
                 if not (data := await self._stream.read()):
                     break
+                self._heard = True
             self.close()
         except IsolaError as error:
             self.close(error)
@@ -194,6 +200,21 @@ class Connection:
             raise broken("a frame of a stream that is not open")
         if not lane.take(frame):
             del self._lanes[frame.stream]
+
+    async def _listen(self) -> None:
+        """QEMU keeps its end open if the agent in the guest is killed: then no command would ever end."""
+        while True:
+            self._heard = False
+            await asyncio.sleep(self.quiet_seconds)
+            if self._heard or self.suspended or not self._lanes:
+                continue
+            try:
+                await self.request(Method.PING, seconds=self.answer_seconds)
+            except TimedOut:
+                if not (self._heard or self.suspended):
+                    return self.close(HostFailure("The agent in the guest does not answer any more"))
+            except IsolaError:
+                continue
 
     async def _send(self) -> None:
         try:

@@ -32,6 +32,8 @@ class GuestStats:
     processes: int
     load: tuple[int, int, int]
     uptime_ns: int
+    oom_kills: int
+    """Processes that the kernel has killed because memory was used up."""
 
     @property
     def memory_used(self) -> int:
@@ -85,9 +87,11 @@ def read_interfaces(reader: Reader) -> tuple[InterfaceState, ...]:
 def read_stats(reader: Reader) -> GuestStats:
     """Raises HostFailure."""
     cpu, user, system, total, free, available, cached = reader.numbers("QQQQQQQ")
-    processes, one, five, fifteen, uptime = reader.numbers("IIIIQ")
+    processes, one, five, fifteen, uptime, killed = reader.numbers("IIIIQQ")
     reader.end()
-    return GuestStats(cpu, user, system, total, free, available, cached, processes, (one, five, fifteen), uptime)
+    return GuestStats(
+        cpu, user, system, total, free, available, cached, processes, (one, five, fifteen), uptime, killed
+    )
 
 
 def read_processes(reader: Reader) -> tuple[Process, ...]:

@@ -62,10 +62,12 @@ class Worker:
             raise HostFailure("A request is too large for the agent", evidence=f"{len(request)} bytes")
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
+        sent = False
         try:
             async with asyncio.timeout(seconds):
                 async with self._writing:
                     await self._lane.write(request)
+                sent = True
                 return await answer
         except TimeoutError:
             slow = TimedOut(
@@ -74,11 +76,10 @@ class Worker:
             self._end(slow)
             raise slow from None
         except asyncio.CancelledError:
-            # A request that was sent in part would make nonsense of the next one.
-            self._end(gone())
+            # A request that was sent in part would make nonsense of the next one. If it was sent, its answer comes.
+            if not sent:
+                self._end(gone())
             raise
-        finally:
-            self._pending.pop(number, None)
 
     async def _receive(self) -> None:
         pending = bytearray()

@@ -46,6 +46,11 @@ def _design(service: str, more: str = "", number: int = 1) -> Design:
         ("pids_limit: -1", {"limits.processes": None}),
         ("oom_kill_disable: true", {"isola.limits.memory.oom_kill": "false"}),
         ("blkio_config: {weight: 50}", {"isola.limits.disk.weight": "50"}),
+        (
+            "blkio_config:\n  device_read_bps: [{path: /dev/sda, rate: 12mb}]\n"
+            "  device_write_iops: [{path: /dev/sda, rate: 7}]",
+            {"isola.limits.disk.read_bps": "/dev/sda:12582912", "isola.limits.disk.write_iops": "/dev/sda:7"},
+        ),
         ("userns_mode: host", {"security.privileged": "true"}),
         ("device_cgroup_rules: ['c 1:3 rwm']", {"isola.devices.allow": "c 1:3 rwm"}),
         ("oom_score_adj: 5", {"isola.oom.score_adj": "5"}),

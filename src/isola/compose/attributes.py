@@ -86,7 +86,7 @@ def _other_storage(options: Tree) -> bool:
 
 
 LIMITED: Mapping[str, tuple[Refusal, str]] = {
-    "services.*.blkio_config": (lambda value: bool(set(value) - {"weight"}), "only `weight` is offered"),
+    "services.*.blkio_config.weight_device": (anything_given, "weights are those of all disks"),
     "services.*.build.additional_contexts": (anything_given, "builds have one context"),
     "services.*.build.entitlements": (anything_given, "builds have no rights on the host"),
     "services.*.build.privileged": (anything_given, "builds have no rights on the host"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isola.errors import InvalidInput
+from isola.model.disk_rates import KINDS
 
 Tree = dict[str, Any]
 _PERIOD = 100_000
@@ -25,8 +26,7 @@ def limits(service: Tree, where: str) -> dict[str, str]:
     """Those of the service itself and of ``deploy.resources``; both may be given if they agree. Raises InvalidInput."""
     service = _with_deploy(service, where)
     found = {ours: text(service[key]) for key, ours, text in _KEYS if service.get(key)}
-    if weight := service.get("blkio_config", {}).get("weight"):
-        found["isola.limits.disk.weight"] = str(weight)
+    found |= _disks(service.get("blkio_config", {}), f"{where}.blkio_config")
     if service.get("oom_kill_disable"):
         found["isola.limits.memory.oom_kill"] = "false"
     if service.get("pids_limit", 0) > 0:
@@ -35,6 +35,17 @@ def limits(service: Tree, where: str) -> dict[str, str]:
         found["limits.memory.swap"] = _swap(service, where)
     if allowance := _allowance(service):
         found["limits.cpu.allowance"] = allowance
+    return found
+
+
+def _disks(given: Tree, where: str) -> dict[str, str]:
+    found = {"isola.limits.disk.weight": str(given["weight"])} if given.get("weight") else {}
+    for kind in KINDS:
+        disks = given.get(f"device_{kind}") or []
+        if not all(each.get("path") and each.get("rate", 0) > 0 for each in disks):
+            raise InvalidInput(f"{where}.device_{kind} needs a path and a rate of each disk", field=where)
+        if disks:
+            found[f"isola.limits.disk.{kind}"] = ",".join(f"{each['path']}:{each['rate']}" for each in disks)
     return found
 
 

@@ -41,7 +41,10 @@ _HOOK = record({"command": either(str, text, _TEXTS), "user": text, "privileged"
 _DISK: Mapping[str, Check] = {
     "weight": whole,
     "weight_device": anything,
-    **dict.fromkeys(("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops"), anything),
+    **dict.fromkeys(
+        ("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops"),
+        listed(record({"path": text, "rate": size})),
+    ),
 }
 
 BUILD: Mapping[str, Check] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from isola.doors.docker.identity import container_id
-from isola.doors.docker.networks.lookup import Shown
+from isola.doors.docker.networks.lookup import Shown, default_network
 from isola.doors.docker.networks.notes import NetworkNote, labels_of, note_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import rfc3339
@@ -26,7 +27,7 @@ def network_json(request: Request, each: Shown, *, containers: bool) -> dict[str
     return {
         "Name": each.name,
         "Id": each.id,
-        "Created": rfc3339(network.created_at if network is not None else None),
+        "Created": rfc3339(_created_at(request, network)),
         "Scope": "local",
         "Driver": each.driver,
         "EnableIPv4": network is None or subnet_of(config, 4) is not None,
@@ -41,6 +42,12 @@ def network_json(request: Request, each: Shown, *, containers: bool) -> dict[str
         "Options": options_of(request, network) if network is not None else {},
         "Labels": labels_of(network) if network is not None else {},
     }
+
+
+def _created_at(request: Request, network: Network | None) -> datetime | None:
+    """Of the host's network and of none, which are always there: the beginning of the default one."""
+    found = default_network(request) if network is None else network
+    return found.created_at if found is not None else None
 
 
 def subnet_of(config: Mapping[str, str], version: int) -> IPv4Interface | IPv6Interface | None:

@@ -10,6 +10,7 @@ from netns import Guest, start
 from tap_machine import plugged
 
 from isola.devices.filters import Filter, bridge_table
+from isola.devices.port_forwarder import PortForwarder
 from isola.host.links import Routing, Tap
 from isola.model.network import HostTap, Network, Nic
 
@@ -66,21 +67,28 @@ async def test_spoofed_senders_are_dropped(bed: Bed) -> None:
     await bed.gone(network)
 
 
+async def asked(address: str, port: str) -> bytes:
+    """What a server says, once it listens."""
+    for _ in range(50):
+        client = await start("busybox", "nc", "-w", "2", address, port)
+        if b"hello" in (said := (await client.communicate())[0]):
+            break
+    return said
+
+
 async def test_rates_are_limited_and_ports_reached_from_the_host(bed: Bed) -> None:
     network = await bed.network()
     async with machine(bed, network, "vm1") as (nic, guest):
         await bed.host.links.shape(nic.host_link, 8_000_000)
         shown = await (await start("tc", "qdisc", "show", "dev", nic.host_link)).communicate()
         assert b"tbf" in shown[0] and b"rate 8Mbit" in shown[0]
-        server = await guest.start("busybox", "nc", "-l", "-p", "80", "-e", "echo", "hello")
-        said = b""
-        for _ in range(50):
-            client = await start("busybox", "nc", "-w", "2", str(nic.ipv4), "80")
-            said = (await client.communicate())[0]
-            if b"hello" in said:
-                break
-        assert b"hello" in said
-        await server.wait()
+        forwarder = PortForwarder(bed.host, bed.directory / "ports")
+        await forwarder.publish("vm1 web", {("tcp", "127.0.0.1", 18080): (str(nic.ipv4), 80)})
+        for address, port in ((str(nic.ipv4), "80"), ("127.0.0.1", "18080")):
+            server = await guest.start("busybox", "nc", "-l", "-p", "80", "-e", "echo", "hello")
+            assert b"hello" in await asked(address, port)
+            await server.wait()
+        await forwarder.drop("vm1 web")
     await bed.gone(network)
 
 

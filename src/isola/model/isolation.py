@@ -33,25 +33,25 @@ _ALL = (
         "sandbox",
         CONTAINER,
         "a kernel in user space, which answers its system calls",
-        "also the host's kernel, of which that one uses few system calls; a flaw in both would be a way out",
+        "the host's files, processes, devices and kernel; a flaw of both kernels would be a way out",
     ),
     Isolation(
         "microvm",
         CONTAINER,
         "a kernel of its own on a virtual machine with few devices",
-        "also the host's kernel; a flaw of the hypervisor, which is confined itself, would be a way out",
+        "the host's files, processes, devices and kernel; a flaw of the hypervisor would be a way out",
     ),
     Isolation(
         "vm",
         VIRTUAL_MACHINE,
         "firmware, a kernel and disks of its own on a complete virtual machine",
-        "also the host's kernel; a flaw of the hypervisor, which is confined itself, would be a way out",
+        "the host's files, processes, devices and kernel; a flaw of the hypervisor would be a way out",
     ),
     Isolation(
         "unikernel",
         VIRTUAL_MACHINE,
         "one program that is its own kernel, on a virtual machine",
-        "also the host's kernel; a flaw of the hypervisor, which is confined itself, would be a way out",
+        "the host's files, processes, devices and kernel; a flaw of the hypervisor would be a way out",
     ),
 )
 ISOLATIONS: Mapping[str, Isolation] = {each.name: each for each in _ALL}

@@ -66,7 +66,7 @@ def _wall(found: InstanceInfo, state: StateInfo) -> dict[str, object]:
         "separates": wall.get("separates"),
         "protects": wall.get("protects"),
         "start": f"{took} ms until its program ran" if took is not None else None,
-        "memory": f"{format_size(used)} of the host, with all that the wall needs" if used > 0 else None,
+        "memory": f"{format_size(used)} of the host, for its programs and its wall" if used > 0 else None,
     }
     return {key: value for key, value in shown.items() if value}
 

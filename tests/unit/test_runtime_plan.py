@@ -53,6 +53,7 @@ FULL = RunSpec(
     stdin_once=False,
     confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
     oom_score_adj=500,
+    host_stack=True,
 )
 
 

@@ -18,7 +18,7 @@ DEPLOY_SETTINGS = Settings(
     Setting(
         IMAGES,
         whole(1, 100),
-        "How many images of former versions are kept: those that `isola deploy` has built before them, and that have "
+        "How many images of former versions are kept: those that deployments have built before them, and that have "
         "no other name, are removed when a version is deployed.",
         "5",
         live=True,

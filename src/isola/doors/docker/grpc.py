@@ -12,9 +12,7 @@ from urllib.parse import quote
 
 from isola.doors.http.takeover import TakenOver
 
-WAY_OUT = (
-    "this daemon has a builder of its own, not BuildKit: set DOCKER_BUILDKIT=0 and use docker build, or use isola build"
-)
+WAY_OUT = "this daemon has a builder of its own, not BuildKit: set DOCKER_BUILDKIT=0 and use docker build"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA_MOST = 16384
 """Bytes of a frame, unless a larger size was agreed on."""

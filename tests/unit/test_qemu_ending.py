@@ -32,3 +32,8 @@ INIT_ENDED = b"[ 1.2] Kernel panic - not syncing: Attempted to kill init! exitco
 )
 def test_the_status_is_what_the_agent_has_said(said: bytes, kernel: bytes, reset: bool, status: int) -> None:
     assert ending.status(said, kernel, reset=reset) == status
+
+
+def test_the_agent_says_whether_memory_was_used_up() -> None:
+    assert ending.out_of_memory(b"oom 2\nexit 137\n") and ending.status(b"oom 2\nexit 137\n", b"", reset=False) == 137
+    assert not ending.out_of_memory(b"oom 0\nexit 137\n") and not ending.out_of_memory(b"exit 1\n")

@@ -9,7 +9,13 @@ _SAID = re.compile(rb"exit (\d{1,3})\n", re.ASCII)
 _PANIC = b"Kernel panic - not syncing"
 _INIT_ENDED = re.compile(_PANIC + rb": Attempted to kill init! exitcode=0x([0-9a-f]{8})\b", re.ASCII)
 """With the status as wait(2) has it."""
+_OOM = re.compile(rb"^oom [1-9]", re.ASCII | re.MULTILINE)
 _STATUSES = 256
+
+
+def out_of_memory(said: bytes) -> bool:
+    """Whether its kernel has killed processes because its memory was used up."""
+    return _OOM.search(said) is not None
 
 
 def status(said: bytes, kernel: bytes, *, reset: bool) -> int:

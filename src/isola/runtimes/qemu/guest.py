@@ -189,8 +189,8 @@ class VmGuest:
         return self._host.cgroups.usage(self._group)
 
     def oom_killed(self) -> bool:
-        """Whether the hypervisor was; the guest's kernel does it with processes of its own before."""
-        return self._host.cgroups.oom_kills(self._group) > 0
+        """Of the guest's processes it is known at its end."""
+        return self.session.oom_killed()
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As its agent has reported last."""

@@ -19,7 +19,7 @@ HOT_PLUG_PORTS = 4
 """NICs that can be added to a running machine."""
 _PORT = "org.isola."
 _STATUS_SIZE, _KERNEL_LOG_SIZE = 256, 16384
-_TRANSLATED_CODE = 64
+_TRANSLATED_CODE = 32
 """MiB that emulated code may take; QEMU's default is a GiB."""
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)

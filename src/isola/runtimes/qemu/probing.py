@@ -40,7 +40,8 @@ async def probe(host: Host) -> Probe:
         reason = f"{error.message}: {error.evidence}" if error.evidence else error.message
         return Probe(available=False, reason=reason, remedy=error.remedy)
     warnings = () if used == KVM else (EMULATED,)
-    return Probe(available=True, version=f"{versions.qemu} ({used.upper()})", warnings=warnings)
+    how = "KVM" if used == KVM else "emulated (TCG)"
+    return Probe(available=True, version=f"{versions.qemu}, Linux {supplied.release}, {how}", warnings=warnings)
 
 
 def _require(host: Host, found: Engines) -> None:

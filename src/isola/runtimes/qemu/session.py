@@ -42,6 +42,8 @@ class Session:
         self._group = group
         self._qmp: Qmp | None = None
         self._agent: Agent | None = None
+        self._oom = False
+        """As its agent has said at its end."""
         self._opening = asyncio.Lock()
         self._interfaces: tuple[InterfaceState, ...] = ()
         self._stopped: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -129,6 +131,10 @@ class Session:
         assert self._watch is not None
         return await asyncio.shield(self._watch)
 
+    def oom_killed(self) -> bool:
+        """Whether processes were killed because memory was used up: the guest's, or the hypervisor's."""
+        return self._oom or self._host.cgroups.oom_kills(self._group) > 0
+
     async def removal(self, device: str, seconds: float) -> bool:
         """Whether the guest releases a device in time."""
         event = self._removed.setdefault(device, asyncio.Event())
@@ -163,7 +169,7 @@ class Session:
         for process in (self.run.qemu, self.run.server):
             await self._finish(process, quitting=quitting)
         await self._host.processes.gone(self.run.monitor)
-        oom = self._host.cgroups.oom_kills(self._group) > 0
+        oom = self.oom_killed()
         with suppress(IsolaError):  # its directory may have been removed meanwhile
             await record.write_ending(self._host, self._layout, Ending(status, self._host.clock.now(), oom))
         return status
@@ -181,6 +187,7 @@ class Session:
             await self._qmp.execute("quit", patience=_PATIENCE)
         except IsolaError:
             return False, ending.KILLED
+        self._oom = ending.out_of_memory(said)
         return True, ending.status(said, kernel, reset=self._stopped.result())
 
     def _report_loss(self) -> None:

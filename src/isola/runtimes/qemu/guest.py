@@ -117,14 +117,14 @@ class VmGuest:
     async def pause(self) -> None:
         """Stop its virtual CPUs."""
         await self.session.qmp.execute("stop")
-        self.session.paused = True
+        self.session.hold(paused=True)
 
     async def resume(self) -> None:
         """Its clock, which stood still meanwhile, is set."""
         if not self.frozen():
             return
         await self.session.qmp.execute("cont")
-        self.session.paused = False
+        self.session.hold(paused=False)
         with suppress(IsolaError):
             now = self._host.clock.now().timestamp()
             await (await self.session.agent()).set_clock(int(now * 1_000_000_000))

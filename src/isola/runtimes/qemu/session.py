@@ -85,6 +85,12 @@ class Session:
                     raise
             return self._agent
 
+    def hold(self, *, paused: bool) -> None:
+        """Its virtual CPUs were stopped, or run again; meanwhile the silence of its agent means nothing."""
+        self.paused = paused
+        if self._agent is not None:
+            self._agent.suspended = paused
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As the agent has reported them last."""
         if not self.alive or self._agent is None:

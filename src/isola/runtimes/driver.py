@@ -45,10 +45,13 @@ class Runtime(ABC):
         """Whether it works on this host, with the version, or the reason and a remedy."""
 
     @abstractmethod
-    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
+    async def run(
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+    ) -> Guest:
         """Start it; effects are pushed on ``op`` for rollback.
 
         ``held`` is called when the first process exists but has not executed its program yet, to attach devices.
+        ``restore``: a directory that ``Guest.checkpoint`` of this runtime has filled, from which it continues.
 
         Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec).
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from isola.host.guest_mounts import Tree
@@ -91,6 +92,14 @@ class Life(Protocol):
 
     async def resume(self) -> None:
         """Thaw it; no effect if it is not paused."""
+        ...
+
+    async def checkpoint(self, to: Path) -> None:
+        """Save its memory and processes in an empty directory, durably, and end it.
+
+        Raises WrongState if it has ended, is paused or cannot be saved now, HostFailure (it may have ended, too),
+        Unsupported.
+        """
         ...
 
 

@@ -33,7 +33,6 @@ from isola.runtimes import (
     Execution,
     Guest,
     Held,
-    Lack,
     LogLine,
     RunSpec,
     Runtime,
@@ -75,6 +74,8 @@ class FakeInstance:
     limits: Limits
     started: bool = False
     frozen: bool = False
+    memory: bytes = b""
+    """What its programs know; kept by checkpoints."""
     status: int | None = None
     """Exit status once it has ended."""
     ended_at: datetime | None = None
@@ -125,9 +126,7 @@ def _place(host: Host, directory: Path) -> tuple[int, Path]:
 class FakeRuntime(Runtime):
     """Its state belongs to the host: another object for the same host and directory finds the same instances."""
 
-    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
-        isolations=frozenset({"container"}), lacks={Capability.CHECKPOINT: Lack("The fake keeps no state")}
-    )
+    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(isolations=frozenset({"container"}))
     _known: ClassVar[dict[tuple[int, Path, str], FakeState]] = {}
     """State by process table of the host, directory of the daemon, and kind of runtime."""
 
@@ -159,9 +158,15 @@ class FakeRuntime(Runtime):
         """Always works."""
         return Probe(available=True, version="fake")
 
-    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
+    async def run(
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+    ) -> Guest:
         """Fails if the command is an empty string."""
         self.require_supported(spec)
+        memory = b""
+        if restore is not None:
+            self.capabilities.require(Capability.CHECKPOINT)
+            memory = await self.host.files.read(restore / "memory")
 
         async def look() -> bool:
             return spec.id in self.instances
@@ -177,6 +182,7 @@ class FakeRuntime(Runtime):
             if program in ("", "/no/such/program"):
                 raise HostFailure("The program could not be started", evidence="no such file or directory")
             self.instances[spec.id].started = True
+            self.instances[spec.id].memory = memory
             if program in self.dying:
                 said, status = self.dying[program]
                 self.show(spec.id, said)
@@ -367,6 +373,15 @@ class FakeGuest:
         """Thaw."""
         if (instance := self._instance()) is not None:
             instance.frozen = False
+
+    async def checkpoint(self, to: Path) -> None:
+        """Writes its memory to a file, and ends with status 0."""
+        instance = self._require()
+        self._runtime.capabilities.require(Capability.CHECKPOINT)
+        if instance.frozen:
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        await self._runtime.host.files.write(to / "memory", instance.memory)
+        self._runtime.end(self._id, 0)
 
     async def exec(self, spec: ExecSpec) -> Execution:
         """Run one of ``programs``."""

@@ -42,7 +42,7 @@ class Crun(OciRuntime):
             )
         return await probe_engine(host, cls.name)
 
-    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+    async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """On a hybrid host in a copy of the small mount namespace."""
         if self.host.cgroups.layout == "unified":
             return Caller([await self.program()])

@@ -22,7 +22,7 @@ class Runc(OciRuntime):
         """Has no special requirements."""
         return await probe_engine(host, cls.name)
 
-    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+    async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """Nothing to add."""
         return await self.joiner(id)
 

@@ -18,7 +18,7 @@ from isola.model.network import HostNetwork
 from isola.model.probe import Probe
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
 from isola.runtimes.gvisor import config, interfaces
-from isola.runtimes.gvisor.beginning import creating
+from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
 from isola.runtimes.gvisor.options import PTRACE, has_own_network, options, with_own_network
 from isola.runtimes.gvisor.platform import Platform, platform
@@ -31,6 +31,8 @@ from isola.runtimes.oci.record import Found, Run
 from isola.runtimes.oci.runtime import OciRuntime
 from isola.runtimes.spec import RunSpec
 
+_RESTORED = 300.0
+"""Seconds in which a saved state has to be read."""
 _OWN_KERNEL = "A sandbox has a kernel of its own in user space"
 
 
@@ -42,7 +44,6 @@ class Runsc(OciRuntime):
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"sandbox"}),
         lacks={
-            Capability.CHECKPOINT: Lack("The state of a running sandbox cannot be saved yet", remedy="stop it"),
             Capability.DEVICES: Lack(
                 f"{_OWN_KERNEL}, which has no drivers for devices of the host", remedy="use a container"
             ),
@@ -90,10 +91,14 @@ class Runsc(OciRuntime):
             warnings=(*found.warnings, slow) if works.name == PTRACE else found.warnings,
         )
 
-    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+    async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """A shell enters the control groups before it executes runsc, so that all its processes inherit them."""
         groups = self.host.cgroups.directories(self.names.cgroup(id))
         engine = await self._options(own_network=self._has_own_network(id))
+        if restore is not None:
+            layout = self.layout(id)
+            engine = with_own_network(engine) if self._has_own_network(id) else engine
+            engine = restoring(restore, layout.run, layout.state, engine)
         return Caller(creating(self.called(id), groups, engine))
 
     async def joiner(self, id: str) -> Caller:
@@ -150,6 +155,9 @@ class Runsc(OciRuntime):
     async def let_go(self, id: str) -> None:
         """Raises HostFailure."""
         await self._note_interfaces(id)
+        if await self.host.files.exists(self.layout(id).run / HOLD):
+            await self._continue(id)
+            return
         own = self._has_own_network(id)
         argv = [*await self._options(own_network=own), "--root", str(self.layout(id).state), "start", self.called(id)]
         if own:
@@ -182,6 +190,16 @@ class Runsc(OciRuntime):
         return self._taken.get(id, ())
 
     # --- how ----------------------------------------------------------------------------------------------------
+
+    async def _continue(self, id: str) -> None:
+        argv = letting_go(self.layout(id).run)
+        try:
+            await self.host.processes.run(argv, env={"PATH": PATH}, timeout=_RESTORED)
+        except CommandFailed as error:
+            evidence = await monitor.logged(self.host, self.layout(id)) or error.evidence
+            raise HostFailure(
+                "The saved state could not be restored", evidence=evidence, remedy="start it without its state"
+            ) from error
 
     def _has_own_network(self, id: str) -> bool:
         return self._own_network.get(id, False)

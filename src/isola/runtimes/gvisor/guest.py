@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import ClassVar, Protocol
 
-from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut
+from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut, WrongState
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.process import ProcessRef
 from isola.model.instance import InterfaceState
@@ -24,6 +25,8 @@ from isola.runtimes.oci.record import Found
 from isola.runtimes.spec import ExecSpec
 
 _LOOK, _LONGEST, _IDLE_LOOKS = 0.002, 1.0, 25
+_SAVED = 300.0
+"""Seconds in which its state has to be written."""
 _ANSWER = 10.0
 """Seconds in which its kernel has to answer."""
 
@@ -89,6 +92,33 @@ class GvisorGuest(OciGuest):
                 raise HostFailure(
                     "The sandbox does not answer", evidence=str(error), remedy="stop it forcibly"
                 ) from error
+
+    async def checkpoint(self, to: Path) -> None:
+        """By its kernel, which then ends."""
+        self._require()
+        if self.frozen():
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        if [name for name in await self._host.files.names(self._layout.commands) if name.endswith(INSIDE)]:
+            raise WrongState(
+                "Commands run in the instance, whose connections to their clients cannot be saved",
+                remedy="end them first, also shells and consoles",
+            )
+        name = self._sandboxes.called(self.id)
+        argv = [*await self._sandboxes.argv(self.id), "checkpoint", "--image-path", str(to), name]
+        try:
+            await self._host.processes.run(argv, timeout=_SAVED, env={"PATH": PATH})
+        except (CommandFailed, TimedOut) as error:
+            raise HostFailure(
+                "The state of the instance could not be saved",
+                evidence=error.evidence or str(error),
+                remedy="check free space in the daemon's directory, or stop it without its state",
+            ) from error
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await self._host.processes.gone(self.processes.init)
+        except TimeoutError:
+            await super().signal(SIGKILL)
+        await self._host.files.flush(*[to / each for each in await self._host.files.names(to)], to)
 
     # --- inside -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
@@ -20,6 +20,7 @@ from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
 from isola.model.stats import GroupStats
+from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, device_rules, exec_process
@@ -38,6 +39,7 @@ class Engine(Protocol):
     """The part of the runtime that a guest uses."""
 
     host: Host
+    capabilities: ClassVar[RuntimeCapabilities]
     hands_terminals_over: bool
 
     async def joiner(self, id: str) -> Caller: ...
@@ -120,6 +122,10 @@ class OciGuest:
         """Thaw them."""
         if self.frozen():
             await self._host.cgroups.freeze(self._group, frozen=False)
+
+    async def checkpoint(self, to: Path) -> None:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.CHECKPOINT)
 
     # --- inside -------------------------------------------------------------------------------------------------
 

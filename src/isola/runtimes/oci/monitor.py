@@ -110,7 +110,7 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, moni
     except (ValueError, TypeError, AttributeError):
         raise HostFailure("The monitor's response is invalid", evidence=repr(line[:200])) from None
     if pid <= 0:
-        evidence = str(said.get("message", "")) or await _logged(host, layout)
+        evidence = str(said.get("message", "")) or await logged(host, layout)
         evidence = evidence or (await _line(stderr)).decode(errors="replace")
         raise HostFailure("The first process could not be created", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)
@@ -119,7 +119,7 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, moni
     return Run(layout.id, first, monitor)
 
 
-async def _logged(host: Host, layout: Layout) -> str:
+async def logged(host: Host, layout: Layout) -> str:
     """The engine's last log message."""
     try:
         lines = (await host.files.read(layout.engine_log)).splitlines()

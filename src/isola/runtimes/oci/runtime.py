@@ -51,7 +51,7 @@ class OciRuntime(MonitoredRuntime):
     """Whether ``exec`` can send its terminal to the daemon and stay until the command ends."""
 
     @abstractmethod
-    async def maker(self, id: str, given: Sequence[Path]) -> Caller:
+    async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """The caller for creating the first process of an instance, which needs these paths of the host."""
 
     @abstractmethod
@@ -71,14 +71,18 @@ class OciRuntime(MonitoredRuntime):
         self._lxcfs: dict[Path, tuple[str, ...]] = {}
         """Files that a mounted lxcfs has; cleared if a first process could not be created."""
 
-    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
+    async def run(
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+    ) -> Guest:
         """Create the first process, which waits before it executes its program, and start it."""
         id = spec.id
         self.require_supported(spec)
+        if restore is not None:
+            self.capabilities.require(Capability.CHECKPOINT)
         self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
-            caller = await self.maker(id, given(spec))
+            caller = await self.maker(id, given(spec), restore)
             process = await op.effect(
                 f"prepare run of {id}",
                 lambda: self._prepare(spec, namespace, joined, caller.place.seen),

@@ -15,6 +15,7 @@ from application_image import import_application
 from audit import settled
 from command import Cli
 from daemon import ApiError, Daemon
+from lxc_client import Lxc
 from tiny_daemon import tiny_daemon
 from waiting import until
 
@@ -32,11 +33,21 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         assert not settled(daemon)
 
 
+@pytest.fixture(scope="module")
+def lxc(own: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(own, tmp_path_factory.mktemp("home"))
+
+
 def launch(own: Daemon, name: str, script: str, *, isolation: str = "sandbox", **more: Any) -> None:
     program = {"entrypoint": [""], "arguments": ["/bin/sh", "-c", script]}
     source = {"type": "image", "alias": "app"}
     body = {"name": name, "source": source, "start": True, "isolation": isolation, "program": program}
     own.run("POST", "/1.0/instances", body | {"terminal": False} | more)
+
+
+def published(port: int) -> dict[str, str]:
+    listen = f"tcp:0.0.0.0:{port}"
+    return {"type": "proxy", "listen": listen, "connect": "tcp:0.0.0.0:80", "nat": "true"}
 
 
 def page(own: Daemon, port: int) -> str:
@@ -58,8 +69,7 @@ def _recorded(run: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("isolation", "port"), [("container", 18080), ("sandbox", 18081)])
 def test_one_image_answers_on_a_published_port_behind_each_wall(own: Daemon, isolation: str, port: int) -> None:
-    published = {"type": "proxy", "listen": f"tcp:0.0.0.0:{port}", "connect": "tcp:0.0.0.0:80", "nat": "true"}
-    launch(own, f"web-{isolation}", SERVE, isolation=isolation, devices={"web": published})
+    launch(own, f"web-{isolation}", SERVE, isolation=isolation, devices={"web": published(port)})
     until(lambda: page(own, port) == "page\n")
     state = own.get(f"/1.0/instances/web-{isolation}/state")
     assert [each for each in state["network"]["eth0"]["addresses"] if each["scope"] == "global"]
@@ -131,3 +141,32 @@ def test_the_death_of_each_of_its_processes_is_noticed(own: Daemon, part: str) -
     assert not [text for text in own.host_processes().values() if f"dies-{part}" in text]
     own.change(f"dies-{part}", "start")
     assert own.exec_status(f"dies-{part}", "true") == 0
+
+
+def test_a_counter_is_saved_and_goes_on_after_a_restart_of_the_daemon(own: Daemon, lxc: Lxc) -> None:
+    """By Debian's own client, and by ours."""
+    isola = Cli(own)
+    count = "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done"
+    launch(own, "counts", count, devices={"web": published(18082)})
+    until(lambda: int(own.exec("counts", "cat", "/srv/count")[1] or 0) > 10)
+    lxc("stop", "counts", "--stateful")
+    found = own.get("/1.0/instances/counts")
+    assert (found["status"], found["stateful"]) == ("Stopped", True)
+    kept = int(isola("file", "pull", "counts/srv/count", "-").stdout)
+    own.kill()
+    own.start()
+    assert own.get("/1.0/instances/counts")["stateful"]
+    lxc("start", "counts")
+    until(lambda: int(own.exec("counts", "cat", "/srv/count")[1] or 0) > kept)
+    assert "i=0" not in isola("logs", "counts").stdout and not own.get("/1.0/instances/counts")["stateful"]
+    assert own.get("/1.0/instances/counts/state")["network"]["eth0"]["addresses"]
+    isola("stop", "counts", "--stateful")
+    isola("start", "counts", "--stateless")
+    until(lambda: 0 < int(own.exec("counts", "cat", "/srv/count")[1] or 0) < kept)
+    assert not list((own.directory / "states").iterdir())
+
+
+def test_a_container_says_why_it_has_no_saved_state(own: Daemon) -> None:
+    launch(own, "plain", "exec sleep 99", isolation="container")
+    done = Cli(own)("stop", "plain", "--stateful", check=False)
+    assert done.returncode != 0 and "saved" in done.stderr and own.status("plain") == "Running"

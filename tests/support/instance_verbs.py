@@ -75,6 +75,36 @@ async def running(world: World) -> None:
     await world.create(NAME, start=True)
 
 
+async def remembers(world: World) -> None:
+    """A running instance with something in memory."""
+    await running(world)
+    world.runtime.instances[require(world).id].memory = b"known"
+
+
+async def saved(world: World) -> None:
+    """The same, stopped with its memory."""
+    await remembers(world)
+    await world.finish(world.parts.services.instances.stop(VICTIM, stateful=True))
+
+
+def require(world: World) -> Instance:
+    found = record(world)
+    assert found is not None
+    return found
+
+
+def is_saved(world: World) -> bool:
+    return not runs(world) and world.parts.services.instances.is_saved(require(world))
+
+
+def continues(world: World) -> bool:
+    return runs(world) and world.runtime.instances[require(world).id].memory == b"known"
+
+
+def begins(world: World) -> bool:
+    return runs(world) and world.runtime.instances[require(world).id].memory == b""
+
+
 async def ephemeral(world: World) -> None:
     await absent(world)
     await world.create(NAME, start=True, ephemeral=True)
@@ -352,6 +382,10 @@ VERBS = (
     Verb("start", "Starting instance", stopped, instances_do("start", VICTIM), runs),
     Verb("stop", "Stopping instance", running, instances_do("stop", VICTIM), lambda w: not runs(w)),
     Verb("kill", "Stopping instance", frozen, instances_do("stop", VICTIM, force=True), lambda w: not runs(w)),
+    Verb("stop-stateful", "Stopping instance", remembers, instances_do("stop", VICTIM, stateful=True), is_saved),
+    Verb("start-stateful", "Starting instance", saved, instances_do("start", VICTIM), continues),
+    Verb("start-stateless", "Starting instance", saved, instances_do("start", VICTIM, stateful=False), begins),
+    Verb("delete-stateful", "Deleting instance", saved, instances_do("delete", VICTIM), lambda w: not is_there(w)),
     Verb("stop-ephemeral", "Stopping instance", ephemeral, instances_do("stop", VICTIM), lambda w: not is_there(w)),
     Verb("restart", "Restarting instance", running, instances_do("restart", VICTIM), runs),
     Verb("pause", "Freezing instance", running, instances_do("pause", VICTIM), runs),

@@ -72,13 +72,6 @@ async def test_verbs_name_the_required_state(world: World) -> None:
     ):
         with pytest.raises(WrongState):
             refused()  # type: ignore[no-untyped-call]
-    for stateful in (
-        lambda: instances.start(WEB1, stateful=True),
-        lambda: instances.stop(WEB1, stateful=True),
-    ):
-        with pytest.raises(IsolaError) as caught:
-            stateful()  # type: ignore[no-untyped-call]
-        assert caught.value.code == "unsupported" and caught.value.field == "stateful"
 
 
 async def test_missing_objects_are_not_found(world: World) -> None:

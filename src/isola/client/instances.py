@@ -230,8 +230,13 @@ class Instances:
 
     # --- lifecycle --------------------------------------------------------------------------------------------------
 
-    def start(self, name: str) -> Operation:
-        return self._set_state(name, "start")
+    def start(self, name: str, *, stateless: bool = False) -> Operation:
+        """From its saved state, if it has one and ``stateless`` is not set."""
+        return self._set_state(name, "start", **({"stateful": False} if stateless else {}))
+
+    def save(self, name: str) -> Operation:
+        """Stop it, and keep what it has in memory for the next start."""
+        return self._set_state(name, "stop", stateful=True)
 
     def stop(self, name: str, *, force: bool = False, timeout: int = 30, kill: bool = False) -> Operation:
         """Request a shutdown and wait ``timeout`` seconds (-1: without limit).

@@ -187,6 +187,8 @@ class Context:
     half_made: dict[str, HalfMade] = field(default_factory=dict)
     """Remains of failed creations, by id."""
     undoing: asyncio.Task[None] | None = None
+    saved: set[str] = field(default_factory=set)
+    """Ids of instances of which there is a saved state."""
     restored: set[str] = field(default_factory=set)
     """Ids of instances whose root is restored already, but whose record could not be written."""
     releasing: set[asyncio.Task[None]] = field(default_factory=set)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from isola.errors import AlreadyExists, Unsupported
+from isola.errors import AlreadyExists
 from isola.host.files import Root
 from isola.instances import console as console_verb
 from isola.instances import copy as copy_verb
@@ -50,6 +50,7 @@ from isola.instances.state import observe, observe_all
 from isola.instances.steering import steer_all
 from isola.instances.still import let_go_on
 from isola.instances.stop import Manner
+from isola.instances.suspend import require_savable, stop_saving
 from isola.instances.unknowns import entity_of as unknown_entity
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
@@ -61,8 +62,6 @@ from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
 from isola.runtimes import Attachment, LogBlock, LogLine
 from isola.state import Versioned
-
-_STATEFUL = Unsupported("Stateful stop and start are not supported yet", field="stateful", remedy="leave it out")
 
 
 class Instances:
@@ -222,10 +221,15 @@ class Instances:
             also=[source.ref],
         )
 
-    def start(self, ref: Ref, *, stateful: bool = False, caller: Caller = DAEMON) -> Operation:
-        """Raises NotFound, WrongState, Busy."""
-        if stateful:
-            raise _STATEFUL
+    def is_saved(self, instance: Instance) -> bool:
+        """Whether its next start continues from a saved state."""
+        return instance.id in self._context.saved and instance.id not in self._context.live
+
+    def start(self, ref: Ref, *, stateful: bool | None = None, caller: Caller = DAEMON) -> Operation:
+        """``stateful``: from its saved state; None: if it has one; False: which is discarded.
+
+        Raises NotFound, WrongState, Busy.
+        """
         instance = self.get(ref)
         if self._idle(ref):
             require_stopped(self._context, instance)
@@ -233,7 +237,7 @@ class Instances:
             "Starting instance",
             ref,
             caller,
-            lambda op: start_verb(self._context, op, ref),
+            lambda op: start_verb(self._context, op, ref, stateful=stateful),
             done=lambda found: found is not None and found.id in self._context.live,
         )
 
@@ -249,13 +253,13 @@ class Instances:
         stateful: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """As in ``Manner``; with ``force`` other operations are cancelled.
+        """As in ``Manner``; with ``force`` other operations are cancelled. ``stateful``: keep what is in memory.
 
-        Raises NotFound, WrongState, Busy.
+        Raises NotFound, WrongState, Busy, Unsupported, InvalidInput.
         """
-        if stateful:
-            raise _STATEFUL
         instance = self.get(ref)
+        if stateful:
+            return self._suspend(instance, caller)
         if self._idle(ref):
             stop_verb.require_running(self._context, instance)
         return self._steer(
@@ -265,6 +269,18 @@ class Instances:
             lambda op: stop_verb.stop(self._context, op, ref, Manner(timeout, force, kill, signal, by_signal)),
             done=lambda found: found is None or not self._context.runs(found),
             force=force,
+        )
+
+    def _suspend(self, instance: Instance, caller: Caller) -> Operation:
+        require_savable(self._context, instance)
+        if self._idle(instance.ref):
+            require_live(self._context, instance)
+        return self._steer(
+            "Stopping instance",
+            instance.ref,
+            caller,
+            lambda op: stop_saving(self._context, op, instance.ref),
+            done=lambda found: found is None or not self._context.runs(found),
         )
 
     def restart(
@@ -320,7 +336,7 @@ class Instances:
         errors.
         """
         if change.action is Action.STOP:
-            how = {"force": change.force, "kill": change.kill, "stateful": change.stateful}
+            how = {"force": change.force, "kill": change.kill, "stateful": bool(change.stateful)}
             return self.stop(ref, timeout=change.timeout, **how, caller=caller)
         if change.action is Action.RESTART:
             return self.restart(ref, timeout=change.timeout, force=change.force, kill=change.kill, caller=caller)

@@ -23,6 +23,7 @@ from isola.instances.repair import half_changed, repair
 from isola.instances.restart_policy import Policy, When, policy_of, restarts_of
 from isola.instances.restarts import schedule
 from isola.instances.restoring import finish_restoring
+from isola.instances.saved import find_saved
 from isola.instances.start import start
 from isola.instances.supervise import adopt
 from isola.instances.volatile import LAST_BOOT, RESTARTING, RETIRING, ROLE
@@ -96,6 +97,7 @@ def _always(instance: Instance, policy: Policy | None) -> bool:
 
 async def reconcile(context: Context) -> None:
     """Reconcile all instances; objects without a record are left alone. Failures do not affect other instances."""
+    await find_saved(context)
     await undo_begun(context)
     await undo.undo_begun(context)
     await finish_moves(context)

@@ -11,6 +11,7 @@ from isola.instances.last_run import last_status
 from isola.instances.moving import finish_moves_of
 from isola.instances.own_volumes import remove_own_volumes
 from isola.instances.ranges import give_back
+from isola.instances.saved import discard
 from isola.instances.snapshot_records import forget as forget_snapshots
 from isola.model.instance import Desired, Instance
 from isola.operations import Operation
@@ -53,6 +54,7 @@ async def sweep(context: Context, op: Operation, instance: Instance, *, clean: b
     await forget_volume(context, op, context.volume(instance))
     await finish_moves_of(context, op, instance.id)
     await op.effect(f"forget snapshots of {instance.name}", lambda: forget_snapshots(context, instance.id))
+    await op.effect(f"remove state of {instance.name}", lambda: discard(context, instance.id))
     await op.effect(f"remove logs of {instance.name}", lambda: remove_logs(context, instance.id))
     base = instance.idmap.base
     await op.effect(f"give back user ids of {instance.name}", lambda: give_back(context, instance.id, base))

@@ -17,6 +17,7 @@ from isola.instances.mend import mend
 from isola.instances.restarts import schedule
 from isola.instances.restoring import marked
 from isola.instances.roots import devices_in
+from isola.instances.saved import discard
 from isola.instances.snapshot_records import find
 from isola.instances.start import start
 from isola.instances.stop import Manner, halt
@@ -102,6 +103,7 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
         await context.storage(old).prepare_restore(op, volume, snapshot.id)
     new = await bring_to(context, op, held, wanted, before=before)
     await describe_change(context, op, old, new.value)
+    await discard(context, old.id)  # what was in memory belongs to the files of now
     await op.commit(lambda: change_over(context, old, new, snapshot.id, allow=lambda: context.permit([new.value])))
 
 

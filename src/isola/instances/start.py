@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TypeVar
 
 from isola.devices import Stage, Target
@@ -23,6 +24,7 @@ from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text
 from isola.instances.reboots import REBOOT
 from isola.instances.run_spec import spec_of
+from isola.instances.saved import forget_state, use
 from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
@@ -40,8 +42,10 @@ from isola.state import Versioned
 T = TypeVar("T")
 
 
-async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0) -> None:
+async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0, stateful: bool | None = None) -> None:
     """Raises WrongState if it is running already; after a failure it is stopped as before.
+
+    ``stateful``: continue from its saved state; None: if it has one. False: the state is discarded.
 
     ``restarts``: how many times in a row its restart policy has started it again, with this one.
     """
@@ -57,13 +61,15 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0)
         _mounted(context, op, instance, config, devices),
         _noted(context, instance, _connected(context, op, instance, config)),
     )
+    state = await use(context, op, instance, wanted=stateful)
     with op.step("Start program"):
-        guest, took = await _noted(context, instance, _run(context, op, instance, spec, target))
+        guest, took = await _noted(context, instance, _run(context, op, instance, spec, target, state=state))
     instance = dataclasses.replace(instance, volatile={**instance.volatile, START_TIME: str(round(took * 1000))})
     found = Versioned(instance, held.revision)
     await op.commit(
         lambda: _record_started(context, found, spec.limits, guest, config.get(HOSTNAME, ""), restarts=restarts)
     )
+    await forget_state(context, instance)
     context.tell("started", instance.ref, caller=op.caller)
 
 
@@ -101,7 +107,7 @@ async def _noted(context: Context, instance: Instance, work: Awaitable[T]) -> T:
 
 
 async def _run(
-    context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target
+    context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target, *, state: Path | None
 ) -> tuple[Guest, float]:
     """The guest, and how many seconds it took until its program was executed."""
     devices, endpoint = context.devices, target.endpoint
@@ -113,7 +119,7 @@ async def _run(
 
     began = context.host.clock.monotonic()
     guest = await context.working_runtime(instance).run(
-        op, dataclasses.replace(spec, network=endpoint, nics=taps), held
+        op, dataclasses.replace(spec, network=endpoint, nics=taps), held, restore=state
     )
     took = context.host.clock.monotonic() - began
     if await _lives(context, instance, guest):

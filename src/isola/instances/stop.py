@@ -79,12 +79,17 @@ async def halt(context: Context, op: Operation, ref: Ref, manner: Manner, *, aga
                 sent.append(_KILL)
         await clean_up(context, op, instance, again=again)
     finally:
-        if live.state is RunState.STOPPING:
-            live.enter(RunState.RUNNING)
-        if live.state is RunState.ENDED and context.live.get(instance.id) is live:
-            look_after_end(context, instance.id, live)
+        give_back(context, instance, live)
     about = about_end(context.records.get(ref)) | {"signals": sent, "by_signal": manner.by_signal}
     context.tell("stopped", ref, caller=op.caller, **about)
+
+
+def give_back(context: Context, instance: Instance, live: Live) -> None:
+    """After a verb that was to end a run: if that failed, it keeps running, or its remains are cleaned up."""
+    if live.state is RunState.STOPPING:
+        live.enter(RunState.RUNNING)
+    if live.state is RunState.ENDED and context.live.get(instance.id) is live:
+        look_after_end(context, instance.id, live)
 
 
 async def restart(context: Context, op: Operation, ref: Ref, manner: Manner) -> None:

@@ -41,6 +41,7 @@ class StateChange:
     timeout: float | None = 30
     """Seconds that a clean stop may take; None waits for ever."""
     force: bool = False
-    stateful: bool = False
+    stateful: bool | None = None
+    """Stop with what is in memory, start from it; None: start from it if there is such a state."""
     kill: bool = False
     """Kill it after the timeout, instead of failing."""

@@ -140,6 +140,8 @@ class FakeRuntime(Runtime):
         """Program name -> implementation; other programs do not exist."""
         self.dying: dict[str, tuple[bytes, int]] = {}
         """First programs that exit at once: their console output and exit status."""
+        self.saves = True
+        """Whether there is room for saved states."""
         self.keeps = False
         """Whether removing a run fails."""
         self.refuses: Callable[[str, Limits], bool] = lambda id, limits: False
@@ -381,6 +383,8 @@ class FakeGuest:
         if instance.frozen:
             raise WrongState("The instance is frozen", remedy="resume it first")
         await self._runtime.host.files.write(to / "memory", instance.memory)
+        if not self._runtime.saves:
+            raise HostFailure("The state of the instance could not be saved", evidence="no space left on device")
         self._runtime.end(self._id, 0)
 
     async def exec(self, spec: ExecSpec) -> Execution:

@@ -112,7 +112,8 @@ def _failed(error: Exception, of: int) -> int:
 
 
 def _start(context: Context, instances: Instances) -> Begin:
-    return instances.start
+    stateless = context.args.flag("stateless")
+    return lambda name: instances.start(name, stateless=stateless)
 
 
 def _pause(context: Context, instances: Instances) -> Begin:
@@ -124,6 +125,8 @@ def _resume(context: Context, instances: Instances) -> Begin:
 
 
 def _stop(context: Context, instances: Instances) -> Begin:
+    if context.args.flag("stateful"):
+        return instances.save
     how = _how(context)
     return lambda name: instances.stop(name, force=how[0], timeout=how[1])
 
@@ -171,6 +174,7 @@ COMMANDS = (
         _verb("Starting", _STOPPED, _start, "is running"),
         _NAMES,
         _ALL,
+        Option("--stateless", "Discard the state that `isola stop --stateful` has saved"),
         *WAIT_OPTIONS,
         examples=(
             ("isola start web1 web2", "two of them"),
@@ -186,10 +190,12 @@ COMMANDS = (
         _ALL,
         _FORCE,
         _TIMEOUT,
+        Option("--stateful", "Save what is in memory, from which the next start continues (sandboxes)"),
         examples=(
             ("isola stop web1", "a clean shutdown"),
             ("isola stop web1 --force", "at once"),
             ("isola stop --all --timeout 10", "everything"),
+            ("isola stop box1 --stateful", "`isola start box1` continues its programs"),
         ),
     ),
     Command(

@@ -90,7 +90,11 @@ class Rendering:
         """An instance as a dictionary."""
         instances = self._services.instances
         return instance_json(
-            instance, instances.status(instance), instances.config(instance), instances.expanded(instance)
+            instance,
+            instances.status(instance),
+            instances.config(instance),
+            instances.expanded(instance),
+            stateful=instances.is_saved(instance),
         )
 
     def many(self, chosen: Sequence[Instance]) -> bytes:

@@ -8,19 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, NotFound
+from isola.errors import CommandFailed, HostFailure, NotFound, WrongState
 from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.model.confinement import UNCONFINED
 from isola.model.identity import PRIVILEGED, HostNames
 from isola.model.instance import InterfaceState
-from isola.model.network import HostNetwork
+from isola.model.network import HostNetwork, NetworkNamespace
 from isola.model.probe import Probe
 from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
 from isola.runtimes.gvisor import config, interfaces
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
-from isola.runtimes.gvisor.options import PTRACE, has_own_network, options, with_own_network
+from isola.runtimes.gvisor.options import PTRACE, has_own_network, options, with_own_network, without_ipv6
 from isola.runtimes.gvisor.platform import Platform, platform
 from isola.runtimes.oci import monitor
 from isola.runtimes.oci.caller import Caller
@@ -157,7 +157,11 @@ class Runsc(OciRuntime):
         await self._note_interfaces(id)
         if await self.host.files.exists(self.layout(id).run / HOLD):
             await self._continue(id)
-            return
+        else:
+            await self._begin(id)
+        await self._silence(id)
+
+    async def _begin(self, id: str) -> None:
         own = self._has_own_network(id)
         argv = [*await self._options(own_network=own), "--root", str(self.layout(id).state), "start", self.called(id)]
         if own:
@@ -190,6 +194,14 @@ class Runsc(OciRuntime):
         return self._taken.get(id, ())
 
     # --- how ----------------------------------------------------------------------------------------------------
+
+    async def _silence(self, id: str) -> None:
+        """Routers would give the host's stack IPv6 addresses again, with which it would refuse connections to it."""
+        found = await self._find(id) if self._has_own_network(id) else None
+        if found is None or found.plan is None or not isinstance(found.plan.network, NetworkNamespace):
+            return
+        with suppress(WrongState), self.host.namespaces.network_file(found.plan.network.path) as file:
+            await self.host.processes.run(without_ipv6(file), env={"PATH": PATH}, check=False, timeout=10)
 
     async def _continue(self, id: str) -> None:
         argv = letting_go(self.layout(id).run)

@@ -28,7 +28,7 @@ exec "$@" "$name"\
 """
 
 # runsc restores in one command, which creates the sandbox, writes the PID file and continues the programs. The monitor
-# asks for a sandbox that waits, so the PID file is a FIFO: the command waits there until somebody reads it.
+# asks for a sandbox that waits, so the PID file is a FIFO: the command waits there until it is read.
 _RESTORE = """\
 images="$1" hold="$2" result="$3" state="$4" pid_file=
 shift 4

@@ -169,7 +169,7 @@ class GvisorGuest(OciGuest):
         """Those of its network namespace, with the addresses that its network stack has taken from them."""
         taken = {each.name: each.addresses for each in self._sandboxes.taken(self.id)}
         return tuple(
-            dataclasses.replace(each, addresses=each.addresses or taken.get(each.name, ()))
+            dataclasses.replace(each, addresses=tuple(dict.fromkeys((*taken.get(each.name, ()), *each.addresses))))
             for each in super().interfaces()
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.runtimes.spec import RunSpec
@@ -68,3 +69,8 @@ def has_own_network(spec: RunSpec) -> bool:
 def with_own_network(argv: Sequence[str]) -> list[str]:
     """The command line for commands that set up the network stack."""
     return ["unshare", "--mount", "/bin/sh", "-c", _HIDE, "sh", *argv]
+
+
+def without_ipv6(network: Path) -> list[str]:
+    """A command line that ends IPv6 of the host's stack in a network namespace; fails if the kernel has none."""
+    return ["nsenter", f"--net={network}", "/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"]

@@ -41,7 +41,9 @@ async def put_all(request: Request) -> web.StreamResponse:
 def _change(fields: Fields) -> StateChange:
     action = fields.text("action")
     seconds = fields.whole("timeout", 0, minimum=-1, maximum=86_400)
-    force, stateful = fields.boolean("force"), fields.boolean("stateful")
+    force = fields.boolean("force")
+    # lxc and incus say false only where a state is not wanted, or there is none.
+    stateful = fields.boolean("stateful") if fields.has("stateful") else None
     if action not in list(Action):
         raise InvalidInput(f"Unknown action {action[:40]!r}", field="action", remedy=f"use one of: {', '.join(Action)}")
     timeout = None if seconds < 0 else float(seconds or _DEFAULT_SECONDS)

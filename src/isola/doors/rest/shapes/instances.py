@@ -15,7 +15,7 @@ from isola.model.last_run import LastRun
 
 
 def instance_json(
-    instance: Instance, status: Status, config: Config, expanded: tuple[Config, Devices]
+    instance: Instance, status: Status, config: Config, expanded: tuple[Config, Devices], *, stateful: bool
 ) -> dict[str, object]:
     """An instance as the API documents it, with our ``isolation`` and ``runtime``."""
     return {
@@ -30,7 +30,7 @@ def instance_json(
         "project": instance.project,
         "architecture": instance.architecture,
         "ephemeral": instance.ephemeral,
-        "stateful": False,
+        "stateful": stateful,
         "profiles": list(instance.profiles),
         "config": dict(config),
         "devices": plain(instance.devices),

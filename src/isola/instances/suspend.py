@@ -1,0 +1,53 @@
+"""Stop an instance with what it has in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from isola.errors import InvalidInput
+from isola.instances.clean_up import clean_up
+from isola.instances.context import Context
+from isola.instances.phases import RunState
+from isola.instances.running import require_live
+from isola.instances.saved import keep
+from isola.instances.stop import give_back, thaw
+from isola.model.instance import Instance
+from isola.model.reference import Ref
+from isola.operations import Operation
+from isola.runtimes import Capability
+
+_ENDS = 10.0
+"""Seconds in which the end of a saved run is noticed; after that its remains are killed."""
+
+
+def require_savable(context: Context, instance: Instance) -> None:
+    """Raises Unsupported, InvalidInput."""
+    context.runtime(instance).capabilities.require(Capability.CHECKPOINT)
+    if instance.ephemeral:
+        raise InvalidInput(
+            "An ephemeral instance is deleted when it stops", field="stateful", remedy="make it permanent first"
+        )
+
+
+async def stop_saving(context: Context, op: Operation, ref: Ref) -> None:
+    """Stop it, and keep its memory and processes for the next start. Raises WrongState, HostFailure, Unsupported.
+
+    After a failure it runs as before, or has ended like a killed one, if its runtime could not continue it.
+    """
+    instance = context.records.get(ref)
+    require_savable(context, instance)
+    live = require_live(context, instance)
+    try:
+        with op.step("Save state"):
+            if live.state is RunState.FROZEN:
+                await thaw(live)
+            if live.state is RunState.RUNNING:
+                live.enter(RunState.STOPPING)
+            await keep(context, op, instance, live.guest)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(live.ended.wait(), _ENDS)
+        await clean_up(context, op, instance)
+    finally:
+        give_back(context, instance, live)
+    context.tell("stopped", ref, caller=op.caller, stateful=True)

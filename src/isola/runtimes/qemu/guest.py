@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, TimedOut, Unsupported, WrongState
@@ -118,6 +119,10 @@ class VmGuest:
         """Stop its virtual CPUs."""
         await self.session.qmp.execute("stop")
         self.session.hold(paused=True)
+
+    async def checkpoint(self, to: Path) -> None:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.CHECKPOINT)
 
     async def resume(self) -> None:
         """Its clock, which stood still meanwhile, is set."""

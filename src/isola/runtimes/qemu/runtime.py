@@ -19,6 +19,7 @@ from isola.model.network import HostTap
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.agent.plan import Console, plan_of
+from isola.runtimes.capabilities import Capability
 from isola.runtimes.driver import Held
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor
@@ -51,9 +52,13 @@ class QemuRuntime(MonitoredRuntime):
         super().__init__(host, directory, names)
         self._asked: dict[Engines, Versions] = {}
 
-    async def run(self, op: Operation, spec: RunSpec, held: Held | None = None) -> Guest:
+    async def run(
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+    ) -> Guest:
         """Boot it as far as its agent, which then prepares and executes the program."""
         id = spec.id
+        if restore is not None:
+            self.capabilities.require(Capability.CHECKPOINT)
         require_supported(spec)
         memory_of(spec.limits)
         await op.effect(

@@ -150,8 +150,11 @@ async def is_created(vm: Machines) -> None:
     assert vm.instances.config(new.value)["volatile.base_image"] == new.value.image
 
 
-@covers("start", "stop", "restart", "status", "wait")
+@covers("start", "stop", "restart", "status", "wait", "is_saved")
 async def starts_and_stops(vm: Machines) -> None:
+    with pytest.raises(Unsupported):
+        vm.instances.stop(VICTIM, stateful=True)
+    assert not vm.instances.is_saved(vm.get())
     first = vm.world.on_host(NAME).number
     await vm.do(vm.instances.restart(VICTIM))
     assert vm.world.on_host(NAME).number != first and vm.instances.status(vm.get()) is Status.RUNNING

@@ -388,7 +388,9 @@ async def test_a_virtual_machine(scenario: Scenario, vm: Machines) -> None:
 
 TAKEN = frozenset({"here", "scratch", "data", "nat", "web", "eth4", "eth6"})
 """Devices that need no kernel of the host inside."""
-_OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"})
+_OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"}) | frozenset(
+    verb.name for verb in VERBS if verb.name.endswith(("stateful", "stateless"))
+)
 
 
 @pytest.mark.parametrize(

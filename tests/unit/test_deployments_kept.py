@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from strike import end_tasks
 
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, WrongState
 from isola.host.roots import Root
 from isola.instances.volatile import HISTORY
 from isola.model.deployment import Terms, Version
@@ -147,3 +148,15 @@ async def test_a_rollback_is_part_of_the_history(world: World) -> None:
     assert serving(world).image == prints[1]
     assert [one.partition("=")[2] for one in serving(world).volatile[HISTORY].split(",")] == [prints[2], prints[0]]
     assert Ref.default("web-previous") in world.parts.records.instances
+
+
+async def test_a_version_whose_namespaces_others_use_is_not_replaced(world: World) -> None:
+    old = await world.create("web", start=True)
+    side = await world.create("side", start=True)
+    config = {"isola.namespaces.network": "container:web"}
+    await world.parts.records.instances.change(side.ref, lambda found: replace(found, config=config))
+    with pytest.raises(WrongState, match=r"used by running instances"):
+        await deploy(world)
+    await finish(world, world.parts.services.instances.stop(Ref.default("side"), force=True))
+    await deploy(world)
+    assert serving(world).id != old.id

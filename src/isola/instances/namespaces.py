@@ -126,6 +126,19 @@ def _peer(context: Context, project: str, config: Config, key: str) -> Instance 
     return found
 
 
+def require_unjoined(context: Context, instance: Instance) -> None:
+    """Raises WrongState if running instances are in its namespaces, and would lose them with it."""
+    running = [each for each in context.records if each.project == instance.project and each.id in context.live]
+    modes = {each.name: network_mode(each.config.get(NETWORK) or "private") for each in running}
+    own = {(OTHER, instance.name), (OTHER, instance.id)}
+    if names := sorted(name for name, mode in modes.items() if mode in own):
+        raise WrongState(
+            f"Namespaces of {instance.name!r} are used by running instances",
+            evidence=", ".join(names[:5]),
+            remedy="stop them, and create them again afterwards: another version has namespaces of its own",
+        )
+
+
 def running_peer(context: Context, project: str, config: Config) -> Instance | None:
     """The same as ``network_peer``; raises WrongState if it does not run."""
     peer = network_peer(context, project, config)

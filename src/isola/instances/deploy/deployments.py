@@ -11,6 +11,7 @@ from isola.instances.deploy.candidate import held_back, request_of
 from isola.instances.deploy.deploy import deploy, rollback
 from isola.instances.deploy.fleet import Fleet
 from isola.instances.deploy.parts import Attempt, Names, previous_of
+from isola.instances.namespaces import require_unjoined
 from isola.instances.phases import require_kept
 from isola.instances.volatile import DEPLOYED_AT
 from isola.model.caller import DAEMON, Caller
@@ -46,6 +47,8 @@ class Deployments:
             raise InvalidInput(
                 f"Instance {ref.name!r} is a version of {serving.called!r}", field="name", remedy="deploy that"
             )
+        if serving is not None:
+            require_unjoined(context, serving)
         create_verb.check(context, request_of(context, serving, names, version, terms.strategy))
         return self._start(
             "Deploying instance", names, terms, lambda attempt: deploy(attempt, version), at, made=True, caller=caller
@@ -57,6 +60,7 @@ class Deployments:
         other = previous_of(self._context, serving)
         if other is None:
             raise NotFound(f"There is no previous version of {ref.name!r}", remedy="deploy a version first")
+        require_unjoined(self._context, serving)
         held_back(self._context, serving, other, terms.strategy)
         names = Names(ref, other.ref, other.ref)
         return self._start("Rolling back instance", names, terms, rollback, at, made=False, caller=caller)

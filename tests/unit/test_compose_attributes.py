@@ -125,7 +125,6 @@ def test_listed_attributes_are_known(path: str) -> None:
     ("service", "more", "where"),
     [
         ("gpus: all", "", "services.web.gpus"),
-        ("build: {context: ., ssh: [default]}", "", "services.web.build.ssh"),
         ("network_mode: other", "", "services.web.network_mode"),
         ("cgroup: host", "", "services.web.cgroup"),
         ("userns_mode: 'keep-id'", "", "services.web.userns_mode"),

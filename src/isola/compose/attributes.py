@@ -1,6 +1,6 @@
 """Attributes of the Compose specification that do not have all the effects that it describes, and why. Pure.
 
-A path ``services.*.build.ssh`` names the attribute of all services. ``WITHOUT_EFFECT``: accepted, without any effect
+A path ``services.*.build.pull`` names the attribute of all services. ``WITHOUT_EFFECT``: accepted, without any effect
 here, of which ``up`` warns; ``SILENT``: the same without a warning, because nothing is lost; ``LIMITED``: refused with
 some values.
 """
@@ -90,7 +90,6 @@ LIMITED: Mapping[str, tuple[Refusal, str]] = {
     "services.*.build.additional_contexts": (anything_given, "builds have one context"),
     "services.*.build.entitlements": (anything_given, "builds have no rights on the host"),
     "services.*.build.privileged": (anything_given, "builds have no rights on the host"),
-    "services.*.build.ssh": (anything_given, "no agent is forwarded to the daemon: use secrets for a key"),
     "services.*.build.isolation": (_unless("", "default"), "for Windows"),
     "services.*.cgroup": (_unless("private"), "control groups of the host are not shown"),
     "services.*.cgroup_parent": (anything_given, "the daemon makes the control groups"),

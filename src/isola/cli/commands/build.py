@@ -25,7 +25,7 @@ def build(context: Context) -> int:
     mode = args.text("progress") or "auto"
     if mode not in _MODES:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
-    agents = dict(map(_agent, args.many("ssh")))
+    agents = dict(map(agent, args.many("ssh")))
     path = args.text("PATH") or "."
     found = None if path == "-" else BuildContext(path, args.text("file"))
     name = (args.text("file") or "Dockerfile") if found is None else found.dockerfile
@@ -82,7 +82,7 @@ def _secret(text: str) -> tuple[str, str]:
         return name, base64.b64encode(source.read()).decode()
 
 
-def _agent(text: str) -> tuple[str, str]:
+def agent(text: str) -> tuple[str, str]:
     """``ID=SOCKET``, or ``ID`` for that of the environment."""
     import stat
     from os import stat as status_of

@@ -41,7 +41,7 @@ def build(
     ``arguments``: in place of those of the file.
     """
     from isola.cli.build_context import BuildContext
-    from isola.cli.commands.build import Shown
+    from isola.cli.commands.build import Shown, agent
 
     spec: dict[str, Any] = application.services[service]["build"]
     where = f"services.{service}.build"
@@ -58,9 +58,21 @@ def build(
         spec = {**spec, "args": {**spec.get("args", {}), **(arguments or {})}}
         options = _options(application, service, spec) | {"dockerfile": found.dockerfile}
         options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
-        show = Shown(context, quiet=context.quiet, plain=False, names=())
+        sockets = dict(map(agent, agents_of(spec)))
+        options["agents"] = list(sockets)
+        show = Shown(context, quiet=context.quiet, plain=False, names=(), agents=sockets)
         if show.run(context.client.builds.run(options, found.stream())) != 0:
             raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
+
+
+def agents_of(spec: Mapping[str, Any]) -> list[str]:
+    """``default`` or ``ID=SOCKET`` for each agent of ``ssh``. Raises InvalidInput."""
+    given = spec.get("ssh") or []
+    if isinstance(given, dict):
+        return [f"{name}={path}" if path else str(name) for name, path in given.items()]
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise InvalidInput("build.ssh is invalid", evidence="default or ID=SOCKET is expected", field="build.ssh")
+    return given
 
 
 def build_config(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -72,6 +72,13 @@ def serves_one(world: World) -> bool:
     return [each.name for each in found] == [NAME] and not tried
 
 
+def serves_one_of_two(world: World) -> bool:
+    """The version that served before is there too: a rollback is always possible."""
+    found = record(world)
+    other = record(world, f"{NAME}-previous")
+    return serves_one(world) and bool(found and other and found.volatile.get(PREVIOUS_ID) == other.id)
+
+
 def none_or_serving(world: World) -> bool:
     return not list(world.parts.records.instances) or serves_one(world)
 
@@ -79,7 +86,7 @@ def none_or_serving(world: World) -> bool:
 DEPLOYMENTS = (
     Verb("deploy-first", None, absent_and_packed, deploys, serves_one, always=none_or_serving),
     Verb("deploy", None, serving, deploys, lambda w: has(w, AFTER), always=serves_one),
-    Verb("deploy-again", None, deployed, deploys, lambda w: has(w, AFTER), always=serves_one),
+    Verb("deploy-again", None, deployed, deploys, lambda w: has(w, AFTER), always=serves_one_of_two),
     Verb("deploy-stop-first", None, serving_alone, deploys_stop_first, lambda w: has(w, AFTER), always=serves_one),
     Verb("rollback", None, deployed, rolls_back, lambda w: has(w, BEFORE), always=serves_one),
     Verb(

@@ -11,7 +11,8 @@ import logging
 
 from isola.errors import IsolaError, NotFound
 from isola.host.cancellation import finish
-from isola.instances.deploy.candidate import discard, held_back, make, remove_now, request_of
+from isola.instances.deploy.aside import remove_aside, set_aside
+from isola.instances.deploy.candidate import discard, held_back, make, request_of
 from isola.instances.deploy.carried import carry
 from isola.instances.deploy.draining import drained
 from isola.instances.deploy.exchange import exchange, serve_first
@@ -38,7 +39,8 @@ async def deploy(attempt: Attempt, version: Version) -> None:
     if serving is not None:
         await _mended(attempt, names.serving)
     request = request_of(context, serving, names, version, attempt.terms.strategy)
-    await announce(attempt, serving)
+    before = previous_of(context, serving) if serving is not None else None
+    await announce(attempt, serving, aside=before)
     op.if_undo_fails(lambda _: keep_undoing(context, attempt.intent))
     with op.step(f"Create {names.next.name}"):
         op.on_rollback(f"remove {names.next.name}", lambda: discard(attempt))
@@ -49,7 +51,7 @@ async def deploy(attempt: Attempt, version: Version) -> None:
         await _started(attempt)
         await serve_first(attempt)
     else:
-        await _take_over(attempt, serving, discards=previous_of(context, serving))
+        await _take_over(attempt, serving, before)
         await prune(attempt, serving)
     _tell(attempt, "deployed")
 
@@ -67,26 +69,30 @@ async def rollback(attempt: Attempt) -> None:
     await announce(attempt, serving, other)
     if other.id not in context.live:
         await _hold(attempt, names.next, ",".join(sorted(held)), other)
-    await _take_over(attempt, serving, discards=None)
+    await _take_over(attempt, serving)
     _tell(attempt, "rolled-back")
 
 
-async def _take_over(attempt: Attempt, serving: Instance, *, discards: Instance | None) -> None:
-    context, op = attempt.context, attempt.op
+async def _take_over(attempt: Attempt, serving: Instance, oldest: Instance | None = None) -> None:
+    """``oldest``: the previous version until now, which is removed when there is another one."""
+    op = attempt.op
     if attempt.stops_first:
         await _stop_serving(attempt, serving)
     await _started(attempt)
-    if discards is not None:
-        with op.step(f"Remove {discards.name}"):
-            await attempt.step(
-                discards.ref, "Removing a version", lambda inner: remove_now(context, inner, discards.ref)
-            )
+    if oldest is not None:
+        with op.step(f"Set {oldest.name} aside"):
+            await set_aside(attempt, oldest)
     try:
         with op.step("Switch"):
             await exchange(attempt)
     finally:
         if op.committed:
-            await finish(_retire(attempt, serving.id))
+            await finish(_end(attempt, serving.id))
+
+
+async def _end(attempt: Attempt, id: str) -> None:
+    await remove_aside(attempt)
+    await _retire(attempt, id)
 
 
 async def _mended(attempt: Attempt, ref: Ref) -> None:

@@ -143,7 +143,7 @@ class Deployments:
         require_kept(serving)
         names = Names(ref, ref.renamed(beside_name(ref.name, "next")), previous)
         before = previous_of(self._context, serving)
-        for taken in (names.next, names.previous):
+        for taken in (names.next, names.previous, names.aside):
             if taken in self._context.records and (before is None or before.ref != taken):
                 raise AlreadyExists(
                     f"Instance {taken.name!r} exists, and is not a version of {ref.name!r}",
@@ -167,7 +167,7 @@ class Deployments:
         intent = context.host.clock.token(8)
         serving = context.records.find(names.serving)
         before = previous_of(context, serving) if serving is not None else None
-        held = {names.serving, names.next, names.previous, *([before.ref] if before is not None else [])}
+        held = {names.serving, names.next, names.previous, names.aside, *([before.ref] if before is not None else [])}
         return context.operations.start(
             description,
             lambda op: work(Attempt(context, op, names, terms, at or self._now(), intent, made)),

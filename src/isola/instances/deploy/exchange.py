@@ -9,6 +9,7 @@ from isola.instances.changing import announce
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.deploy import history
+from isola.instances.deploy.aside import doomed
 from isola.instances.deploy.candidate import held_back
 from isola.instances.deploy.parts import Attempt
 from isola.instances.describe import describe_change
@@ -55,6 +56,7 @@ async def exchange(attempt: Attempt) -> None:
     moves = {
         attempt.names.serving: (attempt.names.previous, Versioned(after_old, held_old.revision)),
         attempt.names.next: (attempt.names.serving, Versioned(after_new, held_new.revision)),
+        **doomed(attempt),
     }
     await op.commit(lambda: context.records.rename_all(moves, context.intents.ending(attempt.intent)))
     context.intents.ended(attempt.intent)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from isola.host.cancellation import finish
 from isola.instances.context import Context, entity_of
 from isola.instances.volatile import NEXT, PREVIOUS_ID, ROLE
-from isola.model.deployment import Strategy, Terms
+from isola.model.deployment import Strategy, Terms, beside_name
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -26,6 +26,11 @@ class Names:
     """That of the version that is tried out: of a first one, where it is to serve; of the previous one, where it is."""
     previous: Ref
     """That of the version that has served, afterwards."""
+
+    @property
+    def aside(self) -> Ref:
+        """That of the version before the previous one, until it is removed."""
+        return self.serving.renamed(beside_name(self.serving.name, "aside"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from functools import partial
 from isola.errors import HostFailure, IsolaError
 from isola.instances.clean_up import clean_up
 from isola.instances.context import Context, lock_of
+from isola.instances.deploy.aside import facts_of, give_name_back
 from isola.instances.deploy.candidate import remove_now
 from isola.instances.deploy.parts import Attempt, is_next
 from isola.instances.volatile import CHANGING, DEVICES, HELD, LAST_BOOT, RESTARTING
@@ -21,18 +22,21 @@ from isola.state import Intent
 BEGUN = "deploy"
 """The kind of the intent of a deployment. Its facts: ``project``; ``next``, the name of the version that is tried out;
 ``serving``, the id of the one that serves, if there is one; ``stopped`` if that is stopped first; ``kept``, the id of
-the version that is tried out if it was not made for that.
+the version that is tried out if it was not made for that; what ``aside.py`` adds.
 """
 _FIRST, _LONGEST = 1.0, 60.0
 log = logging.getLogger(__name__)
 
 
-async def announce(attempt: Attempt, serving: Instance | None, kept: Instance | None = None) -> None:
+async def announce(
+    attempt: Attempt, serving: Instance | None, kept: Instance | None = None, *, aside: Instance | None = None
+) -> None:
     """Write the intent; its undo fails as long as the version that is tried out is left."""
     context = attempt.context
     facts = {"project": attempt.names.next.project, "next": attempt.names.next.name}
     facts |= {"serving": serving.id} if serving is not None else {}
     facts |= {"kept": kept.id} if kept is not None else {}
+    facts |= facts_of(aside)
     if attempt.stops_first and serving is not None and context.runs(serving):
         facts["stopped"] = "true"
     intent = Intent(attempt.intent, BEGUN, facts)
@@ -71,6 +75,7 @@ async def _undo(context: Context, intent: Intent, op: Operation) -> None:
             await remove_now(context, op, ref)
     elif found is not None and found.id == intent.facts["kept"]:
         await clean_up(context, op, found)
+    await give_name_back(context, op, intent)
     serving = context.by_id(intent.facts.get("serving", ""))
     if serving is not None and intent.facts.get("stopped"):
         await context.records.change(serving.ref, lambda found: _to_be_started(context, found), pure=True)
@@ -126,6 +131,7 @@ async def _remove(context: Context, intent: Intent, op: Operation) -> None:
     ref = _next(intent)
     if "kept" not in intent.facts and is_next(context.records.find(ref)):
         await remove_now(context, op, ref)
+    await give_name_back(context, op, intent)
     await context.intents.end(intent.id)
 
 

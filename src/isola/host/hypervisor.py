@@ -175,7 +175,7 @@ class _Descriptors:
         for descriptor in self.named.values():
             os.close(descriptor)
 
-    def words(self, argv: Sequence[str]) -> list[str]:
+    def numbered(self, argv: Sequence[str]) -> list[str]:
         """The command line with numbers; its descriptors are inherited, all others are not."""
         text = "\0".join(argv)
         for name, descriptor in self.named.items():
@@ -233,7 +233,7 @@ def _first_of_namespace(work: Callable[[], NoReturn]) -> int:
 
 def _serve(job: Job, space: int, root: int, open_ones: _Descriptors) -> NoReturn:
     """Become the server of the root."""
-    argv = open_ones.words(job.server)
+    argv = open_ones.numbered(job.server)
     _prepare(open_ones.messages, to_null=(0, 1))
     with _new_root(job):
         Path(SHARED.strip("/")).mkdir()
@@ -250,7 +250,7 @@ def _serve(job: Job, space: int, root: int, open_ones: _Descriptors) -> NoReturn
 
 def _emulate(job: Job, space: int, open_ones: _Descriptors) -> NoReturn:
     """Become the hypervisor."""
-    argv = open_ones.words(job.program)
+    argv = open_ones.numbered(job.program)
     _prepare(open_ones.messages, to_null=() if os.isatty(1) else (1,))
     with _new_root(job):
         for device in job.devices:
@@ -311,7 +311,7 @@ def _node(device: Path, owner: int) -> None:
     os.chown(place, owner, owner)
 
 
-# --- its first words -------------------------------------------------------------------------------------------------
+# --- its answer -------------------------------------------------------------------------------------------------------
 
 
 def _wait_until_made(name: str, pid: int) -> None:

@@ -65,6 +65,10 @@ async def use(context: Context, op: Operation, instance: Instance, *, wanted: bo
     Raises WrongState if ``wanted`` is True and there is none, or if another runtime has saved it.
     """
     files, place = context.host.files, _place(context, instance.id)
+    if instance.id in context.saved and not await files.exists(place / _SAVED):
+        # A failed start could not be undone, and its programs may have changed files.
+        log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
+        await discard(context, instance.id)
     if instance.id not in context.saved:
         if wanted:
             raise WrongState(f"Instance {instance.name!r} has no saved state", remedy="start it without stateful")

@@ -19,7 +19,7 @@ def out_of_memory(said: bytes) -> bool:
 
 
 def status(said: bytes, kernel: bytes, *, reset: bool) -> int:
-    """``said``: the agent's last words; ``kernel``: the end of the kernel's log; ``reset``: it has restarted itself.
+    """``said``: the agent's last report; ``kernel``: the end of the kernel's log; ``reset``: it has restarted itself.
 
     All three are the guest's, and say nothing of any other.
     """

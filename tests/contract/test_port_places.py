@@ -40,12 +40,17 @@ async def small(tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def same_place() -> Iterator[None]:
     before = [os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("mnt", "net")], mounts(), groups()
+    kept = namespaces()
     yield
     assert before == ([os.readlink(f"/proc/thread-self/ns/{kind}") for kind in ("mnt", "net")], mounts(), groups())
-    for name in os.listdir("/proc/self/fd"):
-        link = f"/proc/self/fd/{name}"
-        if os.path.lexists(link) and os.readlink(link).startswith("mnt:"):
-            os.close(int(name))
+    for descriptor in namespaces() - kept:
+        os.close(descriptor)
+
+
+def namespaces() -> set[int]:
+    """Open descriptors of mount namespaces."""
+    links = {int(name): f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")}
+    return {fd for fd, link in links.items() if os.path.lexists(link) and os.readlink(link).startswith("mnt:")}
 
 
 def mounts() -> list[str]:

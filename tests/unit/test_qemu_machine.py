@@ -74,6 +74,7 @@ def test_an_emulated_processor_is_told_its_frequency() -> None:
     assert "tsc_early_khz=2600000 lpj=10400000" in machine.kernel_arguments(MACHINE)
     assert "tsc" not in machine.kernel_arguments(dataclasses.replace(MACHINE, accelerator="kvm"))
     assert "tsc" not in machine.kernel_arguments(dataclasses.replace(MACHINE, clock=0))
+    assert "net.ifnames=0" in machine.kernel_arguments(MACHINE), "udev keeps the names of links"
     argv = machine.arguments(dataclasses.replace(MACHINE, accelerator="kvm"))
     assert (values(argv, "-accel"), values(argv, "-cpu")) == (["kvm"], ["host"])
 

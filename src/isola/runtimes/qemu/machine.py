@@ -89,7 +89,8 @@ TRIAL_SAYS = b"VFS: Unable to mount root fs"
 def kernel_arguments(machine: Machine) -> str:
     """Nothing of the instance, so that a booted guest can become any one."""
     # Slots are hot-plugged by PCIe itself, although the ACPI tables of this machine do not offer it.
-    found = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native"]
+    # Links have the names of the configuration: udev would wait for ever to rename one that is up.
+    found = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native", "net.ifnames=0"]
     if machine.accelerator == "tcg" and machine.clock:
         # An emulated timer is too coarse to measure the counter, which is the host's.
         found += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]

@@ -229,6 +229,29 @@ async def test_rollback_goes_back_and_forth_and_needs_a_previous_version(world: 
         deployments.rollback(WEB, TERMS)
 
 
+async def test_a_rollback_leaves_an_instance_with_the_name_of_those_set_aside(world: World) -> None:
+    deployments = world.parts.services.instances.deployments
+    old = await world.create("web", start=True)
+    await finish(world, deployments.deploy(WEB, NEW, TERMS))
+    other = await world.create("web-aside")
+    await finish(world, deployments.rollback(WEB, TERMS))
+    assert serving(world).id == old.id and serving(world, "web-aside").id == other.id
+    with pytest.raises(AlreadyExists, match="web-aside"):
+        deployments.deploy(WEB, NEW, TERMS)
+
+
+async def test_a_previous_version_with_that_name_serves_after_a_rollback(world: World) -> None:
+    instances = world.parts.services.instances
+    old = await world.create("web", start=True)
+    await finish(world, instances.deployments.deploy(WEB, NEW, TERMS))
+    await finish(world, instances.rename(Ref.default("web-previous"), "web-aside"))
+    await finish(world, instances.deployments.rollback(WEB, TERMS))
+    assert serving(world).id == old.id
+    assert names(world) == {"web": Desired.RUNNING, "web-aside": Desired.STOPPED}
+    await finish(world, instances.deployments.deploy(WEB, NEW, TERMS))
+    assert names(world) == {"web": Desired.RUNNING, "web-previous": Desired.STOPPED}
+
+
 async def test_only_the_version_that_serves_is_started_by_the_daemon(world: World) -> None:
     await world.create("web", start=True, config={"boot.autostart": "true", "isola.restart": "always"})
     await deploy(world)

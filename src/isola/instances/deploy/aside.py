@@ -41,26 +41,26 @@ async def set_aside(attempt: Attempt, other: Instance) -> None:
     await attempt.step(old, "Renaming a version", lambda op: rename(context, op, old, new.name))
 
 
-def doomed(attempt: Attempt) -> dict[Ref, tuple[Ref, Versioned[Instance]]]:
+def doomed(context: Context, other: Instance | None) -> dict[Ref, tuple[Ref, Versioned[Instance]]]:
     """What the commit of the switch changes in its record: the next daemon finishes the removal."""
-    ref = attempt.names.aside
-    if ref not in attempt.context.records:
+    found = context.by_id(other.id) if other is not None else None
+    if found is None:
         return {}
-    held = attempt.context.records.read(ref)
-    return {ref: (ref, Versioned(doom(held.value), held.revision))}
+    held = context.records.read(found.ref)
+    return {found.ref: (found.ref, Versioned(doom(held.value), held.revision))}
 
 
-async def remove_aside(attempt: Attempt) -> None:
-    """After the commit. A failure is a warning: the next verb or daemon tries again."""
-    context, ref = attempt.context, attempt.names.aside
-    if ref not in context.records:
+async def remove_aside(attempt: Attempt, other: Instance) -> None:
+    """After the commit. A failure is a warning: its deletion, or the next daemon, tries again."""
+    found = attempt.context.by_id(other.id)
+    if found is None:
         return
-    with attempt.op.step(f"Remove {ref.name}"):
+    with attempt.op.step(f"Remove {found.name}"):
         try:
-            await attempt.step(ref, "Removing a version", lambda op: remove_now(context, op, ref))
+            await attempt.step(found.ref, "Removing a version", lambda op: remove_now(attempt.context, op, found.ref))
         except IsolaError as error:
-            log.error("The former version %s could not be removed: %s", ref.name, error)
-            attempt.op.warnings.append(f"{ref.name} could not be removed: {error.message}")
+            log.error("The former version %s could not be removed: %s", found.name, error)
+            attempt.op.warnings.append(f"{found.name} could not be removed: {error.message}")
 
 
 async def give_name_back(context: Context, op: Operation, intent: Intent) -> None:

@@ -84,14 +84,15 @@ async def _take_over(attempt: Attempt, serving: Instance, oldest: Instance | Non
             await set_aside(attempt, oldest)
     try:
         with op.step("Switch"):
-            await exchange(attempt)
+            await exchange(attempt, oldest)
     finally:
         if op.committed:
-            await finish(_end(attempt, serving.id))
+            await finish(_end(attempt, serving.id, oldest))
 
 
-async def _end(attempt: Attempt, id: str) -> None:
-    await remove_aside(attempt)
+async def _end(attempt: Attempt, id: str, oldest: Instance | None) -> None:
+    if oldest is not None:
+        await remove_aside(attempt, oldest)
     await _retire(attempt, id)
 
 

@@ -38,8 +38,11 @@ from isola.state import Versioned
 _OF_DEPLOYMENT = (ROLE, SERVES, HELD, PREVIOUS_ID, DEPLOYED_AT, HISTORY)
 
 
-async def exchange(attempt: Attempt) -> None:
-    """The commit of the attempt: from then on the other version serves, and the old one is to be stopped."""
+async def exchange(attempt: Attempt, oldest: Instance | None) -> None:
+    """The commit of the attempt: from then on the other version serves, and the old one is to be stopped.
+
+    ``oldest``: the version that was set aside, which is to be removed.
+    """
     context, op = attempt.context, attempt.op
     old, new = context.records.read(attempt.names.serving), context.records.read(attempt.names.next)
     after_new = await _serving(attempt, old.value, new.value)
@@ -56,7 +59,7 @@ async def exchange(attempt: Attempt) -> None:
     moves = {
         attempt.names.serving: (attempt.names.previous, Versioned(after_old, held_old.revision)),
         attempt.names.next: (attempt.names.serving, Versioned(after_new, held_new.revision)),
-        **doomed(attempt),
+        **doomed(context, oldest),
     }
     await op.commit(lambda: context.records.rename_all(moves, context.intents.ending(attempt.intent)))
     context.intents.ended(attempt.intent)

@@ -53,7 +53,14 @@ def _versions(isola: Cli) -> list[dict[str, str]]:
     return found
 
 
+def _built(isola: Cli) -> set[str]:
+    """Names of images of deployments, also of those that other tests have left."""
+    found = json.loads(isola("image", "list", "--format", "json").stdout)
+    return {alias["name"] for image in found for alias in image["aliases"] if "/web:" in alias["name"]}
+
+
 def test_answers_that_were_begun_are_finished_and_versions_are_kept(isola: Cli, daemon: Daemon, place: Path) -> None:
+    before = _built(isola)
     config = ("--publish", "18090:8080", "--config", "isola.deploy.images=2", "--volume", "web-data:/data")
     _deploy(isola, place, "one", *config)
     client = subprocess.Popen(
@@ -68,13 +75,7 @@ def test_answers_that_were_begun_are_finished_and_versions_are_kept(isola: Cli, 
         _deploy(isola, place, version, "--stop-timeout", "1")
     states = [each["state"] for each in _versions(isola)]
     assert states == ["serves", "kept", "image"]
-    built = [
-        alias["name"]
-        for image in json.loads(isola("image", "list", "--format", "json").stdout)
-        for alias in image["aliases"]
-        if "/web:" in alias["name"]
-    ]
-    assert len(built) == 3, "the image of the first version is removed"
+    assert len(_built(isola) - before) == 3, "the image of the first version is removed"
     isola("rollback", "web", "--to", _versions(isola)[2]["version"], "--settle", "0", "--stop-timeout", "1")
     assert isola("exec", "web", "--", "sh", "-c", "echo $VERSION; cat /data/file").stdout == "two\nkept\n"
     isola("rollback", "web", "--settle", "0", "--stop-timeout", "1")

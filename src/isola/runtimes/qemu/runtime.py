@@ -7,18 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import HostFailure, IsolaError, NotFound, Unsupported
+from isola.errors import HostFailure, IsolaError, NotFound
 from isola.host import Host
 from isola.host.cancellation import all_done
 from isola.host.guest_mounts import Graft
-from isola.host.hypervisor import SHARED, Job
 from isola.host.process import HERE
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
-from isola.model.network import HostTap
 from isola.operations import Operation
 from isola.runtimes import plan
-from isola.runtimes.agent.plan import Console, plan_of
+from isola.runtimes.agent.plan import plan_of
 from isola.runtimes.capabilities import Capability
 from isola.runtimes.driver import Held
 from isola.runtimes.guest import Guest
@@ -28,17 +26,16 @@ from isola.runtimes.oci.monitored import MonitoredRuntime
 from isola.runtimes.qemu import engines, kit, machine, probing, record
 from isola.runtimes.qemu.engines import Engines, Versions
 from isola.runtimes.qemu.guest import VmGuest
+from isola.runtimes.qemu.job import console, described, job_of, require_supported
 from isola.runtimes.qemu.layout import VmLayout
-from isola.runtimes.qemu.limits import cpus_of, memory_of, of_group
-from isola.runtimes.qemu.machine import Machine, Nic
+from isola.runtimes.qemu.limits import memory_of, of_group
 from isola.runtimes.qemu.record import Run
 from isola.runtimes.qemu.session import Session, failure
-from isola.runtimes.spec import RootKind, RunSpec
+from isola.runtimes.spec import RunSpec
 from isola.runtimes.users import resolve
 
 _BOOTING = 120.0
 """Seconds that a kernel has to start its agent, on a busy host without hardware support."""
-_HYPERVISORS_USER = 65534
 _MODULE = "isola.host.hypervisor"
 
 
@@ -143,42 +140,16 @@ class QemuRuntime(MonitoredRuntime):
         """Write all files, and make the groups."""
         layout, group = self._layout(spec.id), self.group(spec.id)
         assert spec.idmap is not None
-        job = await self._job(spec)
+        supplied, found = kit.find(), engines.find(self.host)
+        accelerator = await probing.accelerator(self.host, supplied, found, await self._versions(found))
+        groups = self.host.cgroups.directories(self.group(spec.id))
+        job = job_of(described(self.host, spec, supplied, accelerator), spec, found, groups)
         writing = self.host.files.write_all(
             {layout.engine: self.name.encode(), layout.plan: plan.encode(spec), layout.job: job.encode()},
             directories={layout.run: 0o711} | dict.fromkeys((layout.exits, layout.logs), 0o700),
         )
         made = self.host.cgroups.create(group, monitor=group + MONITOR_SUFFIX)
         await all_done(self.begin_log(spec, writing), made)
-
-    async def _job(self, spec: RunSpec) -> Job:
-        assert spec.idmap is not None
-        supplied, found = kit.find(), engines.find(self.host)
-        accelerator = await probing.accelerator(self.host, supplied, found, await self._versions(found))
-        nics = tuple(Nic(nic.link, nic.mac, f"nic{number}") for number, nic in enumerate(spec.nics))
-        described = Machine(
-            id=spec.id,
-            kernel=supplied.kernel,
-            initramfs=supplied.initramfs,
-            accelerator=accelerator,
-            memory=memory_of(spec.limits),
-            cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
-            clock=probing.clock(self.host),
-            nics=nics,
-            terminal=spec.terminal,
-        )
-        return Job(
-            ids=(spec.idmap.base, spec.idmap.size),
-            user=min(_HYPERVISORS_USER, spec.idmap.size - 1),
-            groups=tuple(map(str, self.host.cgroups.directories(self.group(spec.id)))),
-            root=str(spec.root.path),
-            server=(*found.virtiofsd, *server_options(found)),
-            program=(*found.qemu, *_firmware(found), *machine.arguments(described)),
-            listen=(machine.CONTROL, machine.AGENT),
-            taps={nic.descriptor: nic.link for nic in nics},
-            shown=(*map(str, found.trees), str(supplied.kernel), str(supplied.initramfs)),
-            devices=("/dev/kvm",) if accelerator == "kvm" else (),
-        )
 
     async def _versions(self, found: Engines) -> Versions:
         """Asked once."""
@@ -222,7 +193,7 @@ class QemuRuntime(MonitoredRuntime):
             said = await self._kernel_said(session)
             raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
         user = await resolve(self.host.files, spec.root.path, spec.idmap, spec.user, spec.groups)
-        await agent.prepare(plan_of(spec, user, _console(spec)))
+        await agent.prepare(plan_of(spec, user, console(spec)))
         await agent.set_up_loopback()
         for nic in spec.nics:
             await agent.configure(nic)
@@ -255,43 +226,3 @@ class QemuRuntime(MonitoredRuntime):
             return (await self.host.files.read(layout.engine_log)).decode(errors="replace")
         except NotFound:
             return ""
-
-
-def require_supported(spec: RunSpec) -> None:
-    """Raises Unsupported."""
-    if spec.root.kind is not RootKind.SHARED:
-        raise Unsupported(f"The root of a microVM is a shared directory, not a {spec.root.kind.value} device")
-    if spec.idmap is None:
-        raise Unsupported("A microVM needs user ids of its own, for its files on the host")
-    if spec.network is not None and not isinstance(spec.network, HostTap):
-        raise Unsupported("The NICs of a virtual machine end in taps, not in a network namespace")
-    if spec.shares or spec.host_namespaces:
-        raise Unsupported(
-            "Virtual machines share no kernel, and so no namespaces", remedy="choose the isolation 'container'"
-        )
-    if spec.devices:
-        raise Unsupported(
-            "Devices of the host are not those of a virtual machine's kernel", remedy="choose the isolation 'container'"
-        )
-
-
-def _console(spec: RunSpec) -> Console:
-    """Names of ports."""
-    if spec.terminal:
-        return Console(output="org.isola.console")
-    return Console("org.isola.stdin" if spec.stdin else "", "org.isola.stdout", "org.isola.stderr")
-
-
-def server_options(found: Engines) -> tuple[str, ...]:
-    """Of the file server: it serves its own root, with the ids and the mounts that it sees. Pure."""
-    if found.old_virtiofsd:
-        options = (f"source={SHARED}", "sandbox=chroot", "announce_submounts", "xattr", "log_level=warn")
-        return ("--fd=@server@", "--rlimit-nofile=0", *(word for option in options for word in ("-o", option)))
-    return (
-        "--fd=@server@", f"--shared-dir={SHARED}", "--sandbox=chroot", "--announce-submounts", "--xattr",
-        "--log-level=warn", "--rlimit-nofile=0", "--inode-file-handles=never",
-    )  # fmt: skip
-
-
-def _firmware(found: Engines) -> tuple[str, ...]:
-    return tuple(word for place in found.data for word in ("-L", str(place)))

@@ -29,6 +29,10 @@ async def _has_a_console(guest: Guest) -> None:
     (await guest.console()).close()
 
 
+async def _has_a_screen(guest: Guest) -> None:
+    (await guest.display()).close()
+
+
 async def _is_paused(guest: Guest) -> None:
     await guest.pause()
     assert guest.frozen()
@@ -44,6 +48,7 @@ VERBS: dict[Capability, Callable[[Guest], Awaitable[object]]] = {
     Capability.EXEC: _executes,
     Capability.FILES: _has_files,
     Capability.CONSOLE: _has_a_console,
+    Capability.DISPLAY: _has_a_screen,
     Capability.SIGNAL: lambda guest: guest.signal(signal.SIGCONT),
     Capability.PAUSE: _is_paused,
     Capability.LIVE_LIMITS: lambda guest: guest.limit(Limits(processes=100, memory=200 << 20)),

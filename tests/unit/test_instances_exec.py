@@ -412,7 +412,7 @@ async def test_a_console_ends_with_the_instance(running: World) -> None:
 
 async def test_there_is_no_other_kind_of_console(running: World) -> None:
     with pytest.raises(IsolaError) as caught:
-        console_of(running, type="vga")
+        console_of(running, type="braille")
     assert (caught.value.code, caught.value.field) == ("unsupported", "type")
 
 

@@ -273,6 +273,17 @@ async def runs_commands(vm: Machines) -> None:
     await command.close()
 
 
+@covers("display")
+async def has_a_screen(vm: Machines) -> None:
+    display = vm.instances.display(VICTIM, ConsoleRequest(type="vga"))
+    display.open()
+    stream = await display.connect()
+    await stream.write(b"REDQ")
+    (screen,) = vm.world.on_host(NAME).displays
+    assert await screen.read() == b"REDQ"
+    display.close()
+
+
 @covers("console", "attach", "console_log", "output", "read_output", "clear_console_log", "start_log")
 async def has_a_console(vm: Machines) -> None:
     console, attachment = vm.instances.console(VICTIM, ConsoleRequest(80, 25)), await vm.instances.attach(VICTIM)

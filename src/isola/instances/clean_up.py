@@ -115,5 +115,5 @@ def forget_run(context: Context, id: str) -> None:
     forget(context, id)
     context.heal(id)
     live = context.live.pop(id, None)
-    for console in list(live.consoles) if live is not None else []:
+    for console in [*live.consoles, *live.displays] if live is not None else []:
         console.set()

@@ -20,7 +20,9 @@ def check(context: Context, instance: Instance, request: ConsoleRequest) -> None
     """Raises WrongState (also when it is frozen, and in use and not forced), Unsupported."""
     live = require_live(context, instance)
     if request.type != "console":
-        raise Unsupported(f"A container has no {request.type[:20]!r} console", field="type", remedy="use type console")
+        raise Unsupported(
+            f"There is no console of type {request.type[:20]!r}", field="type", remedy="use console or vga"
+        )
     if live.state is RunState.FROZEN:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
     if live.consoles and not request.force:

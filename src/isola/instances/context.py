@@ -86,6 +86,8 @@ class Live:
     """Ends keeping the older files of its log."""
     consoles: set[asyncio.Event] = field(default_factory=set)
     """Clients attached to its console: the event is set when the client has lost it."""
+    displays: set[asyncio.Event] = field(default_factory=set)
+    """The same for its screen."""
 
     def enter(self, state: RunState) -> None:
         """Change the state. Raises AssertionError for an impossible transition, which is a bug of the caller."""

@@ -31,6 +31,7 @@ from isola.instances.contents import Contents
 from isola.instances.context import Context, entity_of, lock_of
 from isola.instances.copy import Source
 from isola.instances.deploy.deployments import Deployments
+from isola.instances.display import Display, check_display
 from isola.instances.files import FilesSession
 from isola.instances.move import Destination
 from isola.instances.places import Place
@@ -469,6 +470,12 @@ class Instances:
         instance = self.get(ref)
         console_verb.check(self._context, instance, request)
         return Console(self._context, instance, request, caller)
+
+    def display(self, ref: Ref, request: ConsoleRequest, *, caller: Caller = DAEMON) -> Display:
+        """Its screen, not opened yet. Raises NotFound, WrongState, Unsupported."""
+        instance = self.get(ref)
+        check_display(self._context, instance, request)
+        return Display(self._context, instance, caller)
 
     # --- consoles, logs, files ----------------------------------------------------------------------------------
 

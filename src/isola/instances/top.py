@@ -1,4 +1,4 @@
-"""The processes of an instance, as the host's ``ps`` shows them."""
+"""The processes of an instance, as the host's ``ps`` shows them, or the kernel of its own that it has."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from isola.instances.context import Context
 from isola.instances.running import require_live
 from isola.model.instance import Instance
 from isola.model.stats import ProcessTable
+from isola.runtimes import Listing
 
 _ARGUMENT = re.compile(r"[-A-Za-z0-9,=_.:%+]{1,200}", re.ASCII)
 _MOST_ARGUMENTS = 32
+_PLAIN = frozenset({("-ef",), ("aux",), ("-e",)})
+"""Options that ask for no particular columns."""
 _BY_PID = 4096
 """Most processes that are named to ``ps``; of more, all of the host are listed and chosen from."""
 
@@ -24,6 +27,14 @@ async def processes(context: Context, instance: Instance, arguments: Sequence[st
         raise InvalidInput(
             "These are no options of ps", field="ps_args", remedy="use options such as aux or -o pid,comm"
         )
+    if isinstance(live.guest, Listing):
+        if arguments and tuple(arguments) not in _PLAIN:
+            raise Unsupported(
+                "The processes of this instance are listed by a kernel of its own, without options of ps",
+                field="ps_args",
+                remedy="leave them out, or run ps inside",
+            )
+        return await live.guest.process_table()
     pids = live.guest.numbers()
     if not pids:
         raise Unsupported("This instance has a kernel of its own", remedy="run ps inside")

@@ -2,7 +2,7 @@
 
 from isola.runtimes.capabilities import Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Runtime
-from isola.runtimes.guest import Execution, Guest
+from isola.runtimes.guest import Execution, Guest, Listing
 from isola.runtimes.log_lines import Lines, LogBlock
 from isola.runtimes.output import Attachment, Channel, LogLine
 from isola.runtimes.runtimes import Runtimes
@@ -21,6 +21,7 @@ __all__ = [
     "Held",
     "Lack",
     "Lines",
+    "Listing",
     "Log",
     "LogBlock",
     "LogLine",

@@ -17,6 +17,8 @@ class Capability(Enum):
     FILES = "files"
     """Access to its files while it runs."""
     CONSOLE = "console"
+    DISPLAY = "display"
+    """A screen, to which viewers connect."""
     SIGNAL = "signal"
     """Sending signals to its first process."""
     PAUSE = "pause"
@@ -49,6 +51,9 @@ class Lack:
 
     reason: str
     remedy: str = ""
+
+
+NO_SCREEN = Lack("It has no screen", remedy="use its console")
 
 
 @dataclass(frozen=True, slots=True)

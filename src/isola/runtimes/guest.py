@@ -13,7 +13,7 @@ from isola.host.sockets import Stream
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
-from isola.model.stats import GroupStats
+from isola.model.stats import GroupStats, ProcessTable
 from isola.runtimes.output import Attachment
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
@@ -118,6 +118,10 @@ class Inside(Protocol):
         """Attach to the terminal of its first process."""
         ...
 
+    async def display(self, protocol: str = "spice") -> Stream:
+        """A new connection to its screen, by ``spice`` or ``vnc``; viewers open several. Also while it is paused."""
+        ...
+
     async def attach(self) -> Attachment:
         """To what its first process says from now on, and to its input; also while it is held before its program."""
         ...
@@ -219,6 +223,15 @@ class Serving(Protocol):
 
     def clients(self) -> int:
         """TCP connections that others have opened to its programs; 0 if it has ended. Blocks shortly."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A run whose processes are known to its own kernel."""
+
+    async def process_table(self) -> ProcessTable:
+        """As its kernel numbers them. Raises WrongState if it has ended or is paused, HostFailure, TimedOut."""
         ...
 
 

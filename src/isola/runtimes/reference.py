@@ -25,6 +25,7 @@ _VERBS: Mapping[Capability, str] = {
     Capability.EXEC: "`exec`, `shell`, `run`, health checks by a command",
     Capability.FILES: "`file` and `cp` while it runs",
     Capability.CONSOLE: "`console`, `attach`",
+    Capability.DISPLAY: "`console --type vga`",
     Capability.SIGNAL: "signals to the first process: `docker kill -s`, `oci.*` stop signals",
     Capability.PAUSE: "`pause` and `resume`",
     Capability.LIVE_LIMITS: "other limits while it runs",

@@ -39,6 +39,8 @@ from isola.runtimes import (
     RuntimeCapabilities,
     TapNic,
 )
+from isola.runtimes.capabilities import NO_SCREEN
+from isola.testing.attachments import FakeAttachment
 from isola.testing.log_files import FakeLogFiles, logged
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.sockets import FakeStream, stream_pair
@@ -96,6 +98,8 @@ class FakeInstance:
     """How it may open them."""
     console_size: tuple[int, int] = (0, 0)
     consoles: list[FakeStream] = field(default_factory=list)
+    displays: list[FakeStream] = field(default_factory=list)
+    """The far ends of connections to its screen."""
     clients: int = 0
     """Connections that others have opened to it."""
     attached: list[FakeAttachment] = field(default_factory=list)
@@ -126,7 +130,9 @@ def _place(host: Host, directory: Path) -> tuple[int, Path]:
 class FakeRuntime(Runtime):
     """Its state belongs to the host: another object for the same host and directory finds the same instances."""
 
-    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(isolations=frozenset({"container"}))
+    capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
+        isolations=frozenset({"container"}), lacks={Capability.DISPLAY: NO_SCREEN}
+    )
     _known: ClassVar[dict[tuple[int, Path, str], FakeState]] = {}
     """State by process table of the host, directory of the daemon, and kind of runtime."""
 
@@ -228,8 +234,8 @@ class FakeRuntime(Runtime):
             instance.oom_killed = oom_killed
             instance.status, instance.ended_at = status, self.host.clock.now()
             instance.over.set()
-            for console in instance.consoles:
-                console.close()
+            for stream in (*instance.consoles, *instance.displays):
+                stream.close()
             for attached in instance.attached:
                 attached.say(None)
             for command in list(instance.commands):
@@ -411,6 +417,11 @@ class FakeGuest:
         instance.consoles.append(near)
         return near
 
+    async def display(self, protocol: str = "spice") -> Stream:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.DISPLAY)
+        raise AssertionError
+
     async def attach(self) -> FakeAttachment:
         instance = self._require()
         instance.attached.append(FakeAttachment(instance))
@@ -494,37 +505,6 @@ class FakeGuest:
         """Records the namespace with the ids of its plan."""
         idmap = self._require().spec.idmap
         await self._runtime.host.namespaces.make_network(namespace.path, idmap or IdRange(0))
-
-
-class FakeAttachment:
-    """What a test has the first process say, and what is written to it."""
-
-    def __init__(self, instance: FakeInstance) -> None:
-        self._instance = instance
-        self._said: asyncio.Queue[tuple[Channel, bytes] | None] = asyncio.Queue()
-
-    def say(self, block: tuple[Channel, bytes] | None) -> None:
-        """It comes next; None is the end."""
-        self._said.put_nowait(block)
-
-    async def read(self) -> tuple[Channel, bytes] | None:
-        return await self._said.get()
-
-    async def write(self, data: bytes) -> None:
-        """Kept in ``FakeInstance.input``."""
-        if (self._instance.spec.stdin or self._instance.spec.terminal) and not self._instance.input_ended:
-            self._instance.input += data
-
-    def end_input(self) -> None:
-        self._instance.input_ended = not self._instance.spec.terminal and self._instance.spec.stdin_once
-
-    def close(self, *, keep_input: bool = False) -> None:
-        """No longer attached."""
-        if not keep_input:
-            self.end_input()
-        if self in self._instance.attached:
-            self._instance.attached.remove(self)
-        self.say(None)
 
 
 class FakeExecution:

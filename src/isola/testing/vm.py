@@ -7,12 +7,15 @@ from typing import ClassVar
 
 from isola.errors import Unsupported
 from isola.host import Host
+from isola.host.sockets import Stream
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
 from isola.model.network import HostTap, NetworkNamespace
+from isola.model.stats import ProcessTable
 from isola.runtimes import Capability, Lack, Machine, RootKind, RunSpec, RuntimeCapabilities, TapNic
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.runtime import FakeGuest, FakeRuntime
+from isola.testing.sockets import stream_pair
 
 _POWER_BUTTON = 0
 """Represents the power button among the signals that end a guest."""
@@ -73,6 +76,17 @@ class FakeVmGuest(FakeGuest):
     async def signal(self, signum: int) -> None:
         """Raises Unsupported."""
         self._runtime.capabilities.require(Capability.SIGNAL)
+
+    async def display(self, protocol: str = "spice") -> Stream:
+        """The far end is in ``FakeInstance.displays``."""
+        near, far = stream_pair()
+        self._require().displays.append(far)
+        return near
+
+    async def process_table(self) -> ProcessTable:
+        """Its first process."""
+        instance = self._require()
+        return ProcessTable(("PID", "CMD"), (("1", " ".join(instance.spec.command)),))
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As reported by the agent."""

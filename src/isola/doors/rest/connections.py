@@ -12,6 +12,8 @@ from isola.host.clock import Clock
 from isola.operations import Operation
 
 CONNECT_SECONDS = 30
+_WAITING = 16
+"""Most connections of a channel that is connected repeatedly, which are not taken yet."""
 
 
 class Channel(Protocol):
@@ -33,8 +35,11 @@ class Channel(Protocol):
 class Channels:
     """The channels of one operation. Secrets are kept after its end, connections are not."""
 
-    def __init__(self, clock: Clock, names: Sequence[str]) -> None:
+    def __init__(self, clock: Clock, names: Sequence[str], *, repeated: str = "") -> None:
+        """``repeated``: the name of a channel that the client may connect again and again."""
         self.secrets: Mapping[str, str] = {name: clock.token(32) for name in names}
+        self._repeated = repeated
+        self._more: asyncio.Queue[Channel] = asyncio.Queue(_WAITING)
         loop = asyncio.get_running_loop()
         self._connected: dict[str, asyncio.Future[Channel]] = {name: loop.create_future() for name in names}
 
@@ -48,17 +53,32 @@ class Channels:
                 f"Channel {name!r} was not connected within {timeout:g} seconds", remedy="connect all channels at once"
             ) from None
 
+    async def next(self) -> Channel:
+        """Wait for one more connection of the channel that is connected repeatedly."""
+        return await self._more.get()
+
     def connect(self, secret: str, channel: Channel) -> str:
         """Register a connection; returns the channel's name. Raises NotFound for a wrong secret, Conflict if taken."""
         for name, known in self.secrets.items():
             if known == secret:
                 future = self._connected.get(name)
+                if name == self._repeated and future is not None:
+                    self._connect_more(channel, future)
+                    return name
                 if future is None or future.done():
                     state = "is connected already" if future is not None else "has ended with its operation"
                     raise Conflict(f"Channel {name!r} {state}")
                 future.set_result(channel)
                 return name
         raise NotFound("No such channel of this operation", remedy="use a secret from the operation's metadata.fds")
+
+    def _connect_more(self, channel: Channel, first: asyncio.Future[Channel]) -> None:
+        try:
+            self._more.put_nowait(channel)
+        except asyncio.QueueFull:
+            raise Conflict("Too many connections wait already") from None
+        if not first.done():
+            first.set_result(channel)
 
     def connected(self, name: str) -> bool:
         """Whether the client has connected this channel."""

@@ -51,6 +51,8 @@ EXTENSIONS: dict[str, str] = {
     "container_copy_project": "source.project of copies of instances",
     "instance_allow_inconsistent_copy": "source.allow_inconsistent of copies, which never are",
     "console": "consoles and their log",
+    "console_vga_type": "type vga of consoles: the screen, in the protocol SPICE",
+    "virtual-machines": "type virtual-machine of instances and images",
     "directory_manipulation": "directories in the files API",
     "file_append": "appending in the files API",
     "file_delete": "deleting in the files API",

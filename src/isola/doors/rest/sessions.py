@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from isola.doors import Services
 from isola.doors.rest.carrying import PIPES, TERMINAL, carry_console, carry_pipes, carry_terminal
 from isola.doors.rest.connections import Channels, Connections
+from isola.doors.rest.displays import DATA, carry_display
 from isola.doors.rest.recording import keep, recorded
 from isola.instances.commands import Command
 from isola.model.caller import Caller
@@ -81,6 +82,24 @@ def show_console(
         finally:
             console.close()
             await channel.close()
+
+    return _start(
+        services, connections, "Showing console", work, ref=ref, caller=caller, channels=channels, metadata={}
+    )
+
+
+def show_display(
+    services: Services, connections: Connections, ref: Ref, request: ConsoleRequest, *, caller: Caller
+) -> Operation:
+    """Show a screen to a viewer once a channel is connected. Raises NotFound, WrongState, Unsupported."""
+    display = services.instances.display(ref, request, caller=caller)
+    channels = Channels(services.host.clock, TERMINAL, repeated=DATA)
+
+    async def work(op: Operation) -> None:
+        try:
+            await carry_display(channels, display)
+        finally:
+            display.close()
 
     return _start(
         services, connections, "Showing console", work, ref=ref, caller=caller, channels=channels, metadata={}

@@ -15,6 +15,7 @@ from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut, WrongSt
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.process import ProcessRef
 from isola.model.instance import InterfaceState
+from isola.model.stats import ProcessTable
 from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.config import PATH, exec_process
@@ -119,6 +120,20 @@ class GvisorGuest(OciGuest):
         except TimeoutError:
             await super().signal(SIGKILL)
         await self._host.files.flush(*[to / each for each in await self._host.files.names(to)], to)
+
+    async def process_table(self) -> ProcessTable:
+        """By its kernel, which names programs without their arguments."""
+        self._require()
+        if self.frozen():
+            raise WrongState("The instance is frozen", remedy="resume it first")
+        argv = [*await self._sandboxes.argv(self.id), "ps", self._sandboxes.called(self.id)]
+        try:
+            done = await self._host.processes.run(argv, timeout=_ANSWER, env={"PATH": PATH})
+        except (CommandFailed, TimedOut) as error:
+            raise HostFailure("The sandbox does not answer", evidence=str(error)) from error
+        lines = done.stdout.decode(errors="replace").splitlines()
+        titles = tuple(lines[0].split()) if lines else ()
+        return ProcessTable(titles, tuple(tuple(line.split(None, len(titles) - 1)) for line in lines[1:]))
 
     # --- inside -------------------------------------------------------------------------------------------------
 

@@ -163,6 +163,11 @@ class OciGuest:
         self._require_terminal()
         return Console(await self._host.sockets.connect_packets(self._layout.attach))
 
+    async def display(self, protocol: str = "spice") -> Stream:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.DISPLAY)
+        raise AssertionError
+
     async def attach(self) -> Attachment:
         """By the monitor's socket."""
         self._require()

@@ -19,7 +19,7 @@ from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
-from isola.runtimes.capabilities import Capability, Lack, RuntimeCapabilities
+from isola.runtimes.capabilities import NO_SCREEN, Capability, Lack, RuntimeCapabilities
 from isola.runtimes.driver import Held
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
@@ -42,7 +42,8 @@ class OciRuntime(MonitoredRuntime):
         lacks={
             Capability.CHECKPOINT: Lack(
                 "The state of a running container cannot be saved yet", remedy="stop it, or take a snapshot of its root"
-            )
+            ),
+            Capability.DISPLAY: NO_SCREEN,
         },
     )
     limits_itself: bool = False

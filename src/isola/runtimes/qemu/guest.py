@@ -20,7 +20,8 @@ from isola.host.threads import in_thread
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
-from isola.model.stats import GroupStats
+from isola.model.stats import GroupStats, ProcessTable
+from isola.runtimes.agent.listing import table_of
 from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
 from isola.runtimes.oci.console import Attached, Console
@@ -155,6 +156,16 @@ class VmGuest:
         """By the monitor's socket."""
         self._require_terminal()
         return Console(await self._host.sockets.connect_packets(self._layout.attach))
+
+    async def display(self, protocol: str = "spice") -> Stream:
+        """Raises Unsupported."""
+        self._runtime.capabilities.require(Capability.DISPLAY)
+        raise AssertionError
+
+    async def process_table(self) -> ProcessTable:
+        """By the agent."""
+        self._require_running()
+        return table_of(await (await self.session.agent()).processes())
 
     async def attach(self) -> Attachment:
         """By the monitor's socket."""

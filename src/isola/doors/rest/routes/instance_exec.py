@@ -10,7 +10,8 @@ from isola.doors.rest.lookup import instance_of
 from isola.doors.rest.programs_attached import attach_program
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
-from isola.doors.rest.sessions import run_command, show_console
+from isola.doors.rest.sessions import run_command, show_console, show_display
+from isola.instances.display import VGA
 from isola.model.exec import ConsoleRequest, ExecRequest
 
 _ID = 2**32 - 2
@@ -51,7 +52,7 @@ def _user(fields: Fields) -> int | str:
 
 
 async def console(request: Request) -> web.StreamResponse:
-    """Start attaching to the console."""
+    """Start attaching to the console, or showing the screen to a viewer."""
     fields = await request.fields()
     instance = instance_of(request)
     options = ConsoleRequest(
@@ -60,6 +61,10 @@ async def console(request: Request) -> web.StreamResponse:
         type=fields.text("type", "") or "console",
         force=fields.boolean("force"),
     )
+    if options.type == VGA:
+        return background(
+            show_display(request.services, request.connections, instance.ref, options, caller=request.caller)
+        )
     return background(show_console(request.services, request.connections, instance.ref, options, caller=request.caller))
 
 

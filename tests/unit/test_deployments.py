@@ -11,7 +11,7 @@ from heard import lifecycle
 from memory_audit import differences, settle
 from strike import end_tasks
 
-from isola.errors import AlreadyExists, Busy, Forbidden, InvalidInput, NotFound, ProgramFailed, TimedOut
+from isola.errors import AlreadyExists, Busy, Forbidden, HostFailure, InvalidInput, NotFound, ProgramFailed, TimedOut
 from isola.instances.reconcile import Verdict, judge
 from isola.instances.volatile import HELD, PREVIOUS_ID, RETIRING, ROLE
 from isola.model.caller import Caller, Credential
@@ -238,6 +238,23 @@ async def test_a_rollback_leaves_an_instance_with_the_name_of_those_set_aside(wo
     assert serving(world).id == old.id and serving(world, "web-aside").id == other.id
     with pytest.raises(AlreadyExists, match="web-aside"):
         deployments.deploy(WEB, NEW, TERMS)
+
+
+async def test_a_version_that_could_not_be_removed_is_removed_by_the_next_deployment(world: World) -> None:
+    deployments = world.parts.services.instances.deployments
+    await world.create("web", start=True)
+    await finish(world, deployments.deploy(WEB, NEW, TERMS))
+    world.runtime.keeps = True
+    operation = deployments.deploy(WEB, NEW, TERMS)
+    await finish(world, operation)
+    assert any("web-aside" in text for text in operation.warnings)
+    assert serving(world, "web-aside").deleting
+    with pytest.raises(HostFailure):
+        await finish(world, deployments.deploy(WEB, NEW, TERMS))
+    assert names(world).keys() == {"web", "web-previous", "web-aside"}
+    world.runtime.keeps = False
+    await finish(world, deployments.deploy(WEB, NEW, TERMS))
+    assert names(world).keys() == {"web", "web-previous"}
 
 
 async def test_a_previous_version_with_that_name_serves_after_a_rollback(world: World) -> None:

@@ -8,10 +8,10 @@ import secrets
 
 from isola.cli.arguments import UsageError
 from isola.cli.compose.conditions import await_condition
+from isola.cli.compose.creation import create
 from isola.cli.compose.images import image_of
 from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import facts
-from isola.cli.compose.stored import push
 from isola.cli.compose.up import How, Up
 from isola.cli.guardian import Guardian
 from isola.compose.application import order
@@ -20,7 +20,6 @@ from isola.compose.changes import Recreation, instance_name
 from isola.compose.env_files import parse_env
 from isola.compose.oneoff import Wish, changed, one_off
 from isola.environment import variable
-from isola.model.isolation import ISOLATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from isola.cli.context import Context
     from isola.compose.application import Application
-    from isola.compose.instances import Design
 
 
 class OneOff:
@@ -59,7 +57,7 @@ class OneOff:
         removes, detached = self._args.flag("rm"), self._args.flag("detach")
         guardian = Guardian(self._client, found.name) if removes and not detached else None
         try:
-            self._create(found, ephemeral=removes and detached)
+            create(self._context, self._application, self._service, found, ephemeral=removes and detached)
             if detached:
                 self._context.follow(self._client.instances.start(found.name), f"Starting {found.name}")
                 self._context.write(found.name)
@@ -78,22 +76,6 @@ class OneOff:
         for name, how in self._whole.needs(self._service).items():
             if name in self._whole.services:
                 await_condition(self._context, self._whole.name, name, how)
-
-    def _create(self, found: Design, *, ephemeral: bool) -> None:
-        operation = self._client.instances.create(
-            image=found.image,
-            name=found.name,
-            config=found.config,
-            devices=found.devices,
-            program=found.program,
-            terminal=found.terminal,
-            stdin=found.stdin,
-            isolation=found.runtime if found.runtime in ISOLATIONS else "",
-            runtime="" if found.runtime in ISOLATIONS else found.runtime,
-            ephemeral=ephemeral,
-        )
-        self._context.follow(operation, f"Creating {found.name}")
-        push(self._client, self._application, self._service, found.name)
 
     def _attached(self, name: str) -> int:
         """Its output and input are this command's, from the first byte on."""

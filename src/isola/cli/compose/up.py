@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from isola.cli.compose.creation import create
 from isola.cli.compose.down import patience, stop
 from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
 from isola.cli.compose.images import image_of
 from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import existing, facts
-from isola.cli.compose.stored import push
 from isola.compose.application import order
 from isola.compose.attributes import refuse, warnings
 from isola.compose.changes import Kind, Recreation, changes, orphans
 from isola.compose.instances import design, wanted
 from isola.errors import NotFound
-from isola.model.isolation import ISOLATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,19 +128,7 @@ class Up:
 
     def _create(self, service: str, action: Action, name: str) -> None:
         found = design(self._application, service, action.number, self._images[service], self._facts)
-        operation = self._client.instances.create(
-            image=found.image,
-            name=name,
-            config=found.config,
-            devices=found.devices,
-            program=found.program,
-            terminal=found.terminal,
-            stdin=found.stdin,
-            isolation=found.runtime if found.runtime in ISOLATIONS else "",
-            runtime="" if found.runtime in ISOLATIONS else found.runtime,
-        )
-        self._follow(operation, f"Creating {action.name}")
-        push(self._client, self._application, service, name)
+        create(self._context, self._application, service, found, name=name)
         if name == action.name:
             self._context.say(f"{action.name} is created")
 

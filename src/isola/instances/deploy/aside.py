@@ -11,6 +11,7 @@ from isola.instances.deploy.parts import Attempt, step
 from isola.instances.remove import doom
 from isola.instances.rename import rename
 from isola.instances.stop import Manner, halt
+from isola.instances.volatile import SERVES
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -61,6 +62,19 @@ async def remove_aside(attempt: Attempt, other: Instance) -> None:
         except IsolaError as error:
             log.error("The former version %s could not be removed: %s", found.name, error)
             attempt.op.warnings.append(f"{found.name} could not be removed: {error.message}")
+
+
+def half_removed(context: Context, ref: Ref, serving: str) -> bool:
+    """Whether it is a former version of the instance with this name that ``remove_aside`` could not remove."""
+    found = context.records.find(ref)
+    return found is not None and found.deleting and found.volatile.get(SERVES) == serving
+
+
+async def finish_removal(attempt: Attempt) -> None:
+    """Remove the one that an earlier deployment could not; no effect if there is none."""
+    names = attempt.names
+    if half_removed(attempt.context, names.aside, names.serving.name):
+        await attempt.step(names.aside, "Removing a version", lambda op: remove_now(attempt.context, op, names.aside))
 
 
 async def give_name_back(context: Context, op: Operation, intent: Intent) -> None:

@@ -11,7 +11,7 @@ import logging
 
 from isola.errors import IsolaError, NotFound
 from isola.host.cancellation import finish
-from isola.instances.deploy.aside import remove_aside, set_aside
+from isola.instances.deploy.aside import finish_removal, remove_aside, set_aside
 from isola.instances.deploy.candidate import discard, held_back, make, request_of
 from isola.instances.deploy.carried import carry
 from isola.instances.deploy.draining import drained
@@ -38,6 +38,7 @@ async def deploy(attempt: Attempt, version: Version) -> None:
     serving = context.records.find(names.serving)
     if serving is not None:
         await _mended(attempt, names.serving)
+        await finish_removal(attempt)
     request = request_of(context, serving, names, version, attempt.terms.strategy)
     before = previous_of(context, serving) if serving is not None else None
     await announce(attempt, serving, aside=before)

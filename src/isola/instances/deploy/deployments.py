@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from isola.errors import AlreadyExists, InvalidInput, NotFound
 from isola.instances import create as create_verb
 from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.deploy.aside import half_removed
 from isola.instances.deploy.candidate import held_back, request_of
 from isola.instances.deploy.deploy import deploy, rollback
 from isola.instances.deploy.fleet import Fleet
@@ -144,7 +145,9 @@ class Deployments:
         names = Names(ref, ref.renamed(beside_name(ref.name, "next")), previous)
         before = previous_of(self._context, serving)
         for taken in (names.next, names.previous, names.aside):
-            if taken in self._context.records and (before is None or before.ref != taken):
+            known = before is not None and before.ref == taken
+            known = known or (taken == names.aside and half_removed(self._context, taken, ref.name))
+            if taken in self._context.records and not known:
                 raise AlreadyExists(
                     f"Instance {taken.name!r} exists, and is not a version of {ref.name!r}",
                     field="name",

@@ -1,11 +1,11 @@
-"""Starts a confined hypervisor and the server of its root; a monitor of OCI containers (conmon) executes it as engine.
+"""Starts a confined hypervisor and its servers; a monitor of OCI containers (conmon) executes it as engine.
 
-Both processes are in user, PID, mount, network, IPC, UTS and cgroup namespaces of their own, in a root that contains
+All processes are in user, PID, mount, network, IPC, UTS and cgroup namespaces of their own, in a root that contains
 only the files they need, and in the control group of the instance. The hypervisor has no capabilities even in its user
-namespace, and gets sockets and taps as open descriptors. The server keeps capabilities over the ids of the instance,
-and sees the instance's root as ``/shared``.
+namespace, and gets sockets, disks and taps as open descriptors. A server sees one directory as ``/shared``; one of
+files keeps capabilities over the ids of the instance.
 
-The job is a JSON file in the working directory. In command lines ``@NAME@`` stands for the number of a descriptor.
+The job (``hypervisor_job``) is a JSON file in the working directory.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ import select
 import socket
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from isola.host import confine, kernel
 from isola.host.credentials import effective_user
+from isola.host.hypervisor_job import SHARED, Job, Server
 from isola.host.taps import open_tap
 
-SHARED = "/shared"
-"""Where the server sees the instance's root."""
 _ANCHOR = Path("/proc")
 """A directory that every host has; the new root is mounted there briefly, visible to the child only."""
 _MESSAGES = "messages"
@@ -39,47 +37,6 @@ _PATIENCE = 60.0
 _LONGEST = 1 << 20
 _OPEN_FILES = 4096
 _SPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET | kernel.CLONE_NEWCGROUP
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is started. Paths are strings, because it is stored as JSON."""
-
-    ids: tuple[int, int]
-    """First host id of the instance's range, and how many."""
-    user: int
-    """The hypervisor's user, one of the range's ids as seen inside."""
-    groups: tuple[str, ...]
-    """Directories of the control groups to enter."""
-    root: str
-    """The instance's root on the host."""
-    server: tuple[str, ...]
-    """Command line of the server of the root; ``@server@`` is its listening socket."""
-    program: tuple[str, ...]
-    """That of the hypervisor; ``@files@`` is connected to the server, ``@output@`` and ``@errors@`` are the log."""
-    listen: tuple[str, ...]
-    """Sockets on which the hypervisor listens: descriptors and files in the working directory. The first
-    is its control socket.
-    """
-    taps: Mapping[str, str]
-    """Descriptor -> name of the tap."""
-    shown: tuple[str, ...]
-    """Files and directories of the host that both see, read-only."""
-    devices: tuple[str, ...] = ()
-    """Character devices that the hypervisor may open."""
-
-    def encode(self) -> bytes:
-        """As JSON."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> Job:
-        """Raises ValueError, TypeError."""
-        found: Mapping[str, Any] = json.loads(data)
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
-        }
-        return cls(**values)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,27 +73,35 @@ def _open_terminal(path: str) -> None:
 
 
 def _start(job: Job) -> int:
-    """The PID of the hypervisor, which answers on its control socket. Kills both processes on failure."""
+    """The PID of the hypervisor, which answers on its control socket. Kills all processes on failure."""
     _enter_groups(job.groups)
     open_ones = _Descriptors()
     space = _user_namespace(job.ids)
     started: list[int] = []
     try:
         open_ones.open_all(job)
-        root = kernel.clone_tree(Path(job.root), recursive=True)
-        kernel.set_attributes(root, 0, propagation="private", recursive=True)
-        started.append(_first_of_namespace(lambda: _serve(job, space, root, open_ones)))
-        Path("server.pid").write_text(str(started[0]))
-        os.close(root)
-        started.append(_first_of_namespace(lambda: _emulate(job, space, open_ones)))
+        for server in job.servers:
+            started.append(_server(job, server, space, open_ones))
+        started.append(hypervisor := _first_of_namespace(lambda: _emulate(job, space, open_ones)))
         open_ones.close()
-        _wait_until_made(job.listen[0], started[1])
+        _wait_until_made(job.listen[0], hypervisor)
     except BaseException:
         for pid in started:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, 9)
         raise
-    return started[1]
+    return hypervisor
+
+
+def _server(job: Job, server: Server, space: int, open_ones: _Descriptors) -> int:
+    tree = kernel.clone_tree(Path(server.directory), recursive=True)
+    try:
+        kernel.set_attributes(tree, 0, propagation="private", recursive=True)
+        pid = _first_of_namespace(lambda: _serve(job, server, space, tree, open_ones))
+    finally:
+        os.close(tree)
+    Path(f"{server.name}.pid").write_text(str(pid))
+    return pid
 
 
 def _enter_groups(directories: Sequence[str]) -> None:
@@ -151,7 +116,7 @@ def _user_namespace(ids: tuple[int, int]) -> int:
 
 
 class _Descriptors:
-    """What the hypervisor and the server get open."""
+    """What the hypervisor and its servers get open."""
 
     def __init__(self) -> None:
         self.named: dict[str, int] = {}
@@ -163,9 +128,12 @@ class _Descriptors:
         self.messages = os.open(_MESSAGES, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         for name in job.listen:
             self.named[name] = _listening(name)
-        self.named["server"] = _listening("server")
-        self.named["files"] = _connected("server")
-        os.unlink("server")
+        for server in job.servers:
+            self.named[server.name] = _listening(server.name)
+            self.named[server.wire] = _connected(server.name)
+            os.unlink(server.name)
+        for name, (path, writable) in job.opened.items():
+            self.named[name] = open_disk(path, writable=writable)
         for name, tap in job.taps.items():
             self.named[name] = open_tap(tap)
         self.named["output"], self.named["errors"] = (_above(number) for number in (1, 2))
@@ -191,6 +159,18 @@ def _above(number: int) -> int:
     if copy < 3:
         raise OSError(errno.EBADF, "a standard stream is closed")
     return copy
+
+
+def open_disk(path: str, *, writable: bool) -> int:
+    """Follows no symbolic link at its end. Raises OSError, also if it is no regular file or block device."""
+    access = os.O_RDWR if writable else os.O_RDONLY
+    descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "neither a regular file nor a block device", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _listening(name: str) -> int:
@@ -231,20 +211,24 @@ def _first_of_namespace(work: Callable[[], NoReturn]) -> int:
 # --- in the children -------------------------------------------------------------------------------------------------
 
 
-def _serve(job: Job, space: int, root: int, open_ones: _Descriptors) -> NoReturn:
-    """Become the server of the root."""
-    argv = open_ones.numbered(job.server)
+def _serve(job: Job, server: Server, space: int, tree: int, open_ones: _Descriptors) -> NoReturn:
+    """Become a server."""
+    argv = open_ones.numbered(server.command)
     _prepare(open_ones.messages, to_null=(0, 1))
     with _new_root(job):
         Path(SHARED.strip("/")).mkdir()
-        kernel.attach_tree(root, Path(SHARED.strip("/")))
+        kernel.attach_tree(tree, Path(SHARED.strip("/")))
         Path("proc").mkdir()
         kernel.mount("proc", Path("proc"), "proc", "", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.join(space, kernel.CLONE_NEWUSER)
-    os.setgroups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    os.umask(0)
+    if server.powerful:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        os.umask(0)
+    else:
+        os.umask(0o077)
+        confine.become(job.user, (), with_parent=False)
     os.execve(argv[0], argv, {})
 
 
@@ -258,7 +242,7 @@ def _emulate(job: Job, space: int, open_ones: _Descriptors) -> NoReturn:
     kernel.join(space, kernel.CLONE_NEWUSER)
     os.umask(0o077)
     confine.become(job.user, (), with_parent=False)
-    os.execve(argv[0], argv, {})
+    os.execve(argv[0], argv, dict(job.environment))
 
 
 def _prepare(messages: int, *, to_null: Sequence[int]) -> None:

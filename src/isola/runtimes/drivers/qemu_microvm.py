@@ -9,11 +9,11 @@ from isola.model.probe import Probe
 from isola.runtimes.capabilities import NO_SCREEN, Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.qemu import probing
 from isola.runtimes.qemu.limits import DEFAULT_MEMORY
-from isola.runtimes.qemu.runtime import QemuRuntime
+from isola.runtimes.qemu.microvm import MicrovmRuntime
 from isola.runtimes.spec import RootKind
 
 
-class QemuMicrovm(QemuRuntime):
+class QemuMicrovm(MicrovmRuntime):
     """Without firmware and legacy devices; its root is the same directory as a container's."""
 
     name = "qemu_microvm"

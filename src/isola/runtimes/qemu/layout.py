@@ -22,14 +22,13 @@ class VmLayout(Layout):
         """What is started, see ``host.hypervisor``."""
         return self.run / "job.json"
 
-    @property
-    def server_pid(self) -> Path:
-        """PID of the server of the root."""
-        return self.run / "server.pid"
+    def server_pid(self, name: str) -> Path:
+        """PID of a server."""
+        return self.run / f"{name}.pid"
 
     @property
     def messages(self) -> Path:
-        """A FIFO with what QEMU and the server have written to standard error."""
+        """A FIFO with what QEMU and its servers have written to standard error."""
         return self.run / "messages"
 
     @property

@@ -6,13 +6,16 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from isola.errors import NotFound
+from isola.errors import NotFound, Unsupported
 from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.model.last_run import Ending
 from isola.runtimes import plan
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.spec import RunSpec
+
+FILES = "server"
+"""Name of the server of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +24,29 @@ class Run:
 
     id: str
     qemu: ProcessRef
-    server: ProcessRef
-    """Serves its root; without it the guest hangs."""
     monitor: ProcessRef
     """Keeps its log."""
+    servers: tuple[tuple[str, ProcessRef], ...] = ()
+    """By name; without one of them the guest hangs."""
+
+    @property
+    def server(self) -> ProcessRef:
+        """That of its files. Raises Unsupported."""
+        for name, process in self.servers:
+            if name == FILES:
+                return process
+        raise Unsupported("This virtual machine has no file server")
 
     @property
     def processes(self) -> tuple[ProcessRef, ...]:
-        return self.qemu, self.server, self.monitor
+        return self.qemu, self.monitor, *(process for _, process in self.servers)
 
 
 async def write(host: Host, layout: VmLayout, engine: str, run: Run) -> None:
     """Not synced, because it is obsolete after a power failure."""
+    named = {"qemu": run.qemu, "monitor": run.monitor} | dict(run.servers)
     record = {"engine": engine, "boot": host.system.boot_id()} | {
-        name: [process.pid, process.started]
-        for name, process in zip(("qemu", "server", "monitor"), run.processes, strict=True)
+        name: [process.pid, process.started] for name, process in named.items()
     }
     await host.files.write(layout.record, json.dumps(record).encode(), durable=False)
 
@@ -46,8 +57,9 @@ async def read(host: Host, layout: VmLayout, engine: str) -> tuple[Run, RunSpec]
         record = json.loads(await host.files.read(layout.record))
         if (record["boot"], record["engine"]) != (host.system.boot_id(), engine):
             return None
-        processes = [ProcessRef(*map(int, record[name])) for name in ("qemu", "server", "monitor")]
-        return Run(layout.id, *processes), plan.decode(await host.files.read(layout.plan))
+        named = {name: ProcessRef(*map(int, value)) for name, value in record.items() if isinstance(value, list)}
+        run = Run(layout.id, named.pop("qemu"), named.pop("monitor"), tuple(sorted(named.items())))
+        return run, plan.decode(await host.files.read(layout.plan))
     except (NotFound, KeyError, TypeError, ValueError):
         return None
 

@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from isola.errors import HostFailure, IsolaError, NotFound
 from isola.host import Host
 from isola.host.cancellation import all_done
-from isola.host.guest_mounts import Graft
-from isola.host.process import HERE
+from isola.host.hypervisor_job import Job
+from isola.host.process import HERE, ProcessRef
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
 from isola.operations import Operation
 from isola.runtimes import plan
-from isola.runtimes.agent.plan import plan_of
 from isola.runtimes.capabilities import Capability
 from isola.runtimes.driver import Held
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor
 from isola.runtimes.oci.layout import MONITOR_SUFFIX
 from isola.runtimes.oci.monitored import MonitoredRuntime
-from isola.runtimes.qemu import engines, kit, machine, probing, record
+from isola.runtimes.qemu import engines, kit, probing, record
 from isola.runtimes.qemu.engines import Engines, Versions
 from isola.runtimes.qemu.guest import VmGuest
-from isola.runtimes.qemu.job import console, described, job_of, require_supported
+from isola.runtimes.qemu.kit import Kit
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import memory_of, of_group
 from isola.runtimes.qemu.record import Run
-from isola.runtimes.qemu.session import Session, failure
+from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import RunSpec
-from isola.runtimes.users import resolve
 
-_BOOTING = 120.0
-"""Seconds that a kernel has to start its agent, on a busy host without hardware support."""
+_HYPERVISORS_USER = 65534
 _MODULE = "isola.host.hypervisor"
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """Parts of a job that do not depend on the machine."""
+
+    ids: tuple[int, int]
+    user: int
+    groups: tuple[str, ...]
+    kit: Kit
+    engines: Engines
+    accelerator: str
+    """``kvm`` or ``tcg``."""
+
+
 class QemuRuntime(MonitoredRuntime):
-    """The driver says which machine it is."""
+    """What does not depend on the machine; the subclass of a machine says what is started, and when it has booted."""
 
     _sessions: ClassVar[dict[Run, Session]] = {}
     """Of this process: QEMU talks to one client at a time."""
@@ -52,32 +63,30 @@ class QemuRuntime(MonitoredRuntime):
     async def run(
         self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
     ) -> Guest:
-        """Boot it as far as its agent, which then prepares and executes the program."""
+        """Boot it as far as the point at which devices can be attached, and then start its program."""
         id = spec.id
         if restore is not None:
             self.capabilities.require(Capability.CHECKPOINT)
-        require_supported(spec)
+        self.require_supported(spec)
         memory_of(spec.limits)
         await op.effect(
             f"prepare run of {id}",
-            lambda: self._prepare(spec),
+            lambda: self.prepare(spec),
             look=lambda: self.has_traces(id),
             undo=lambda: self.remove(id),
         )
         session = await op.effect(f"start virtual machine of {id}", lambda: self._create(spec))
-        await op.effect(f"boot {id}", lambda: self._boot(session))
-        guest = VmGuest(self, session)
+        await op.effect(f"boot {id}", lambda: self.boot(session))
+        guest = self.guest(session)
         if held is not None:
             await held(guest)
-        if spec.root.read_only:
-            await self.host.mounts.make_root_read_only(session.run.server)
-        await op.effect(f"start program of {id}", lambda: self._start(session))
+        await op.effect(f"start program of {id}", lambda: self.start(session))
         return guest
 
     async def find(self, id: str) -> Guest | None:
         """The instance, if its recorded processes are alive, and its machine has not stopped for good."""
         session = await self._session(id)
-        return VmGuest(self, session) if session is not None and session.alive else None
+        return self.guest(session) if session is not None and session.alive else None
 
     async def ending(self, id: str) -> Ending | None:
         """As it was written when the daemon saw it; a daemon that was away sees it now."""
@@ -108,6 +117,39 @@ class QemuRuntime(MonitoredRuntime):
         """As the end of the daemon does."""
         cls._sessions.pop(session.run, None)
 
+    # --- of the machine -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported, and InvalidInput for limits."""
+
+    @abstractmethod
+    async def job(self, spec: RunSpec, common: Common) -> Job:
+        """What is started."""
+
+    @abstractmethod
+    async def boot(self, session: Session) -> None:
+        """Until devices can be attached. Raises HostFailure with what the guest's kernel has said."""
+
+    @abstractmethod
+    async def start(self, session: Session) -> None:
+        """Its program."""
+
+    def guest(self, session: Session) -> VmGuest:
+        """As the machine's kind has it."""
+        return VmGuest(self, session)
+
+    async def prepare(self, spec: RunSpec) -> None:
+        """Write all files, and make the groups."""
+        layout, group = self._layout(spec.id), self.group(spec.id)
+        job = await self.job(spec, await self._common(spec))
+        writing = self.host.files.write_all(
+            {layout.engine: self.name.encode(), layout.plan: plan.encode(spec), layout.job: job.encode()},
+            directories={layout.run: 0o711} | dict.fromkeys((layout.exits, layout.logs), 0o700),
+        )
+        made = self.host.cgroups.create(group, monitor=group + MONITOR_SUFFIX)
+        await all_done(self.begin_log(spec, writing), made)
+
     # --- how ----------------------------------------------------------------------------------------------------
 
     def _layout(self, id: str) -> VmLayout:
@@ -136,20 +178,17 @@ class QemuRuntime(MonitoredRuntime):
         self._sessions[run] = session
         return session
 
-    async def _prepare(self, spec: RunSpec) -> None:
-        """Write all files, and make the groups."""
-        layout, group = self._layout(spec.id), self.group(spec.id)
+    async def _common(self, spec: RunSpec) -> Common:
         assert spec.idmap is not None
         supplied, found = kit.find(), engines.find(self.host)
-        accelerator = await probing.accelerator(self.host, supplied, found, await self._versions(found))
-        groups = self.host.cgroups.directories(self.group(spec.id))
-        job = job_of(described(self.host, spec, supplied, accelerator), spec, found, groups)
-        writing = self.host.files.write_all(
-            {layout.engine: self.name.encode(), layout.plan: plan.encode(spec), layout.job: job.encode()},
-            directories={layout.run: 0o711} | dict.fromkeys((layout.exits, layout.logs), 0o700),
+        return Common(
+            ids=(spec.idmap.base, spec.idmap.size),
+            user=min(_HYPERVISORS_USER, spec.idmap.size - 1),
+            groups=tuple(map(str, self.host.cgroups.directories(self.group(spec.id)))),
+            kit=supplied,
+            engines=found,
+            accelerator=await probing.accelerator(self.host, supplied, found, await self._versions(found)),
         )
-        made = self.host.cgroups.create(group, monitor=group + MONITOR_SUFFIX)
-        await all_done(self.begin_log(spec, writing), made)
 
     async def _versions(self, found: Engines) -> Versions:
         """Asked once."""
@@ -170,10 +209,10 @@ class QemuRuntime(MonitoredRuntime):
         else:
             place = replace(place, groups=groups)
         made = await monitor.create(self.host, layout, argv, place)
-        server = self.host.processes.identify(int(await self.host.files.read(layout.server_pid)))
-        if server is None or not self.host.cgroups.holds(group, made.init.pid):
+        servers = await self._servers(layout)
+        if servers is None or not self.host.cgroups.holds(group, made.init.pid):
             raise HostFailure("The virtual machine ended before it was started", evidence=await self._said(layout))
-        run = Run(spec.id, made.init, server, made.monitor)
+        run = Run(spec.id, made.init, made.monitor, servers)
         await all_done(
             record.write(self.host, layout, self.name, run), self.host.cgroups.limit(group, of_group(spec.limits))
         )
@@ -182,44 +221,15 @@ class QemuRuntime(MonitoredRuntime):
             raise HostFailure("The virtual machine ended before it was started", evidence=await self._said(layout))
         return session
 
-    async def _boot(self, session: Session) -> None:
-        """Until the agent has prepared everything. Raises HostFailure with the end of the kernel's log."""
-        spec = session.spec
-        assert spec.idmap is not None
-        await self._mount(session)
-        try:
-            agent = await session.agent(seconds=_BOOTING)
-        except IsolaError as error:
-            said = await self._kernel_said(session)
-            raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
-        user = await resolve(self.host.files, spec.root.path, spec.idmap, spec.user, spec.groups)
-        await agent.prepare(plan_of(spec, user, console(spec)))
-        await agent.set_up_loopback()
-        for nic in spec.nics:
-            await agent.configure(nic)
-
-    async def _mount(self, session: Session) -> None:
-        """Directories of the host, below the root that the file server sees."""
-        spec = session.spec
-        assert spec.idmap is not None
-        for mount in spec.mounts:
-            if mount.kind != "bind":
-                continue
-            graft = Graft(
-                Path(mount.source), read_only=mount.read_only, recursive=mount.recursive, propagation=mount.propagation
-            )
-            async with self.host.guest_mounts.prepare(graft) as tree:
-                await self.host.guest_mounts.put(session.run.server, tree, mount.target, owner=spec.idmap.base)
-
-    async def _start(self, session: Session) -> None:
-        await (await session.agent()).start()
-        await session.look()
-
-    async def _kernel_said(self, session: Session) -> str:
-        try:
-            return (await session.qmp.ring(machine.KERNEL_LOG)).decode(errors="replace")
-        except IsolaError:
-            return ""
+    async def _servers(self, layout: VmLayout) -> tuple[tuple[str, ProcessRef], ...] | None:
+        """None if one has ended."""
+        found = []
+        for server in Job.decode(await self.host.files.read(layout.job)).servers:
+            pid = int(await self.host.files.read(layout.server_pid(server.name)))
+            if (process := self.host.processes.identify(pid)) is None:
+                return None
+            found.append((server.name, process))
+        return tuple(sorted(found))
 
     async def _said(self, layout: VmLayout) -> str:
         try:

@@ -172,7 +172,7 @@ class Session:
         for connection in (self._agent, self._qmp):
             if connection is not None:
                 connection.close()
-        for process in (self.run.qemu, self.run.server):
+        for process in (self.run.qemu, *dict(self.run.servers).values()):
             await self._finish(process, quitting=quitting)
         await self._host.processes.gone(self.run.monitor)
         oom = self.oom_killed()
@@ -200,12 +200,15 @@ class Session:
         """QEMU may be killed on purpose; the others are not."""
         if self.removed:
             return
-        for name, process in (("file server", self.run.server), ("monitor", self.run.monitor)):
+        names = {record.FILES: "file server"}
+        for name, process in (*self.run.servers, ("monitor", self.run.monitor)):
             if not self._host.processes.alive(process) and self._host.processes.alive(self.run.qemu):
-                log.error("The %s of instance %s has ended; the instance is stopped", name, self.run.id)
+                log.error(
+                    "The %s of instance %s has ended; the instance is stopped", names.get(name, name), self.run.id
+                )
 
     async def _finish(self, process: ProcessRef, *, quitting: bool) -> None:
-        """The server ends with its connection to QEMU."""
+        """The servers end with their connections to QEMU."""
         if not quitting:
             self._host.processes.signal(process, SIGKILL)
         try:

@@ -1,0 +1,73 @@
+"""What the launcher of hypervisors (``hypervisor``) starts. Pure.
+
+In command lines ``@NAME@`` stands for the number of a descriptor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SHARED = "/shared"
+"""Where a server sees its directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A process on which the hypervisor depends."""
+
+    name: str
+    """Its PID is written to ``NAME.pid`` in the working directory."""
+    directory: str
+    """What it sees as ``/shared``."""
+    command: tuple[str, ...]
+    """``@NAME@`` is its listening socket."""
+    wire: str
+    """The hypervisor's descriptor that is connected to it."""
+    powerful: bool = False
+    """Root of the user namespace; otherwise the hypervisor's user, without capabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is started. Paths are strings, because it is stored as JSON."""
+
+    ids: tuple[int, int]
+    """First host id of the instance's range, and how many."""
+    user: int
+    """The hypervisor's user, one of the range's ids as seen inside."""
+    groups: tuple[str, ...]
+    """Directories of the control groups to enter."""
+    servers: tuple[Server, ...]
+    program: tuple[str, ...]
+    """Command line of the hypervisor; ``@output@`` and ``@errors@`` are the log."""
+    listen: tuple[str, ...]
+    """Sockets on which the hypervisor listens: descriptors and files in the working directory. The first
+    is its control socket.
+    """
+    taps: Mapping[str, str]
+    """Descriptor -> name of the tap."""
+    shown: tuple[str, ...]
+    """Files and directories of the host that all see, read-only."""
+    devices: tuple[str, ...] = ()
+    """Character devices that the hypervisor may open."""
+    opened: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """Descriptor -> regular file or block device of the host, and whether it is written to."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The hypervisor's."""
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Job:
+        """Raises ValueError, TypeError."""
+        found: Mapping[str, Any] = json.loads(data)
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
+        values["servers"] = tuple(Server(**each | {"command": tuple(each["command"])}) for each in values["servers"])
+        return cls(**values)

@@ -1,0 +1,128 @@
+"""MicroVMs: a kernel of the host, a root that is a directory of the host, and an agent as first process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isola.errors import IsolaError, Unsupported
+from isola.host.guest_mounts import Graft
+from isola.host.hypervisor_job import Job
+from isola.model.network import HostTap
+from isola.runtimes.agent.plan import Console, plan_of
+from isola.runtimes.qemu import machine, probing
+from isola.runtimes.qemu.file_server import file_server, firmware
+from isola.runtimes.qemu.limits import cpus_of, memory_of
+from isola.runtimes.qemu.machine import Machine, Nic
+from isola.runtimes.qemu.runtime import Common, QemuRuntime
+from isola.runtimes.qemu.session import Session, failure
+from isola.runtimes.spec import RootKind, RunSpec
+from isola.runtimes.users import resolve
+
+_BOOTING = 120.0
+"""Seconds that a kernel has to start its agent, on a busy host without hardware support."""
+
+
+class MicrovmRuntime(QemuRuntime):
+    """Its agent prepares and executes the program."""
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        if spec.root.kind is not RootKind.SHARED:
+            raise Unsupported(f"The root of a microVM is a shared directory, not a {spec.root.kind.value} device")
+        require_apart(spec)
+
+    async def job(self, spec: RunSpec, common: Common) -> Job:
+        """QEMU and the server of the root."""
+        nics = nics_of(spec)
+        described = Machine(
+            id=spec.id,
+            kernel=common.kit.kernel,
+            initramfs=common.kit.initramfs,
+            accelerator=common.accelerator,
+            memory=memory_of(spec.limits),
+            cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
+            clock=probing.clock(self.host),
+            nics=nics,
+            terminal=spec.terminal,
+        )
+        return Job(
+            ids=common.ids,
+            user=common.user,
+            groups=common.groups,
+            servers=(file_server(common.engines, spec.root.path),),
+            program=(*common.engines.qemu, *firmware(common.engines), *machine.arguments(described)),
+            listen=(machine.CONTROL, machine.AGENT),
+            taps={nic.descriptor: nic.link for nic in nics},
+            shown=(*map(str, common.engines.trees), str(common.kit.kernel), str(common.kit.initramfs)),
+            devices=("/dev/kvm",) if common.accelerator == "kvm" else (),
+        )
+
+    async def boot(self, session: Session) -> None:
+        """Until the agent has prepared everything."""
+        spec = session.spec
+        assert spec.idmap is not None
+        await self._mount(session)
+        try:
+            agent = await session.agent(seconds=_BOOTING)
+        except IsolaError as error:
+            said = await self._kernel_said(session)
+            raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
+        user = await resolve(self.host.files, spec.root.path, spec.idmap, spec.user, spec.groups)
+        await agent.prepare(plan_of(spec, user, _console(spec)))
+        await agent.set_up_loopback()
+        for nic in spec.nics:
+            await agent.configure(nic)
+
+    async def start(self, session: Session) -> None:
+        """Devices may have created mount points in a root that is only read from now on."""
+        if session.spec.root.read_only:
+            await self.host.mounts.make_root_read_only(session.run.server)
+        await (await session.agent()).start()
+        await session.look()
+
+    async def _mount(self, session: Session) -> None:
+        """Directories of the host, below the root that the file server sees."""
+        spec = session.spec
+        assert spec.idmap is not None
+        for mount in spec.mounts:
+            if mount.kind != "bind":
+                continue
+            graft = Graft(
+                Path(mount.source), read_only=mount.read_only, recursive=mount.recursive, propagation=mount.propagation
+            )
+            async with self.host.guest_mounts.prepare(graft) as tree:
+                await self.host.guest_mounts.put(session.run.server, tree, mount.target, owner=spec.idmap.base)
+
+    async def _kernel_said(self, session: Session) -> str:
+        try:
+            return (await session.qmp.ring(machine.KERNEL_LOG)).decode(errors="replace")
+        except IsolaError:
+            return ""
+
+
+def require_apart(spec: RunSpec) -> None:
+    """What no guest with a kernel of its own can have. Raises Unsupported."""
+    if spec.idmap is None:
+        raise Unsupported("A virtual machine needs user ids of its own, for its files on the host")
+    if spec.network is not None and not isinstance(spec.network, HostTap):
+        raise Unsupported("The NICs of a virtual machine end in taps, not in a network namespace")
+    if spec.shares or spec.host_namespaces:
+        raise Unsupported(
+            "Virtual machines share no kernel, and so no namespaces", remedy="choose the isolation 'container'"
+        )
+    if spec.devices:
+        raise Unsupported(
+            "Devices of the host are not those of a virtual machine's kernel", remedy="choose the isolation 'container'"
+        )
+
+
+def nics_of(spec: RunSpec) -> tuple[Nic, ...]:
+    """Those that are there from the start."""
+    return tuple(Nic(nic.link, nic.mac, f"nic{number}") for number, nic in enumerate(spec.nics))
+
+
+def _console(spec: RunSpec) -> Console:
+    """Names of ports."""
+    if spec.terminal:
+        return Console(output="org.isola.console")
+    return Console("org.isola.stdin" if spec.stdin else "", "org.isola.stdout", "org.isola.stderr")

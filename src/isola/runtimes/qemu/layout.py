@@ -23,7 +23,7 @@ class VmLayout(Layout):
         return self.run / "job.json"
 
     def server_pid(self, name: str) -> Path:
-        """PID of a server."""
+        """Written by the launcher, when the process exists."""
         return self.run / f"{name}.pid"
 
     @property

@@ -65,7 +65,7 @@ async def test_missing_capabilities_have_a_reason(bench: Bench) -> None:
     if not bench.has(Capability.SIGNAL):
         with pytest.raises(Unsupported):
             await guest.signal(signal.SIGTERM)
-    other = bench.spec("two", root=Root(bench.root, RootKind.BLOCK_DEVICE))
+    other = bench.spec("two", root=Root(bench.root, RootKind.DISKS))
     with pytest.raises(Unsupported):
         await bench.launch(other)
     ends = HostTap() if bench.kind.capabilities.shares_kernel else NetworkNamespace(bench.directory / "netns")

@@ -203,7 +203,7 @@ async def test_a_killed_helper_ends_the_guest(machines: Bench, victim: str) -> N
 async def test_what_it_cannot_be_given_is_refused(machines: Bench) -> None:
     bench = machines
     wrong: tuple[dict[str, object], ...] = (
-        {"root": Root(bench.root, RootKind.BLOCK_DEVICE)},
+        {"root": Root(bench.root, RootKind.DISKS)},
         {"network": NetworkNamespace(bench.directory / "netns")},
         {"limits": Limits(memory=MIB)},
         {"nics": (TapNic("isnothere0", "0a:69:73:00:00:08", "eth0"),)},

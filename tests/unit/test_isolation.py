@@ -33,7 +33,7 @@ class Broken(FakeVm):
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"vm"}),
         shares_kernel=False,
-        root=RootKind.BLOCK_DEVICE,
+        root=RootKind.DISKS,
         machine=Machine(1 << 30),
         lacks={Capability.MOUNTS: Lack("It has disks of its own")},
     )

@@ -10,6 +10,7 @@ import pytest
 
 from isola.host.links import Inside
 from isola.model.confinement import Confinement
+from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import HostNetwork, HostTap, NetworkNamespace
@@ -39,6 +40,10 @@ FULL = RunSpec(
     nics=(
         TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400, Inside(("10.0.0.2/24",), ("10.0.0.1",), 7, onlink=True)),
         TapNic("is1", "0a:00:00:00:00:02", "eth1"),
+    ),
+    disks=(
+        Disk("root", Path("/r/root.qcow2"), DiskFormat.QCOW2, Path("/r/disk.raw"), boot=3),
+        Disk("cd", Path("/v/volume.raw"), read_only=True, cdrom=True),
     ),
     mounts=(Mount("/mnt", "/src", read_only=True, recursive=True, propagation="slave", options=("noexec",)),),
     files={"/etc/hosts": "127.0.0.1 localhost"},

@@ -2,7 +2,7 @@
 
 from isola.runtimes.capabilities import Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Runtime
-from isola.runtimes.guest import Execution, Guest, Listing
+from isola.runtimes.guest import Execution, Guest, Listing, WithDisks
 from isola.runtimes.log_lines import Lines, LogBlock
 from isola.runtimes.output import Attachment, Channel, LogLine
 from isola.runtimes.runtimes import Runtimes
@@ -35,4 +35,5 @@ __all__ = [
     "Runtimes",
     "Shareable",
     "TapNic",
+    "WithDisks",
 ]

@@ -10,6 +10,7 @@ from isola.host.guest_mounts import Tree
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.roots import Root
 from isola.host.sockets import Stream
+from isola.model.disk import Disk
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
@@ -232,6 +233,30 @@ class Listing(Protocol):
 
     async def process_table(self) -> ProcessTable:
         """As its kernel numbers them. Raises WrongState if it has ended or is paused, HostFailure, TimedOut."""
+        ...
+
+
+@runtime_checkable
+class WithDisks(Protocol):
+    """A run whose root is of the kind DISKS: block devices of its own, which can be changed while it runs.
+
+    All methods raise WrongState if it has ended, HostFailure.
+    """
+
+    async def disks(self) -> frozenset[str]:
+        """Names of all disks that it has now."""
+        ...
+
+    async def add_disk(self, disk: Disk) -> None:
+        """Raises AlreadyExists, InvalidInput, Unsupported if no place is left."""
+        ...
+
+    async def remove_disk(self, name: str) -> None:
+        """Also if the guest still uses it; no effect if it does not exist."""
+        ...
+
+    async def resize_disk(self, name: str, size: int) -> None:
+        """Grow it to this number of bytes, its file too. Raises NotFound, InvalidInput if it is larger already."""
         ...
 
 

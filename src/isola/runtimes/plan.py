@@ -11,6 +11,7 @@ from typing import Any
 
 from isola.host.links import Inside
 from isola.model.confinement import Confinement
+from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
@@ -80,6 +81,12 @@ def _nic(value: dict[str, Any]) -> TapNic:
     return TapNic(**value | {"inside": inside})
 
 
+def _disk(value: dict[str, Any]) -> Disk:
+    below = value.get("backing")
+    paths = {"path": Path(value["path"]), "backing": below and Path(below)}
+    return Disk(**value | paths | {"format": DiskFormat(value["format"])})
+
+
 def _endpoint(value: dict[str, Any] | None) -> Endpoint | HostNetwork | None:
     if value is None:
         return None
@@ -97,6 +104,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "lxcfs": lambda value: value and Path(value),
     "network": _endpoint,
     "nics": lambda value: tuple(map(_nic, value)),
+    "disks": lambda value: tuple(map(_disk, value)),
     "mounts": lambda value: tuple(Mount(**each | {"options": tuple(each["options"])}) for each in value),
     "groups": tuple,
     "confinement": _confinement,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isola.host.links import Inside
 from isola.model.confinement import Confinement
+from isola.model.disk import Disk
 from isola.model.identity import IdRange
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork
@@ -21,7 +22,8 @@ class RootKind(Enum):
     """Mounted on the host; files carry the ids of the instance's range."""
     SHARED = "shared"
     """The same directory, which a file server in the instance's user namespace shares with its guest (virtiofs)."""
-    BLOCK_DEVICE = "block"
+    DISKS = "disks"
+    """A mounted directory with files that contain its disks, among them the root's (``model.disk``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ class RunSpec:
     """NICs that are taps."""
     host_stack: bool = False
     """Its packets pass the host's network stack in its namespace, even if its runtime has a stack of its own."""
+    disks: tuple[Disk, ...] = ()
+    """Of a guest with block devices of its own: first that of the root, then the others that it has at its start."""
     mounts: tuple[Mount, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     """Absolute path inside -> text of files that exist for the run alone, and hide those of the root."""

@@ -17,6 +17,7 @@ from isola.host.guest_mounts import Tree
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.roots import Root as FilesOfRoot
 from isola.host.sockets import Stream
+from isola.model.disk import Disk
 from isola.model.identity import HostNames, IdRange
 from isola.model.instance import InterfaceState
 from isola.model.last_run import Ending
@@ -89,9 +90,10 @@ class FakeInstance:
     usage: Usage = field(default_factory=Usage)
     interfaces: tuple[InterfaceState, ...] = (LOOPBACK, InterfaceState("eth0"))
     nics: list[TapNic] = field(default_factory=list)
-    """NICs, if they are taps."""
     mounts: dict[int, str] = field(default_factory=dict)
     """Mounts in it: mount id -> path."""
+    disks: dict[str, Disk] = field(default_factory=dict)
+    disk_sizes: dict[str, int] = field(default_factory=dict)
     devices: set[DeviceNumber] = field(default_factory=set)
     """Devices that it may open."""
     access: dict[DeviceNumber, str] = field(default_factory=dict)

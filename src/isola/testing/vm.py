@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import Unsupported
+from isola.errors import AlreadyExists, NotFound, Unsupported
 from isola.host import Host
 from isola.host.sockets import Stream
+from isola.model.disk import Disk
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
 from isola.model.network import HostTap, NetworkNamespace
@@ -47,14 +49,38 @@ class FakeVm(FakeRuntime):
 
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
-        if spec.root.kind is not RootKind.SHARED or spec.idmap is None or not isinstance(spec.network, HostTap):
-            raise Unsupported("A virtual machine has a shared root, ids, and taps")
+        if spec.root.kind is not self.capabilities.root or spec.idmap is None or not isinstance(spec.network, HostTap):
+            raise Unsupported(f"A virtual machine has a root of kind {self.capabilities.root.value}, ids, and taps")
         if spec.shares:
             self.capabilities.require(Capability.SHARED_NAMESPACES)
 
     def guest(self, id: str) -> FakeGuest:
         """The instance, whether or not it has ended."""
         return FakeVmGuest(self, id, self.instances[id].number)
+
+
+class FakeMachine(FakeVm):
+    """Its guests have firmware and disks of their own."""
+
+    capabilities: ClassVar[RuntimeCapabilities] = replace(
+        FakeVm.capabilities,
+        isolations=frozenset({"vm"}),
+        root=RootKind.DISKS,
+        machine=Machine(memory=1 << 30),
+    )
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        super().require_supported(spec)
+        if not spec.disks:
+            raise Unsupported("A machine boots from a disk")
+
+    def guest(self, id: str) -> FakeGuest:
+        """The instance, whether or not it has ended."""
+        instance = self.instances[id]
+        if not instance.started and not instance.disks:
+            instance.disks = {disk.name: disk for disk in instance.spec.disks}
+        return FakeMachineGuest(self, id, instance.number)
 
 
 class FakeVmGuest(FakeGuest):
@@ -106,3 +132,28 @@ class FakeVmGuest(FakeGuest):
     async def keep_network(self, namespace: NetworkNamespace) -> None:
         """Raises Unsupported: its NICs end in taps."""
         raise Unsupported("A virtual machine has no network namespace")
+
+
+class FakeMachineGuest(FakeVmGuest):
+    """One run of a machine with disks, which are recorded in ``FakeInstance.disks``."""
+
+    async def disks(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(self._require().disks)
+
+    async def add_disk(self, disk: Disk) -> None:
+        """Raises AlreadyExists."""
+        disks = self._require().disks
+        if disk.name in disks:
+            raise AlreadyExists(f"There is a disk {disk.name!r}")
+        disks[disk.name] = disk
+
+    async def remove_disk(self, name: str) -> None:
+        self._require().disks.pop(name, None)
+
+    async def resize_disk(self, name: str, size: int) -> None:
+        """Recorded in ``FakeInstance.disk_sizes``. Raises NotFound."""
+        instance = self._require()
+        if name not in instance.disks:
+            raise NotFound(f"There is no disk {name!r}")
+        instance.disk_sizes[name] = size

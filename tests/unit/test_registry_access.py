@@ -117,7 +117,7 @@ async def test_without_a_login_there_is_only_the_challenge(clients: Clients, bas
         ("PUT", f"/v2/{APP}/manifests/1", f"repository:{APP}:pull,push"),
         ("POST", f"/v2/{APP}/blobs/uploads/", f"repository:{APP}:pull,push"),
         ("DELETE", f"/v2/{APP}/manifests/1", f"repository:{APP}:delete"),
-        ("GET", "/v2/_catalog", None),
+        ("GET", "/v2/_catalog", "registry:catalog:*"),
     ):
         answer = await client.ask(method, path)
         assert answer.status == 401, path
@@ -225,6 +225,20 @@ async def test_the_form_of_oauth(clients: Clients) -> None:
     assert await may(client, APP, Authorization=token) == "w"
     assert (await client.ask("POST", "/v2/token", form | {"password": "wrong"})).status == 401
     assert (await client.ask("POST", "/v2/token", {"grant_type": "refresh_token"})).status == 400
+
+
+async def test_a_token_for_one_repository_does_not_list_the_others(clients: Clients) -> None:
+    admin = await clients.certificate("admin")
+    for path in (APP, BLUE):
+        await admin.push(path, CONTENT, "1")
+    narrow, wide = await bearer(admin, f"repository:{APP}:pull"), await bearer(admin, "registry:catalog:*")
+    client = clients.session()
+    refused = await client.ask("GET", "/v2/_catalog", headers={"Authorization": narrow})
+    assert refused.status == 401
+    assert challenge(refused)["scope"] == "registry:catalog:*"
+    shown = await client.ask("GET", "/v2/_catalog", headers={"Authorization": wide})
+    assert shown.json == {"repositories": [BLUE, APP, "tiny"]}
+    assert await may(client, APP, Authorization=wide) == ""
 
 
 async def test_public_images_can_be_pulled_by_everybody_if_a_setting_says_so(clients: Clients) -> None:

@@ -27,6 +27,8 @@ class Bearer:
     """Seconds since 1970."""
     access: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Actions by the path of a repository."""
+    lists: bool = False
+    """Whether it was given for the list of all repositories."""
 
     def allows(self, path: str, action: str) -> bool:
         """Whether it was given for this."""
@@ -36,7 +38,7 @@ class Bearer:
 def sealed(bearer: Bearer, key: bytes) -> str:
     """The text of a token."""
     access = {path: list(actions) for path, actions in bearer.access.items()}
-    data = json.dumps([bearer.subject, bearer.expires_at, access], separators=(",", ":")).encode()
+    data = json.dumps([bearer.subject, bearer.expires_at, access, bearer.lists], separators=(",", ":")).encode()
     return f"{_text(data)}.{_text(_signature(data, key))}"
 
 
@@ -51,10 +53,10 @@ def opened(text: str, key: bytes, now: float) -> Bearer | None:
         return None
     if not hmac.compare_digest(proof, _signature(content, key)):
         return None
-    subject, expires_at, access = json.loads(content)
+    subject, expires_at, access, lists = json.loads(content)
     if expires_at <= now:
         return None
-    return Bearer(subject, expires_at, {path: tuple(actions) for path, actions in access.items()})
+    return Bearer(subject, expires_at, {path: tuple(actions) for path, actions in access.items()}, lists)
 
 
 def permitted(caller: Caller, project: str) -> tuple[str, ...]:

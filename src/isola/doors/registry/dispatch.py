@@ -14,7 +14,7 @@ from isola.doors import Services
 from isola.doors.http.body import parse_pairs, readable
 from isola.doors.http.refusals import Refusals
 from isola.doors.registry.answers import Unauthorized, failure
-from isola.doors.registry.logins import Access, Logins, scope_of
+from isola.doors.registry.logins import CATALOGUE, Access, Logins, scope_of
 from isola.doors.registry.request import Pairs, Request
 from isola.doors.registry.routing import Router, action_of, all_routes
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
@@ -25,6 +25,7 @@ from isola.model.repository import repository_at
 
 log = logging.getLogger(__name__)
 _ROOT = "/v2"
+_LISTING = {"/v2/_catalog": [CATALOGUE]}
 _CODES = {"manifests": "MANIFEST_INVALID", "blobs": "BLOB_UPLOAD_INVALID"}
 """Codes of invalid requests, by a part of their paths."""
 
@@ -49,7 +50,7 @@ class Dispatcher:
             pairs = parse_pairs(query)
             repository = self._repository(parameters)
             action = action_of(http.method, permission, parameters)
-            scopes += _scopes(repository, action, dict(pairs)) if repository is not None else ()
+            scopes += _scopes(repository, action, dict(pairs)) if repository is not None else _LISTING.get(path, ())
             access = await self._logins.access(http, caller)
             try:
                 self._require(access, permission, repository, action, pairs)

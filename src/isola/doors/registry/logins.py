@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -25,6 +25,8 @@ _SECONDS = 900
 _MOST_SCOPES = 20
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,255}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 TOKEN_PATH = "/v2/token"
+CATALOGUE = "registry:catalog:*"
+"""The scope of the list of all repositories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +70,18 @@ class Logins:
         """Whether public images can be pulled without a login."""
         return self._services.server.setting(ANONYMOUS_PULL).lower() in ("true", "1", "yes", "on")
 
-    def give(self, access: Access, scopes: Iterable[str]) -> Mapping[str, object]:
+    def give(self, access: Access, scopes: Sequence[str]) -> Mapping[str, object]:
         """A bearer token for those of the requested scopes that the caller has. Raises Unauthorized, InvalidInput."""
         if not access.caller.trusted and not access.public:
             raise Unauthorized("authentication required", field="login")
         now = self._services.host.clock.now()
         granted: dict[str, tuple[str, ...]] = {}
-        for path, actions in _parsed(scopes):
+        wanted_scopes = _split(scopes)
+        for path, actions in _repositories(wanted_scopes):
             allowed = (PULL,) if access.public else permitted(access.caller, self.home(repository_at(path)).project)
             wanted = tuple(action for action in allowed if action in actions or "*" in actions)
             granted[path] = tuple(dict.fromkeys((*granted.get(path, ()), *wanted)))
-        bearer = Bearer(self._subject(access.caller), now.timestamp() + _SECONDS, granted)
+        bearer = Bearer(self._subject(access.caller), now.timestamp() + _SECONDS, granted, CATALOGUE in wanted_scopes)
         token = sealed(bearer, self._key)
         issued = now.isoformat(timespec="seconds").replace("+00:00", "Z")
         return {"token": token, "access_token": token, "expires_in": _SECONDS, "issued_at": issued}
@@ -162,12 +165,16 @@ def _untrusted(caller: Caller) -> Caller:
     return Caller(Credential.NONE, caller.name, caller.address, trusted=False)
 
 
-def _parsed(scopes: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
-    """Path and actions of each scope of a repository; others are left out, as clients expect."""
+def _split(scopes: Sequence[str]) -> list[str]:
     found = [scope for text in scopes for scope in text.split()]
     if len(found) > _MOST_SCOPES:
         raise InvalidInput("Too many scopes", field="scope", remedy=f"at most {_MOST_SCOPES}")
-    for scope in found:
+    return found
+
+
+def _repositories(scopes: Sequence[str]) -> Iterable[tuple[str, list[str]]]:
+    """Path and actions of each scope of a repository; others are left out, as clients expect."""
+    for scope in scopes:
         kind, _, rest = scope.partition(":")
         path, _, actions = rest.rpartition(":")
         if kind == "repository":

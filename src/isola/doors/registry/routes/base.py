@@ -23,6 +23,9 @@ async def check(request: Request) -> web.StreamResponse:
 
 async def catalogue(request: Request) -> web.StreamResponse:
     """The repositories that the caller may pull from, in pages."""
+    bearer = request.access.bearer
+    if bearer is not None and not (bearer.lists or request.public):
+        raise Unauthorized("authentication required", field="scope")
     size, last = request.page(_PAGE)
     found = request.repositories.views.repositories(public=request.public)
     shown = (path_of(each) for each in found if request.public or request.access.caller.may_use(each.project))

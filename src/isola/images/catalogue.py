@@ -13,6 +13,7 @@ from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, Part, parts_of
 from isola.images.store import ContentStore
 from isola.model.image import TYPE_LABEL, Alias, Image
+from isola.model.kernel import UNIKERNEL, is_unikernel
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.state import Scoped
 
@@ -163,7 +164,7 @@ class Catalogue:
         held = self._held(image)
         about: Mapping[str, str] = {
             FINGERPRINT: image.fingerprint,
-            TYPE_LABEL: "system" if image.config.system else "application",
+            TYPE_LABEL: _kind(image),
         }
         entries = [
             Descriptor(
@@ -175,6 +176,12 @@ class Catalogue:
             size, kind = held.artifact_size, ARTIFACT_TYPE
             entries.append(Descriptor(MANIFEST_TYPE, image.artifact, size, dict(about), artifact_type=kind))
         return entries
+
+
+def _kind(image: Image) -> str:
+    if is_unikernel(image.config.labels):
+        return UNIKERNEL
+    return "system" if image.config.system else "application"
 
 
 def _named(image: Image) -> frozenset[str]:

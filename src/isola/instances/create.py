@@ -31,11 +31,12 @@ from isola.instances.ranges import give_back, range_for
 from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import LAST_BOOT
-from isola.instances.walls import ISOLATION, isolation_of, require_config
+from isola.instances.walls import ISOLATION, isolation_of, require_config, require_image
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest
 from isola.model.isolation import type_of
+from isola.model.kernel import is_unikernel
 from isola.model.names import plain_name
 from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
@@ -74,7 +75,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         network=lambda name: context.network(ref.project, name),
         pool=context.pools.get,
     )
-    isolation = choose_isolation(context.runtimes, request, config)
+    isolation = choose_isolation(context.runtimes, request, config, unikernel=_is_unikernel(context, request))
     context.permit([_draft(context, request, ref, names, isolation)])
     with naming("runtime"):
         runtime = context.runtimes.choose(isolation, request.runtime)
@@ -101,19 +102,28 @@ def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple
     )
 
 
-def choose_isolation(runtimes: Runtimes, request: InstanceRequest, config: Config) -> str:
+def choose_isolation(runtimes: Runtimes, request: InstanceRequest, config: Config, *, unikernel: bool = False) -> str:
     """That of the runtime, if the request names a runtime alone. Raises NotFound, InvalidInput, DriverUnavailable."""
     if request.runtime and not request.isolation:
         with naming("runtime"):
             offered = runtimes.get(request.runtime).capabilities.isolations
         return min(offered, key=lambda each: each != config.get(ISOLATION))
-    return isolation_of(request, config)
+    return isolation_of(request, config, unikernel=unikernel)
+
+
+def _is_unikernel(context: Context, request: InstanceRequest) -> bool:
+    """As far as its image is there already."""
+    image = request.made_of
+    if request.image is not None:
+        image = context.images.resolve(context.scoped(request.project, Kind.IMAGE, request.image))
+    return image is not None and is_unikernel(image.config.labels)
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Create the instance. Starting is a second stage: if it fails, a stopped instance remains."""
     image = await _image(context, op, plan.request)
     plan = check(context, plan.request)  # building the image may have taken long: the profiles may have changed
+    require_image(plan.isolation, unikernel=image is not None and is_unikernel(image.config.labels))
     await undo_of_name(context, plan.ref)
     id = plan.request.id or context.host.clock.token(8)
     half = HalfMade(id, plan.ref)

@@ -20,7 +20,7 @@ from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
 from isola.instances.templates import renamed as facts_after
 from isola.instances.update import allow
-from isola.instances.walls import ISOLATION, require_config
+from isola.instances.walls import ISOLATION, require_config, require_image
 from isola.model.instance import Config, Devices, Instance
 from isola.model.isolation import ISOLATIONS, type_of
 from isola.model.names import plain_name
@@ -127,6 +127,7 @@ def _wall(context: Context, instance: Instance, to: Destination) -> tuple[str, s
             field="isolation",
             remedy=f"use {', '.join(each.name for each in ISOLATIONS.values() if each.type == instance.type)}",
         )
+    require_image(isolation, unikernel=instance.start.kernel is not None)
     with naming("isolation"):
         return isolation, context.runtimes.choose(isolation, runtime or None)
 

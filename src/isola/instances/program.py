@@ -8,6 +8,7 @@ from isola.errors import InvalidInput
 from isola.instances.settings import SETTINGS
 from isola.model.image import Image, layer_keys
 from isola.model.instance import Config, InstanceRequest, Start
+from isola.model.kernel import is_unikernel, kernel_of
 from isola.model.program import Program, command_of, require_valid
 from isola.model.template import Template
 
@@ -36,7 +37,7 @@ def begin(image: Image | None, templates: tuple[Template, ...], request: Instanc
     begins = dataclasses.replace(begins, terminal=request.terminal, stdin=request.stdin, stdin_once=request.stdin_once)
     if request.program is not None:
         begins = _with(begins, request.program)
-    if image is not None and not begins.command:
+    if image is not None and not begins.command and begins.kernel is None:
         raise InvalidInput("No command is specified", field="program.command", remedy="name one: the image has none")
     return begins
 
@@ -69,6 +70,7 @@ def _of_image(image: Image, templates: tuple[Template, ...]) -> Start:
         layers=layer_keys(image.layers),
         blobs=image.layers,
         templates=templates,
+        kernel=kernel_of(config.labels) if is_unikernel(config.labels) else None,
     )
 
 

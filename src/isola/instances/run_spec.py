@@ -72,6 +72,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         sysctls=_sysctls(config),
         ulimits={name: _pair(value) for name, value in SETTINGS.values(config, "limits.kernel.*").items()},
         confinement=confinement(config),
+        kernel=begins.kernel,
         oom_score_adj=_number(config, "isola.oom.score_adj"),
         host_stack=config.get("isola.sandbox.network") == HOST,
     )

@@ -12,6 +12,7 @@ from isola.instances.context import Context
 from isola.instances.run_values import HOST, OTHER, network_mode
 from isola.model.instance import Config, Instance, InstanceRequest
 from isola.model.isolation import CONTAINER, ISOLATIONS, VIRTUAL_MACHINE, nearest, type_of
+from isola.model.kernel import UNIKERNEL
 from isola.model.network import HostTap, NetworkNamespace
 from isola.runtimes import Capability, RuntimeCapabilities, Runtimes
 from isola.settings import boolean
@@ -34,8 +35,11 @@ _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""
 
 
-def isolation_of(request: InstanceRequest, config: Config) -> str:
-    """That of the request, of its configuration with its profiles, or of its type. Raises InvalidInput."""
+def isolation_of(request: InstanceRequest, config: Config, *, unikernel: bool = False) -> str:
+    """That of the request, of its configuration with its profiles, or of its type. Raises InvalidInput.
+
+    ``unikernel``: its image is one, which runs behind one wall only.
+    """
     if request.type not in ("", *_DEFAULTS):
         raise InvalidInput(
             f"Instances of type {request.type[:40]!r} are not supported",
@@ -63,9 +67,27 @@ def isolation_of(request: InstanceRequest, config: Config) -> str:
             )
         return request.isolation
     wanted = config.get(ISOLATION, "")
+    if unikernel and not wanted:
+        return UNIKERNEL
     if request.type == VIRTUAL_MACHINE and type_of(wanted) != VIRTUAL_MACHINE:
         return _DEFAULTS[VIRTUAL_MACHINE]
     return wanted or _DEFAULTS[CONTAINER]
+
+
+def require_image(isolation: str, *, unikernel: bool) -> None:
+    """Raises InvalidInput if the image is a unikernel and the wall is for others, or the other way round."""
+    if unikernel and isolation != UNIKERNEL:
+        raise InvalidInput(
+            f"The image is a unikernel, and isolation {isolation!r} starts programs of other images",
+            field="isolation",
+            remedy=f"use isolation {UNIKERNEL!r}",
+        )
+    if isolation == UNIKERNEL and not unikernel:
+        raise InvalidInput(
+            "The image is not a unikernel: it has no kernel that could be started",
+            field="isolation",
+            remedy="use isolation 'microvm', which has a kernel of the host's for any image",
+        )
 
 
 def check_key(instance: Instance, wanted: Config) -> None:

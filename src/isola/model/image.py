@@ -75,7 +75,7 @@ class HealthCheck:
 
 
 TYPE_LABEL = "org.isola.image.type"
-"""``system`` or ``application``, in the OCI documents of images."""
+"""``system``, ``application`` or ``unikernel``, in the OCI documents of images."""
 _INITS = ("init", "systemd")
 _HALTS = ("SIGRTMIN+3", "SIGUSR1", "SIGPWR")
 """Signals that ask an init to halt; programs know nothing of them."""

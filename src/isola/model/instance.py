@@ -14,6 +14,7 @@ from isola.model.health import Health
 from isola.model.identity import NO_MEMBER, IdRange
 from isola.model.image import HealthCheck, Image, Layer
 from isola.model.image_facts import ImageFacts
+from isola.model.kernel import Kernel
 from isola.model.last_run import LastRun
 from isola.model.limits import Usage
 from isola.model.program import Program
@@ -89,6 +90,8 @@ class Start:
     """Seconds until it is killed when it is to stop, -1: it is not killed; None: as the client of the stop says."""
     given: Program | None = None
     """What its creator asked for in place of the image's, for its next version."""
+    kernel: Kernel | None = None
+    """The image's, if it is one of a unikernel; ``command`` are its arguments then."""
 
     @property
     def arguments(self) -> tuple[str, ...]:

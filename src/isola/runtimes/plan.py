@@ -13,6 +13,7 @@ from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange
+from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
 from isola.runtimes.spec import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
@@ -99,6 +100,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "root": lambda value: Root(Path(value["path"]), RootKind(value["kind"]), bool(value.get("read_only"))),
     "command": tuple,
     "idmap": lambda value: value and IdRange(**value),
+    "kernel": lambda value: value and Kernel(**value),
     "limits": _limits,
     "log": lambda value: Log(**value),
     "lxcfs": lambda value: value and Path(value),

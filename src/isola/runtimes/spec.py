@@ -11,6 +11,7 @@ from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk
 from isola.model.identity import IdRange
+from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork
 
@@ -168,6 +169,8 @@ class RunSpec:
     stdin_once: bool = True
     """False: no client can end this input."""
     confinement: Confinement = field(default_factory=Confinement)
+    kernel: Kernel | None = None
+    """What is started in place of a program, for unikernels; ``command`` are its arguments."""
     oom_score_adj: int | None = None
     """As in ``/proc/PID/oom_score_adj``; None: as of the daemon's other instances."""
 

@@ -32,6 +32,8 @@ _COLUMNS = (
     Column("SIZE", lambda item: format_size(item.get("size") or 0)),
     Column("CREATED", lambda item: str(item.get("uploaded_at") or item.get("created_at") or "")[:16].replace("T", " ")),
 )
+_MACHINES = ("q35", "pc", "microvm")
+"""As ``model.kernel``, which would take time to import."""
 _ALIAS_COLUMNS = (
     Column("ALIAS", "name"),
     Column("FINGERPRINT", lambda item: str(item.get("target"))[:12]),
@@ -113,7 +115,7 @@ def import_(context: Context) -> None:
     files = context.args.many("FILE")
     if len(files) > 2:
         raise UsageError("At most two files", hint="one unified tarball, or metadata and root file system")
-    properties = context.args.pairs("property")
+    properties = context.args.pairs("property") | _kernel(context)
     operation = context.client.images.upload(files, properties=properties)
     context.follow(operation, f"Importing {files[-1]}")
     fingerprint = str(operation.metadata.get("fingerprint") or "")
@@ -123,6 +125,21 @@ def import_(context: Context) -> None:
     for image in images if isinstance(images, list) else [{"fingerprint": fingerprint}]:
         names = ", ".join(image.get("names") or ())
         context.say(f"Imported {image['fingerprint'][:12]}{f' as {names}' if names else ''}")
+
+
+def _kernel(context: Context) -> dict[str, str]:
+    """Properties of a unikernel."""
+    args = context.args
+    about = {f"isola.{name}": args.text(name) for name in ("machine", "platform") if args.text(name)}
+    if arguments := args.many("argument"):
+        import shlex
+
+        about["isola.command"] = shlex.join(arguments)
+    if args.text("type") != "unikernel":
+        if about:
+            raise UsageError("--argument, --machine and --platform are for --type unikernel")
+        return {}
+    return about | {"isola.type": "unikernel"}
 
 
 def export(context: Context) -> None:
@@ -245,7 +262,7 @@ COMMANDS = (
         ),
         Command(
             "import",
-            "Import an image made for LXD, Incus or LXC, OCI images, or a root file system",
+            "Import an image made for LXD, Incus or LXC, OCI images, a root file system, or a unikernel",
             import_,
             Argument(
                 "FILE",
@@ -256,6 +273,10 @@ COMMANDS = (
             ),
             Option("--alias", "An alias for it", value="ALIAS", repeat=True),
             Option("--property", "A property to add or replace", value="KEY=VALUE", repeat=True),
+            Option("--type", "What it is, if that is not in it", value="TYPE", choices=("unikernel",)),
+            Option("--argument", "An argument of the unikernel", value="TEXT", repeat=True),
+            Option("--machine", "Machine of the unikernel (default: q35)", value="NAME", choices=_MACHINES),
+            Option("--platform", "For which toolchain the unikernel was made, for display", value="NAME"),
             examples=(
                 ("isola image import alpine.tar.xz --alias alpine", "one file"),
                 ("isola image import app.tar", "what docker save, podman save or skopeo wrote, with the names in it"),
@@ -263,6 +284,10 @@ COMMANDS = (
                 (
                     "isola image import root.tar --alias mine --property os=Mine --property architecture=amd64",
                     "what docker export or mmdebstrap wrote",
+                ),
+                (
+                    "isola image import app.elf --type unikernel --argument netdev.ip={address} --alias app",
+                    "a kernel, which gets its address as an argument; a second file is its initial file system",
                 ),
             ),
         ),

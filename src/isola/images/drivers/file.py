@@ -19,6 +19,7 @@ from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system import WANTED, config_of
 from isola.images.templates import read_templates
+from isola.images.unikernel_image import is_unikernel, unikernel_image
 from isola.model.image import Image, Layer
 from isola.model.probe import Probe
 from isola.operations import Operation
@@ -73,6 +74,8 @@ class FileSource(ImageSource):
             raise InvalidInput("Expected one or two files", field="files", remedy="unified, or metadata and rootfs")
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        if is_unikernel(request.properties):
+            return await unikernel_image(op, self.host, intake, request.files, place, request.properties)
         kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
         try:
             metadata = await self._metadata(request.files[0], kinds[0])

@@ -12,6 +12,7 @@ from isola.host.links import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange
+from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import HostNetwork, HostTap, NetworkNamespace
 from isola.runtimes import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
@@ -57,6 +58,7 @@ FULL = RunSpec(
     stdin=True,
     stdin_once=False,
     confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
+    kernel=Kernel("/boot/kernel", "/boot/initrd", "pc", "solo5"),
     oom_score_adj=500,
     host_stack=True,
 )

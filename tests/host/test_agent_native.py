@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from native_agent import bare_plan, native_agent, native_stream
+from native_agent import bare_plan, native_agent, native_service, native_stream
 from runtime_root import busybox_root
 
 from isola.errors import HostFailure, NotFound, WrongState
@@ -137,6 +137,29 @@ async def test_a_slow_reader_blocks_only_its_own_command(agent: Agent) -> None:
     quick = await asyncio.gather(*(run(agent, "head", "-c", str(MIB), "/dev/zero") for _ in range(8)))
     assert all((status, len(out)) == (0, MIB) for status, out, _ in quick)
     await slow.close()
+
+
+# --- as a service ------------------------------------------------------------------------------------------------
+
+
+async def test_a_service_serves_the_system_that_it_is_part_of() -> None:
+    async with native_service() as agent:
+        assert agent.welcome.state == 1
+        assert await run(agent, "sh", "-c", "cat /proc/1/comm; exit 3") == (3, b"sleep\n", b"")
+        assert [process.command for process in await agent.processes() if process.pid == 1] == ["sleep 1000"]
+        async with agent.files() as root:
+            assert (await root.stat("/proc/1")).kind == "directory"
+        assert [each.name for each in await agent.interfaces()] == ["lo"]
+        assert (await agent.stats()).processes
+
+
+async def test_a_service_starts_no_first_process(tree: Path) -> None:
+    async with native_service() as agent:
+        with pytest.raises(HostFailure):
+            await agent.prepare(bare_plan(tree))
+        with pytest.raises(HostFailure):
+            await agent.start()
+        assert (await run(agent, "true"))[0] == 0
 
 
 # --- the first process -------------------------------------------------------------------------------------------

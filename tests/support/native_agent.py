@@ -69,15 +69,32 @@ async def native_agent(
 
 
 @asynccontextmanager
+async def native_service() -> AsyncIterator[Agent]:
+    """As a service of a system: beside a first process that has not been started by it."""
+    init = ["sh", "-c", 'trap "" TERM; "$@" & exec sleep 1000', "sh"]
+    async with native_stream(command=init, options=["--service"]) as stream:
+        agent = await Agent.connect(stream, LinuxClock())
+        try:
+            yield agent
+        finally:
+            agent.close()
+
+
+@asynccontextmanager
 async def native_stream(
-    *, idmap: IdRange | None = None, binary: Path | None = None, given: Sequence[int] = ()
+    *,
+    idmap: IdRange | None = None,
+    binary: Path | None = None,
+    given: Sequence[int] = (),
+    command: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[DescriptorStream]:
-    """The host's end of its stream."""
+    """The host's end of its stream. ``command`` starts what follows it."""
     ours, theirs = socket.socketpair()
     program = os.open(binary or built(), os.O_RDONLY)  # its directory may be closed to the ids inside
     argv = [
         "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--net", "--ipc",
-        "--", f"/proc/self/fd/{program}", "--fd", str(theirs.fileno()), "--scratch", SCRATCH,
+        "--", *command, f"/proc/self/fd/{program}", *options, "--fd", str(theirs.fileno()), "--scratch", SCRATCH,
     ]  # fmt: skip
     async with AsyncExitStack() as stack:
         if idmap is not None:

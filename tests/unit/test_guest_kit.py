@@ -15,9 +15,9 @@ from isola.runtimes.qemu.kit import VARIABLE, find
 @pytest.fixture
 def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    for name in ("vmlinuz", "initramfs"):
+    for name in ("vmlinuz", "initramfs", "agent"):
         (tmp_path / name).write_bytes(name.encode())
-    checksums = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("vmlinuz", "initramfs")}
+    checksums = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("vmlinuz", "initramfs", "agent")}
     record = {"release": "6.1.0-1-cloud-amd64", "version": "6.1.1-1", "stamp": "abc", "checksums": checksums}
     (tmp_path / "kit.json").write_text(json.dumps(record))
     return tmp_path
@@ -25,7 +25,7 @@ def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_kit_names_its_files_and_versions(kit: Path) -> None:
     found = find()
-    assert (found.kernel, found.initramfs) == (kit / "vmlinuz", kit / "initramfs")
+    assert (found.kernel, found.initramfs, found.agent) == (kit / "vmlinuz", kit / "initramfs", kit / "agent")
     assert (found.release, found.version, found.stamp) == ("6.1.0-1-cloud-amd64", "6.1.1-1", "abc")
     assert found.damaged() == ()
 

@@ -42,14 +42,14 @@ Program = Callable[[Call], Awaitable[int]]
 @pytest.fixture
 def supplied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kit and engines that are there."""
-    for name in ("vmlinuz", "initramfs"):
+    for name in ("vmlinuz", "initramfs", "agent"):
         (tmp_path / name).write_bytes(b"content")
     checksum = hashlib.sha256(b"content").hexdigest()
     record = {
         "release": "6.1",
         "version": "1",
         "stamp": "s1",
-        "checksums": dict.fromkeys(("vmlinuz", "initramfs"), checksum),
+        "checksums": dict.fromkeys(("vmlinuz", "initramfs", "agent"), checksum),
     }
     (tmp_path / "kit.json").write_text(json.dumps(record))
     (tmp_path / "engines.json").write_text("{}")

@@ -1,5 +1,6 @@
 /* The first process of the guest. Of an application image we are PID 1 ourselves, and its program is our child; of a
- * system image PID 1 becomes its init, and we are a process beside it, in a mount namespace of our own. */
+ * system image PID 1 becomes its init, and we are a process beside it, in a mount namespace of our own. In a system that
+ * runs already we are one of its services. */
 #include "agent.h"
 #include "first.h"
 #include "mounts.h"
@@ -136,6 +137,14 @@ static int start_system(char *why, size_t room) {
     first_pid = 1;
     first_state = FIRST_RUNNING;
     return 0;
+}
+
+void join_system(void) {
+    prepared = true;
+    system_image = true;
+    protect(true);
+    first_pid = 1;
+    first_state = FIRST_RUNNING;
 }
 
 /* --- both ------------------------------------------------------------------------------------------------------- */

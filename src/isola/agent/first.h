@@ -16,6 +16,7 @@ int open_device(const char *name, int flags); /* a path, or the name of a virtio
 _Noreturn void fail_init(int fd, const char *why);
 void job_close_streams(struct job *job);
 extern const char *scratch;
+void join_system(void); /* whose init is PID 1, and was started without us */
 
 int open_pair_of_terminal(int *master, int *slave);
 void set_window(int fd, uint16_t columns, uint16_t rows);

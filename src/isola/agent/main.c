@@ -1,7 +1,7 @@
 /* The loop: the host's stream, the programs, and the children that end.
  *
- * Without arguments it is /init of a machine. `isola-agent --fd N [--scratch DIRECTORY]` serves the stream of that descriptor
- * until it ends, in namespaces that the caller has made. */
+ * Without arguments it is /init of a machine. `isola-agent --service` serves the host in a system that runs, as one of its
+ * services. With `--fd N` it serves the stream of that descriptor until it ends, in namespaces that the caller has made. */
 #include "agent.h"
 #include "boot.h"
 #include "first.h"
@@ -23,6 +23,7 @@ bool is_init, is_machine;
 int proc_fd = -1;
 static int channel = -1;
 static bool hung;
+static bool is_given; /* the channel is that of the caller, whose end is ours */
 
 static void set_up_signals(int *children) {
     sigset_t mask;
@@ -41,7 +42,7 @@ static void woken(int number) {
 }
 
 static void hang_up(void) {
-    if (!is_machine)
+    if (is_given)
         exit(0);
     if (connected())
         disconnected();
@@ -131,23 +132,31 @@ static void open_standard_descriptors(void) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: isola-agent --fd N [--scratch DIRECTORY]\n");
+    fprintf(stderr, "usage: isola-agent [--service] [--fd N] [--scratch DIRECTORY]\n");
     return 2;
 }
 
-int main(int argc, char **argv) {
-    int children;
-    is_init = getpid() == 1;
-    is_machine = is_init && argc < 3;
-    for (int i = 1; i < argc && !is_machine; i++) {
-        if (strcmp(argv[i], "--fd") == 0 && i + 1 < argc)
+static bool read_arguments(int argc, char **argv, bool *service) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--service") == 0)
+            *service = true;
+        else if (strcmp(argv[i], "--fd") == 0 && i + 1 < argc)
             channel = atoi(argv[++i]);
         else if (strcmp(argv[i], "--scratch") == 0 && i + 1 < argc)
             scratch = argv[++i];
         else
-            return usage();
+            return false;
     }
-    if (!is_machine && channel < 3)
+    is_given = channel >= 3;
+    return *service || is_given;
+}
+
+int main(int argc, char **argv) {
+    int children;
+    bool service = false;
+    is_init = getpid() == 1;
+    is_machine = is_init && argc < 3;
+    if (!is_machine && !read_arguments(argc, argv, &service))
         return usage();
     if (is_machine)
         boot();
@@ -156,8 +165,11 @@ int main(int argc, char **argv) {
     set_up_signals(&children);
     struct sigaction wake = {.sa_handler = woken}; /* interrupts a write that blocks */
     sigaction(SIGALRM, &wake, NULL);
-    argv[0][0] = '@'; /* systemd leaves such processes alone when it shuts down */
-    if (is_machine)
+    if (service)
+        join_system();
+    else
+        argv[0][0] = '@'; /* systemd leaves such processes alone when it shuts down */
+    if (!is_given)
         wait_for_port();
     set_blocking(channel, false);
     fcntl(channel, F_SETFD, FD_CLOEXEC);

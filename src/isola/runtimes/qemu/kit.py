@@ -18,12 +18,12 @@ from isola.errors import DriverUnavailable
 VARIABLE = "ISOLA_GUEST_KIT"
 """Names the directory of another kit than that of the installation."""
 _REMEDY = "Run install/guest of the release, or make up, on a machine that reaches Debian's packages"
-_FILES = ("vmlinuz", "initramfs")
+_FILES = ("vmlinuz", "initramfs", "agent")
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """A kernel, the file system that it starts from, and what they were made of."""
+    """A kernel, the file system that it starts from, the agent, and what they were made of."""
 
     directory: Path
     release: str
@@ -42,6 +42,11 @@ class Kit:
     @property
     def initramfs(self) -> Path:
         return self.directory / "initramfs"
+
+    @property
+    def agent(self) -> Path:
+        """The program alone, for guests that have a kernel and a root of their own."""
+        return self.directory / "agent"
 
     def damaged(self) -> tuple[str, ...]:
         """Names of the files that are not what was installed. Reads them whole."""

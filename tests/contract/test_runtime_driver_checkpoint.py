@@ -11,7 +11,7 @@ from runtime_bench import IDMAP, PATH, Bench, shown
 from isola.errors import HostFailure, IsolaError, Unsupported, WrongState
 from isola.model.network import NetworkNamespace
 from isola.operations import Operation
-from isola.runtimes import Capability, ExecSpec, Guest, RunSpec
+from isola.runtimes import Capability, ExecSpec, Guest, Restore, RunSpec
 from isola.testing.runtime import FakeRuntime
 
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; echo at $i; sleep 0.05; done"
@@ -21,7 +21,7 @@ async def restored(bench: Bench, spec: RunSpec, images: Path) -> Guest:
     guests = []
 
     async def work(op: Operation) -> None:
-        guests.append(await bench.runtime.run(op, spec, restore=images))
+        guests.append(await bench.runtime.run(op, spec, restore=Restore(images)))
 
     operation = await bench.do(work)
     if operation.error is not None:

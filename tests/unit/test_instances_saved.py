@@ -98,6 +98,35 @@ async def test_a_state_that_cannot_be_restored_is_kept_until_it_is_discarded(wor
     assert world.on_host("web1").memory == b"" and await left(world) == ()
 
 
+async def test_a_start_that_fails_after_its_programs_ran_uses_the_state_up(world: World) -> None:
+    instances = world.parts.services.instances
+    await saved(world)
+    command = instances.get(WEB1).start.command[0]
+    for wanted in (None, False):
+        world.runtime.dying[command] = (b"no\n", 1)
+        with pytest.raises(HostFailure, match="ended at once"):
+            await world.finish(instances.start(WEB1, stateful=wanted))
+        assert not instances.is_saved(instances.get(WEB1)) and await left(world) == ()
+        del world.runtime.dying[command]
+        await world.finish(instances.start(WEB1))
+        assert world.on_host("web1").memory == b""
+        await world.finish(instances.stop(WEB1, stateful=True))
+
+
+async def test_a_start_that_fails_before_its_programs_ran_keeps_it(world: World) -> None:
+    directory = await saved(world)
+    memory = await world.host.files.read(directory / "images" / "memory")
+    instances = world.parts.services.instances
+    for wanted in (None, False):
+        world.runtime.refuses_held = True
+        with pytest.raises(HostFailure, match="first process"):
+            await world.finish(instances.start(WEB1, stateful=wanted))
+        world.runtime.refuses_held = False
+        assert instances.is_saved(instances.get(WEB1))
+    await world.finish(instances.start(WEB1))
+    assert world.on_host("web1").memory == memory == b"known"
+
+
 async def test_another_runtime_cannot_use_it(world: World) -> None:
     directory = await saved(world)
     await world.host.files.write(directory / "saved", json.dumps({"runtime": "other"}).encode())

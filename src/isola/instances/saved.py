@@ -1,20 +1,21 @@
 """Saved states: what an instance had in memory when it was stopped with it, in files until its next start.
 
-Whether there is one is said by the files: the marker gets its name when all others are durable, and loses it before the
-programs continue, because their state must not be used again: their files change from then on.
+Whether there is one is said by the files: the marker gets its name when all others are durable, and loses it right
+before programs run, because the state must not be used again: the files that it depends on change from then on.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from isola.errors import IsolaError, NotFound, WrongState
 from isola.instances.context import Context
 from isola.model.instance import Instance
 from isola.operations import Operation
-from isola.runtimes import Guest
+from isola.runtimes import Guest, Restore
 
 log = logging.getLogger(__name__)
 PLACE = "states"
@@ -59,35 +60,45 @@ async def keep(context: Context, op: Operation, instance: Instance, guest: Guest
     await op.effect(f"keep state of {instance.name}", mark)
 
 
-async def use(context: Context, op: Operation, instance: Instance, *, wanted: bool | None) -> Path | None:
-    """The state from which it continues, or None; with ``wanted`` False a saved one is not used.
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved state before a start, which uses it up from the moment on at which programs run."""
 
+    state: Restore
+    wanted: bool
+    """Whether it continues from it."""
+
+
+async def use(context: Context, op: Operation, instance: Instance, *, wanted: bool | None) -> Saved | None:
+    """The state that it has, or None; with ``wanted`` False it does not continue from it.
+
+    If the start fails after its programs ran, the state is lost, because they may have changed files; else it is kept.
     Raises WrongState if ``wanted`` is True and there is none, or if another runtime has saved it.
     """
-    files, place = context.host.files, _place(context, instance.id)
-    if instance.id in context.saved and not await files.exists(place / _SAVED):
-        # A failed start could not be undone, and its programs may have changed files.
-        log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
-        await discard(context, instance.id)
     if instance.id not in context.saved:
         if wanted:
             raise WrongState(f"Instance {instance.name!r} has no saved state", remedy="start it without stateful")
         return None
-    if wanted is False:
-        return None
+    files, place = context.host.files, _place(context, instance.id)
     runtime = await _runtime_of(context, instance)
-    if runtime != instance.runtime:
+    if wanted is not False and runtime != instance.runtime:
         raise WrongState(
             f"The state of instance {instance.name!r} was saved by runtime {runtime!r}",
             remedy=f"start it without its state, or move it back to {runtime}",
         )
-    await op.effect(
-        f"use state of {instance.name}",
-        lambda: files.rename(place / _SAVED, place / _USED),
-        undo=lambda: files.rename(place / _USED, place / _SAVED),
-    )
-    await files.flush(place)
-    return place / _IMAGES
+
+    async def rename(old: str, new: str) -> None:
+        await files.rename(place / old, place / new)
+        await files.flush(place)
+
+    async def look() -> None:
+        if not await files.exists(place / _SAVED):
+            log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
+            await discard(context, instance.id)
+
+    op.on_rollback(f"look at state of {instance.name}", look)
+    state = Restore(place / _IMAGES, spend=lambda: rename(_SAVED, _USED), take_back=lambda: rename(_USED, _SAVED))
+    return Saved(state, wanted is not False)
 
 
 async def discard(context: Context, id: str) -> None:

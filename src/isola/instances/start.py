@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable
-from pathlib import Path
 from typing import TypeVar
 
 from isola.devices import Stage, Target
@@ -24,7 +23,7 @@ from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text
 from isola.instances.reboots import REBOOT
 from isola.instances.run_spec import spec_of
-from isola.instances.saved import forget_state, use
+from isola.instances.saved import Saved, forget_state, use
 from isola.instances.settings import HOSTNAME
 from isola.instances.supervise import adopt
 from isola.instances.templates import applied, apply
@@ -61,9 +60,9 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0,
         _mounted(context, op, instance, config, devices),
         _noted(context, instance, _connected(context, op, instance, config)),
     )
-    state = await use(context, op, instance, wanted=stateful)
+    saved = await use(context, op, instance, wanted=stateful)
     with op.step("Start program"):
-        guest, took = await _noted(context, instance, _run(context, op, instance, spec, target, state=state))
+        guest, took = await _noted(context, instance, _run(context, op, instance, spec, target, saved=saved))
     instance = dataclasses.replace(instance, volatile={**instance.volatile, START_TIME: str(round(took * 1000))})
     found = Versioned(instance, held.revision)
     await op.commit(
@@ -107,7 +106,7 @@ async def _noted(context: Context, instance: Instance, work: Awaitable[T]) -> T:
 
 
 async def _run(
-    context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target, *, state: Path | None
+    context: Context, op: Operation, instance: Instance, spec: RunSpec, target: Target, *, saved: Saved | None
 ) -> tuple[Guest, float]:
     """The guest, and how many seconds it took until its program was executed."""
     devices, endpoint = context.devices, target.endpoint
@@ -116,10 +115,13 @@ async def _run(
     async def held(guest: Guest) -> None:
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
         await attaching.begin(context, instance.id, guest)
+        if saved is not None and not saved.wanted:
+            await saved.state.spend()
 
     began = context.host.clock.monotonic()
+    restore = saved.state if saved is not None and saved.wanted else None
     guest = await context.working_runtime(instance).run(
-        op, dataclasses.replace(spec, network=endpoint, nics=taps), held, restore=state
+        op, dataclasses.replace(spec, network=endpoint, nics=taps), held, restore=restore
     )
     took = context.host.clock.monotonic() - began
     if await _lives(context, instance, guest):

@@ -34,6 +34,17 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
     if live is None or live.state is not RunState.RUNNING or not _can_freeze(context, instance):
         yield
         return
+    intent = await announce(context, op, instance, live)
+    try:
+        await op.effect(f"freeze {instance.name}", lambda: freeze(live), undo=lambda: _let_go(live))
+        yield
+    finally:  # before other undo steps, which may take long
+        await finish(asyncio.ensure_future(_let_go(live)))
+    await context.intents.end(intent.id)
+
+
+async def announce(context: Context, op: Operation, instance: Instance, live: Live) -> Intent:
+    """Write that it is going to stand still, so that the next daemon lets it go on. The caller ends the intent."""
     intent = Intent(f"{HELD}-{context.host.clock.token(8)}", HELD, {"instance": instance.id})
 
     async def withdraw() -> None:
@@ -46,12 +57,7 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
             raise
 
     await op.effect(f"announce freeze of {instance.name}", lambda: context.intents.begin(intent), undo=withdraw)
-    try:
-        await op.effect(f"freeze {instance.name}", lambda: freeze(live), undo=lambda: _let_go(live))
-        yield
-    finally:  # before other undo steps, which may take long
-        await finish(asyncio.ensure_future(_let_go(live)))
-    await context.intents.end(intent.id)
+    return intent
 
 
 def _end_later(context: Context, live: Live, intent: Intent) -> None:

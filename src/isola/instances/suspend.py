@@ -11,6 +11,7 @@ from isola.instances.context import Context
 from isola.instances.phases import RunState
 from isola.instances.running import require_live
 from isola.instances.saved import keep
+from isola.instances.still import announce
 from isola.instances.stop import give_back, thaw
 from isola.model.instance import Instance
 from isola.model.reference import Ref
@@ -30,10 +31,11 @@ def require_savable(context: Context, instance: Instance) -> None:
         )
 
 
-async def stop_saving(context: Context, op: Operation, ref: Ref) -> None:
+async def stop_saving(context: Context, op: Operation, ref: Ref, *, again: bool = False) -> None:
     """Stop it, and keep its memory and processes for the next start. Raises WrongState, HostFailure, Unsupported.
 
     After a failure it runs as before, or has ended like a killed one, if its runtime could not continue it.
+    With ``again`` the next start of the daemon starts it again.
     """
     instance = context.records.get(ref)
     require_savable(context, instance)
@@ -44,10 +46,13 @@ async def stop_saving(context: Context, op: Operation, ref: Ref) -> None:
                 await thaw(live)
             if live.state is RunState.RUNNING:
                 live.enter(RunState.STOPPING)
+            # Its runtime may let it stand still while it saves it.
+            intent = await announce(context, op, instance, live)
             await keep(context, op, instance, live.guest)
             with suppress(TimeoutError):
                 await asyncio.wait_for(live.ended.wait(), _ENDS)
-        await clean_up(context, op, instance)
+        await clean_up(context, op, instance, again=again)
+        await context.intents.end(intent.id)
     finally:
         give_back(context, instance, live)
     context.tell("stopped", ref, caller=op.caller, stateful=True)

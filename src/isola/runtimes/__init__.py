@@ -1,7 +1,7 @@
 """Runtimes: run an instance on this host."""
 
 from isola.runtimes.capabilities import Capability, Lack, Machine, RuntimeCapabilities
-from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Runtime
+from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Restore, Runtime
 from isola.runtimes.guest import Execution, Guest, Listing, WithDisks
 from isola.runtimes.log_lines import Lines, LogBlock
 from isola.runtimes.output import Attachment, Channel, LogLine
@@ -27,6 +27,7 @@ __all__ = [
     "LogLine",
     "Machine",
     "Mount",
+    "Restore",
     "Root",
     "RootKind",
     "RunSpec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,22 @@ CONSOLE_LOG = "console.log"
 """Name of the log of an instance's output, in the directory of its logs."""
 RUNS = "run"
 """Name of the directory, in that of the daemon, for files that are obsolete after a boot of the host."""
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """A saved state from which a run continues."""
+
+    path: Path
+    """A directory that ``Guest.checkpoint`` of the same runtime has filled."""
+    spend: Callable[[], Awaitable[None]] = _nothing
+    """Awaited right before its programs go on: from then on they change files that the state depends on."""
+    take_back: Callable[[], Awaitable[None]] = _nothing
+    """Awaited if it is certain that they did not go on after all."""
 
 
 class Runtime(ABC):
@@ -46,14 +63,15 @@ class Runtime(ABC):
 
     @abstractmethod
     async def run(
-        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Restore | None = None
     ) -> Guest:
         """Start it; effects are pushed on ``op`` for rollback.
 
         ``held`` is called when the first process exists but has not executed its program yet, to attach devices.
-        ``restore``: a directory that ``Guest.checkpoint`` of this runtime has filled, from which it continues.
+        ``restore``: what it continues from; ``held`` is called before.
 
-        Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec).
+        Raises HostFailure with the engine's message, AlreadyExists, Unsupported (a part of the spec), WrongState (it
+        cannot continue from this state).
         """
 
     @abstractmethod

@@ -35,6 +35,7 @@ from isola.runtimes import (
     Guest,
     Held,
     LogLine,
+    Restore,
     RunSpec,
     Runtime,
     RuntimeCapabilities,
@@ -150,6 +151,8 @@ class FakeRuntime(Runtime):
         """First programs that exit at once: their console output and exit status."""
         self.saves = True
         """Whether there is room for saved states."""
+        self.refuses_held = False
+        """Whether no first process can be created."""
         self.keeps = False
         """Whether removing a run fails."""
         self.refuses: Callable[[str, Limits], bool] = lambda id, limits: False
@@ -169,19 +172,21 @@ class FakeRuntime(Runtime):
         return Probe(available=True, version="fake")
 
     async def run(
-        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Restore | None = None
     ) -> Guest:
         """Fails if the command is an empty string."""
         self.require_supported(spec)
         memory = b""
         if restore is not None:
             self.capabilities.require(Capability.CHECKPOINT)
-            memory = await self.host.files.read(restore / "memory")
+            memory = await self.host.files.read(restore.path / "memory")
 
         async def look() -> bool:
             return spec.id in self.instances
 
         async def make() -> None:
+            if self.refuses_held:
+                raise HostFailure("The first process could not be created", evidence="no memory is left")
             self.instances[spec.id] = FakeInstance(spec, next(_numbers), spec.limits, nics=list(spec.nics))
             self.logs[spec.id], self._state.lines[spec.id] = b"", []
             if spec.log.fresh:
@@ -202,6 +207,8 @@ class FakeRuntime(Runtime):
         guest = self.guest(spec.id)
         if held is not None:
             await held(guest)
+        if restore is not None:
+            await restore.spend()
         await op.effect(f"start program of {spec.id}", start)
         return guest
 

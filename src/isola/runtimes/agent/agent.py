@@ -83,6 +83,11 @@ class Agent:
         self._refresh()
         return None if self.closed else self._stats
 
+    @property
+    def commands(self) -> int:
+        """How many run for clients of this connection."""
+        return self._connection.commands
+
     def close(self) -> None:
         """All commands and requests of this connection end. No effect if it is closed."""
         if self._refreshing is not None:

@@ -70,6 +70,11 @@ class Connection:
     def alive(self) -> bool:
         return self._error is None
 
+    @property
+    def commands(self) -> int:
+        """How many streams are those of commands."""
+        return sum(lane.method == Method.EXEC and not lane.over for lane in self._lanes.values())
+
     async def open(self, epoch: bytes, seconds: float) -> Welcome:
         """Greet the agent. Raises TimedOut, HostFailure; the connection is closed then."""
         assert len(epoch) == EPOCH_SIZE
@@ -145,7 +150,7 @@ class Connection:
             raise self._again()
         if len(self._lanes) >= MOST_LANES or self._next > _LAST_STREAM:
             raise HostFailure("Too many requests of the agent are open", remedy="wait until some have ended")
-        lane = Lane(self._next, self.post, carries_data=method in STREAMS)
+        lane = Lane(self._next, self.post, carries_data=method in STREAMS, method=method)
         self._next += 1
         self._lanes[lane.number] = lane
         self.post(Frame(Type.REQUEST, lane.number, payload))

@@ -34,8 +34,9 @@ class _Incoming:
 class Lane:
     """``post`` sends a frame at once, without waiting."""
 
-    def __init__(self, number: int, post: Post, *, carries_data: bool) -> None:
+    def __init__(self, number: int, post: Post, *, carries_data: bool, method: int = 0) -> None:
         self.number = number
+        self.method = method
         self._post = post
         self._carries_data = carries_data
         loop = asyncio.get_running_loop()

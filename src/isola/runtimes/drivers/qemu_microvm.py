@@ -23,9 +23,6 @@ class QemuMicrovm(MicrovmRuntime):
         root=RootKind.SHARED,
         machine=Machine(memory=DEFAULT_MEMORY),
         lacks={
-            Capability.CHECKPOINT: Lack(
-                "The state of a running microVM cannot be saved yet", remedy="stop it, or take a snapshot of its root"
-            ),
             Capability.DISPLAY: NO_SCREEN,
             Capability.DEVICES: Lack("A microVM has a kernel of its own, without the host's devices"),
             Capability.SOCKETS: Lack("A microVM has a kernel of its own, without the host's sockets"),

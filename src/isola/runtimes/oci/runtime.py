@@ -20,7 +20,7 @@ from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import NO_SCREEN, Capability, Lack, RuntimeCapabilities
-from isola.runtimes.driver import Held
+from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.caller import Caller
@@ -73,7 +73,7 @@ class OciRuntime(MonitoredRuntime):
         """Files that a mounted lxcfs has; cleared if a first process could not be created."""
 
     async def run(
-        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Restore | None = None
     ) -> Guest:
         """Create the first process, which waits before it executes its program, and start it."""
         id = spec.id
@@ -83,7 +83,7 @@ class OciRuntime(MonitoredRuntime):
         self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
-            caller = await self.maker(id, given(spec), restore)
+            caller = await self.maker(id, given(spec), restore.path if restore is not None else None)
             process = await op.effect(
                 f"prepare run of {id}",
                 lambda: self._prepare(spec, namespace, joined, caller.place.seen),
@@ -96,8 +96,18 @@ class OciRuntime(MonitoredRuntime):
             await held(guest)
         if spec.root.read_only:
             await self.host.mounts.make_root_read_only(guest.world)
-        await op.effect(f"start program of {id}", lambda: self.let_go(id))
+        if restore is not None:
+            await restore.spend()
+        await op.effect(f"start program of {id}", lambda: self._go_on(id, restore))
         return guest
+
+    async def _go_on(self, id: str, restore: Restore | None) -> None:
+        try:
+            await self.let_go(id)
+        except HostFailure:
+            if restore is not None:
+                await restore.take_back()
+            raise
 
     async def find(self, id: str) -> Guest | None:
         """The instance, if its recorded first process and monitor are alive."""

@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, TimedOut, Unsupported, WrongState
 from isola.host import Host
+from isola.host.cancellation import finish
 from isola.host.guest_mounts import Tree
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.roots import Root
@@ -27,7 +28,8 @@ from isola.runtimes.guest import Execution
 from isola.runtimes.oci.console import Attached, Console
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.output import Attachment
-from isola.runtimes.qemu import machine
+from isola.runtimes.qemu import machine, saving
+from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import MIB, memory_of, of_group
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
@@ -65,6 +67,7 @@ class VmGuest:
         self.session = session
         """For callers that depend on QEMU."""
         self._layout = runtime.layout(session.run.id)
+        self._vm_layout = VmLayout.beside(self._layout)
         self._group = runtime.group(session.run.id)
         self.plan: RunSpec | None = session.spec
 
@@ -122,8 +125,31 @@ class VmGuest:
         self.session.hold(paused=True)
 
     async def checkpoint(self, to: Path) -> None:
-        """Raises Unsupported."""
+        """It stands still meanwhile, and goes on after a failure."""
         self._runtime.capabilities.require(Capability.CHECKPOINT)
+        self._require_running()
+        await self._require_no_commands()
+        with suppress(IsolaError):  # its files belong to its memory, also after a power failure
+            await (await self.session.agent()).sync()
+        await self.pause()
+        try:
+            await self.save(to)
+        except BaseException:
+            await finish(asyncio.ensure_future(self.resume()))
+            raise
+        self.session.give_up()
+        await self.session.ended()
+
+    async def save(self, to: Path) -> None:
+        """The same for one that is paused, which stays so."""
+        await saving.save(self._host, self.session.qmp, self._vm_layout, to)
+
+    async def _require_no_commands(self) -> None:
+        if (await self.session.agent()).commands:
+            raise WrongState(
+                "Commands run in the instance, whose connections to their clients cannot be saved",
+                remedy="end them first, also shells and consoles",
+            )
 
     async def resume(self) -> None:
         """Its clock, which stood still meanwhile, is set."""
@@ -287,6 +313,8 @@ class VmGuest:
             try:
                 return await self.session.qmp.execute("device_add", properties)  # type: ignore[no-any-return]
             except HostFailure as error:
+                if "not found" in error.evidence:
+                    break  # it continues from a state that had fewer
                 if "already" not in error.evidence and "in use" not in error.evidence:
                     raise
         raise Unsupported(

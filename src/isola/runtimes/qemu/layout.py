@@ -32,6 +32,11 @@ class VmLayout(Layout):
         return self.run / "messages"
 
     @property
+    def shape(self) -> Path:
+        """What the machine has, see ``saving``."""
+        return self.run / "machine.json"
+
+    @property
     def ended(self) -> Path:
         """How the guest ended, in JSON."""
         return self.run / "ended.json"

@@ -33,6 +33,8 @@ class Nic:
     mac: str
     descriptor: str
     """Name of that of its tap."""
+    slot: int | None = None
+    """None: that of its place among the NICs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Machine:
     nics: Sequence[Nic] = ()
     terminal: bool = True
     """Its standard streams are a terminal."""
+    slots: int = 0
+    """For devices that can be plugged; 0: those of its NICs and some more."""
+    incoming: bool = False
+    """It waits for a saved state, and stands still after that."""
+
+    @property
+    def ports(self) -> int:
+        """How many slots there are."""
+        return self.slots or HOT_PLUG_PORTS + len(self.nics)
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -66,8 +77,9 @@ def arguments(machine: Machine) -> list[str]:
         "-device", "vhost-user-fs-pci,chardev=files,tag=root",
         "-device", "virtio-rng-pci",
         "-device", f"virtio-balloon-pci,id={BALLOON},free-page-reporting=on",
-        *_ports(HOT_PLUG_PORTS + len(machine.nics)),
+        *_ports(machine.ports),
         *(word for number, nic in enumerate(machine.nics) for word in _cold(nic, number)),
+        *(("-incoming", "defer", "-S") if machine.incoming else ()),
     ]  # fmt: skip
 
 
@@ -178,11 +190,15 @@ def _ports(count: int) -> list[str]:
 
 
 def _cold(nic: Nic, number: int) -> list[str]:
-    device = {**nic_properties(nic.link, nic.mac), "bus": port_name(number), "romfile": ""}
+    device = {**nic_properties(nic.link, nic.mac), "bus": port_name(_slot(nic, number)), "romfile": ""}
     return [
         "-netdev", f"tap,id={device['netdev']},fd=@{nic.descriptor}@",
         "-device", _joined(device),
     ]  # fmt: skip
+
+
+def _slot(nic: Nic, number: int) -> int:
+    return number if nic.slot is None else nic.slot
 
 
 def _joined(properties: Mapping[str, object]) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from isola.errors import IsolaError, Unsupported
+from isola.host import Host
 from isola.host.guest_mounts import Graft
 from isola.host.hypervisor_job import Job
+from isola.model.identity import HostNames
 from isola.model.network import HostTap
+from isola.runtimes.agent.agent import Identity
 from isola.runtimes.agent.plan import Console, plan_of
-from isola.runtimes.qemu import machine, probing
+from isola.runtimes.driver import Restore
+from isola.runtimes.qemu import machine, probing, saving
 from isola.runtimes.qemu.file_server import file_server, firmware
+from isola.runtimes.qemu.guest import VmGuest
+from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import cpus_of, memory_of
 from isola.runtimes.qemu.machine import Machine, Nic
 from isola.runtimes.qemu.runtime import Common, QemuRuntime
+from isola.runtimes.qemu.saving import State
 from isola.runtimes.qemu.session import Session, failure
 from isola.runtimes.spec import RootKind, RunSpec
 from isola.runtimes.users import resolve
@@ -25,26 +33,23 @@ _BOOTING = 120.0
 class MicrovmRuntime(QemuRuntime):
     """Its agent prepares and executes the program."""
 
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._continuing: dict[str, State] = {}
+        """States from which instances are being started, by id."""
+
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
         if spec.root.kind is not RootKind.SHARED:
             raise Unsupported(f"The root of a microVM is a shared directory, not a {spec.root.kind.value} device")
         require_apart(spec)
+        self._continuing.pop(spec.id, None)  # of a start that has failed
 
     async def job(self, spec: RunSpec, common: Common) -> Job:
         """QEMU and the server of the root."""
-        nics = nics_of(spec)
-        described = Machine(
-            id=spec.id,
-            kernel=common.kit.kernel,
-            initramfs=common.kit.initramfs,
-            accelerator=common.accelerator,
-            memory=memory_of(spec.limits),
-            cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
-            clock=probing.clock(self.host),
-            nics=nics,
-            terminal=spec.terminal,
-        )
+        described = self._described(spec, common)
+        if (state := self._continuing.get(spec.id)) is not None:
+            described = saving.continued(described, state)
         return Job(
             ids=common.ids,
             user=common.user,
@@ -52,7 +57,7 @@ class MicrovmRuntime(QemuRuntime):
             servers=(file_server(common.engines, spec.root.path),),
             program=(*common.engines.qemu, *firmware(common.engines), *machine.arguments(described)),
             listen=(machine.CONTROL, machine.AGENT),
-            taps={nic.descriptor: nic.link for nic in nics},
+            taps={nic.descriptor: nic.link for nic in described.nics},
             shown=(*map(str, common.engines.trees), str(common.kit.kernel), str(common.kit.initramfs)),
             devices=("/dev/kvm",) if common.accelerator == "kvm" else (),
         )
@@ -61,7 +66,7 @@ class MicrovmRuntime(QemuRuntime):
         """Until the agent has prepared everything."""
         spec = session.spec
         assert spec.idmap is not None
-        await self._mount(session)
+        await self.mount(session)
         try:
             agent = await session.agent(seconds=_BOOTING)
         except IsolaError as error:
@@ -73,6 +78,41 @@ class MicrovmRuntime(QemuRuntime):
         for nic in spec.nics:
             await agent.configure(nic)
 
+    async def prepare(self, spec: RunSpec) -> None:
+        """Write all files, and make the groups."""
+        await super().prepare(spec)
+        shape = saving.shape_of(self._described(spec, await self.common(spec)), self._processor())
+        if (state := self._continuing.get(spec.id)) is not None:
+            shape = state.shape
+        await saving.keep_shape(self.host, VmLayout.beside(self.layout(spec.id)), shape)
+
+    async def fit(self, spec: RunSpec, restore: Restore) -> RunSpec:
+        """With as much memory as it had."""
+        state, common = await saving.read(self.host, restore.path), await self.common(spec)
+        shape = saving.shape_of(self._described(spec, common), self._processor())
+        saving.require_fit(state, shape, (await self.versions(common.engines)).qemu, spec.nics)
+        self._continuing[spec.id] = state
+        return replace(spec, limits=replace(spec.limits, memory=state.shape.memory))
+
+    async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
+        """It must not draw the random numbers that another run of this state has drawn."""
+        if wanted.root.read_only:
+            await self.host.mounts.make_root_read_only(guest.session.run.server)
+        state = self._continuing.pop(guest.id)
+        await guest.resume()
+        agent = await guest.session.agent()
+        await agent.identify(Identity(entropy=bytes.fromhex(self.host.clock.token(32))))
+        for nic in saving.later(state, wanted.nics):
+            await guest.plug(nic)
+        if wanted.limits != guest.session.spec.limits:
+            await guest.limit(wanted.limits)
+        await guest.session.look()
+
+    async def remove(self, id: str) -> None:
+        """Kill all processes and remove all traces."""
+        self._continuing.pop(id, None)
+        await super().remove(id)
+
     async def start(self, session: Session) -> None:
         """Devices may have created mount points in a root that is only read from now on."""
         if session.spec.root.read_only:
@@ -80,7 +120,7 @@ class MicrovmRuntime(QemuRuntime):
         await (await session.agent()).start()
         await session.look()
 
-    async def _mount(self, session: Session) -> None:
+    async def mount(self, session: Session) -> None:
         """Directories of the host, below the root that the file server sees."""
         spec = session.spec
         assert spec.idmap is not None
@@ -92,6 +132,23 @@ class MicrovmRuntime(QemuRuntime):
             )
             async with self.host.guest_mounts.prepare(graft) as tree:
                 await self.host.guest_mounts.put(session.run.server, tree, mount.target, owner=spec.idmap.base)
+
+    def _described(self, spec: RunSpec, common: Common) -> Machine:
+        return Machine(
+            id=spec.id,
+            kernel=common.kit.kernel,
+            initramfs=common.kit.initramfs,
+            accelerator=common.accelerator,
+            memory=memory_of(spec.limits),
+            cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
+            clock=probing.clock(self.host),
+            nics=nics_of(spec),
+            terminal=spec.terminal,
+        )
+
+    def _processor(self) -> str:
+        cpus = self.host.system.cpus()
+        return str(cpus[0].get("model", "")) if cpus else ""
 
     async def _kernel_said(self, session: Session) -> str:
         try:

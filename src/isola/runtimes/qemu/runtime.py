@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import HostFailure, IsolaError, NotFound
+from isola.errors import HostFailure, IsolaError, NotFound, Unsupported
 from isola.host import Host
 from isola.host.cancellation import all_done
 from isola.host.hypervisor_job import Job
@@ -18,12 +18,12 @@ from isola.model.last_run import Ending
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability
-from isola.runtimes.driver import Held
+from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor
 from isola.runtimes.oci.layout import MONITOR_SUFFIX
 from isola.runtimes.oci.monitored import MonitoredRuntime
-from isola.runtimes.qemu import engines, kit, probing, record
+from isola.runtimes.qemu import engines, kit, probing, record, saving
 from isola.runtimes.qemu.engines import Engines, Versions
 from isola.runtimes.qemu.guest import VmGuest
 from isola.runtimes.qemu.kit import Kit
@@ -61,7 +61,7 @@ class QemuRuntime(MonitoredRuntime):
         self._asked: dict[Engines, Versions] = {}
 
     async def run(
-        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Path | None = None
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Restore | None = None
     ) -> Guest:
         """Boot it as far as the point at which devices can be attached, and then start its program."""
         id = spec.id
@@ -69,6 +69,9 @@ class QemuRuntime(MonitoredRuntime):
             self.capabilities.require(Capability.CHECKPOINT)
         self.require_supported(spec)
         memory_of(spec.limits)
+        wanted = spec
+        if restore is not None:
+            spec = await self.fit(spec, restore)
         await op.effect(
             f"prepare run of {id}",
             lambda: self.prepare(spec),
@@ -76,11 +79,16 @@ class QemuRuntime(MonitoredRuntime):
             undo=lambda: self.remove(id),
         )
         session = await op.effect(f"start virtual machine of {id}", lambda: self._create(spec))
-        await op.effect(f"boot {id}", lambda: self.boot(session))
+        await op.effect(f"boot {id}", lambda: self.boot(session) if restore is None else self.mount(session))
         guest = self.guest(session)
         if held is not None:
             await held(guest)
-        await op.effect(f"start program of {id}", lambda: self.start(session))
+        if restore is None:
+            await op.effect(f"start program of {id}", lambda: self.start(session))
+            return guest
+        await op.effect(f"load state of {id}", lambda: saving.load(self.host, session.qmp, restore.path))
+        await restore.spend()
+        await op.effect(f"continue {id}", lambda: self.go_on(guest, wanted))
         return guest
 
     async def find(self, id: str) -> Guest | None:
@@ -135,6 +143,16 @@ class QemuRuntime(MonitoredRuntime):
     async def start(self, session: Session) -> None:
         """Its program."""
 
+    async def fit(self, spec: RunSpec, restore: Restore) -> RunSpec:
+        """The spec with which the machine of this state can be made. Raises WrongState if it does not fit."""
+        raise Unsupported("The state of such a machine cannot be restored yet", remedy="start it without its state")
+
+    async def mount(self, session: Session) -> None:
+        """What has to be there before a state is loaded."""
+
+    async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
+        """From a state that was loaded, as far as it can be as it is wanted now."""
+
     def guest(self, session: Session) -> VmGuest:
         """As the machine's kind has it."""
         return VmGuest(self, session)
@@ -142,7 +160,7 @@ class QemuRuntime(MonitoredRuntime):
     async def prepare(self, spec: RunSpec) -> None:
         """Write all files, and make the groups."""
         layout, group = self._layout(spec.id), self.group(spec.id)
-        job = await self.job(spec, await self._common(spec))
+        job = await self.job(spec, await self.common(spec))
         writing = self.host.files.write_all(
             {layout.engine: self.name.encode(), layout.plan: plan.encode(spec), layout.job: job.encode()},
             directories={layout.run: 0o711} | dict.fromkeys((layout.exits, layout.logs), 0o700),
@@ -178,7 +196,8 @@ class QemuRuntime(MonitoredRuntime):
         self._sessions[run] = session
         return session
 
-    async def _common(self, spec: RunSpec) -> Common:
+    async def common(self, spec: RunSpec) -> Common:
+        """The same for every machine."""
         assert spec.idmap is not None
         supplied, found = kit.find(), engines.find(self.host)
         return Common(
@@ -187,10 +206,10 @@ class QemuRuntime(MonitoredRuntime):
             groups=tuple(map(str, self.host.cgroups.directories(self.group(spec.id)))),
             kit=supplied,
             engines=found,
-            accelerator=await probing.accelerator(self.host, supplied, found, await self._versions(found)),
+            accelerator=await probing.accelerator(self.host, supplied, found, await self.versions(found)),
         )
 
-    async def _versions(self, found: Engines) -> Versions:
+    async def versions(self, found: Engines) -> Versions:
         """Asked once."""
         if found not in self._asked:
             self._asked[found] = await engines.versions(self.host, found)

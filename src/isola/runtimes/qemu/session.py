@@ -137,6 +137,11 @@ class Session:
         assert self._watch is not None
         return await asyncio.shield(self._watch)
 
+    def give_up(self) -> None:
+        """It stands still, and does not go on: QEMU is ended as if the guest had ended by itself."""
+        if not self._stopped.done():
+            self._stopped.set_result(False)
+
     def oom_killed(self) -> bool:
         """Whether processes were killed because memory was used up: the guest's, or the hypervisor's."""
         return self._oom or self._host.cgroups.oom_kills(self._group) > 0

@@ -43,6 +43,7 @@ def after(instance: Instance, ending: Ending) -> Instance:
     ended = LastRun(
         exit_status=ending.status,
         oom_killed=ending.oom_killed,
+        error=ending.error,
         started_at=instance.last_used_at,
         finished_at=ending.at,
         restarts=before.restarts,

@@ -12,6 +12,7 @@ from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
+from isola.instances.machine_settings import SECURE_BOOT
 from isola.instances.name_files import host_names, name_files
 from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
@@ -22,7 +23,7 @@ from isola.model.confinement import UNCONFINED, Confinement
 from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
 from isola.model.signals import signal_number
-from isola.runtimes import DeviceNode, Mount, Root, RunSpec, Shareable
+from isola.runtimes import Capability, DeviceNode, Firmware, Mount, Root, RunSpec, Shareable
 from isola.runtimes.lxcfs import answering
 from isola.settings import boolean
 
@@ -74,6 +75,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         confinement=confinement(config),
         kernel=begins.kernel,
         oom_score_adj=_number(config, "isola.oom.score_adj"),
+        firmware=_firmware(config, devices) if runtime.capabilities.has(Capability.FIRMWARE) else None,
         host_stack=config.get("isola.sandbox.network") == HOST,
     )
 
@@ -119,6 +121,13 @@ async def _devices(context: Context, config: Config) -> tuple[DeviceNode, ...]:
             str(node.path), node.number.rule[0], node.number.major, node.number.minor, node.mode, node.uid, node.gid
         )
         for node in await context.host.nodes.everything()
+    )
+
+
+def _firmware(config: Config, devices: Devices) -> Firmware:
+    return Firmware(
+        secure_boot=bool(SETTINGS.value(config, SECURE_BOOT)),
+        tpm=any(device.get("type") == "tpm" for device in devices.values()),
     )
 
 

@@ -6,6 +6,7 @@ from isola.instances.deploy_settings import DEPLOY_SETTINGS
 from isola.instances.health_settings import HEALTH_SETTINGS
 from isola.instances.limit_settings import LIMITS
 from isola.instances.log_settings import LOG_SETTINGS
+from isola.instances.machine_settings import MACHINE
 from isola.instances.restart_policy import RESTART_SETTINGS
 from isola.instances.run_settings import RUN
 from isola.model.isolation import ISOLATIONS
@@ -120,6 +121,7 @@ SETTINGS = Settings(
     *HEALTH_SETTINGS,
     *LOG_SETTINGS,
     *RUN,
+    *MACHINE,
     Setting(
         "environment.*",
         text,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 
 from isola.devices import Plug
 from isola.devices.nics import HWADDR, MTU, NAME, host_link
 from isola.host.threads import in_thread
+from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
+from isola.instances.machine_settings import AGENT_METRICS
 from isola.model.instance import Instance, InstanceState, InterfaceState
-from isola.runtimes import Guest
+from isola.runtimes import Guest, Reporting
+from isola.settings import boolean
 
 
 async def observe(context: Context, instance: Instance, *, disk: bool = True) -> InstanceState:
     """Usage, interfaces and, with ``disk``, the disk usage of its root, for which the volume is walked."""
+    await _reported(context, [instance])
     space = {"root": await context.storage(instance).usage(context.volume(instance))} if disk else {}
     state = _look(context, instance, context.live.get(instance.id), context.host.system.memory()["MemTotal"])
     return dataclasses.replace(state, disk=space)
@@ -22,11 +27,22 @@ async def observe(context: Context, instance: Instance, *, disk: bool = True) ->
 
 async def observe_all(context: Context, instances: Sequence[Instance]) -> Sequence[InstanceState]:
     """The same for many, without disks: a few hundred microseconds each, away from the event loop."""
+    await _reported(context, instances)
     total = context.host.system.memory()["MemTotal"]
     lives = [context.live.get(instance.id) for instance in instances]
     return await in_thread(
         lambda: [_look(context, instance, live, total) for instance, live in zip(instances, lives, strict=True)]
     )
+
+
+async def _reported(context: Context, instances: Sequence[Instance]) -> None:
+    """Guests with a kernel of their own are asked for their interfaces, all at the same time."""
+    guests = [live.guest for each in instances if (live := context.live.get(each.id)) is not None]
+    await asyncio.gather(*(guest.look() for guest in guests if isinstance(guest, Reporting)))
+
+
+def _asks_agent(context: Context, instance: Instance) -> bool:
+    return boolean(expanded(context, instance)[0].get(AGENT_METRICS) or "true")
 
 
 def _look(context: Context, instance: Instance, live: Live | None, memory: int) -> InstanceState:
@@ -44,6 +60,8 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
 
 
 def _interfaces(context: Context, instance: Instance, guest: Guest) -> tuple[InterfaceState, ...]:
+    if not context.runtime(instance).capabilities.shares_kernel and not _asks_agent(context, instance):
+        return ()
     nics = {
         state.facts.get(NAME, name): Plug(instance, name, state)
         for name, state in instance.plugged.items()

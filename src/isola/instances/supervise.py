@@ -51,7 +51,9 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     if instance is None:
         return
     status = await _end_of(context, instance, live)
-    live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed())
+    live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed(), live.guest.failure())
+    if live.ending.error:
+        log.error("Instance %s has ended: %s", id, live.ending.error)
     rotation.end(live)
     health.end(live)
     stopping = live.state is RunState.STOPPING

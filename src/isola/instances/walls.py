@@ -9,6 +9,7 @@ from isola.devices import Target
 from isola.errors import InvalidInput, Unsupported
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
+from isola.instances.machine_settings import SECURE_BOOT
 from isola.instances.run_values import HOST, OTHER, network_mode
 from isola.model.instance import Config, Instance, InstanceRequest
 from isola.model.isolation import CONTAINER, ISOLATIONS, VIRTUAL_MACHINE, nearest, type_of
@@ -30,6 +31,7 @@ _PREFIXES = {
     "isola.seccomp": Capability.FILTERS,
     "isola.no_new_privileges": Capability.FILTERS,
     "isola.umask": Capability.FILTERS,
+    SECURE_BOOT: Capability.FIRMWARE,
 }
 _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""

@@ -21,6 +21,8 @@ class Ending:
     at: datetime
     oom_killed: bool = False
     """Whether the kernel has killed one of its processes because its memory was used up."""
+    error: str = ""
+    """Why its hypervisor has given it up; empty if it ended otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class LastRun:
     exit_status: int = 0
     oom_killed: bool = False
     error: str = ""
-    """Why its last start failed; empty if it did not fail."""
+    """Why its last start failed, or its hypervisor gave it up; else empty."""
     started_at: datetime | None = None
     """None if it has never run, and while it runs again."""
     finished_at: datetime | None = None

@@ -2,11 +2,11 @@
 
 from isola.runtimes.capabilities import Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.driver import CONSOLE_LOG, RUNS, Held, Restore, Runtime
-from isola.runtimes.guest import Execution, Guest, Listing, WithDisks
+from isola.runtimes.guest import Execution, Guest, Listing, Reporting, WithDisks
 from isola.runtimes.log_lines import Lines, LogBlock
 from isola.runtimes.output import Attachment, Channel, LogLine
 from isola.runtimes.runtimes import Runtimes
-from isola.runtimes.spec import DeviceNode, ExecSpec, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes.spec import DeviceNode, ExecSpec, Firmware, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
 __all__ = [
     "CONSOLE_LOG",
@@ -17,6 +17,7 @@ __all__ = [
     "DeviceNode",
     "ExecSpec",
     "Execution",
+    "Firmware",
     "Guest",
     "Held",
     "Lack",
@@ -27,6 +28,7 @@ __all__ = [
     "LogLine",
     "Machine",
     "Mount",
+    "Reporting",
     "Restore",
     "Root",
     "RootKind",

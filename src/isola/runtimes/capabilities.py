@@ -19,6 +19,8 @@ class Capability(Enum):
     CONSOLE = "console"
     DISPLAY = "display"
     """A screen, to which viewers connect."""
+    FIRMWARE = "firmware"
+    """UEFI of its own, with secure boot, an order of boot devices and a TPM."""
     SIGNAL = "signal"
     """Sending signals to its first process."""
     PAUSE = "pause"
@@ -54,6 +56,9 @@ class Lack:
 
 
 NO_SCREEN = Lack("It has no screen", remedy="use its console")
+
+
+NO_FIRMWARE = Lack("It has no firmware of its own")
 
 
 @dataclass(frozen=True, slots=True)

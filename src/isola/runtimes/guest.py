@@ -159,6 +159,10 @@ class Watched(Protocol):
         """
         ...
 
+    def failure(self) -> str:
+        """Why its hypervisor has given it up; empty if it has not. Also after its end."""
+        ...
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """Its interfaces with addresses and counters, including ``lo``; never blocks; empty if it has ended.
 
@@ -257,6 +261,15 @@ class WithDisks(Protocol):
 
     async def resize_disk(self, name: str, size: int) -> None:
         """Grow it to this number of bytes, its file too. Raises NotFound, InvalidInput if it is larger already."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A run whose interfaces are known to its own kernel, which reports them."""
+
+    async def look(self) -> None:
+        """Have them reported, for ``interfaces``; waits a second at most."""
         ...
 
 

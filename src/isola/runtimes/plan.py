@@ -16,7 +16,7 @@ from isola.model.identity import IdRange
 from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
-from isola.runtimes.spec import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes.spec import DeviceNode, Firmware, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 
 
 def encode(spec: RunSpec) -> bytes:
@@ -102,6 +102,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "idmap": lambda value: value and IdRange(**value),
     "kernel": lambda value: value and Kernel(**value),
     "limits": _limits,
+    "firmware": lambda value: value and Firmware(**value),
     "log": lambda value: Log(**value),
     "lxcfs": lambda value: value and Path(value),
     "network": _endpoint,

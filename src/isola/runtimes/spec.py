@@ -83,6 +83,17 @@ class TapNic:
     mtu: int = 1500
     inside: Inside | None = None
     """What is to be configured inside; None if the image does that itself. Names are in ``RunSpec.files``."""
+    boot: int = 0
+    """Firmware tries devices with higher numbers first; 0: after those that have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """What a machine with firmware starts with. Its variables and the TPM's state are kept beside its disks."""
+
+    secure_boot: bool = True
+    """Only signed boot loaders."""
+    tpm: bool = False
 
 
 class Shareable(Enum):
@@ -143,6 +154,8 @@ class RunSpec:
     """The endpoint of its NICs, or the host's network; None: a namespace created for the run, with ``lo`` alone."""
     nics: tuple[TapNic, ...] = ()
     """NICs that are taps."""
+    firmware: Firmware | None = None
+    """None: a guest without firmware of its own."""
     host_stack: bool = False
     """Its packets pass the host's network stack in its namespace, even if its runtime has a stack of its own."""
     disks: tuple[Disk, ...] = ()

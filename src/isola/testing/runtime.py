@@ -41,7 +41,7 @@ from isola.runtimes import (
     RuntimeCapabilities,
     TapNic,
 )
-from isola.runtimes.capabilities import NO_SCREEN
+from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN
 from isola.testing.attachments import FakeAttachment
 from isola.testing.log_files import FakeLogFiles, logged
 from isola.testing.namespaces import LOOPBACK
@@ -84,6 +84,7 @@ class FakeInstance:
     """Exit status once it has ended."""
     ended_at: datetime | None = None
     oom_killed: bool = False
+    failure: str = ""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     signals: list[int] = field(default_factory=list)
     stops: int = 0
@@ -134,7 +135,7 @@ class FakeRuntime(Runtime):
     """Its state belongs to the host: another object for the same host and directory finds the same instances."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
-        isolations=frozenset({"container"}), lacks={Capability.DISPLAY: NO_SCREEN}
+        isolations=frozenset({"container"}), lacks={Capability.DISPLAY: NO_SCREEN, Capability.FIRMWARE: NO_FIRMWARE}
     )
     _known: ClassVar[dict[tuple[int, Path, str], FakeState]] = {}
     """State by process table of the host, directory of the daemon, and kind of runtime."""
@@ -280,7 +281,7 @@ class FakeRuntime(Runtime):
         found = self.instances.get(id)
         if found is None or found.status is None:
             return None
-        return Ending(found.status, found.ended_at or self.host.clock.now(), found.oom_killed)
+        return Ending(found.status, found.ended_at or self.host.clock.now(), found.oom_killed, found.failure)
 
     async def remove(self, id: str) -> None:
         if self.keeps:
@@ -458,6 +459,11 @@ class FakeGuest:
         """As set by a test."""
         instance = self._instance()
         return instance.usage if instance is not None else Usage()
+
+    def failure(self) -> str:
+        """As set by a test."""
+        instance = self._instance()
+        return "" if instance is None else instance.failure
 
     def oom_killed(self) -> bool:
         """As set by a test."""

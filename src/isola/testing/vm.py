@@ -39,6 +39,7 @@ class FakeVm(FakeRuntime):
             Capability.CONFINEMENT: Lack("The fake's agent confines no program"),
             Capability.FILTERS: Lack("The fake's agent confines no program"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
+            Capability.FIRMWARE: Lack("A machine without disks has no firmware"),
             Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),
         },
     )
@@ -67,6 +68,7 @@ class FakeMachine(FakeVm):
         isolations=frozenset({"vm"}),
         root=RootKind.DISKS,
         machine=Machine(memory=1 << 30),
+        lacks={name: lack for name, lack in FakeVm.capabilities.lacks.items() if name is not Capability.FIRMWARE},
     )
 
     def require_supported(self, spec: RunSpec) -> None:

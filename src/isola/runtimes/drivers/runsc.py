@@ -16,7 +16,7 @@ from isola.model.identity import PRIVILEGED, HostNames
 from isola.model.instance import InterfaceState
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.model.probe import Probe
-from isola.runtimes.capabilities import NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
 from isola.runtimes.gvisor import config, interfaces
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
@@ -45,6 +45,7 @@ class Runsc(OciRuntime):
         isolations=frozenset({"sandbox"}),
         lacks={
             Capability.DISPLAY: NO_SCREEN,
+            Capability.FIRMWARE: NO_FIRMWARE,
             Capability.DEVICES: Lack(
                 f"{_OWN_KERNEL}, which has no drivers for devices of the host", remedy="use a container"
             ),

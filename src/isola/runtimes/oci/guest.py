@@ -207,6 +207,10 @@ class OciGuest:
         """Counted by its group."""
         return self._host.cgroups.oom_kills(self._group) > 0
 
+    def failure(self) -> str:
+        """Its kernel is the host's."""
+        return ""
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As its first process sees them."""
         return self._host.namespaces.interfaces(self.processes.init)

@@ -19,7 +19,7 @@ from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
-from isola.runtimes.capabilities import NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
 from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
@@ -44,6 +44,7 @@ class OciRuntime(MonitoredRuntime):
                 "The state of a running container cannot be saved yet", remedy="stop it, or take a snapshot of its root"
             ),
             Capability.DISPLAY: NO_SCREEN,
+            Capability.FIRMWARE: NO_FIRMWARE,
         },
     )
     limits_itself: bool = False

@@ -11,11 +11,19 @@ _INIT_ENDED = re.compile(_PANIC + rb": Attempted to kill init! exitcode=0x([0-9a
 """With the status as wait(2) has it."""
 _OOM = re.compile(rb"^oom [1-9]", re.ASCII | re.MULTILINE)
 _STATUSES = 256
+_LINES, _CHARACTERS = 4, 500
 
 
 def out_of_memory(said: bytes) -> bool:
     """Whether its kernel has killed processes because its memory was used up."""
     return _OOM.search(said) is not None
+
+
+def last_words(kernel: bytes) -> str:
+    """The end of its kernel's log, to be shown."""
+    lines = [line.strip() for line in kernel[-4096:].decode(errors="replace").splitlines()]
+    text = " | ".join([line for line in lines if line][-_LINES:])
+    return "".join(each for each in text if each.isprintable())[-_CHARACTERS:]
 
 
 def status(said: bytes, kernel: bytes, *, reset: bool) -> int:

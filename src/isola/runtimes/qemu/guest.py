@@ -234,6 +234,14 @@ class VmGuest:
         """Of the guest's processes it is known at its end."""
         return self.session.oom_killed()
 
+    def failure(self) -> str:
+        """As its session knows it."""
+        return self.session.failure
+
+    async def look(self) -> None:
+        """By its agent."""
+        await self.session.look()
+
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As its agent has reported last."""
         return self.session.interfaces()

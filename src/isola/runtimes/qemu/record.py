@@ -67,6 +67,8 @@ async def read(host: Host, layout: VmLayout, engine: str) -> tuple[Run, RunSpec]
 async def write_ending(host: Host, layout: VmLayout, ending: Ending) -> None:
     """Not synced either."""
     found = {"status": ending.status, "at": ending.at.isoformat(), "oom_killed": ending.oom_killed}
+    if ending.error:
+        found["error"] = ending.error
     await host.files.write(layout.ended, json.dumps(found).encode(), durable=False)
 
 
@@ -75,6 +77,6 @@ async def ending(host: Host, layout: VmLayout) -> Ending | None:
     try:
         found = json.loads(await host.files.read(layout.ended))
         at = datetime.fromisoformat(found["at"]).astimezone(UTC)
-        return Ending(int(found["status"]), at, bool(found["oom_killed"]))
+        return Ending(int(found["status"]), at, bool(found["oom_killed"]), str(found.get("error", "")))
     except (NotFound, KeyError, TypeError, ValueError):
         return None

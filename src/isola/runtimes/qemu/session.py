@@ -21,10 +21,16 @@ from isola.runtimes.qemu.record import Run
 from isola.runtimes.spec import RunSpec
 
 log = logging.getLogger(__name__)
-_ENDED = frozenset({"shutdown", "guest-panicked", "internal-error", "io-error"})
+_GIVEN_UP = "internal-error"
+"""State of a machine that its hypervisor has given up."""
+_ENDED = frozenset({"shutdown", "guest-panicked", _GIVEN_UP})
 """States of a machine that does not go on."""
+_PAUSED = frozenset({"paused", "prelaunch", "inmigrate", "postmigrate", "io-error"})
+"""States of a machine that goes on when it is told to; after an error of a disk, once that is mended."""
 _PATIENCE = 5.0
 """Seconds that QEMU has to end when it is told to."""
+_LOOKING, _FRESH, _SILENT = 1.0, 0.5, 30.0
+"""Seconds that an agent has to answer, after which it is asked again, and in which one that did not is left alone."""
 _RESETS = frozenset({"guest-reset", "guest-panic"})
 
 
@@ -35,6 +41,8 @@ class Session:
         self.run = run
         self.spec = spec
         self.paused = False
+        self.failure = ""
+        """Why the hypervisor has given it up."""
         self.removed = False
         """Its processes are being killed on purpose."""
         self._host = host
@@ -46,7 +54,11 @@ class Session:
         """As its agent has said at its end."""
         self._opening = asyncio.Lock()
         self._interfaces: tuple[InterfaceState, ...] = ()
-        self._stopped: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._looking: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._look_after = float("-inf")
+        self._stopped: asyncio.Future[bool] = self._loop.create_future()
         """When the machine has stopped for good: whether it has restarted itself."""
         self._removed: dict[str, asyncio.Event] = {}
         """Devices that are being removed."""
@@ -65,11 +77,8 @@ class Session:
         except BaseException:
             qmp.close()
             raise
-        state = found.get("status") if isinstance(found, dict) else None
-        self.paused = state in ("paused", "prelaunch", "inmigrate", "postmigrate")
-        if state in _ENDED and not self._stopped.done():
-            self._stopped.set_result(False)
         self._qmp = qmp
+        self._is_in(found)
         self._watch = asyncio.get_running_loop().create_task(self._end(), name=f"watch guest {self.run.id}")
 
     async def agent(self, seconds: float = 10.0) -> Agent:
@@ -92,17 +101,32 @@ class Session:
             self._agent.suspended = paused
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
-        """As the agent has reported them last."""
-        if not self.alive or self._agent is None:
+        """As the agent has reported them last; has them reported again. Also from other threads."""
+        if not self.alive:
             return ()
-        if not self._agent.closed:
-            self._interfaces = self._agent.last_interfaces or self._interfaces
+        self._loop.call_soon_threadsafe(self._begin_look)
         return self._interfaces
 
     async def look(self) -> None:
-        """Ask for its interfaces, so that they are known."""
-        with suppress(IsolaError):
+        """Have its interfaces reported; waits a second at most, after which the answer may still come."""
+        self._begin_look()
+        if self._looking is not None:
+            await asyncio.wait([self._looking], timeout=_LOOKING)
+
+    def _begin_look(self) -> None:
+        """No effect where it was just done, or the agent does not answer."""
+        if not self.alive or self.paused or self._host.clock.monotonic() < self._look_after:
+            return
+        if self._looking is None or self._looking.done():
+            self._looking = self._loop.create_task(self._ask(), name=f"look at guest {self.run.id}")
+
+    async def _ask(self) -> None:
+        fresh = _FRESH
+        try:
             self._interfaces = await (await self.agent()).interfaces()
+        except IsolaError:
+            fresh = _SILENT
+        self._look_after = self._host.clock.monotonic() + fresh
 
     @property
     def qmp(self) -> Qmp:
@@ -113,8 +137,9 @@ class Session:
 
     def leave(self) -> None:
         """Close the connections, as the end of the daemon does; the guest runs on."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in (self._watch, self._looking, self._asking):
+            if task is not None:
+                task.cancel()
         for connection in (self._agent, self._qmp):
             if connection is not None:
                 connection.close()
@@ -182,7 +207,9 @@ class Session:
         await self._host.processes.gone(self.run.monitor)
         oom = self.oom_killed()
         with suppress(IsolaError):  # its directory may have been removed meanwhile
-            await record.write_ending(self._host, self._layout, Ending(status, self._host.clock.now(), oom))
+            await record.write_ending(
+                self._host, self._layout, Ending(status, self._host.clock.now(), oom, self.failure)
+            )
         return status
 
     async def _status(self) -> tuple[bool, int]:
@@ -197,8 +224,11 @@ class Session:
             kernel = await self._qmp.ring(machine.KERNEL_LOG)
             await self._qmp.execute("quit", patience=_PATIENCE)
         except IsolaError:
-            return False, ending.KILLED
+            return False, ending.PANICKED if self.failure else ending.KILLED
         self._oom = ending.out_of_memory(said)
+        if self.failure:
+            self.failure = ": ".join(filter(None, (self.failure, ending.last_words(kernel))))
+            return True, ending.PANICKED
         return True, ending.status(said, kernel, reset=self._stopped.result())
 
     def _report_loss(self) -> None:
@@ -223,17 +253,35 @@ class Session:
             self._host.processes.signal(process, SIGKILL)
         await self._host.processes.gone(process)
 
-    # --- events -------------------------------------------------------------------------------------------------
+    # --- its state -------------------------------------------------------------------------------------------------
 
     def _told(self, event: Event) -> None:
         name, data = event["event"], event.get("data")
         found = data if isinstance(data, dict) else {}
-        if name in ("STOP", "RESUME"):
-            self.paused = name == "STOP"
+        if name == "STOP":
+            self.paused = True
+            self._asking = self._loop.create_task(self._ask_state(), name=f"why guest {self.run.id} has stopped")
+        elif name == "RESUME":
+            self.paused = False
         elif name == "SHUTDOWN" and not self._stopped.done():
             self._stopped.set_result(found.get("reason") in _RESETS)
         elif name == "DEVICE_DELETED" and (event_of := self._removed.get(str(found.get("device")))) is not None:
             event_of.set()
+
+    async def _ask_state(self) -> None:
+        """It may have been paused, or cannot go on."""
+        with suppress(IsolaError):
+            self._is_in(await self.qmp.execute("query-status"))
+
+    def _is_in(self, found: object) -> None:
+        state = str(found.get("status")) if isinstance(found, dict) else ""
+        self.paused = state in _PAUSED
+        if state == "io-error":
+            log.error("Instance %s is paused: a disk of it could not be read or written", self.run.id)
+        if state in _ENDED and not self._stopped.done():
+            if state == _GIVEN_UP:
+                self.failure = f"The hypervisor has given up the machine ({state})"
+            self._stopped.set_result(False)
 
 
 def failure(text: str, evidence: str) -> HostFailure:

@@ -59,6 +59,8 @@ class Cell:
     """The directory that is its ``/``; None for an empty one."""
     shown: Mapping[str, Path] = field(default_factory=dict)
     """Read-only content of an empty root, by name: files, and directories as an unprivileged user sees them."""
+    changed: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the host in an empty root, by name, that it may change."""
     writable: bool = False
     foreign: bool = False
     """The file system of ``root`` cannot be id-mapped: its files keep the ids they have on the host."""
@@ -210,8 +212,8 @@ def _plan(cell: Cell, stack: contextlib.ExitStack) -> _Plan:
     try:
         if cell.root is not None:
             plan.tree = _tree(cell.root, plan, stack)
-        for name, path in cell.shown.items():
-            plan.shown[name] = (_tree(path, plan, stack), path.is_dir())
+        for name, path in {**cell.shown, **cell.changed}.items():
+            plan.shown[name] = (_tree(path, plan, stack, writable=name in cell.changed), path.is_dir())
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -227,9 +229,9 @@ def _with_host_ids(cell: Cell) -> Cell:
     """Without id-mapped mounts: files keep their ids, and so does root, but without capabilities."""
     extra = (confine.CAP_DAC_READ_SEARCH,) if cell.shown else ()
     return Cell(
-        seconds=cell.seconds, file_size=cell.file_size, root=cell.root, shown=cell.shown, writable=cell.writable,
-        foreign=True, owner=cell.owner, memory=cell.memory, capabilities=(*cell.capabilities, *extra), keep=cell.keep,
-        programs=cell.programs,
+        seconds=cell.seconds, file_size=cell.file_size, root=cell.root, shown=cell.shown, changed=cell.changed,
+        writable=cell.writable, foreign=True, owner=cell.owner, memory=cell.memory,
+        capabilities=(*cell.capabilities, *extra), keep=cell.keep, programs=cell.programs,
     )  # fmt: skip
 
 
@@ -246,14 +248,14 @@ def _user_namespace(plan: _Plan, ids: tuple[int, int], stack: contextlib.ExitSta
     return space
 
 
-def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack) -> int:
+def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack, *, writable: bool = False) -> int:
     """A copy of the mount at ``path``, for the child only. Directories of the host are read-only."""
     tree = kernel.clone_tree(path)
     stack.callback(os.close, tree)
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
     if not plan.cell.programs:
         attributes |= kernel.MOUNT_ATTR_NOEXEC
-    if not plan.cell.writable:
+    if not (writable or plan.cell.writable):
         attributes |= kernel.MOUNT_ATTR_RDONLY
     own = plan.mapped and (path == plan.cell.root or not path.is_dir())
     kernel.set_attributes(tree, attributes, plan.space if own else None)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from isola.host import Host
 from isola.host.archive.archives import LinuxArchives
+from isola.host.archive.forked import Forked
 from isola.host.cgroups import LinuxCgroups
 from isola.host.clock import LinuxClock
+from isola.host.disk_images import LinuxDiskImages
 from isola.host.files import LinuxFiles
 from isola.host.firewall import LinuxFirewall
 from isola.host.guest_mounts import LinuxGuestMounts
@@ -27,6 +29,7 @@ from isola.host.templates import LinuxTemplates
 def linux_host() -> Host:
     """This machine."""
     processes = LinuxProcesses()
+    forked = Forked(processes)
     return Host(
         processes=processes,
         mirrors=LinuxMirrors(processes),
@@ -41,7 +44,8 @@ def linux_host() -> Host:
         files=LinuxFiles(processes),
         log_files=LinuxLogFiles(),
         subvolumes=LinuxSubvolumes(processes),
-        archives=LinuxArchives(processes),
+        archives=LinuxArchives(processes, forked),
+        disk_images=LinuxDiskImages(forked),
         templates=LinuxTemplates(processes),
         sockets=LinuxSockets(),
         http=LinuxHttp(),

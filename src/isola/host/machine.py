@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from isola.host.archive.archives import Archives
     from isola.host.cgroups import Cgroups
     from isola.host.clock import Clock
+    from isola.host.disk_images import DiskImages
     from isola.host.files import Files
     from isola.host.firewall import Firewall
     from isola.host.guest_mounts import GuestMounts
@@ -45,6 +46,7 @@ class Host:
     log_files: LogFiles
     subvolumes: Subvolumes
     archives: Archives
+    disk_images: DiskImages
     templates: Templates
     sockets: Sockets
     http: Http

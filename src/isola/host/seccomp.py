@@ -50,11 +50,12 @@ _WORKING: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 _STARTING: dict[str, tuple[int | None, int | None]] = {
     "execve": (59, 221), "arch_prctl": (158, None), "set_tid_address": (218, 96), "dup2": (33, None),
+    "eventfd2": (290, 19), "signalfd4": (289, 74), "preadv": (295, 69), "pwritev": (296, 70),
 }  # fmt: skip
 """Additional calls that a program needs to start."""
 _TGKILL, _PRLIMIT, _FCNTL = (234, 131), (302, 261), (72, 25)
-_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
-"""Duplicates and flags; not ``F_SETOWN``, which sends signals."""
+_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 36, 37, 1030)
+"""Duplicates, flags and locks; not ``F_SETOWN``, which sends signals."""
 _CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
 _ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1), "riscv64": (0xC00000F3, 1)}
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from isola.host.archive.archives import UnpackLimits
+from isola.host.disk_images import DiskLimits
 from isola.model.units import parse_size
 from isola.settings import Setting, one_of, whole
 
 _BYTES, _ENTRIES, _RATIO = "images.limits.bytes", "images.limits.entries", "images.limits.ratio"
+_DISK = "images.limits.disk"
 _COMPRESSION, _USUAL = "images.compression", "zstd"
 _LIMITS = (
     Setting(
@@ -30,8 +32,17 @@ _LIMITS = (
         live=True,
     ),
 )
+_DISK_LIMIT = Setting(
+    _DISK,
+    parse_size,
+    "Largest disk of an image for virtual machines, as the machine sees it; `images.limits.bytes` is the limit of the "
+    "data on it.",
+    "8TiB",
+    live=True,
+)
 ARCHIVE_SETTINGS = (
     *_LIMITS,
+    _DISK_LIMIT,
     Setting(
         _COMPRESSION,
         one_of("zstd", "gzip", "none"),
@@ -56,3 +67,9 @@ def limits_of(config: Callable[[], Mapping[str, str]]) -> UnpackLimits:
         found.get(key) or row.default or "0" for key, row in zip((_BYTES, _ENTRIES, _RATIO), _LIMITS, strict=True)
     )
     return UnpackLimits(parse_size(bytes_), int(entries), int(ratio))
+
+
+def disk_limits_of(config: Mapping[str, str]) -> DiskLimits:
+    """The same for disk images."""
+    size = config.get(_DISK) or _DISK_LIMIT.default or "0"
+    return DiskLimits(parse_size(size), limits_of(lambda: config).bytes)

@@ -10,6 +10,7 @@ from isola.images.descriptor import CONFIG_TYPE, EMPTY_TYPE, MANIFEST_TYPE
 from isola.images.manifest import Part, artifact_manifest, image_config, image_manifest
 from isola.images.metadata import Metadata
 from isola.images.store import Intake
+from isola.images.vm_layers import type_of_layers
 from isola.model.image import Image, ImageConfig, Layer
 from isola.model.template import Template
 
@@ -74,4 +75,5 @@ async def assemble(intake: Intake, ingredients: Ingredients, now: datetime) -> I
         filename=ingredients.filename,
         source=dict(ingredients.source),
         templates=tuple(ingredients.templates),
+        type=type_of_layers(layers),
     )

@@ -12,7 +12,9 @@ from isola.images.closure import closure
 from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, Part, parts_of
 from isola.images.store import ContentStore
+from isola.images.vm_layers import type_of_layers
 from isola.model.image import TYPE_LABEL, Alias, Image
+from isola.model.isolation import VIRTUAL_MACHINE
 from isola.model.kernel import UNIKERNEL, is_unikernel
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.state import Scoped
@@ -181,6 +183,8 @@ class Catalogue:
 def _kind(image: Image) -> str:
     if is_unikernel(image.config.labels):
         return UNIKERNEL
+    if type_of_layers(image.layers) == VIRTUAL_MACHINE:
+        return "vm"
     return "system" if image.config.system else "application"
 
 

@@ -15,6 +15,8 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+DISK_TYPE = "application/vnd.isola.disk.v1.qcow2"
+"""The disk of an image for virtual machines, as its only layer; its diff id is its digest."""
 DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -29,6 +31,7 @@ LAYER_TYPES: Mapping[str, str] = {
     "application/vnd.docker.image.rootfs.diff.tar": LAYER_TYPE,
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd": f"{LAYER_TYPE}+zstd",
+    DISK_TYPE: DISK_TYPE,
     "application/vnd.oci.image.layer.nondistributable.v1.tar": LAYER_TYPE,
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": f"{LAYER_TYPE}+gzip",
     "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd": f"{LAYER_TYPE}+zstd",

@@ -20,10 +20,10 @@ from isola.host.cancellation import finish
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
 from isola.images.architecture import platform
-from isola.images.archive_limits import compression_of, limits_of
+from isola.images.archive_limits import compression_of, disk_limits_of, limits_of
 from isola.images.archive_verbs import ArchiveVerbs
 from isola.images.catalogue import Catalogue
-from isola.images.descriptor import MANIFEST_TYPE, Descriptor
+from isola.images.descriptor import DISK_TYPE, MANIFEST_TYPE, Descriptor
 from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
@@ -35,6 +35,7 @@ from isola.images.source import SourceRequest
 from isola.images.sources import Sources
 from isola.images.store import ContentStore
 from isola.images.templates import read_templates
+from isola.images.vm_layers import unpack_disk
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.image_reference import as_alias
@@ -288,6 +289,8 @@ class ImageLibrary:
         The diff id of a layer that is not compressed is its digest, which was checked when it came.
         """
         source, check = self.store.path(layer.digest), layer.diff_id != layer.digest
+        if layer.media_type == DISK_TYPE:
+            return await unpack_disk(self._host, source, target, disk_limits_of(self._config()), progress)
         report = await self._host.archives.unpack(
             source, target, whiteouts=True, limits=self._limits(), progress=progress, digest=check
         )

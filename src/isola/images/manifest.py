@@ -54,13 +54,14 @@ def image_config(
     made_by: str,
 ) -> bytes:
     """The OCI image configuration."""
+    kind = "system" if config.system else "application"
     environment = {"PATH": _PATH} | dict(config.environment)
     settings: dict[str, object] = {
         "Env": [f"{key}={value}" for key, value in sorted(environment.items())],
         "Cmd": list(config.command),
         "WorkingDir": config.cwd,
         "StopSignal": config.stop_signal,
-        "Labels": {**labels, TYPE_LABEL: "system" if config.system else "application"},
+        "Labels": {**labels, TYPE_LABEL: config.labels.get(TYPE_LABEL) or kind},
     }
     if config.user not in ("", "0"):
         settings["User"] = config.user

@@ -85,7 +85,7 @@ def _run(fields: Fields) -> ImageConfig:
     entrypoint = _argv(fields, "Entrypoint")
     labels, shell = fields.mapping("Labels"), fields.texts("Shell")
     return ImageConfig(
-        system=labels.get(TYPE_LABEL) == "system",
+        system=labels.get(TYPE_LABEL) in ("system", "vm"),
         command=entrypoint + _argv(fields, "Cmd"),
         entrypoint=entrypoint,
         environment=_environment(fields),
@@ -198,7 +198,7 @@ def _created(fields: Fields) -> datetime:
 
 def _run_document(run: ImageConfig) -> dict[str, object]:
     """Without what has its default, as Docker leaves it out."""
-    labels = {**run.labels, TYPE_LABEL: "system"} if run.system else dict(run.labels)
+    labels = {TYPE_LABEL: "system", **run.labels} if run.system else dict(run.labels)
     fields: dict[str, object] = {
         "User": run.user if run.user != "0" else "",
         "ExposedPorts": {port: {} for port in run.exposed_ports},

@@ -9,8 +9,9 @@ from isola.errors import InvalidInput, Unsupported
 from isola.images.descriptor import LAYER_TYPES, Descriptor, is_sha256
 from isola.images.oci_config import OciConfig
 from isola.images.oci_manifest import Manifest, check_image
+from isola.images.vm_layers import type_of_layers
 from isola.model.image import Image, Layer
-from isola.model.isolation import CONTAINER, VIRTUAL_MACHINE
+from isola.model.isolation import VIRTUAL_MACHINE
 from isola.model.kernel import is_unikernel
 
 _PROPERTIES = {
@@ -61,5 +62,5 @@ def oci_image(
         config=config.run,
         properties={key: labels[label] for label, key in _PROPERTIES.items() if labels.get(label)},
         source=dict(source),
-        type=VIRTUAL_MACHINE if is_unikernel(config.run.labels) else CONTAINER,
+        type=VIRTUAL_MACHINE if is_unikernel(config.run.labels) else type_of_layers(layers),
     )

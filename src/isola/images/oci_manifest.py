@@ -10,6 +10,7 @@ import orjson
 from isola.errors import InvalidInput, Unsupported
 from isola.images.descriptor import (
     CONFIG_TYPES,
+    DISK_TYPE,
     INDEX_TYPE,
     INDEX_TYPES,
     LAYER_TYPES,
@@ -102,6 +103,8 @@ def check_image(manifest: Manifest) -> None:
         raise Unsupported(
             f"The manifest describes {manifest.config.media_type[:80]!r}, not an image", remedy="name an image"
         )
+    if len(manifest.layers) > 1 and any(layer.media_type == DISK_TYPE for layer in manifest.layers):
+        raise Unsupported("The disk of a virtual machine is not the only layer", remedy="use an image with one layer")
     for layer in manifest.layers:
         if layer.media_type not in LAYER_TYPES:
             raise Unsupported(

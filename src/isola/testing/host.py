@@ -14,6 +14,7 @@ from isola.host.process import ProcessRef
 from isola.testing.archives import FakeArchives
 from isola.testing.cgroups import FakeCgroups
 from isola.testing.clock import FakeClock
+from isola.testing.disk_images import FakeDiskImages
 from isola.testing.files import FakeFiles
 from isola.testing.firewall import FakeFirewall
 from isola.testing.forwarder import forwarder
@@ -52,6 +53,7 @@ class FakeHost(Host):
     log_files: FakeLogFiles
     subvolumes: FakeSubvolumes
     archives: FakeArchives
+    disk_images: FakeDiskImages
     templates: FakeTemplates
     sockets: FakeSockets
     http: FakeHttp
@@ -106,6 +108,7 @@ def fake_host(
         log_files=FakeLogFiles(),
         subvolumes=FakeSubvolumes(files),
         archives=FakeArchives(files),
+        disk_images=FakeDiskImages(files),
         templates=FakeTemplates(),
         sockets=sockets,
         http=FakeHttp(files),

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
-from isola.host.archive import copy_verbs, layer_verbs, packed, squashfs, untar
+from isola.host.archive import copy_verbs, disk_verbs, layer_verbs, packed, squashfs, untar
 from isola.host.archive.asking import Asking
 from isola.host.archive.member_list import Listing
 from isola.host.archive.output import created, flush
@@ -279,6 +279,7 @@ _VERBS: dict[str, Callable[..., bytes]] = {
     "list_members": _list_members,
     "list_stream": _list_stream,
     **layer_verbs.VERBS,
+    **disk_verbs.VERBS,
 }
 
 

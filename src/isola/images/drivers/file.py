@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from isola.errors import InvalidInput, NotFound, Unsupported
+from isola.errors import InvalidInput, NotFound
 from isola.host import Host
 from isola.host.archive.archives import RepackReport
 from isola.images import bare
 from isola.images.architecture import check_runs
 from isola.images.assemble import Ingredients, assemble
 from isola.images.descriptor import LAYER_TYPE, Descriptor
+from isola.images.disk_import import DiskImport
 from isola.images.manifest import Part
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, metadata_tarball, read
 from isola.images.source import ImageSource, SourceRequest
@@ -31,7 +32,6 @@ _MAGICS = {
     b"\x5d\x00\x00": "lzma",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"hsqs": "squashfs",
-    b"QFI\xfb": "qcow2",
 }
 _ENDINGS = {"gzip": ".tar.gz", "bzip2": ".tar.bz2", "xz": ".tar.xz", "lzma": ".tar.lzma", "zstd": ".tar.zst"}
 _LEGAL = {"": LAYER_TYPE, "gzip": f"{LAYER_TYPE}+gzip", "zstd": f"{LAYER_TYPE}+zstd"}
@@ -77,6 +77,9 @@ class FileSource(ImageSource):
         if is_unikernel(request.properties):
             return await unikernel_image(op, self.host, intake, request.files, place, request.properties)
         kinds = [_kind_of(await self.host.files.read(path, 8)) for path in request.files]
+        disks = DiskImport(self.host, self.config, op, request, intake, place)
+        if await disks.is_bare():
+            return await disks.bare()
         try:
             metadata = await self._metadata(request.files[0], kinds[0])
         except NotFound as error:
@@ -87,6 +90,10 @@ class FileSource(ImageSource):
             ) from error
         check_runs(metadata.architecture, self.host.system.kernel().architecture)
         templates = await read_templates(self.host.archives, request.files[0], metadata)
+        if await disks.is_split():
+            return await disks.split(metadata, templates, _ENDINGS.get(kinds[0], ".tar"))
+        if await disks.has_disk():
+            return await disks.unified(metadata, templates, _ENDINGS.get(kinds[0], ".tar"))
         if len(request.files) == 1:
             root, parts = await self._unified(op, request, intake, place, kinds[0])
         else:
@@ -127,7 +134,7 @@ class FileSource(ImageSource):
         return await op.effect("describe image", lambda: assemble(intake, ingredients, self.host.clock.now()))
 
     async def _metadata(self, path: Path, kind: str) -> Metadata:
-        if kind in ("squashfs", "qcow2"):
+        if kind == "squashfs":
             raise InvalidInput(
                 f"The image is a lone {kind} file", field="files", remedy="send its metadata tarball first, then this"
             )
@@ -147,8 +154,6 @@ class FileSource(ImageSource):
         self, op: Operation, request: SourceRequest, intake: Intake, place: Path, kinds: list[str]
     ) -> tuple[_Root, list[Part]]:
         upload, kind = request.files[1], kinds[1]
-        if kind == "qcow2":
-            raise Unsupported("Virtual machine images are not supported yet", remedy="use a container image")
         root, stored = await self._root(op, upload, intake, place, kind)
         if not root.report.entries:
             raise InvalidInput("The root file system is empty", field="files", remedy="send a split LXD image")

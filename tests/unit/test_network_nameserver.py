@@ -25,6 +25,7 @@ class Dnsmasq:
         self.broken = 0
         self.stderr = b"dnsmasq: bad option at line 3"
         self.forgets_its_file = False
+        self.lingers = False
         self.may_start = asyncio.Event()
         self.may_start.set()
         directory.mkdir()
@@ -34,6 +35,10 @@ class Dnsmasq:
         if self.broken:
             self.broken -= 1
             call.err(self.stderr)
+            if self.lingers:  # the process in the background ends after the one that started it
+                failed = self.processes.add(*call.argv)
+                (self.directory / "dnsmasq.pid").write_text(f"{failed.ref.pid}\n")
+                asyncio.get_running_loop().call_later(0.05, failed.end, 1)
             return 1
         process = self.processes.add(*call.argv)
         if not self.forgets_its_file:
@@ -139,6 +144,13 @@ async def test_a_failed_start_of_dnsmasq_has_a_reason(dnsmasq: Dnsmasq) -> None:
     await server.ensure("one")
     assert len(dnsmasq.servers) == 1
     await server.stop()
+
+
+async def test_a_failed_dnsmasq_that_has_not_quite_ended_is_no_success(dnsmasq: Dnsmasq) -> None:
+    dnsmasq.broken, dnsmasq.lingers = 1, True
+    with pytest.raises(HostFailure, match="Cannot start dnsmasq for network 'lab': dnsmasq: bad option at line 3"):
+        await dnsmasq.nameserver().ensure("one")
+    assert dnsmasq.servers == []
 
 
 async def test_exhausted_inotify_instances_have_a_remedy(dnsmasq: Dnsmasq) -> None:

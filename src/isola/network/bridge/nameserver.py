@@ -13,6 +13,8 @@ from isola.host.companion import Companion
 
 _GATHER = 0.2
 """Seconds in which several requests to reload become one."""
+_ENDING = 2.0
+"""Seconds that one has to end after it has said that it cannot start."""
 
 
 class Nameserver:
@@ -83,8 +85,20 @@ class Nameserver:
             await finish(self._host.processes.run(self._command()))
         except CommandFailed as error:
             # One that a daemon started in its last moment may have been faster.
-            if await self._companion.find() is None:
+            if not await self._another():
                 raise self._failure(error.evidence or error.message) from error
+
+    async def _another(self) -> bool:
+        """Whether one runs and stays: the failed one has written its PID too, and ends after it has said why."""
+        found = await self._companion.find()
+        if found is None:
+            return False
+        try:
+            async with asyncio.timeout(_ENDING):
+                await self._host.processes.gone(found)
+        except TimeoutError:
+            return True
+        return False
 
     def _failure(self, evidence: str) -> HostFailure:
         remedy = "the host's inotify instances are used up: raise the sysctl fs.inotify.max_user_instances"

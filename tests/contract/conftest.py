@@ -19,7 +19,7 @@ from isola.host import Host
 from isola.host.files import Files, LinuxFiles, Root
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames
-from isola.runtimes import Runtime
+from isola.runtimes import RootKind, Runtime
 from isola.testing.files import FakeFiles
 from isola.testing.host import fake_host
 from isola.testing.runtime import FakeRuntime
@@ -87,15 +87,26 @@ def _boots(name: str) -> bool:
     return kind.capabilities.machine is not None
 
 
+def _boots_busybox(name: str) -> bool:
+    return _boots(name) and registry.load("runtimes", name).capabilities.root is RootKind.SHARED
+
+
 @pytest.fixture(params=["fake", "fake-vm", *(name for name in registry.names("runtimes") if not _boots(name))])
 async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     async with _bench(request, runtime_root) as made:
         yield made
 
 
-@pytest.fixture(params=[name for name in registry.names("runtimes") if _boots(name)])
+@pytest.fixture(params=[name for name in registry.names("runtimes") if _boots_busybox(name)])
 async def machines(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     """For drivers whose guests boot a kernel, which takes seconds each."""
+    async with _bench(request, runtime_root) as made:
+        yield made
+
+
+@pytest.fixture(params=registry.names("runtimes"))
+async def wall(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
+    """Each driver in turn."""
     async with _bench(request, runtime_root) as made:
         yield made
 

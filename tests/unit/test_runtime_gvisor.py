@@ -72,8 +72,9 @@ def test_only_the_own_namespace_is_taken_over_by_a_network_stack() -> None:
 def test_the_configuration_has_nothing_of_the_host_s_kernel() -> None:
     for system in (True, False):
         config: Any = adapted(bundle(spec(system=system, tmpfs=1 << 20, lxcfs=Path("/lxcfs")), User(), HERE))
-        assert {mount["type"] for mount in config["mounts"]} <= {"bind", "proc", "sysfs", "tmpfs", "devpts"}
+        assert {mount["type"] for mount in config["mounts"]} <= {"bind", "proc", "sysfs", "tmpfs", "devpts", "kept"}
         assert not [mount for mount in config["mounts"] if mount["destination"].startswith(("/proc/", "/sys/"))]
+        assert [mount["type"] for mount in config["mounts"] if mount["destination"] == "/tmp"] == ["kept"]
         assert "nr_inodes" not in json.dumps(config["mounts"]) and "size=1048576" in json.dumps(config["mounts"])
         assert "seccomp" not in config["linux"] and "cgroupsPath" not in config["linux"]
         assert {"type": "user"} in config["linux"]["namespaces"], "it cannot join one"

@@ -30,7 +30,7 @@ _PREFIXES = {
     "isola.paths.": Capability.FILTERS,
     "isola.seccomp": Capability.FILTERS,
     "isola.no_new_privileges": Capability.FILTERS,
-    "isola.umask": Capability.FILTERS,
+    "isola.umask": Capability.UMASK,
     SECURE_BOOT: Capability.FIRMWARE,
 }
 _SAME = ("false", "default", "no", "0", "off")

@@ -29,6 +29,10 @@ class QemuMicrovm(MicrovmRuntime):
             Capability.SOCKETS: Lack("A microVM has a kernel of its own, without the host's sockets"),
             Capability.PRIVILEGES: Lack("A microVM has a kernel of its own, and so no rights on the host's"),
             Capability.CONFINEMENT: Lack("Programs in a microVM have all rights on its kernel, which is theirs alone"),
+            Capability.FILTERS: Lack(
+                "Programs in a microVM have its kernel for themselves, and nothing filters what they ask of it",
+                remedy="the wall is around all of them: unset it, or use a container",
+            ),
             Capability.PROCESS_LIMIT: Lack("The processes in a microVM are counted by its own kernel"),
             Capability.SHARED_NAMESPACES: Lack("MicroVMs share no kernel, and so no namespaces"),
         },

@@ -11,12 +11,12 @@ from typing import ClassVar
 from isola.errors import CommandFailed, HostFailure, NotFound, WrongState
 from isola.host import Host
 from isola.host.process import ProcessRef
-from isola.model.confinement import UNCONFINED
-from isola.model.identity import PRIVILEGED, HostNames
+from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
-from isola.model.network import HostNetwork, NetworkNamespace
+from isola.model.network import NetworkNamespace
 from isola.model.probe import Probe
 from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.demands import require_obeyed
 from isola.runtimes.gvisor import config, interfaces
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
@@ -55,7 +55,12 @@ class Runsc(OciRuntime):
             ),
             Capability.PRIVILEGES: Lack(f"{_OWN_KERNEL}, and so no rights on the host's"),
             Capability.FILTERS: Lack(f"{_OWN_KERNEL}, which answers every program in the same way"),
+            Capability.UMASK: Lack(f"{_OWN_KERNEL}, which begins every program with the same umask"),
             Capability.SYSCTLS: Lack(f"{_OWN_KERNEL}, without the parameters of the host's"),
+            Capability.PROCESS_LIMIT: Lack(
+                f"{_OWN_KERNEL}, which ends when the host refuses it another thread",
+                remedy="limit its memory and CPU time instead",
+            ),
             Capability.REBOOT: Lack(f"{_OWN_KERNEL}, which only ends", remedy="restart it from outside"),
             Capability.SHARED_NAMESPACES: Lack(
                 f"{_OWN_KERNEL}, which it shares with no other instance", remedy="use containers"
@@ -119,23 +124,7 @@ class Runsc(OciRuntime):
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
         super().require_supported(spec)
-        wanted = spec.confinement
-        needed = {
-            Capability.PRIVILEGES: spec.idmap == PRIVILEGED
-            or isinstance(spec.network, HostNetwork)
-            or spec.host_namespaces,
-            Capability.SHARED_NAMESPACES: spec.shares,
-            Capability.DEVICES: spec.devices,
-            Capability.SYSCTLS: spec.sysctls,
-            Capability.FILTERS: wanted.seccomp not in ("", UNCONFINED)
-            or wanted.masked
-            or wanted.read_only
-            or wanted.no_new_privileges
-            or spec.umask is not None,
-        }
-        for capability, need in needed.items():
-            if need:
-                self.capabilities.require(capability)
+        require_obeyed(self.capabilities, spec)
         self._own_network[spec.id] = has_own_network(spec)
 
     def adapted(self, spec: RunSpec, made: dict[str, object]) -> dict[str, object]:

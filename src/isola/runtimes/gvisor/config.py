@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _MOUNTED = frozenset({"bind", "proc", "sysfs", "tmpfs", "devpts"})
 """File systems that it can mount, of those in our configurations."""
 _OF_TMPFS = ("size=", "mode=", "ro", "rw", "nosuid", "nodev", "noexec", "noatime")
 _UNKNOWN = frozenset({"CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"})
 """Capabilities that are newer than the kernel that it imitates."""
+_TMP = "/tmp"
 _NAMESPACES = frozenset({"user", "pid", "mount", "uts", "ipc", "network"})
 
 
@@ -24,7 +25,7 @@ def adapted(config: Mapping[str, object]) -> dict[str, object]:
     return {
         **config,
         "process": process | {"capabilities": _capabilities(process["capabilities"])},
-        "mounts": [_mount(each) for each in mounts if each["type"] in _MOUNTED and not _of_kernel(each)],
+        "mounts": [*_kept_tmp(mounts), *(_mount(each) for each in mounts if _is_known(each))],
         "linux": {**kept, "namespaces": namespaces, "resources": {}},
     }
 
@@ -36,6 +37,20 @@ def _capabilities(sets: Mapping[str, list[str]]) -> dict[str, list[str]]:
 def _namespace(namespace: Mapping[str, str]) -> dict[str, str]:
     """It cannot join a user namespace, having several threads, and creates one with the mappings itself."""
     return {"type": "user"} if namespace["type"] == "user" else dict(namespace)
+
+
+def _is_known(mount: Mapping[str, object]) -> bool:
+    return mount["type"] in _MOUNTED and not _of_kernel(mount)
+
+
+def _kept_tmp(mounts: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Over an empty /tmp it would mount memory of its own, whose files nobody sees from outside.
+
+    It does not where the configuration has a mount, and it ignores mounts of a kind that it does not know.
+    """
+    if any(mount["destination"] == _TMP for mount in mounts):
+        return []
+    return [{"destination": _TMP, "type": "kept", "source": "none", "options": []}]
 
 
 def _of_kernel(mount: Mapping[str, object]) -> bool:

@@ -163,14 +163,6 @@ def require_apart(spec: RunSpec) -> None:
         raise Unsupported("A virtual machine needs user ids of its own, for its files on the host")
     if spec.network is not None and not isinstance(spec.network, HostTap):
         raise Unsupported("The NICs of a virtual machine end in taps, not in a network namespace")
-    if spec.shares or spec.host_namespaces:
-        raise Unsupported(
-            "Virtual machines share no kernel, and so no namespaces", remedy="choose the isolation 'container'"
-        )
-    if spec.devices:
-        raise Unsupported(
-            "Devices of the host are not those of a virtual machine's kernel", remedy="choose the isolation 'container'"
-        )
 
 
 def nics_of(spec: RunSpec) -> tuple[Nic, ...]:

@@ -18,6 +18,7 @@ from isola.model.last_run import Ending
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability
+from isola.runtimes.demands import require_obeyed
 from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor
@@ -67,6 +68,7 @@ class QemuRuntime(MonitoredRuntime):
         id = spec.id
         if restore is not None:
             self.capabilities.require(Capability.CHECKPOINT)
+        require_obeyed(self.capabilities, spec)
         self.require_supported(spec)
         memory_of(spec.limits)
         wanted = spec

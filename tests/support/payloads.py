@@ -1,0 +1,42 @@
+"""What the guests of a driver run in the contract suite of all walls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from runtime_bench import Bench
+
+from isola.runtimes import Root, RootKind
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One root with a program in it."""
+
+    root: Root
+    says: bytes = b"booted"
+    """Its log contains that as soon as it is up."""
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the spec that differ from those of a busybox system."""
+
+
+Made = Callable[[Bench], AbstractAsyncContextManager[Payload]]
+
+
+@asynccontextmanager
+async def _busybox(bench: Bench) -> AsyncIterator[Payload]:
+    yield Payload(Root(bench.root, bench.kind.capabilities.root))
+
+
+PAYLOADS: dict[str, Made] = {}
+"""By driver; those whose root is a directory of the host run busybox."""
+
+
+def payload(bench: Bench) -> AbstractAsyncContextManager[Payload]:
+    """That of its driver."""
+    if bench.kind.capabilities.root in (RootKind.DIRECTORY, RootKind.SHARED):
+        return _busybox(bench)
+    assert bench.param in PAYLOADS, f"the driver {bench.param} has no payload: add one to tests/support/payloads.py"
+    return PAYLOADS[bench.param](bench)

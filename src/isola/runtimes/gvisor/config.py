@@ -44,7 +44,7 @@ def _is_known(mount: Mapping[str, object]) -> bool:
 
 
 def _kept_tmp(mounts: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """Over an empty /tmp it would mount memory of its own, whose files nobody sees from outside.
+    """Over an empty /tmp it would mount memory of its own, whose files cannot be seen from outside.
 
     It does not where the configuration has a mount, and it ignores mounts of a kind that it does not know.
     """

@@ -108,7 +108,7 @@ async def _has_memory_of_its_own(bench: Bench, guest: Guest) -> None:
     assert 55 <= whole - await total() <= 70
     await guest.limit(LIMITS)
     async with asyncio.timeout(30):
-        while await total() < whole - 5:  # noqa: ASYNC110 - the guest's kernel takes it back by and by
+        while await total() < whole - 5:  # noqa: ASYNC110 - the guest's kernel takes it back in a moment
             await asyncio.sleep(0.2)
 
 

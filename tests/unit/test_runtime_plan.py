@@ -15,7 +15,7 @@ from isola.model.identity import IdRange
 from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import HostNetwork, HostTap, NetworkNamespace
-from isola.runtimes import DeviceNode, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes import DeviceNode, Firmware, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
 from isola.runtimes.plan import decode, encode
 
 LITTLE = RunSpec("one", "web", Root(Path("/r")), ("/sbin/init",))
@@ -42,6 +42,8 @@ FULL = RunSpec(
         TapNic("is0", "0a:00:00:00:00:01", "eth0", 1400, Inside(("10.0.0.2/24",), ("10.0.0.1",), 7, onlink=True)),
         TapNic("is1", "0a:00:00:00:00:02", "eth1"),
     ),
+    firmware=Firmware(secure_boot=False, tpm=True),
+    seed={"user-data": "#cloud-config\n"},
     disks=(
         Disk("root", Path("/r/root.qcow2"), DiskFormat.QCOW2, Path("/r/disk.raw"), boot=3),
         Disk("cd", Path("/v/volume.raw"), read_only=True, cdrom=True),

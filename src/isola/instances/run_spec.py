@@ -18,12 +18,13 @@ from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_
 from isola.instances.placement import limits
 from isola.instances.program import configured
 from isola.instances.run_values import HOST, NONE, network_mode
+from isola.instances.seeds import seed_of
 from isola.instances.settings import HOSTNAME, SETTINGS
 from isola.model.confinement import UNCONFINED, Confinement
 from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
 from isola.model.signals import signal_number
-from isola.runtimes import Capability, DeviceNode, Firmware, Mount, Root, RunSpec, Shareable
+from isola.runtimes import Capability, DeviceNode, Firmware, Mount, Root, RootKind, RunSpec, Shareable
 from isola.runtimes.lxcfs import answering
 from isola.settings import boolean
 
@@ -66,6 +67,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         log=log_of(config, system=begins.system),
         lxcfs=None if own_kernel else await answering(context.host, context.lxcfs),
         mounts=mounts,
+        seed=seed_of(instance.id, called, config) if runtime.capabilities.root is RootKind.DISKS else {},
         files=files,
         devices=await _devices(context, config),
         shares=joined(context, instance, config),

@@ -9,6 +9,7 @@ from isola.instances.log_settings import LOG_SETTINGS
 from isola.instances.machine_settings import MACHINE
 from isola.instances.restart_policy import RESTART_SETTINGS
 from isola.instances.run_settings import RUN
+from isola.instances.seeds import CLOUD
 from isola.model.isolation import ISOLATIONS
 from isola.model.names import full_hostname
 from isola.model.schedule import parse_pattern, parse_period, parse_schedule
@@ -128,6 +129,7 @@ SETTINGS = Settings(
         "Environment variables of commands, and from its next start on of the instance.",
         live=True,
     ),
+    *CLOUD,
     Setting("user.*", text, "User-defined, not interpreted.", live=True),
     Setting("image.*", text, "Properties of its image.", live=True, read_only=True),
     Setting("volatile.*", text, "Internal data of the daemon.", live=True, read_only=True),

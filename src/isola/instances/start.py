@@ -35,7 +35,7 @@ from isola.model.network import HostTap
 from isola.model.reference import Ref
 from isola.model.warning import WarningType
 from isola.operations import Operation
-from isola.runtimes import Guest, RunSpec
+from isola.runtimes import Guest, RootKind, RunSpec
 from isola.state import Versioned
 
 T = TypeVar("T")
@@ -83,7 +83,8 @@ async def _mounted(context: Context, op: Operation, instance: Instance, config: 
     """Its root is mounted; all of the spec but the network."""
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
-        await apply(context, instance, root, config, devices)
+        if context.working_runtime(instance).capabilities.root is not RootKind.DISKS:
+            await apply(context, instance, root, config, devices)
     return await spec_of(context, instance, config, devices, root)
 
 

@@ -161,6 +161,8 @@ class RunSpec:
     disks: tuple[Disk, ...] = ()
     """Of a guest with block devices of its own: first that of the root, then the others that it has at its start."""
     mounts: tuple[Mount, ...] = ()
+    seed: Mapping[str, str] = field(default_factory=dict)
+    """Path -> text on a disk that the guest gets beside its own, for cloud-init and for the agent."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Absolute path inside -> text of files that exist for the run alone, and hide those of the root."""
     devices: tuple[DeviceNode, ...] = ()

@@ -52,11 +52,15 @@ class Acquire:
         self._collect_garbage = collect_garbage
         self._builds: dict[Ref, asyncio.Future[None]] = {}
 
-    async def ensure(self, op: Operation, reference: Ref) -> Image:
+    async def ensure(self, op: Operation, reference: Ref, type: str = "") -> Image:
         """The image of that name; a source builds it if it is missing. Concurrent callers share one build.
 
+        ``type``: of the instance; a source may have another image under the same name for it. It is not checked.
         Part of a larger operation: nothing is committed, and a complete image stays if ``op`` fails later.
         """
+        image = self._resolve(reference)
+        if type and (image is None or image.type != type):
+            reference = reference.renamed(self._sources.of_type(reference.name, type))
         while True:
             if (image := self._resolve(reference)) is not None:
                 return image

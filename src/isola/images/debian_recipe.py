@@ -140,6 +140,8 @@ class Recipe:
     """Packages in addition to ``PACKAGES``."""
     sources: tuple[str, ...] = ()
     """Mirrors or lines of a ``sources.list``. Empty: mmdebstrap's default."""
+    format: str = "tar"
+    """Of the target: ``tar``, or ``directory``, which has to be below /mnt, where apt's user reaches it."""
 
     def argv(self, *, work: str, target: str, setup: str) -> list[str]:
         """argv of the build in ``work``, to be run with ``TMPDIR=/mnt``; ``setup``: path of the setup script.
@@ -151,7 +153,7 @@ class Recipe:
             "setpriv", "--pdeathsig", "KILL",
             "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
             "sh", "-c", 'mount --bind "$1" /mnt && shift && exec "$@"', "sh", work,
-            "mmdebstrap", "--mode=root", "--format=tar", "--verbose", f"--variant={self.variant}",
+            "mmdebstrap", "--mode=root", f"--format={self.format}", "--verbose", f"--variant={self.variant}",
             f"--architectures={self.architecture}", f"--keyring={KEYRING}", self._merging_usr(),
             f"--include={','.join(self._packages())}",
             f"--customize-hook={setup}",
@@ -169,12 +171,13 @@ class Recipe:
         return [name for name in (_MERGED, *PACKAGES, *self.packages) if name not in missing]
 
 
-def setup_script(files_directory: str) -> str:
-    """The setup script, which mmdebstrap runs with the new root as first argument."""
+def setup_script(files_directory: str, more: str = "") -> str:
+    """The setup script, which mmdebstrap runs with the new root as first argument; ``more`` commands come last."""
     return f"""\
 #!/bin/sh
 set -eu
 root=$1
+rm -f "$root/etc/fstab"
 cp -R --no-preserve=ownership {shlex.quote(files_directory)}/. "$root/"
 chroot "$root" systemctl enable -q systemd-networkd.service systemd-resolved.service
 chroot "$root" systemctl disable -q {" ".join(_IDLE_TIMERS + _NEEDS_HARDWARE)} 2>/dev/null || true
@@ -189,7 +192,7 @@ chroot "$root" passwd -q -l root
 chroot "$root" sh -c 'echo LANG=C.UTF-8 >/etc/default/locale'
 # Every instance creates its own machine id; an empty file does not count as a first boot.
 : >"$root/etc/machine-id"
-rm -f "$root/etc/hostname" "$root/etc/fstab" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
+rm -f "$root/etc/hostname" "$root/var/lib/dbus/machine-id" "$root/var/lib/systemd/random-seed"
 ln -sfn /etc/machine-id "$root/var/lib/dbus/machine-id"
 ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt "$root"/var/cache/ldconfig \
@@ -197,4 +200,4 @@ rm -rf "$root"/var/cache/debconf/*-old "$root"/var/log/*.log "$root"/var/log/apt
 # Marks /etc and /var as up to date, so that no ConditionNeedsUpdate= unit runs at boot.
 touch -d "@$SOURCE_DATE_EPOCH" "$root/usr"
 for place in etc var; do touch -d "@$SOURCE_DATE_EPOCH" "$root/$place/.updated"; done
-"""
+{more}"""

@@ -79,6 +79,10 @@ class ImageSource(ABC):
         """The canonical name among synonyms (``debian/bookworm`` is ``debian/12``)."""
         return name
 
+    def of_type(self, name: str, type: str) -> str:
+        """The name of the same image for instances of this type, if it has one; else the name itself."""
+        return name
+
     def aliases(self, name: str) -> Sequence[str]:
         """The aliases that an image fetched by this name gets."""
         return sorted({name, self.canonical(name)})

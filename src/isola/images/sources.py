@@ -55,6 +55,13 @@ class Sources:
                 return name, source.canonical(reference)
         return None
 
+    def of_type(self, reference: str, type: str) -> str:
+        """The name under which there is an image for this type of instances; ``reference`` itself if there is none."""
+        for source in self._all.values():
+            if source.serves(reference):
+                return source.of_type(reference, type)
+        return reference
+
     def aliases(self, source: str, name: str) -> Sequence[str]:
         """The aliases that an image gets which was asked for by this name."""
         return self._all[source].aliases(name)

@@ -121,7 +121,7 @@ def _is_unikernel(context: Context, request: InstanceRequest) -> bool:
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     """Create the instance. Starting is a second stage: if it fails, a stopped instance remains."""
-    image = await _image(context, op, plan.request)
+    image = await _image(context, op, plan.request, type_of(plan.isolation))
     plan = check(context, plan.request)  # building the image may have taken long: the profiles may have changed
     require_image(plan.isolation, unikernel=image is not None and is_unikernel(image.config.labels))
     await undo_of_name(context, plan.ref)
@@ -162,11 +162,13 @@ async def record_created(context: Context, plan: Plan, instance: Instance) -> No
     await _add(context, instance)
 
 
-async def _image(context: Context, op: Operation, request: InstanceRequest) -> Image | None:
+async def _image(context: Context, op: Operation, request: InstanceRequest, type: str) -> Image | None:
+    """Of images with the same name, that for this type of instances."""
     if request.image is None:
         return request.made_of
     wanted = context.scoped(request.project, Kind.IMAGE, request.image)
-    return context.images.resolve(wanted) or await context.images.ensure(op, wanted)
+    found = context.images.resolve(wanted)
+    return found if found and found.type == type else await context.images.ensure(op, wanted, type)
 
 
 async def _record(context: Context, op: Operation, plan: Plan, image: Image | None, *, id: str) -> Instance:

@@ -6,10 +6,11 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from isola.host.media.pieces import SECTOR, Piece, Volume
 
+Guid = UUID
 ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 ROOTS = {
     "x86_64": UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
@@ -23,12 +24,17 @@ _TABLE_SECTORS = _ENTRIES * _ENTRY_SIZE // SECTOR
 _LONGEST_NAME = 36
 
 
+def guid_of(text: str) -> Guid:
+    """The same for the same text."""
+    return uuid5(NAMESPACE_OID, text)
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """From an offset, ``size`` bytes; both are multiples of the alignment."""
 
-    kind: UUID
-    id: UUID
+    kind: Guid
+    id: Guid
     name: str
     offset: int
     size: int
@@ -39,7 +45,7 @@ class Partition:
         return self.kind.bytes_le + self.id.bytes_le + struct.pack("<QQQ", first, last, 0) + name
 
 
-def partition_table(id: UUID, partitions: Sequence[Partition], size: int) -> Volume:
+def partition_table(id: Guid, partitions: Sequence[Partition], size: int) -> Volume:
     """The table of a disk of ``size`` bytes with these partitions, at its beginning and at its end."""
     last = size // SECTOR - 1
     entries = b"".join(partition.entry() for partition in partitions).ljust(_ENTRIES * _ENTRY_SIZE, b"\0")
@@ -59,7 +65,7 @@ def _protective(last: int) -> bytes:
     return bytes(446) + entry + bytes(48) + b"\x55\xaa"
 
 
-def _header(id: UUID, entries: bytes, *, here: int, other: int, table: int, last: int) -> bytes:
+def _header(id: Guid, entries: bytes, *, here: int, other: int, table: int, last: int) -> bytes:
     usable = (2 + _TABLE_SECTORS, last - _TABLE_SECTORS - 1)
 
     def made(checksum: int) -> bytes:

@@ -1,43 +1,37 @@
-"""Debian system images, built from Debian's own packages by mmdebstrap."""
+"""Debian system images, built from Debian's own packages: for containers, and disks for virtual machines."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 
-from isola.errors import CommandFailed, InvalidInput
+from isola.errors import DriverUnavailable, InvalidInput, Unsupported
 from isola.host import Host
+from isola.images import cloud_recipe, disk_recipe
 from isola.images.architecture import architecture, debian_architecture
+from isola.images.debian_build import Content, DebianBuild
 from isola.images.debian_mirror import sources
-from isola.images.debian_progress import BuildProgress
-from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe, setup_script
+from isola.images.debian_names import NUMBERS, SUITES, Name, offered, parse
+from isola.images.debian_recipe import FILES, HOOKS, KEYRING, TEMPLATE_FILES, TEMPLATES, Recipe
+from isola.images.disk_recipe import Layout
 from isola.images.metadata import Metadata
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.system_image import system_image
+from isola.images.vm_image import vm_image
 from isola.model.image import Image
+from isola.model.isolation import CONTAINER, VIRTUAL_MACHINE
 from isola.model.probe import Probe
 from isola.operations import Operation
-from isola.settings import Setting, Settings, one_of, whole
+from isola.settings import Setting, Settings, boolean, one_of, whole
 
-_SUITES = {"11": "bullseye", "12": "bookworm", "13": "trixie", "sid": "sid"}
-_NUMBERS = {suite: number for number, suite in _SUITES.items()}
+_NONE: Mapping[str, str] = {}
 _PROGRAMS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "setpriv": "util-linux"}
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+", re.ASCII)
 _MIRROR = re.compile(r"https?://[A-Za-z0-9._~:/\[\]%@+-]+", re.ASCII)
-_PASSED_ON = ("http_proxy", "https_proxy", "no_proxy")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_TIMEOUT = 3600.0
-_REMEDY = "check that the mirror is reachable and has the release and all packages"
-_REMEDIES = {
-    "is expired (invalid since": "the mirror's Release file has expired, so it lacks recent security updates: "
-    "use another mirror (option mirror) or release, or correct the clock of this host",
-    "is not valid yet (invalid for": "the mirror's Release file is dated in the future: correct the clock of this host",
-}
-"""Remedies by apt's message."""
 
 
 def _packages(value: str) -> tuple[str, ...]:
@@ -55,9 +49,16 @@ def _mirror(value: str) -> str:
 
 SETTINGS = Settings(
     "image option",
-    Setting("release", one_of(*dict.fromkeys((*_SUITES, *_NUMBERS))), "Debian release, by number or name", "12"),
+    Setting("release", one_of(*dict.fromkeys((*SUITES, *NUMBERS))), "Debian release, by number or name", "12"),
     Setting(
         "variant", one_of("minbase", "important", "standard"), "Set of base packages, by mmdebstrap's name", "minbase"
+    ),
+    Setting("cloud", boolean, "With cloud-init, an SSH server and sudo", "false"),
+    Setting(
+        "type",
+        one_of(CONTAINER, VIRTUAL_MACHINE),
+        "Of the instances that it is for: a root file system, or a disk with a kernel and boot programs",
+        CONTAINER,
     ),
     Setting("packages", _packages, "Additional packages, separated by commas"),
     Setting(
@@ -72,7 +73,7 @@ SETTINGS = Settings(
         "Latest modification time of files, in seconds since 1970 (default: the beginning of today in UTC)",
     ),
 )
-"""Options of a request; the name ``debian/13`` selects the release."""
+"""Options of a request; the name ``debian/13/cloud`` selects the release and the kind."""
 
 
 class DebianSource(ImageSource):
@@ -93,65 +94,95 @@ class DebianSource(ImageSource):
         return Probe(True, version=done.stdout.decode(errors="replace").strip().removeprefix("mmdebstrap "))
 
     def offers(self) -> Mapping[str, str]:
-        """Each release by number and by name."""
-        return {
-            f"debian/{name}": f"Debian {number} ({suite}), a system with systemd, built from Debian's packages"
-            for number, suite in _SUITES.items()
-            for name in dict.fromkeys((number, suite))
-        }
+        """Each release by number and by name; with cloud-init, and for virtual machines."""
+        return offered()
+
+    def serves(self, name: str) -> bool:
+        """Whether a release, and perhaps a kind, is named."""
+        return parse(name) is not None
 
     def canonical(self, name: str) -> str:
         """By number."""
-        release = name.removeprefix("debian/")
-        return f"debian/{_NUMBERS.get(release, release)}"
+        found = parse(name)
+        return found.text if found else name
+
+    def of_type(self, name: str, type: str) -> str:
+        """``debian/12/vm`` for virtual machines."""
+        found = parse(name)
+        return found.of_type(type).text if found and type == VIRTUAL_MACHINE and not found.disk else name
 
     def check(self, request: SourceRequest) -> None:
         """Checks the name, and the options against ``SETTINGS``."""
-        self._options(request)
+        self._name(request)
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
-        options = self._options(request)
-        recipe = self._recipe(options, await self._sources(options))
+        name = self._name(request)
+        options = {**request.options, "release": name.suite}
         epoch = SETTINGS.value(options, "epoch")
         made = datetime.fromtimestamp(epoch, UTC) if isinstance(epoch, int) else self._today()
-        tarball = await op.effect("build root file system", lambda: self._build(op, recipe, made, place))
+        recipe = self._recipe(name, options, await self._sources(options))
+        metadata = Metadata(self._architecture(), made, None, self._properties(name, recipe, made, request))
+        by, source = f"mmdebstrap --variant={recipe.variant} {recipe.suite}", {"driver": "debian", **options}
+        if name.disk:
+            if self.host.system.find_program("mkfs.ext4") is None:
+                raise DriverUnavailable("There is no mkfs.ext4", remedy="apt-get install e2fsprogs")
+            layout = Layout(" ".join((name.text, recipe.variant, *recipe.packages, f"{made:%Y%m%d}")))
+            content = _content(name, recipe, made, layout.files(), layout.setup())
+            disk = await op.effect("build disk", lambda: DebianBuild(self.host, op, content, place).disk(layout))
+            return await vm_image(op, self.host, intake, disk=disk, metadata=metadata, made_by=by, source=source)
+        content = _content(name, recipe, made)
+        tarball = await op.effect("build root file system", DebianBuild(self.host, op, content, place).tarball)
         return await system_image(
             op,
             self.host,
             intake,
             tarball=tarball,
-            metadata=Metadata(self._architecture(), made, None, self._properties(recipe, made, request), TEMPLATES),
-            templates=TEMPLATE_FILES,
-            made_by=f"mmdebstrap --variant={recipe.variant} {recipe.suite}",
-            source={"driver": "debian", **options},
+            metadata=replace(metadata, templates={**TEMPLATES, **(cloud_recipe.TEMPLATES if name.cloud else {})}),
+            templates={**TEMPLATE_FILES, **(cloud_recipe.TEMPLATE_FILES if name.cloud else {})},
+            made_by=by,
+            source=source,
         )
 
-    def _options(self, request: SourceRequest) -> dict[str, str]:
+    def _name(self, request: SourceRequest) -> Name:
+        """What is asked for by name and options."""
         options = dict(request.options)
-        if request.name:
-            if request.name not in self.offers():
-                raise InvalidInput(
-                    f"Unknown Debian image {request.name[:80]!r}",
-                    field="name",
-                    remedy=f"one of: {', '.join(self.offers())}",
-                )
-            options["release"] = request.name.removeprefix("debian/")
         SETTINGS.validate(options, where="options")
-        release = options.get("release") or "12"
-        return {**options, "release": _SUITES.get(release, release)}
+        asked = request.name or f"debian/{options.get('release') or '12'}"
+        if (found := parse(asked)) is None:
+            raise InvalidInput(
+                f"Unknown Debian image {asked[:80]!r}", field="name", remedy=f"one of: {', '.join(self.offers())}"
+            )
+        cloud = found.cloud or SETTINGS.value(options, "cloud") is True
+        disk = found.disk or SETTINGS.value(options, "type") == VIRTUAL_MACHINE
+        wanted = Name(found.suite, cloud, disk)
+        if parse(wanted.text) is None:
+            raise Unsupported(
+                f"Debian {NUMBERS[found.suite]} is built without cloud-init, for containers alone",
+                remedy="use a later release",
+            )
+        if disk and self._architecture() != disk_recipe.ARCHITECTURE:
+            raise Unsupported(
+                f"Disks of virtual machines are built on {disk_recipe.ARCHITECTURE} alone", remedy="import a disk image"
+            )
+        return wanted
 
     async def _sources(self, options: Mapping[str, str]) -> tuple[str, ...]:
         mirror = options.get("mirror", "")
         return (mirror,) if mirror else await sources(self.host, options["release"])
 
-    def _recipe(self, options: Mapping[str, str], sources: tuple[str, ...]) -> Recipe:
-        packages = SETTINGS.value(options, "packages") or ()
+    def _recipe(self, name: Name, options: Mapping[str, str], sources: tuple[str, ...]) -> Recipe:
+        given = SETTINGS.value(options, "packages") or ()
         return Recipe(
-            suite=options["release"],
+            suite=name.suite,
             architecture=debian_architecture(self._architecture()),
             variant=str(SETTINGS.value(options, "variant")),
-            packages=packages if isinstance(packages, tuple) else (),
+            packages=(
+                *(disk_recipe.packages(name.suite) if name.disk else ()),
+                *(cloud_recipe.PACKAGES if name.cloud else ()),
+                *(given if isinstance(given, tuple) else ()),
+            ),
             sources=sources,
+            format="directory" if name.disk else "tar",
         )
 
     def _architecture(self) -> str:
@@ -160,60 +191,25 @@ class DebianSource(ImageSource):
     def _today(self) -> datetime:
         return datetime.combine(self.host.clock.now().astimezone(UTC).date(), time(), UTC)
 
-    def _properties(self, recipe: Recipe, made: datetime, request: SourceRequest) -> dict[str, str]:
+    def _properties(self, name: Name, recipe: Recipe, made: datetime, request: SourceRequest) -> dict[str, str]:
         serial = made.strftime("%Y%m%d")
         return {
             "os": "Debian",
             "release": recipe.suite,
-            "version": _NUMBERS[recipe.suite],
-            "variant": recipe.variant,
+            "version": NUMBERS[recipe.suite],
+            "variant": "cloud" if name.cloud else recipe.variant,
             "architecture": recipe.architecture,
             "serial": serial,
-            "type": "tar.zst",
-            "description": f"Debian {_NUMBERS[recipe.suite]} {recipe.suite} {recipe.architecture} ({serial})",
+            "type": "disk-kvm.img" if name.disk else "tar.zst",
+            "description": f"Debian {NUMBERS[recipe.suite]} {recipe.suite} {recipe.architecture} ({serial})",
             **request.properties,
         }
 
-    async def _build(self, op: Operation, recipe: Recipe, made: datetime, place: Path) -> Path:
-        work, setup, target = place / "work", place / "setup", place / "root.tar"
-        await self._lay_out(work, place / "files", setup)
-        environment = {
-            "PATH": _PATH,
-            "LC_ALL": "C.UTF-8",
-            "TMPDIR": "/mnt",
-            "SOURCE_DATE_EPOCH": str(int(made.timestamp())),
-            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-        }
-        argv = recipe.argv(work=str(work), target=str(target), setup=str(setup))
-        progress = BuildProgress(op)
-        try:
-            await self.host.processes.run(argv, env=environment, timeout=_TIMEOUT, on_line=progress.take_line)
-        except CommandFailed as error:
-            progress.end(error)
-            raise _explained(error) from error
-        except BaseException as error:
-            progress.end(error)
-            raise
-        progress.end()
-        return target
 
-    async def _lay_out(self, work: Path, files: Path, setup: Path) -> None:
-        """Prepare the build's directory: an empty working directory, files to add, and the setup script."""
-        await self.host.files.make_directory(work, mode=0o755)
-        for path, content in FILES.items():
-            await self.host.files.make_directory((files / path).parent, mode=0o755)
-            await self.host.files.write(files / path, content.encode(), mode=0o644, durable=False)
-        await self.host.files.write(setup, setup_script(str(files)).encode(), mode=0o755, durable=False)
-
-
-def _explained(error: CommandFailed) -> CommandFailed:
-    """The error lines of apt and mmdebstrap, each with the line before it, instead of the end of the log."""
-    lines = error.evidence.splitlines()
-    errors = [number for number, line in enumerate(lines) if line.startswith(("E:", "W:", "Err:", "dpkg: error"))]
-    shown = sorted({*errors, *(number - 1 for number in errors[:1] if number)})
-    evidence = "\n".join(lines[number] for number in shown) or error.evidence
-    remedy = next((remedy for what, remedy in _REMEDIES.items() if what in evidence), _REMEDY)
-    return CommandFailed(["mmdebstrap"], error.status, evidence, remedy=remedy)
+def _content(name: Name, recipe: Recipe, made: datetime, files: Mapping[str, str] = _NONE, setup: str = "") -> Content:
+    """With the files and commands of a disk."""
+    added = cloud_recipe.FILES if name.cloud else {}
+    return Content(recipe, {**FILES, **added, **files}, setup + (cloud_recipe.SETUP if name.cloud else ""), made)
 
 
 DRIVER = DebianSource

@@ -10,6 +10,7 @@ from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.notes import Notes
 from isola.errors import IsolaError
 from isola.model.device import DeviceState
+from isola.model.disk import Disk
 from isola.model.instance import Instance
 from isola.operations import Operation
 from isola.runtimes import TapNic
@@ -95,6 +96,11 @@ class Devices:
         """Its NICs, for a guest with taps."""
         found = (self.driver(plug.state.kind).tap(plug) for plug in self.plugs(instance))
         return tuple(tap for tap in found if tap is not None)
+
+    async def disks(self, op: Operation, instance: Instance) -> tuple[Disk, ...]:
+        """Its block devices at its start, without its root, for a guest with disks."""
+        found = [await self.driver(plug.state.kind).disk(op, plug) for plug in self.plugs(instance)]
+        return tuple(disk for disk in found if disk is not None)
 
     async def register(self, op: Operation, instance: Instance) -> None:
         for plug in self.plugs(instance):

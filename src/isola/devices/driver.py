@@ -18,6 +18,7 @@ from isola.devices.notes import Notes
 from isola.errors import Unsupported
 from isola.host import Host
 from isola.model.device import DeviceState
+from isola.model.disk import Disk
 from isola.model.identity import HostNames
 from isola.model.instance import Instance
 from isola.model.network import Endpoint, HostNetwork, NetworkNamespace, Nic
@@ -161,6 +162,10 @@ class DeviceDriver(ABC):
 
     def tap(self, plug: Plug) -> TapNic | None:
         """The NIC that it is for a guest with taps; None if it is no NIC. Pure."""
+        return None
+
+    async def disk(self, op: Operation, plug: Plug) -> Disk | None:
+        """The disk that it is for a guest with disks, which has it from its start on; undone by ``detach``."""
         return None
 
     @classmethod

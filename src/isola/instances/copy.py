@@ -11,7 +11,8 @@ from isola.errors import HostFailure
 from isola.instances.context import Context, HalfMade
 from isola.instances.create import Plan, announce, check, half_of, record_created
 from isola.instances.describe import describe
-from isola.instances.expand import root_pool, root_size, with_size
+from isola.instances.disks import quota
+from isola.instances.expand import root_pool, with_size
 from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
 from isola.instances.mend import mend
@@ -138,7 +139,7 @@ async def _record(
         start=dataclasses.replace(start_in(context, origin, pool), templates=then.start.templates),
         plugged={},
         changing={},
-        volatile=with_size(volatile, root_size(found.devices)),
+        volatile=with_size(volatile, quota(context, found.runtime, found.devices)),
     )
     stopped = dataclasses.replace(instance, desired=Desired.STOPPED)
     return await refreshed(context, op, stopped, found.devices)

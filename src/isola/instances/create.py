@@ -10,6 +10,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, PreconditionFailed
 from isola.host.cancellation import both
+from isola.instances import disks
 from isola.instances.context import Context, HalfMade
 from isola.instances.describe import describe_new
 from isola.instances.expand import (
@@ -18,7 +19,6 @@ from isola.instances.expand import (
     require,
     require_distinct,
     root_pool,
-    root_size,
     unheld,
     validate,
     with_size,
@@ -36,7 +36,7 @@ from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest
 from isola.model.isolation import type_of
-from isola.model.kernel import is_unikernel
+from isola.model.kernel import UNIKERNEL, is_unikernel
 from isola.model.names import plain_name
 from isola.model.profile import Profile
 from isola.model.reference import Kind, Ref
@@ -75,7 +75,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
         network=lambda name: context.network(ref.project, name),
         pool=context.pools.get,
     )
-    isolation = choose_isolation(context.runtimes, request, config, unikernel=_is_unikernel(context, request))
+    isolation = choose_isolation(context.runtimes, request, config, only=_only(context, request))
     context.permit([_draft(context, request, ref, names, isolation)])
     with naming("runtime"):
         runtime = context.runtimes.choose(isolation, request.runtime)
@@ -102,21 +102,23 @@ def _draft(context: Context, request: InstanceRequest, ref: Ref, profiles: tuple
     )
 
 
-def choose_isolation(runtimes: Runtimes, request: InstanceRequest, config: Config, *, unikernel: bool = False) -> str:
+def choose_isolation(runtimes: Runtimes, request: InstanceRequest, config: Config, *, only: str = "") -> str:
     """That of the runtime, if the request names a runtime alone. Raises NotFound, InvalidInput, DriverUnavailable."""
     if request.runtime and not request.isolation:
         with naming("runtime"):
             offered = runtimes.get(request.runtime).capabilities.isolations
         return min(offered, key=lambda each: each != config.get(ISOLATION))
-    return isolation_of(request, config, unikernel=unikernel)
+    return isolation_of(request, config, only=only)
 
 
-def _is_unikernel(context: Context, request: InstanceRequest) -> bool:
-    """As far as its image is there already."""
+def _only(context: Context, request: InstanceRequest) -> str:
+    """The one isolation that its image is made for, as far as that is there already; or empty."""
     image = request.made_of
     if request.image is not None:
         image = context.images.resolve(context.scoped(request.project, Kind.IMAGE, request.image))
-    return image is not None and is_unikernel(image.config.labels)
+    if image is None:
+        return ""
+    return UNIKERNEL if is_unikernel(image.config.labels) else disks.isolation_of_image(image)
 
 
 async def create(context: Context, op: Operation, plan: Plan) -> Instance:
@@ -124,6 +126,7 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
     image = await _image(context, op, plan.request, type_of(plan.isolation))
     plan = check(context, plan.request)  # building the image may have taken long: the profiles may have changed
     require_image(plan.isolation, unikernel=image is not None and is_unikernel(image.config.labels))
+    await require_disk(context, plan, image)
     await undo_of_name(context, plan.ref)
     id = plan.request.id or context.host.clock.token(8)
     half = HalfMade(id, plan.ref)
@@ -145,6 +148,13 @@ async def create(context: Context, op: Operation, plan: Plan) -> Instance:
         op.reopen()
         await start(context, op, instance.ref)
     return instance
+
+
+async def require_disk(context: Context, plan: Plan, image: Image | None) -> None:
+    """Raises InvalidInput for an image of another kind, or with a larger disk."""
+    disks.require_image(context, plan.runtime, plan.isolation, image)
+    if image is not None and disks.has_disks(context, plan.runtime):
+        await disks.require_size(context, plan.devices, image)
 
 
 def half_of(context: Context, instance: Instance) -> HalfMade:
@@ -199,7 +209,7 @@ async def _record(context: Context, op: Operation, plan: Plan, image: Image | No
         devices={name: dict(device) for name, device in request.devices.items()},
         profiles=plan.profiles,
         ephemeral=request.ephemeral,
-        volatile=with_size(volatile, root_size(plan.devices)),
+        volatile=with_size(volatile, disks.quota(context, plan.runtime, plan.devices)),
         image_properties=dict(image.properties) if image else {},
         start=begin(image, templates, request),
         notes=dict(request.notes),

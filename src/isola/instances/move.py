@@ -9,7 +9,8 @@ from isola.errors import AlreadyExists, InvalidInput, Unsupported, WrongState
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe, describe_change
-from isola.instances.expand import naming, root_size, validate, with_size
+from isola.instances.disks import quota, require_same
+from isola.instances.expand import naming, validate, with_size
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
@@ -104,7 +105,8 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
     allow(context, wanted, wanted)
     full, devices = expanded(context, wanted)
     require_config(context.runtimes, runtime, isolation, full)
-    size = root_size(devices)
+    require_same(context, instance, runtime)
+    size = quota(context, runtime, devices)
     return dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
 
 

@@ -10,6 +10,7 @@ import logging
 from isola.errors import InvalidInput, IsolaError
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.disks import has_disks
 from isola.instances.expand import root_size
 from isola.instances.update import update
 from isola.model.instance import Instance, InstanceUpdate
@@ -35,7 +36,7 @@ async def apply_sizes(context: Context) -> None:
 
 
 def _differs(context: Context, instance: Instance) -> bool:
-    if instance.deleting or instance.id in context.faults:
+    if instance.deleting or instance.id in context.faults or has_disks(context, instance.runtime):
         return False
     try:
         return root_size(expanded(context, instance)[1]) not in (None, context.volume(instance).size)

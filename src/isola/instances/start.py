@@ -13,6 +13,7 @@ from isola.instances import attaching
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import keep_described
+from isola.instances.disks import has_disks, root_disk
 from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
@@ -83,9 +84,14 @@ async def _mounted(context: Context, op: Operation, instance: Instance, config: 
     """Its root is mounted; all of the spec but the network."""
     with op.step("Mount root"):
         root = await context.storage(instance).mount(op, context.volume(instance), instance.id)
-        if context.working_runtime(instance).capabilities.root is not RootKind.DISKS:
+        if not has_disks(context, instance.runtime):
             await apply(context, instance, root, config, devices)
-    return await spec_of(context, instance, config, devices, root)
+    spec = await spec_of(context, instance, config, devices, root)
+    if spec.root.kind is not RootKind.DISKS:
+        return spec
+    with op.step("Prepare disks"):
+        first = await root_disk(context, instance, devices, root)
+        return dataclasses.replace(spec, disks=(first, *await context.devices.disks(op, instance)))
 
 
 async def _connected(context: Context, op: Operation, instance: Instance, config: Config) -> Target:

@@ -10,6 +10,7 @@ from isola.instances.changing import announce, limit, record
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
+from isola.instances.disks import has_disks, quota, resize
 from isola.instances.endpoint import target_of
 from isola.instances.expand import merge, require, require_distinct, root_pool, root_size, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
@@ -124,7 +125,7 @@ async def size_to_be(context: Context, instance: Instance, wanted: Instance, bef
 
     A size from before that has had no effect, because its pool cannot limit volumes, still has none.
     """
-    size, now = root_size(expanded(context, wanted)[1]), context.volume(instance).size
+    size, now = quota(context, instance.runtime, expanded(context, wanted)[1]), context.volume(instance).size
     if size is not None and size == before != now and await context.storage(instance).why_not(Feature.QUOTA):
         return now
     return size
@@ -141,6 +142,8 @@ async def bring_to(
     config, devices = expanded(context, wanted)
     live = context.live.get(instance.id)
     wanted = await refreshed(context, op, wanted, devices)
+    if has_disks(context, instance.runtime):
+        await resize(context, op, instance, before, devices)
     size = await size_to_be(context, instance, wanted, before)
     wanted = dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
     changing = context.devices.changing(instance, wanted)

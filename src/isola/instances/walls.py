@@ -37,10 +37,10 @@ _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""
 
 
-def isolation_of(request: InstanceRequest, config: Config, *, unikernel: bool = False) -> str:
+def isolation_of(request: InstanceRequest, config: Config, *, only: str = "") -> str:
     """That of the request, of its configuration with its profiles, or of its type. Raises InvalidInput.
 
-    ``unikernel``: its image is one, which runs behind one wall only.
+    ``only``: the one that its image is made for.
     """
     if request.type not in ("", *_DEFAULTS):
         raise InvalidInput(
@@ -69,8 +69,8 @@ def isolation_of(request: InstanceRequest, config: Config, *, unikernel: bool = 
             )
         return request.isolation
     wanted = config.get(ISOLATION, "")
-    if unikernel and not wanted:
-        return UNIKERNEL
+    if only and not wanted:
+        return only
     if request.type == VIRTUAL_MACHINE and type_of(wanted) != VIRTUAL_MACHINE:
         return _DEFAULTS[VIRTUAL_MACHINE]
     return wanted or _DEFAULTS[CONTAINER]

@@ -1,0 +1,181 @@
+"""Instances whose root is a disk: its files, its size, and what is refused."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from isola.daemon.build import Drivers
+from isola.errors import InvalidInput, IsolaError, Unsupported
+from isola.instances.copy import Source
+from isola.instances.move import Destination
+from isola.model.disk import DiskFormat
+from isola.model.instance import Instance, InstanceRequest, InstanceUpdate
+from isola.model.reference import Ref
+from isola.testing.disk_images import qcow2
+from isola.testing.parts import World
+from isola.testing.runtime import FakeInstance
+from isola.testing.vm import FakeMachine
+
+VM = Ref.default("vm1")
+GIB = 1 << 30
+SIZE = 1 << 20
+CONTENT = bytes(510) + b"\x55\xaa" + b"boot"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World(more=Drivers({"fakemachine": FakeMachine}))
+    await world.start()
+    await world.import_image()
+    await upload(world, "disk", qcow2(SIZE, CONTENT))
+    yield world
+    world.forget()
+
+
+async def upload(world: World, alias: str, data: bytes) -> None:
+    file = world.directory / "uploads" / alias
+    await world.host.files.make_directory(file.parent)
+    await world.host.files.write(file, data)
+    await world.finish(world.parts.services.images.start_import([file], aliases=[alias]))
+
+
+async def create(world: World, name: str = "vm1", image: str | None = "disk", **wanted: object) -> Instance:
+    return await world.create(name, image=image, **{"isolation": ""} | wanted)  # type: ignore[arg-type]
+
+
+async def start(world: World, name: str = "vm1") -> FakeInstance:
+    await world.finish(world.parts.services.instances.start(Ref.default(name)))
+    return running(world, name)
+
+
+async def stop(world: World, name: str = "vm1") -> None:
+    await world.finish(world.parts.services.instances.stop(Ref.default(name), force=True))
+
+
+def running(world: World, name: str = "vm1") -> FakeInstance:
+    runtime = world.context.runtimes.get("fakemachine")
+    assert isinstance(runtime, FakeMachine)
+    return runtime.instances[world.parts.services.instances.get(Ref.default(name)).id]
+
+
+async def resize(world: World, size: str) -> None:
+    found = world.parts.services.instances.get(VM)
+    devices = {"root": {"type": "disk", "path": "/", "pool": "default", "size": size}}
+    await world.finish(
+        world.parts.services.instances.update(
+            VM, lambda _: InstanceUpdate(found.config, devices, found.profiles, "", ephemeral=False, architecture="")
+        )
+    )
+
+
+async def test_an_image_of_a_disk_starts_as_a_virtual_machine(world: World) -> None:
+    made = await create(world)
+    assert (made.isolation, made.type) == ("vm", "virtual-machine")
+    (disk,) = (await start(world)).spec.disks
+    root = disk.path.parent
+    assert (disk.name, disk.format, disk.backing) == ("root", DiskFormat.QCOW2, root / "disk.raw")
+    files = world.host.files
+    assert await files.read(root / "disk.raw") == CONTENT.ljust(SIZE, b"\0")
+    assert (await world.host.disk_images.header(disk.path)).size == 10 * GIB
+    async with files.root(root) as seen:
+        assert (await seen.stat("/root.qcow2")).uid == made.idmap.outside(0)
+    assert set(await files.names(root)) == {"disk.raw", "root.qcow2"}, "no template, no host name"
+
+
+async def test_one_without_an_image_starts_with_an_empty_disk(world: World) -> None:
+    await create(world, image=None, isolation="vm", devices={"root": {"type": "disk", "path": "/", "pool": "default",
+                                                                      "size": "3GiB"}})  # fmt: skip
+    (disk,) = (await start(world)).spec.disks
+    assert disk.backing is None and (await world.host.disk_images.header(disk.path)).size == 3 * GIB
+
+
+async def test_a_disk_grows_while_it_runs_or_at_the_next_start_and_never_shrinks(world: World) -> None:
+    await create(world)
+    found = await start(world)
+    await resize(world, "20GiB")
+    assert found.disk_sizes == {"root": 20 * GIB}
+    await stop(world)
+    await resize(world, "30GiB")
+    (disk,) = (await start(world)).spec.disks
+    assert (await world.host.disk_images.header(disk.path)).size == 30 * GIB
+    with pytest.raises(InvalidInput, match="cannot shrink"):
+        await resize(world, "5GiB")
+    assert world.parts.services.instances.get(VM).devices["root"]["size"] == "30GiB"
+
+
+async def test_a_killed_daemon_leaves_no_half_made_disk(world: World) -> None:
+    await create(world)
+    (disk,) = (await start(world)).spec.disks
+    await stop(world)
+    files = world.host.files
+    volume = world.context.volume(world.parts.services.instances.get(VM))
+    async with world.context.pools.driver("default").visit(volume) as root:
+        await files.remove_tree(root / "root.qcow2")
+        await files.write(root / "root.qcow2.new", b"QFI")
+    (disk,) = (await start(world)).spec.disks
+    assert (await world.host.disk_images.header(disk.path)).size == 10 * GIB
+    assert set(await files.names(disk.path.parent)) == {"disk.raw", "root.qcow2"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        ({"isolation": "container"}, "disk of a virtual machine"),
+        ({"image": "tiny", "isolation": "vm"}, "has files and no disk"),
+        (
+            {"devices": {"root": {"type": "disk", "path": "/", "pool": "default", "size": "512KiB"}}},
+            f"disk of the image has {SIZE} bytes",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_refused(world: World, wanted: dict[str, object], match: str) -> None:
+    with pytest.raises(InvalidInput, match=match):
+        await create(world, **wanted)  # type: ignore[arg-type]
+    assert not len(world.parts.services.instances)
+
+
+async def test_a_missing_converter_is_reported_with_its_package(world: World) -> None:
+    world.host.disk_images.installed = False
+    with pytest.raises(Unsupported, match="qemu-img") as caught:
+        await create(world)
+    assert "qemu-utils" in caught.value.remedy
+
+
+async def test_a_root_stays_a_disk_or_files(world: World) -> None:
+    await create(world)
+    await world.create("c1", isolation="container")
+    for name, isolation in (("vm1", "container"), ("c1", "vm")):
+        ref = Ref.default(name)
+        with pytest.raises(IsolaError, match="another kind of root"):
+            await world.finish(world.parts.services.instances.move(ref, Destination(ref, isolation=isolation)))
+        assert world.parts.services.instances.get(ref).isolation != isolation
+
+
+async def test_copies_and_snapshots_carry_the_disk(world: World) -> None:
+    made, services = await create(world), world.parts.services
+    disk = world.directory / "pools/default/volumes" / made.id / "upper/root.qcow2"  # read when the fake mounts it
+    await world.host.files.write(disk, qcow2(11 * GIB))
+    await start(world)
+    await world.finish(services.instances.snapshots.create(VM, "s0"))
+    assert not running(world).frozen
+    await stop(world)
+    await world.host.files.write(disk, qcow2(12 * GIB))
+    await world.finish(services.instances.copy(Source(VM, "s0"), InstanceRequest(name="vm2")))
+    await world.finish(services.instances.snapshots.restore(VM, "s0"))
+    for name in ("vm1", "vm2"):
+        (found,) = (await start(world, name)).spec.disks
+        assert (await world.host.disk_images.header(found.path)).size == 11 * GIB
+
+
+async def test_the_layer_of_a_disk_is_shared_and_collected(world: World) -> None:
+    first, second = await create(world), await create(world, "vm2")
+    assert first.start.layers == second.start.layers
+    driver = world.context.pools.driver("default")
+    (layer,) = first.start.layers
+    assert layer in await driver.layers.stored()
+    services = world.parts.services
+    image = next(each for each in services.images if each.type == "virtual-machine")
+    await world.finish(services.images.start_delete(image.ref))
+    for name in ("vm1", "vm2"):
+        await world.finish(services.instances.delete(Ref.default(name)))
+    assert layer not in await driver.layers.stored()

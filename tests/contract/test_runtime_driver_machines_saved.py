@@ -15,6 +15,7 @@ from isola.host.links import Tap
 from isola.model.limits import Limits
 from isola.operations import Operation
 from isola.runtimes import Capability, ExecSpec, Guest, Mount, Restore, RunSpec, TapNic
+from isola.runtimes.guest import Standing
 from isola.runtimes.qemu.saving import MEMORY, STATE
 
 LIMITS = Limits(memory=256 * MIB)
@@ -45,6 +46,7 @@ async def test_a_counter_goes_on_in_another_machine(machines: Bench) -> None:
         guest = await bench.launch(spec)
         await shown(bench, lambda log: b"at 5\n" in log)
         await guest.plug(NICS[1])
+        await _goes_on_after_it_was_saved(bench, guest)
         await _is_refused_while_commands_run(bench, guest)
         await _a_failure_leaves_it_running(bench, guest)
         before = await _saved(bench, guest, "images")
@@ -85,6 +87,19 @@ async def restored(bench: Bench, spec: RunSpec, images: Path, **more: object) ->
     if operation.error is not None:
         raise operation.error
     return guests[0]
+
+
+async def _goes_on_after_it_was_saved(bench: Bench, guest: Guest) -> None:
+    """As a stateful snapshot does it."""
+    assert isinstance(guest, Standing)
+    images_in(bench, "standing").mkdir(mode=0o700)
+    await guest.pause()
+    await guest.save(images_in(bench, "standing"))
+    assert guest.frozen()
+    await guest.resume()
+    said = int((await bench.runtime.console_log("one")).split()[-1])
+    await shown(bench, lambda log: f"at {said + 5}\n".encode() in log)
+    assert (await bench.run("true"))[0] == 0
 
 
 async def _is_refused_while_commands_run(bench: Bench, guest: Guest) -> None:

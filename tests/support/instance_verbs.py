@@ -243,6 +243,21 @@ async def takes_snapshot(world: World) -> None:
     await world.finish(world.parts.services.instances.snapshots.create(VICTIM, SNAPSHOT))
 
 
+async def takes_stateful_snapshot(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.create(VICTIM, SNAPSHOT, stateful=True))
+
+
+async def restores_memory(world: World) -> None:
+    await world.finish(world.parts.services.instances.snapshots.restore(VICTIM, SNAPSHOT, stateful=True))
+
+
+async def snapshotted_with_memory(world: World) -> None:
+    """A stopped instance with a snapshot of when it ran."""
+    await remembers(world)
+    await takes_stateful_snapshot(world)
+    await world.finish(world.parts.services.instances.stop(VICTIM, force=True))
+
+
 async def renames_snapshot(world: World) -> None:
     await world.finish(world.parts.services.instances.snapshots.rename(VICTIM, SNAPSHOT, "other"))
 
@@ -422,6 +437,22 @@ VERBS = (
     Verb("profile", "Updating profile", two_running, changes_profile, profile_changed),
     Verb("snapshot", "Snapshotting instance", stopped, takes_snapshot, has_snapshot),
     Verb("snapshot-running", "Snapshotting instance", running, takes_snapshot, has_snapshot),
+    Verb(
+        "snapshot-stateful",
+        "Snapshotting instance",
+        remembers,
+        takes_stateful_snapshot,
+        lambda w: has_snapshot(w) and continues(w),
+        always=runs,
+    ),
+    Verb("restore-stateful", "Restoring snapshot", snapshotted_with_memory, restores_memory, continues),
+    Verb(
+        "snapshot-delete-stateful",
+        "Deleting snapshot",
+        snapshotted_with_memory,
+        deletes_snapshot,
+        lambda w: not has_snapshot(w),
+    ),
     Verb("snapshot-rename", "Renaming snapshot", snapshotted, renames_snapshot, lambda w: has_snapshot(w, "other")),
     Verb("snapshot-delete", "Deleting snapshot", snapshotted, deletes_snapshot, lambda w: not has_snapshot(w)),
     Verb("restore", "Restoring snapshot", snapshotted, restores, restored),

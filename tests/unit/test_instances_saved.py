@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -13,6 +15,7 @@ from isola.instances.saved import PLACE
 from isola.model.instance import Status
 from isola.model.reference import Ref
 from isola.model.state_change import Action, StateChange
+from isola.runtimes import Capability, Lack, RuntimeCapabilities
 from isola.testing.parts import World
 from isola.testing.vm import FakeVm
 
@@ -157,13 +160,25 @@ async def test_a_frozen_one_is_saved_too_and_an_ephemeral_one_is_not(world: Worl
         instances.stop(WEB1, stateful=True)
 
 
+class Forgetful(FakeVm):
+    """Its guests cannot be saved."""
+
+    capabilities: ClassVar[RuntimeCapabilities] = dataclasses.replace(
+        FakeVm.capabilities,
+        lacks={**FakeVm.capabilities.lacks, Capability.CHECKPOINT: Lack("The fake keeps no state")},
+    )
+
+
 async def test_a_wall_that_cannot_save_says_why() -> None:
-    world = World(engine=FakeVm)
+    world = World(engine=Forgetful)
     try:
         await world.start()
         await world.create("web1", start=True, image=None)
+        instances = world.parts.services.instances
         with pytest.raises(Unsupported, match="no state"):
-            world.parts.services.instances.stop(WEB1, stateful=True)
+            instances.stop(WEB1, stateful=True)
+        with pytest.raises(Unsupported, match="no state"):
+            instances.snapshots.create(WEB1, stateful=True)
     finally:
         await world.parts.close()
         world.forget()

@@ -138,12 +138,6 @@ async def test_stopped_instances_are_not_scheduled_by_default(world: World) -> N
     assert names(world) == ["snap0"]
 
 
-async def test_the_state_in_memory_is_refused_with_the_reason(world: World) -> None:
-    await running(world)
-    with pytest.raises(Unsupported, match="memory"):
-        snapshots(world).create(VICTIM, stateful=True)
-
-
 async def restrict(world: World, **config: str) -> None:
     def decide(found: Project) -> Project:
         kept = {key: value for key, value in found.config.items() if key.startswith("features.")}

@@ -207,10 +207,14 @@ class Instances:
         """Raises NotFound."""
         return cast("SnapshotInfo", self._client.get(_snapshot(name, snapshot)))
 
-    def snapshot(self, name: str, snapshot: str = "", *, expires_at: str = "") -> Operation:
-        """Take a snapshot; its default name follows ``snapshots.pattern``. A time in the year 1: it never expires."""
+    def snapshot(self, name: str, snapshot: str = "", *, expires_at: str = "", stateful: bool = False) -> Operation:
+        """Take a snapshot, ``stateful`` with what is in memory; its default name follows ``snapshots.pattern``.
+
+        A time in the year 1: it never expires.
+        """
         body = {"name": snapshot} | ({"expires_at": expires_at} if expires_at else {})
-        return begin(self._client, "POST", f"{path_of(name)}/snapshots", body)
+        more = {"stateful": True} if stateful else {}
+        return begin(self._client, "POST", f"{path_of(name)}/snapshots", {**body, **more})
 
     def rename_snapshot(self, name: str, snapshot: str, new: str) -> Operation:
         """Raises NotFound, AlreadyExists."""
@@ -221,9 +225,13 @@ class Instances:
         body = {"expires_at": expires_at} if expires_at else {}
         return begin(self._client, "PUT", _snapshot(name, snapshot), body)
 
-    def restore(self, name: str, snapshot: str) -> Operation:
-        """Restore a snapshot; a running instance is stopped, and started again afterwards."""
-        return begin(self._client, "PUT", path_of(name), {"restore": snapshot})
+    def restore(self, name: str, snapshot: str, *, stateful: bool = False) -> Operation:
+        """Restore a snapshot; a running instance is stopped, and started again afterwards.
+
+        ``stateful``: it is started from what the snapshot has of its memory.
+        """
+        more = {"stateful": True} if stateful else {}
+        return begin(self._client, "PUT", path_of(name), {"restore": snapshot, **more})
 
     def delete_snapshot(self, name: str, snapshot: str) -> Operation:
         return begin(self._client, "DELETE", _snapshot(name, snapshot))

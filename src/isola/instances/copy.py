@@ -169,7 +169,10 @@ async def bring_snapshot(
     context: Context, op: Operation, origin: Instance, instance: Instance, snapshot: InstanceSnapshot, *,
     ready: bool = True,
 ) -> InstanceSnapshot:  # fmt: skip
-    """Copy a snapshot of the source to the copy, recorded as ``ready`` or not yet."""
+    """Copy a snapshot of the source to the copy, recorded as ``ready`` or not yet.
+
+    Without what was in memory: that has the addresses and names of the source.
+    """
     then = dataclasses.replace(
         snapshot.instance,
         id=instance.id,
@@ -182,7 +185,7 @@ async def bring_snapshot(
         volatile=instance.volatile,
     )
     then = dataclasses.replace(then, devices=devices_in(context, then, context.pool_name(instance)))
-    copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then, ready=ready)
+    copied = dataclasses.replace(snapshot, id=context.host.clock.token(16), instance=then, ready=ready, stateful=False)
     driver, volume = context.storage(instance), context.volume(instance)
 
     async def withdraw() -> None:

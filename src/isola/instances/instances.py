@@ -51,7 +51,7 @@ from isola.instances.state import observe, observe_all
 from isola.instances.steering import steer_all
 from isola.instances.still import let_go_on
 from isola.instances.stop import Manner
-from isola.instances.suspend import require_savable, stop_saving
+from isola.instances.suspend import require_stoppable, stop_saving
 from isola.instances.unknowns import entity_of as unknown_entity
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
@@ -273,7 +273,7 @@ class Instances:
         )
 
     def _suspend(self, instance: Instance, caller: Caller) -> Operation:
-        require_savable(self._context, instance)
+        require_stoppable(self._context, instance)
         if self._idle(instance.ref):
             require_live(self._context, instance)
         return self._steer(

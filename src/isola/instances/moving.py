@@ -10,6 +10,7 @@ from isola.errors import HostFailure, IsolaError
 from isola.instances.background import when_idle
 from isola.instances.context import Context
 from isola.instances.describe import forget_volume
+from isola.instances.snapshot_states import remove_state
 from isola.model.instance import Instance
 from isola.model.storage import Volume
 from isola.operations import Operation
@@ -109,6 +110,7 @@ async def finish_move(context: Context, op: Operation, intent: Intent) -> None:
             await forget_volume(context, op, Volume(id=id, pool=pool))
     if facts.get("without_snapshots") and here == facts.get("to"):
         for snapshot in [each for each in context.snapshots if each.instance.id == id]:
+            await remove_state(context, snapshot)
             await context.snapshots.remove(snapshot.key)
     await context.intents.end(intent.id)
 

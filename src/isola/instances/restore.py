@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Callable
-from contextlib import suppress
 
 from isola.errors import IsolaError
-from isola.host.cancellation import finish
-from isola.instances.clean_up import record_stopped
-from isola.instances.context import Context, Restart
+from isola.instances.context import Context
 from isola.instances.describe import describe_change
 from isola.instances.files import end_sessions
 from isola.instances.mend import mend
-from isola.instances.restarts import schedule
 from isola.instances.restoring import marked
 from isola.instances.roots import devices_in
 from isola.instances.saved import discard
 from isola.instances.snapshot_records import find
-from isola.instances.start import start
+from isola.instances.snapshot_states import adopt_state, prepare_state, require_state
+from isola.instances.starting_again import start_again, start_later
 from isola.instances.stop import Manner, halt
 from isola.instances.update import allow, bring_to, configured_size, size_to_be
 from isola.model.instance import Instance
@@ -28,10 +24,13 @@ from isola.operations import Operation
 from isola.state import Versioned
 
 
-def check(context: Context, ref: Ref, name: str) -> Instance:
+def check(context: Context, ref: Ref, name: str, *, stateful: bool = False) -> Instance:
     """The new record. Raises NotFound, InvalidInput, WrongState, Forbidden, also for resources deleted meanwhile."""
     instance = context.records.get(ref)
-    then = find(context, instance, name).instance
+    snapshot = find(context, instance, name)
+    then = snapshot.instance
+    if stateful:
+        require_state(instance, snapshot)
     wanted = dataclasses.replace(
         instance,
         config=then.config,
@@ -50,9 +49,12 @@ def check(context: Context, ref: Ref, name: str) -> Instance:
     return wanted
 
 
-async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
-    """A running instance is killed, and started again afterwards, even if the restore fails."""
-    check(context, ref, name)
+async def restore(context: Context, op: Operation, ref: Ref, name: str, *, stateful: bool = False) -> None:
+    """A running instance is killed, and started again afterwards, even if the restore fails.
+
+    ``stateful``: it continues from what the snapshot has of its memory, also if it did not run.
+    """
+    check(context, ref, name, stateful=stateful)
     await mend(context, op, ref)
     instance = context.records.get(ref)
     ran = context.runs(instance)
@@ -60,39 +62,19 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
         if ran:
             await halt(context, op, ref, Manner(force=True), again=True)
             op.reopen()
-        await _restore(context, op, ref, name)
+        await _restore(context, op, ref, name, stateful=stateful)
     except BaseException:
         if ran:
-            _start_later(context, instance)
+            start_later(context, instance)
         raise
-    context.tell("restored", ref, caller=op.caller, snapshot=name)
-    if ran:
+    context.tell("restored", ref, caller=op.caller, snapshot=name, **({"stateful": True} if stateful else {}))
+    if ran or stateful:
         op.reopen()
-        await _start(context, op, ref)
+        await start_again(context, op, ref)
 
 
-def _start_later(context: Context, instance: Instance) -> None:
-    """Start it in the background, if it is stopped and has no fault."""
-    if instance.id not in context.live and instance.id not in context.faults:
-        context.restarts[instance.id] = Restart(0)
-        schedule(context, instance.id)
-
-
-async def _start(context: Context, op: Operation, ref: Ref) -> None:
-    try:
-        await start(context, op, ref)
-    except asyncio.CancelledError:
-        _start_later(context, context.records.get(ref))
-        raise
-    except BaseException:
-        if context.records.get(ref).id not in context.live:
-            with suppress(IsolaError):  # the record makes the next daemon start it
-                await finish(asyncio.ensure_future(record_stopped(context, ref)))
-        raise
-
-
-async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None:
-    wanted = check(context, ref, name)
+async def _restore(context: Context, op: Operation, ref: Ref, name: str, *, stateful: bool) -> None:
+    wanted = check(context, ref, name, stateful=stateful)
     held = context.records.read(ref)
     old, snapshot = held.value, find(context, held.value, name)
     await end_sessions(context, old)
@@ -104,7 +86,13 @@ async def _restore(context: Context, op: Operation, ref: Ref, name: str) -> None
     new = await bring_to(context, op, held, wanted, before=before)
     await describe_change(context, op, old, new.value)
     await discard(context, old.id)  # what was in memory belongs to the files of now
-    await op.commit(lambda: change_over(context, old, new, snapshot.id, allow=lambda: context.permit([new.value])))
+    if stateful:
+        await prepare_state(context, op, old, snapshot.id)
+
+    def allow() -> None:
+        context.permit([new.value])
+
+    await op.commit(lambda: change_over(context, old, new, snapshot.id, allow=allow, memory=stateful))
 
 
 async def change_over(
@@ -114,10 +102,11 @@ async def change_over(
     snapshot: str,
     *,
     allow: Callable[[], object] = lambda: None,
+    memory: bool = False,
 ) -> None:
     """After the first write a later daemon completes it; if the root cannot be changed, the record is reverted."""
     ref = old.ref
-    await context.records.replace(ref, marked(new.value, snapshot), at=new.revision, allow=allow)
+    await context.records.replace(ref, marked(new.value, snapshot, memory=memory), at=new.revision, allow=allow)
     try:
         await context.storage(old).apply_restore(context.volume(new.value), snapshot)
     except BaseException:
@@ -125,6 +114,8 @@ async def change_over(
         raise
     context.devices.forget(context.devices.plugs(old), but=new.value)
     try:
+        if memory:
+            await adopt_state(context, new.value, snapshot, prepared=True)
         await context.records.change(ref, lambda found: marked(found, ""))
     except IsolaError as error:  # the next verb writes the record; changes to files until then are kept
         context.restored.add(old.id)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 
 from isola.instances.context import Context
-from isola.instances.volatile import RESTORING
+from isola.instances.snapshot_states import adopt_state
+from isola.instances.volatile import RESTORING, RESTORING_MEMORY
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 
 
-def marked(instance: Instance, snapshot: str) -> Instance:
-    """The record with the id of the snapshot that is being restored; an empty id: the restore is complete."""
-    volatile = {key: value for key, value in instance.volatile.items() if key != RESTORING}
-    return dataclasses.replace(instance, volatile=volatile | ({RESTORING: snapshot} if snapshot else {}))
+def marked(instance: Instance, snapshot: str, *, memory: bool = False) -> Instance:
+    """The record with the id of the snapshot that is being restored; an empty id: the restore is complete.
+
+    ``memory``: its next start is to continue from it.
+    """
+    volatile = {key: value for key, value in instance.volatile.items() if key not in (RESTORING, RESTORING_MEMORY)}
+    marks = ({RESTORING: snapshot} if snapshot else {}) | ({RESTORING_MEMORY: snapshot} if snapshot and memory else {})
+    return dataclasses.replace(instance, volatile=volatile | marks)
 
 
 async def finish_restoring(context: Context, ref: Ref) -> None:
@@ -25,5 +30,7 @@ async def finish_restoring(context: Context, ref: Ref) -> None:
     if instance.id not in context.restored and snapshot in await driver.snapshots(volume):
         await driver.apply_restore(volume, snapshot)
         context.restored.add(instance.id)
+    if instance.volatile.get(RESTORING_MEMORY) and any(each.id == snapshot for each in context.snapshots):
+        await adopt_state(context, instance, snapshot)
     await context.records.change(ref, lambda found: marked(found, ""))
     context.restored.discard(instance.id)

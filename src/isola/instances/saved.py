@@ -25,6 +25,50 @@ _MAKING, _SAVED, _USED = "making", "saved", "used"
 """Names of the marker."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The directory of one state."""
+
+    path: Path
+
+    @property
+    def images(self) -> Path:
+        """What the runtime has saved."""
+        return self.path / _IMAGES
+
+    async def make(self, context: Context, runtime: str) -> None:
+        """An empty one, in the place of what is there."""
+        files = context.host.files
+        await files.remove_tree(self.path, flush=(self.path.parent,))
+        await files.make_directory(self.path.parent, self.path, self.images, mode=0o700)
+        # The marker takes its room now, so that a full disk does not fail the last step.
+        await files.write(self.path / _MAKING, json.dumps({"runtime": runtime}).encode())
+        await files.flush(self.path, self.path.parent, context.directory)
+
+    async def mark(self, context: Context) -> None:
+        """It is complete."""
+        await self.turn(context, _MAKING, _SAVED)
+
+    async def turn(self, context: Context, old: str, new: str) -> None:
+        """Rename the marker, durably."""
+        await context.host.files.rename(self.path / old, self.path / new)
+        await context.host.files.flush(self.path)
+
+    async def is_marked(self, context: Context) -> bool:
+        """Whether it is complete and was not used."""
+        return await context.host.files.exists(self.path / _SAVED)
+
+    async def drop(self, context: Context) -> None:
+        """Remove it, unless it is complete."""
+        if not await self.is_marked(context):
+            await context.host.files.remove_tree(self.path)
+
+
+def place_of(context: Context, id: str) -> Place:
+    """That of an instance's own state."""
+    return Place(context.directory / PLACE / id)
+
+
 async def find_saved(context: Context) -> None:
     """At the start of the daemon: remains of incomplete or used states are removed."""
     files, place = context.host.files, context.directory / PLACE
@@ -37,26 +81,18 @@ async def find_saved(context: Context) -> None:
 
 async def keep(context: Context, op: Operation, instance: Instance, guest: Guest) -> None:
     """Save its state, which ends it. Raises HostFailure, WrongState, Unsupported."""
-    files, place = context.host.files, _place(context, instance.id)
+    place = place_of(context, instance.id)
 
     async def make() -> None:
-        await discard(context, instance.id)
-        await files.make_directory(context.directory / PLACE, place, place / _IMAGES, mode=0o700)
-        # The marker takes its room now, so that a full disk does not fail the last step.
-        await files.write(place / _MAKING, json.dumps({"runtime": instance.runtime}).encode())
-        await files.flush(place, place.parent, context.directory)
-
-    async def drop() -> None:
-        if not await files.exists(place / _SAVED):
-            await files.remove_tree(place)
+        context.saved.discard(instance.id)
+        await place.make(context, instance.runtime)
 
     async def mark() -> None:
-        await files.rename(place / _MAKING, place / _SAVED)
-        await files.flush(place)
+        await place.mark(context)
         context.saved.add(instance.id)
 
-    await op.effect(f"make room for the state of {instance.name}", make, undo=drop)
-    await op.effect(f"save state of {instance.name}", lambda: guest.checkpoint(place / _IMAGES))
+    await op.effect(f"make room for the state of {instance.name}", make, undo=lambda: place.drop(context))
+    await op.effect(f"save state of {instance.name}", lambda: guest.checkpoint(place.images))
     await op.effect(f"keep state of {instance.name}", mark)
 
 
@@ -79,7 +115,7 @@ async def use(context: Context, op: Operation, instance: Instance, *, wanted: bo
         if wanted:
             raise WrongState(f"Instance {instance.name!r} has no saved state", remedy="start it without stateful")
         return None
-    files, place = context.host.files, _place(context, instance.id)
+    place = place_of(context, instance.id)
     runtime = await _runtime_of(context, instance)
     if wanted is not False and runtime != instance.runtime:
         raise WrongState(
@@ -87,24 +123,24 @@ async def use(context: Context, op: Operation, instance: Instance, *, wanted: bo
             remedy=f"start it without its state, or move it back to {runtime}",
         )
 
-    async def rename(old: str, new: str) -> None:
-        await files.rename(place / old, place / new)
-        await files.flush(place)
-
     async def look() -> None:
-        if not await files.exists(place / _SAVED):
+        if not await place.is_marked(context):
             log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
             await discard(context, instance.id)
 
     op.on_rollback(f"look at state of {instance.name}", look)
-    state = Restore(place / _IMAGES, spend=lambda: rename(_SAVED, _USED), take_back=lambda: rename(_USED, _SAVED))
+    state = Restore(
+        place.images,
+        spend=lambda: place.turn(context, _SAVED, _USED),
+        take_back=lambda: place.turn(context, _USED, _SAVED),
+    )
     return Saved(state, wanted is not False)
 
 
 async def discard(context: Context, id: str) -> None:
     """Remove a saved state; no effect if there is none."""
     context.saved.discard(id)
-    place = _place(context, id)
+    place = place_of(context, id).path
     await context.host.files.remove_tree(place, flush=(place.parent,))
 
 
@@ -118,12 +154,9 @@ async def forget_state(context: Context, instance: Instance) -> None:
         log.warning("The saved state of instance %s is left: %s", instance.name, error)
 
 
-def _place(context: Context, id: str) -> Path:
-    return context.directory / PLACE / id
-
-
 async def _runtime_of(context: Context, instance: Instance) -> str:
+    marker = place_of(context, instance.id).path / _SAVED
     try:
-        return str(json.loads(await context.host.files.read(_place(context, instance.id) / _SAVED, 4096))["runtime"])
+        return str(json.loads(await context.host.files.read(marker, 4096))["runtime"])
     except (NotFound, ValueError, KeyError, TypeError):
         return ""

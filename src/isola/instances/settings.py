@@ -86,6 +86,13 @@ SETTINGS = Settings(
         "Kind of isolation of new instances that do not name one. A change has no effect on existing ones: move them.",
         "container",
     ),
+    Setting(
+        "migration.stateful",
+        boolean,
+        "Whether what it has in memory may be saved: by stops and snapshots with `--stateful`.",
+        "true",
+        live=True,
+    ),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
     Setting(
         "snapshots.schedule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
@@ -11,14 +11,19 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
+from isola.instances.running import require_live
 from isola.instances.snapshot_records import find, snapshots_of
+from isola.instances.snapshot_states import keep_memory, keep_saved, remove_state
+from isola.instances.starting_again import start_again, start_later
 from isola.instances.still import still
+from isola.instances.suspend import require_savable, stop_saving
 from isola.model.instance import Instance
 from isola.model.names import plain_name
 from isola.model.reference import Ref
 from isola.model.schedule import next_name, parse_period
 from isola.model.snapshot import InstanceSnapshot, snapshot_key
 from isola.operations import Operation
+from isola.runtimes.guest import Standing
 
 MOST = 1000
 """Maximum for one instance."""
@@ -48,14 +53,48 @@ def require_free(context: Context, instance: Instance, name: str) -> None:
         raise AlreadyExists(f"Instance {instance.name!r} has a snapshot {name!r} already", field="name")
 
 
-async def take(context: Context, op: Operation, ref: Ref, *, id: str, name: str, expires_at: datetime | None) -> None:
-    """Record the state of the instance, and snapshot its root."""
+async def take(
+    context: Context, op: Operation, ref: Ref, *, id: str, name: str, expires_at: datetime | None,
+    stateful: bool = False,
+) -> None:  # fmt: skip
+    """Record the state of the instance, and snapshot its root; ``stateful``: with what it has in memory."""
     await mend(context, op, ref)
     instance = still_the(context, ref, id)
     check(context, instance, name)
     await remove_half_made(context, op, instance)
     marks(context, op, instance.id)
-    snapshot = InstanceSnapshot(context.host.clock.token(16), name, context.host.clock.now(), instance, expires_at)
+    now = context.host.clock.now()
+    snapshot = InstanceSnapshot(context.host.clock.token(16), name, now, instance, expires_at, stateful=stateful)
+    if stateful:
+        await _take_with_memory(context, op, snapshot)
+    else:
+        await _take(context, op, snapshot)
+    context.tell_snapshot("created", instance, name, caller=op.caller, **({"stateful": True} if stateful else {}))
+
+
+async def _take_with_memory(context: Context, op: Operation, snapshot: InstanceSnapshot) -> None:
+    """A guest that cannot go on after it was saved is stopped with its state, and started from it again."""
+    instance = snapshot.instance
+    require_savable(context, instance)
+    guest = require_live(context, instance).guest
+    if isinstance(guest, Standing):
+        await _take(context, op, snapshot, lambda: keep_memory(context, op, snapshot, guest))
+        return
+    try:
+        await stop_saving(context, op, instance.ref, again=True)
+        op.reopen()
+        await _take(context, op, snapshot, lambda: keep_saved(context, op, snapshot))
+    except BaseException:
+        start_later(context, instance)
+        raise
+    op.reopen()
+    await start_again(context, op, instance.ref)
+
+
+async def _take(
+    context: Context, op: Operation, snapshot: InstanceSnapshot, memory: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    instance, name = snapshot.instance, snapshot.name
     driver, volume = context.storage(instance), context.volume(instance)
 
     async def withdraw() -> None:
@@ -67,9 +106,10 @@ async def take(context: Context, op: Operation, ref: Ref, *, id: str, name: str,
     await op.effect(f"record snapshot {name}", lambda: context.snapshots.add(snapshot.key, half_made), undo=withdraw)
     with op.step(f"Snapshot {instance.name}"):
         async with still(context, op, instance):
+            if memory is not None:
+                await memory()
             await driver.create_snapshot(op, volume, snapshot.id)
     await op.commit(lambda: context.snapshots.change(snapshot.key, lambda _: snapshot))
-    context.tell_snapshot("created", instance, name, caller=op.caller)
 
 
 async def rename(context: Context, op: Operation, ref: Ref, name: str, new: str) -> None:
@@ -108,6 +148,7 @@ async def remove(context: Context, op: Operation, instance: Instance, snapshot: 
     doomed = dataclasses.replace(snapshot, ready=False)
     await op.commit(lambda: context.snapshots.change(snapshot.key, lambda _: doomed))
     await context.storage(instance).delete_snapshot(op, context.volume(instance), snapshot.id)
+    await remove_state(context, snapshot)
     await context.snapshots.remove(snapshot.key)
 
 

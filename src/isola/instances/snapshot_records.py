@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from isola.errors import NotFound
 from isola.instances.context import Context
+from isola.instances.snapshot_states import remove_state
 from isola.model.instance import Instance
 from isola.model.snapshot import InstanceSnapshot, snapshot_key
 
@@ -30,4 +31,5 @@ def find(context: Context, instance: Instance, name: str) -> InstanceSnapshot:
 async def forget(context: Context, id: str) -> None:
     """Remove the records of all snapshots of an instance, after its volume was removed."""
     for snapshot in [each for each in context.snapshots if each.instance.id == id]:
+        await remove_state(context, snapshot)
         await context.snapshots.remove(snapshot.key)

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
-from isola.errors import IsolaError, Unsupported
+from isola.errors import IsolaError
 from isola.instances import restore as restore_verb
 from isola.instances import snapshot as work
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, entity_of, lock_of
+from isola.instances.running import require_live
 from isola.instances.snapshot_records import find, in_order, snapshots_of
+from isola.instances.suspend import require_savable
 from isola.model.caller import DAEMON, Caller
 from isola.model.instance import Instance
 from isola.model.names import plain_name
@@ -22,9 +24,6 @@ from isola.operations import Operation
 from isola.settings import boolean
 
 log = logging.getLogger(__name__)
-STATEFUL = Unsupported(
-    "Snapshots hold files and configuration, not what is in memory", field="stateful", remedy="leave it out"
-)
 
 
 class Snapshots:
@@ -72,22 +71,27 @@ class Snapshots:
         forever: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """Begin to take one. Without a time it expires by ``snapshots.expiry``, unless ``forever`` is set.
+        """Begin to take one, ``stateful`` with what is in memory.
+
+        Without a time it expires by ``snapshots.expiry``, unless ``forever`` is set.
 
         Raises NotFound, InvalidInput, AlreadyExists, WrongState, Forbidden, Unsupported.
         """
-        if stateful:
-            raise STATEFUL
         instance = self._context.records.get(ref)
         name = name or self.next_name(ref)
         if expires_at is None and not forever:
             expires_at = work.expiry(self._context, instance)
         work.check(self._context, instance, name)
+        if stateful:
+            require_savable(self._context, instance)
+            require_live(self._context, instance)
         return self._start(
             "Snapshotting instance",
             instance,
             name,
-            lambda op: work.take(self._context, op, ref, id=instance.id, name=name, expires_at=expires_at),
+            lambda op: work.take(
+                self._context, op, ref, id=instance.id, name=name, expires_at=expires_at, stateful=stateful
+            ),
             caller,
         )
 
@@ -118,15 +122,16 @@ class Snapshots:
         )
 
     def restore(self, ref: Ref, name: str, *, stateful: bool = False, caller: Caller = DAEMON) -> Operation:
-        """Begin to restore the instance. Raises NotFound, InvalidInput, WrongState, Forbidden."""
-        if stateful:
-            raise STATEFUL
-        restore_verb.check(self._context, ref, name)
+        """Begin to restore the instance, ``stateful`` with what it had in memory.
+
+        Raises NotFound, InvalidInput, WrongState, Forbidden.
+        """
+        restore_verb.check(self._context, ref, name, stateful=stateful)
         return self._start(
             "Restoring snapshot",
             self._context.records.get(ref),
             name,
-            lambda op: restore_verb.restore(self._context, op, ref, name),
+            lambda op: restore_verb.restore(self._context, op, ref, name, stateful=stateful),
             caller,
         )
 

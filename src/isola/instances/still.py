@@ -11,6 +11,7 @@ from isola.errors import HostFailure, IsolaError, Unsupported
 from isola.host.cancellation import finish
 from isola.instances.context import Context, Live
 from isola.instances.phases import RunState
+from isola.instances.starting_again import start_later
 from isola.instances.stop import freeze, thaw
 from isola.model.instance import Instance
 from isola.operations import Operation
@@ -43,9 +44,13 @@ async def still(context: Context, op: Operation, instance: Instance) -> AsyncIte
     await context.intents.end(intent.id)
 
 
-async def announce(context: Context, op: Operation, instance: Instance, live: Live) -> Intent:
-    """Write that it is going to stand still, so that the next daemon lets it go on. The caller ends the intent."""
-    intent = Intent(f"{HELD}-{context.host.clock.token(8)}", HELD, {"instance": instance.id})
+async def announce(context: Context, op: Operation, instance: Instance, live: Live, *, again: bool = False) -> Intent:
+    """Write that it is going to stand still, so that the next daemon lets it go on. The caller ends the intent.
+
+    ``again``: if it has ended, the next daemon starts it.
+    """
+    facts = {"instance": instance.id} | ({"again": "1"} if again else {})
+    intent = Intent(f"{HELD}-{context.host.clock.token(8)}", HELD, facts)
 
     async def withdraw() -> None:
         if live.state is RunState.FROZEN:
@@ -87,6 +92,8 @@ async def let_go_on(context: Context) -> None:
         try:
             if live is not None:
                 await _let_go(live)
+            elif intent.facts.get("again") and (instance := context.by_id(intent.facts["instance"])) is not None:
+                start_later(context, instance)
             await context.intents.end(intent.id)
         except IsolaError as error:
             log.error("Instance %s stays frozen: %s", intent.facts.get("instance"), error)

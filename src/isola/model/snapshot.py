@@ -21,6 +21,8 @@ class InstanceSnapshot:
     expires_at: datetime | None = None
     ready: bool = True
     """False while it is taken, and from the moment on at which its deletion has begun."""
+    stateful: bool = False
+    """Whether it has what was in memory, too."""
 
     @property
     def key(self) -> str:

@@ -273,6 +273,18 @@ class Reporting(Protocol):
         ...
 
 
+@runtime_checkable
+class Standing(Protocol):
+    """A run that is saved while it stands still, and goes on afterwards."""
+
+    async def save(self, to: Path) -> None:
+        """Save its memory and processes in an empty directory, durably; it is paused, and stays so.
+
+        Raises HostFailure, Unsupported, WrongState.
+        """
+        ...
+
+
 class Guest(Life, Inside, Watched, Plugged, Protocol):
     """One run of an instance. Guests are equal if they are the same run."""
 

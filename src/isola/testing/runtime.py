@@ -398,10 +398,13 @@ class FakeGuest:
         self._runtime.capabilities.require(Capability.CHECKPOINT)
         if instance.frozen:
             raise WrongState("The instance is frozen", remedy="resume it first")
-        await self._runtime.host.files.write(to / "memory", instance.memory)
+        await self._keep(to)
+        self._runtime.end(self._id, 0)
+
+    async def _keep(self, to: Path) -> None:
+        await self._runtime.host.files.write(to / "memory", self._require().memory)
         if not self._runtime.saves:
             raise HostFailure("The state of the instance could not be saved", evidence="no space left on device")
-        self._runtime.end(self._id, 0)
 
     async def exec(self, spec: ExecSpec) -> Execution:
         """Run one of ``programs``."""

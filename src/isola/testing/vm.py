@@ -32,7 +32,6 @@ class FakeVm(FakeRuntime):
         root=RootKind.SHARED,
         machine=Machine(memory=256 << 20),
         lacks={
-            Capability.CHECKPOINT: Lack("The fake keeps no state"),
             Capability.DEVICES: Lack("A virtual machine has a kernel of its own, without the host's devices"),
             Capability.SOCKETS: Lack("A virtual machine has a kernel of its own, without the host's sockets"),
             Capability.PRIVILEGES: Lack("A virtual machine has a kernel of its own, and so no rights on the host's"),
@@ -100,6 +99,11 @@ class FakeVmGuest(FakeGuest):
             instance.stops += 1
             if _POWER_BUTTON in self._runtime.ends_on:
                 self._runtime.end(self._id, 0)
+
+    async def save(self, to: Path) -> None:
+        """Writes its memory to a file; it stays paused."""
+        assert self._require().frozen
+        await self._keep(to)
 
     async def signal(self, signum: int) -> None:
         """Raises Unsupported."""

@@ -27,7 +27,9 @@ def create(context: Context) -> None:
     if expires and forever:
         raise UsageError("Either --expires or --no-expiry, not both")
     until = _NEVER if forever else moment(expires)
-    operation = context.client.instances.snapshot(instance, name, expires_at=until)
+    operation = context.client.instances.snapshot(
+        instance, name, expires_at=until, stateful=context.args.flag("stateful")
+    )
     context.follow(operation, f"Snapshotting {instance}")
     context.say(f"Snapshot {operation.resource('instances_snapshots') or name} of {instance} is taken")
 
@@ -44,6 +46,7 @@ def list_all(context: Context) -> None:
         Column("TAKEN", "created_at"),
         Column("EXPIRES", lambda item: "" if item["expires_at"].startswith("0001") else item["expires_at"]),
         Column("SIZE", size),
+        Column("STATEFUL", lambda item: "yes" if item.get("stateful") else ""),
     )
     show(context, context.client.instances.snapshots(context.args.text("INSTANCE")), columns)
 
@@ -72,7 +75,10 @@ def expire(context: Context) -> None:
 def restore(context: Context) -> None:
     """Restore an instance from a snapshot."""
     instance, name = context.args.text("INSTANCE"), context.args.text("SNAPSHOT")
-    context.follow(context.client.instances.restore(instance, name), f"Restoring {instance}")
+    context.follow(
+        context.client.instances.restore(instance, name, stateful=context.args.flag("stateful")),
+        f"Restoring {instance}",
+    )
     context.say(f"{instance} is restored from {name}")
 
 
@@ -100,10 +106,12 @@ COMMANDS = (
                 also="--expiry",
             ),
             Option("--no-expiry", "It never expires"),
+            Option("--stateful", "With what is in memory, from which a restore can continue (sandboxes, microVMs)"),
             examples=(
                 ("isola snapshot create web1", "snap0, then snap1, ..."),
                 ("isola snapshot create web1 before-upgrade --no-expiry", "with this name, and without expiry"),
                 ("isola snapshot create web1 --expires 2w", "it is deleted after two weeks"),
+                ("isola snapshot create box1 --stateful", "with what its programs have in memory"),
             ),
         ),
         Command(
@@ -152,7 +160,11 @@ COMMANDS = (
             restore,
             _OF,
             _SNAPSHOT,
-            examples=(("isola snapshot restore web1 snap0", "a running instance is stopped, then started again"),),
+            Option("--stateful", "Start it, and continue its programs from what was in memory"),
+            examples=(
+                ("isola snapshot restore web1 snap0", "a running instance is stopped, then started again"),
+                ("isola snapshot restore box1 snap0 --stateful", "its programs are where they were"),
+            ),
         ),
         Command(
             "delete",

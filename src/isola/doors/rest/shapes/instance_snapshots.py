@@ -25,7 +25,7 @@ def snapshot_json(
         "expanded_config": dict(expanded[0]),
         "expanded_devices": plain(expanded[1]),
         "profiles": list(then.profiles),
-        "stateful": False,
+        "stateful": snapshot.stateful,
         "size": size,
     }
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from isola.client.api import Query
+    from isola.client.displays import Screen
     from isola.client.exec import Ended, Session
     from isola.client.files import Files
     from isola.client.http import Headers
@@ -325,12 +326,19 @@ class Instances:
 
         return collect(self.exec(name, command, **how), input)  # type: ignore[arg-type]
 
-    def console(self, name: str, size: tuple[int, int] = (0, 0)) -> Session:
-        """Attach to the console."""
+    def console(self, name: str, size: tuple[int, int] = (0, 0), *, force: bool = False) -> Session:
+        """Attach to the console; with ``force`` also if another client is attached."""
         from isola.client.exec import Session
 
-        body = {"width": size[0], "height": size[1], "type": "console"}
+        body = {"width": size[0], "height": size[1], "type": "console", "force": force}
         return Session(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body, ends=False))
+
+    def screen(self, name: str, *, force: bool = False) -> Screen:
+        """Begin to show its screen; with ``force`` also if another client looks at it."""
+        from isola.client.displays import Screen
+
+        body = {"type": "vga", "force": force}
+        return Screen(self._client, begin(self._client, "POST", f"{path_of(name)}/console", body, ends=False))
 
     def attach(self, name: str, *, ahead: bool = False, stdin: bool = False) -> Session:
         """Attach to the output and input of its first process; with ``ahead`` of the next run if it does not run."""

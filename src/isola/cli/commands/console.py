@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
 
 _PREFIX = b"\x01"
+TYPES = ("console", "vga")
 
 
 class Detacher:
@@ -39,8 +40,13 @@ class Detacher:
 
 
 def console(context: Context) -> int:
-    """Attach to the console until Ctrl-A q."""
+    """Attach to the console until Ctrl-A q, or show the screen until its viewer ends."""
     name = context.args.text("NAME")
+    if context.args.text("type") == "vga":
+        screen = context.client.instances.screen(name, force=context.args.flag("force"))
+        from isola.cli.viewing import view
+
+        return view(screen, context.say, context.write)
     if context.args.flag("show-log"):
         sys.stdout.flush()
         from isola.client.writing import write_all
@@ -50,7 +56,7 @@ def console(context: Context) -> int:
     from isola.cli.attached import attach
     from isola.cli.terminal import size
 
-    session = context.client.instances.console(name, size(1))
+    session = context.client.instances.console(name, size(1), force=context.args.flag("force"))
     context.say("To detach: Ctrl-A, then q. Press Enter for a prompt.")
     try:
         detached = attach(session, 0, Detacher())
@@ -64,14 +70,19 @@ def console(context: Context) -> int:
 COMMANDS = (
     Command(
         "console",
-        "Attach to an instance's console",
+        "Attach to an instance's console, or show its screen",
         console,
         NAME,
+        Option("-t --type", "The serial console, or the screen", value="TYPE", choices=TYPES, default="console"),
+        Option("-f --force", "Take it over from another client"),
         Option("--show-log", "Print what the console has shown so far, and exit"),
-        details="Ctrl-A, then q detaches; Ctrl-A twice sends one Ctrl-A.",
+        details="Ctrl-A, then q detaches from a serial console; Ctrl-A twice sends one Ctrl-A.\n"
+        "A screen is shown by remote-viewer (package virt-viewer) or spicy; where they cannot run,\n"
+        "the address of a socket for one is printed.",
         examples=(
             ("isola console web1", "log in on the console"),
             ("isola console web1 --show-log", "the boot messages"),
+            ("isola console desk1 --type vga", "the screen of a virtual machine, in a window"),
         ),
     ),
 )

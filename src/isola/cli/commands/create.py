@@ -29,6 +29,7 @@ OPTIONS = (
     Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
     Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
     Option("-i --isolation", "Kind of isolation (default: the profiles' one)", value="KIND", choices=ISOLATIONS),
+    Option("--vm", "The same as --isolation vm"),
     Option("--runtime", "Runtime driver, where several offer this isolation", value="NAME"),
     Option("--description", "A description", value="TEXT"),
     Option("-e --ephemeral", "Delete it when it stops"),
@@ -52,9 +53,17 @@ def begin(context: Context, *, image: str | None, name: str, start: bool, epheme
         profiles=[] if args.flag("no-profiles") else profiles,
         ephemeral=ephemeral or args.flag("ephemeral"),
         description=args.text("description"),
-        isolation=args.text("isolation"),
+        isolation=isolation_of(context),
         runtime=args.text("runtime"),
     )
+
+
+def isolation_of(context: Context) -> str:
+    """As its options say it."""
+    args = context.args
+    if args.flag("vm") and args.text("isolation") not in ("", "vm"):
+        raise UsageError("--vm means --isolation vm", hint="leave one of them out")
+    return "vm" if args.flag("vm") else args.text("isolation")
 
 
 def given(context: Context) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -141,6 +150,8 @@ COMMANDS = (
             ("isola launch debian/12 web1 --memory 512MiB --cpu 1", "the same with limits"),
             ("isola launch docker.io/library/nginx:1.27 web", "an application of a registry"),
             ("isola launch debian/12 web1 --isolation microvm", "the same system behind another wall"),
+            ("isola launch debian/12 vm1 --vm --memory 2GiB --cpu 2", "a virtual machine with a kernel of its own"),
+            ("isola launch debian/12 vm1 --vm -d root,size=20GiB", "the same with a larger disk"),
             ("isola launch debian/12 -e -c user.purpose=test", "with a generated name, deleted when it stops"),
         ),
     ),
@@ -158,6 +169,7 @@ COMMANDS = (
         examples=(
             ("isola create debian/12 web1", "create web1 without starting it"),
             ("isola create --empty scratch", "an instance with nothing in it"),
+            ("isola create --empty desk1 --vm", "a virtual machine with an empty disk, to install a system on"),
         ),
     ),
 )

@@ -156,6 +156,19 @@ async def test_pipe_from_child_transfers_all_data_then_eof(side: Side) -> None:
     pipe.stream.close()
 
 
+async def test_both_ends_of_a_pair_read_and_write(side: Side) -> None:
+    pipe = side.sockets.pair_with_child()
+    child = side.child(pipe.remote)
+    pipe.close_remote()
+    await pipe.stream.write(b"question")
+    assert await asyncio.wait_for(child.read(), 10) == b"question"
+    await child.write(b"answer")
+    assert await asyncio.wait_for(pipe.stream.read(), 10) == b"answer"
+    child.close()
+    assert await asyncio.wait_for(pipe.stream.read(), 10) == b""
+    pipe.stream.close()
+
+
 async def test_pipe_without_a_remote_end_is_at_eof(side: Side) -> None:
     pipe = side.sockets.pipe_from_child()
     pipe.close_remote()

@@ -25,6 +25,7 @@ from typing import NoReturn
 
 from isola.host import confine, kernel
 from isola.host.credentials import effective_user
+from isola.host.disk_files import open_disk
 from isola.host.hypervisor_job import SHARED, Job, Server
 from isola.host.taps import open_tap
 
@@ -159,18 +160,6 @@ def _above(number: int) -> int:
     if copy < 3:
         raise OSError(errno.EBADF, "a standard stream is closed")
     return copy
-
-
-def open_disk(path: str, *, writable: bool) -> int:
-    """Follows no symbolic link at its end. Raises OSError, also if it is no regular file or block device."""
-    access = os.O_RDWR if writable else os.O_RDONLY
-    descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "neither a regular file nor a block device", path)
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def _listening(name: str) -> int:

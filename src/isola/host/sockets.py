@@ -147,6 +147,10 @@ class Sockets(Protocol):
         """The child writes, the daemon reads."""
         ...
 
+    def pair_with_child(self) -> Pipe:
+        """A connection: both ends read and write."""
+        ...
+
     def free_port(self, address: str, *, udp: bool) -> int:
         """A port on which nothing listens now, of those that the kernel chooses itself. Raises HostFailure."""
         ...
@@ -227,6 +231,10 @@ class LinuxSockets:
     def pipe_from_child(self) -> Pipe:
         reader, writer = os.pipe()
         return LinuxPipe(reader, writer)
+
+    def pair_with_child(self) -> Pipe:
+        ours, theirs = socket.socketpair()
+        return LinuxPipe(ours.detach(), theirs.detach())
 
     async def connect_packets(self, path: Path) -> Packets:
         """Raises NotFound, HostFailure, TimedOut."""

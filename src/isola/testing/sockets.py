@@ -226,6 +226,10 @@ class FakeSockets:
         """The daemon reads."""
         return self._pipe()
 
+    def pair_with_child(self) -> Pipe:
+        """Both ends read and write, as of every pipe here."""
+        return self._pipe()
+
     def far(self, descriptor: int) -> FakeStream:
         """The stream of a program that has this descriptor; the program closes it when it ends."""
         self._given[descriptor].taken = True

@@ -18,6 +18,7 @@ _QEMU = "qemu-system-x86_64"
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd")
 _SHARES = ("/usr/share/qemu", "/usr/share/seabios")
 _TREES = ("/usr", "/lib", "/lib64", "/bin")
+_MODULES, _SPICE = Path("/usr/lib/x86_64-linux-gnu/qemu"), "ui-spice-core.so"
 _SAVES = ((8, 2), (1, 11))
 """From which versions on QEMU and virtiofsd save the memory of a guest that has a file system of the host mounted."""
 _OLD_VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
@@ -37,6 +38,10 @@ class Engines:
     """Where QEMU finds its firmware, for its option ``-L``."""
     trees: tuple[Path, ...]
     """What both read, absolute; a confinement has to show it to them."""
+    modules: Path | None = None
+    """Where QEMU finds its modules; None: where it looks by itself."""
+    spice: bool = False
+    """Whether it has a server for screens."""
 
     @property
     def old_virtiofsd(self) -> bool:
@@ -79,7 +84,15 @@ def _places() -> tuple[Path, ...]:
 
 def _unpacked(place: Path) -> Engines:
     start = (f"{place}/lib/loader", "--inhibit-cache", "--library-path", f"{place}/lib")
-    return Engines((*start, f"{place}/bin/{_QEMU}"), (*start, f"{place}/bin/virtiofsd"), (place / "share",), (place,))
+    modules = place / "lib/qemu"
+    return Engines(
+        (*start, f"{place}/bin/{_QEMU}"),
+        (*start, f"{place}/bin/virtiofsd"),
+        (place / "share",),
+        (place,),
+        modules,
+        (modules / _SPICE).is_file(),
+    )
 
 
 def _of_machine(host: Host) -> Engines:
@@ -91,6 +104,7 @@ def _of_machine(host: Host) -> Engines:
         tuple(servers[:1]),
         tuple(path for path in map(Path, _SHARES) if path.is_dir()),
         tuple(path for path in map(Path, _TREES) if path.is_dir()),
+        spice=(_MODULES / _SPICE).is_file(),
     )
 
 

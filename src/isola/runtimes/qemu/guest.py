@@ -165,7 +165,7 @@ class VmGuest:
 
     async def exec(self, spec: ExecSpec) -> Execution:
         """By the agent."""
-        self._require_running()
+        self.require_running()
         if not spec.command or any("\0" in text for text in (*spec.command, *spec.environment, spec.cwd)):
             raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
         agent = await self.session.agent()
@@ -174,7 +174,7 @@ class VmGuest:
     @asynccontextmanager
     async def files(self) -> AsyncIterator[Root]:
         """By the agent."""
-        self._require_running()
+        self.require_running()
         async with (await self.session.agent()).files() as root:
             yield root
 
@@ -190,7 +190,7 @@ class VmGuest:
 
     async def process_table(self) -> ProcessTable:
         """By the agent."""
-        self._require_running()
+        self.require_running()
         return table_of(await (await self.session.agent()).processes())
 
     async def attach(self) -> Attachment:
@@ -299,12 +299,12 @@ class VmGuest:
         try:
             await self._insert(nic)
             if not self.frozen():
-                await self._configure(nic)
+                await self.configure(nic)
         except BaseException:
             await self.unplug(nic.link)
             raise
 
-    async def _configure(self, nic: TapNic) -> None:
+    async def configure(self, nic: TapNic) -> None:
         """Its kernel takes a moment to find it."""
         agent = await self.session.agent()
         for _ in range(_LOOKS):
@@ -336,9 +336,9 @@ class VmGuest:
             return
         name, qmp = machine.name_of(link), self.session.qmp
         self.session.expect_removal(f"nic-{name}")
-        if await _worked(qmp.execute, "device_del", {"id": f"nic-{name}"}) and not self.frozen():
+        if await worked(qmp.execute, "device_del", {"id": f"nic-{name}"}) and not self.frozen():
             await self.session.removal(f"nic-{name}", _UNPLUGGING)
-        await _worked(qmp.execute, "netdev_del", {"id": f"tap-{name}"})
+        await worked(qmp.execute, "netdev_del", {"id": f"tap-{name}"})
 
     async def keep_network(self, namespace: NetworkNamespace) -> None:
         """Raises Unsupported: its NICs end in taps."""
@@ -373,7 +373,7 @@ class VmGuest:
 
     # --- how ----------------------------------------------------------------------------------------------------
 
-    def _require_running(self) -> None:
+    def require_running(self) -> None:
         self.session.require()
         if self.frozen():
             raise WrongState("The instance is frozen", remedy="resume it first")
@@ -384,7 +384,7 @@ class VmGuest:
             raise Unsupported("The instance was started without a terminal", remedy="read its log instead")
 
 
-async def _worked(work: Callable[..., object], *arguments: object) -> bool:
+async def worked(work: Callable[..., object], *arguments: object) -> bool:
     """Whether QEMU has accepted it."""
     try:
         result = work(*arguments)

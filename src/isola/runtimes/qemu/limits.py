@@ -16,6 +16,10 @@ _ALLOWANCE = 192 * MIB
 _SHARE = 64
 """And one part in so many of the RAM, for the page tables of the host."""
 
+_MOST_CPUS = 255
+"""Of a machine without interrupt remapping."""
+_GROWTH = 16
+
 
 def memory_of(limits: Limits) -> int:
     """RAM in bytes, whole MiB. Raises InvalidInput."""
@@ -32,6 +36,17 @@ def memory_of(limits: Limits) -> int:
 def cpus_of(limits: Limits, there: int) -> int:
     """Virtual CPUs: as many as it may use at a time, of those that are there."""
     return max(1, min(limits.vcpus or len(limits.cpus or (0,)), there))
+
+
+def most_cpus(limits: Limits, there: int) -> int:
+    """Virtual CPUs that it can get while it runs."""
+    return max(cpus_of(limits, there), min(there, _MOST_CPUS))
+
+
+def most_memory(limits: Limits, there: int) -> int:
+    """RAM that it can get while it runs: as much as the host has, within what its firmware can address."""
+    memory = memory_of(limits)
+    return max(memory, min(there, memory * _GROWTH))
 
 
 def of_group(limits: Limits) -> Limits:

@@ -35,6 +35,8 @@ class Nic:
     """Name of that of its tap."""
     slot: int | None = None
     """None: that of its place among the NICs."""
+    order: int = 0
+    """Place among the devices to boot from, from 1; 0: not booted from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ def arguments(machine: Machine) -> list[str]:
         "-device", "vhost-user-fs-pci,chardev=files,tag=root",
         "-device", "virtio-rng-pci",
         "-device", f"virtio-balloon-pci,id={BALLOON},free-page-reporting=on",
-        *_ports(machine.ports),
-        *(word for number, nic in enumerate(machine.nics) for word in _cold(nic, number)),
+        *ports(machine.ports),
+        *(word for number, nic in enumerate(machine.nics) for word in cold(nic, number)),
         *(("-incoming", "defer", "-S") if machine.incoming else ()),
     ]  # fmt: skip
 
@@ -124,12 +126,19 @@ def port_name(number: int) -> str:
     return f"port{number}"
 
 
+def beginning(id: str) -> list[str]:
+    """Of every machine: nothing that is not asked for."""
+    return [
+        "-name", f"guest={id},process=isola-{id[:9]}",
+        "-nodefaults", "-no-user-config", "-display", "none",
+        "-sandbox", _SANDBOX,
+    ]  # fmt: skip
+
+
 def _base(machine: Machine) -> list[str]:
     emulated = f"tcg,thread=multi,tb-size={_TRANSLATED_CODE}"
     return [
-        "-name", f"guest={machine.id},process=isola-{machine.id[:9]}",
-        "-nodefaults", "-no-user-config", "-display", "none",
-        "-sandbox", _SANDBOX,
+        *beginning(machine.id),
         "-machine", "microvm,isa-serial=on,rtc=on,pcie=on,memory-backend=ram",
         "-bios", "qboot.rom",
         "-accel", emulated if machine.accelerator == "tcg" else machine.accelerator,
@@ -142,19 +151,26 @@ def _base(machine: Machine) -> list[str]:
 
 
 def _characters(machine: Machine) -> list[str]:
-    """Its log, the agent, the control socket. It stays at its end, until what the agent has said was read."""
+    """Its log, the agent, the control socket."""
+    return [
+        *monitored(),
+        "-serial", f"chardev:{KERNEL_LOG}",
+        "-chardev", f"socket,id={AGENT},fd=@{AGENT}@,server=on,wait=off",
+        "-device", f"virtserialport,chardev={AGENT},name={_PORT}agent",
+        *(_terminal() if machine.terminal else _pipes()),
+    ]  # fmt: skip
+
+
+def monitored() -> list[str]:
+    """The control socket, and what is kept until it is asked for. The machine stays at its end, until it was read."""
     return [
         "-action", "reboot=shutdown,shutdown=pause",
         "-chardev", f"socket,id={CONTROL},fd=@{CONTROL}@,server=on,wait=off",
         "-mon", f"chardev={CONTROL},mode=control",
         "-chardev", f"ringbuf,id={KERNEL_LOG},size={_KERNEL_LOG_SIZE}",
-        "-serial", f"chardev:{KERNEL_LOG}",
         "-device", "virtio-serial-pci,max_ports=8",
-        "-chardev", f"socket,id={AGENT},fd=@{AGENT}@,server=on,wait=off",
-        "-device", f"virtserialport,chardev={AGENT},name={_PORT}agent",
         "-chardev", f"ringbuf,id={STATUS},size={_STATUS_SIZE}",
         "-device", f"virtserialport,chardev={STATUS},name={_PORT}status",
-        *(_terminal() if machine.terminal else _pipes()),
     ]  # fmt: skip
 
 
@@ -181,7 +197,8 @@ def _pipes() -> list[str]:
     ]  # fmt: skip
 
 
-def _ports(count: int) -> list[str]:
+def ports(count: int) -> list[str]:
+    """Slots for NICs."""
     return [
         word
         for number in range(count)
@@ -189,8 +206,10 @@ def _ports(count: int) -> list[str]:
     ]
 
 
-def _cold(nic: Nic, number: int) -> list[str]:
+def cold(nic: Nic, number: int) -> list[str]:
+    """A NIC that is there from the start; ``number`` is its place among them."""
     device = {**nic_properties(nic.link, nic.mac), "bus": port_name(_slot(nic, number)), "romfile": ""}
+    device |= {"bootindex": nic.order} if nic.order else {}
     return [
         "-netdev", f"tap,id={device['netdev']},fd=@{nic.descriptor}@",
         "-device", _joined(device),

@@ -54,6 +54,8 @@ class Common:
 class QemuRuntime(MonitoredRuntime):
     """What does not depend on the machine; the subclass of a machine says what is started, and when it has booted."""
 
+    resident: ClassVar[bool] = True
+    """The agent is the guest's first process."""
     _sessions: ClassVar[dict[Run, Session]] = {}
     """Of this process: QEMU talks to one client at a time."""
 
@@ -188,7 +190,7 @@ class QemuRuntime(MonitoredRuntime):
         return await self._opened(run, spec)
 
     async def _opened(self, run: Run, spec: RunSpec) -> Session | None:
-        session = Session(self.host, self._layout(run.id), run, spec, self.group(run.id))
+        session = Session(self.host, self._layout(run.id), run, spec, self.group(run.id), resident=self.resident)
         try:
             await session.open()
         except IsolaError:

@@ -27,6 +27,9 @@ _ENDED = frozenset({"shutdown", "guest-panicked", _GIVEN_UP})
 """States of a machine that does not go on."""
 _PAUSED = frozenset({"paused", "prelaunch", "inmigrate", "postmigrate", "io-error"})
 """States of a machine that goes on when it is told to; after an error of a disk, once that is mended."""
+AGENT_PORT = "agent-port"
+"""The id of its device, for agents that are programs of a guest's system."""
+_AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
 _PATIENCE = 5.0
 """Seconds that QEMU has to end when it is told to."""
 _LOOKING, _FRESH, _SILENT = 1.0, 0.5, 30.0
@@ -37,7 +40,9 @@ _RESETS = frozenset({"guest-reset", "guest-panic"})
 class Session:
     """One run; opened when it is started or adopted, and closed with its end."""
 
-    def __init__(self, host: Host, layout: VmLayout, run: Run, spec: RunSpec, group: str) -> None:
+    def __init__(
+        self, host: Host, layout: VmLayout, run: Run, spec: RunSpec, group: str, *, resident: bool = True
+    ) -> None:
         self.run = run
         self.spec = spec
         self.paused = False
@@ -52,6 +57,8 @@ class Session:
         self._agent: Agent | None = None
         self._oom = False
         """As its agent has said at its end."""
+        self._resident = resident
+        """Its agent is its first process; otherwise it comes and goes with a program of the guest's."""
         self._opening = asyncio.Lock()
         self._interfaces: tuple[InterfaceState, ...] = ()
         self._loop = asyncio.get_running_loop()
@@ -86,6 +93,8 @@ class Session:
         async with self._opening:
             self.require()
             if self._agent is None or self._agent.closed:
+                if not self._resident:
+                    await self._require_listener()
                 stream = await self._host.sockets.connect(self._layout.socket(machine.AGENT))
                 try:
                     self._agent = await Agent.connect(stream, self._host.clock, patience=seconds)
@@ -93,6 +102,13 @@ class Session:
                     stream.close()
                     raise
             return self._agent
+
+    async def _require_listener(self) -> None:
+        """Raises WrongState if no program of the guest has opened the agent's port."""
+        found = await self.qmp.execute("query-chardev")
+        known = found if isinstance(found, list) else []
+        if not any(each.get("label") == machine.AGENT and each.get("frontend-open") for each in known):
+            raise WrongState("No agent has answered in this virtual machine", remedy=_AGENTLESS)
 
     def hold(self, *, paused: bool) -> None:
         """Its virtual CPUs were stopped, or run again; meanwhile the silence of its agent means nothing."""
@@ -199,6 +215,8 @@ class Session:
             for each in watched:
                 each.cancel()
         quitting, status = await self._status()
+        if self._looking is not None:
+            self._looking.cancel()
         for connection in (self._agent, self._qmp):
             if connection is not None:
                 connection.close()
@@ -267,6 +285,16 @@ class Session:
             self._stopped.set_result(found.get("reason") in _RESETS)
         elif name == "DEVICE_DELETED" and (event_of := self._removed.get(str(found.get("device")))) is not None:
             event_of.set()
+        elif name == "VSERPORT_CHANGE" and found.get("id") == AGENT_PORT:
+            self._agent_changed(there=found.get("open") is True)
+
+    def _agent_changed(self, *, there: bool) -> None:
+        """A program of the guest has opened its port, or closed it."""
+        if self._agent is not None:
+            self._agent.close()
+        if there:
+            self._look_after = float("-inf")
+            self._begin_look()
 
     async def _ask_state(self) -> None:
         """It may have been paused, or cannot go on."""

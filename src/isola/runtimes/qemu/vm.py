@@ -1,0 +1,130 @@
+"""Virtual machines: firmware, disks of their own, a screen; an agent in them is welcome, but not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from isola.errors import Unsupported
+from isola.host.disk_files import is_device
+from isola.host.hypervisor_job import Job, Server
+from isola.host.threads import in_thread
+from isola.runtimes.qemu import firmware, machine, vm_machine
+from isola.runtimes.qemu.boot_order import boot_order
+from isola.runtimes.qemu.file_server import file_server
+from isola.runtimes.qemu.file_server import firmware as data_of
+from isola.runtimes.qemu.limits import cpus_of, memory_of, most_cpus, most_memory
+from isola.runtimes.qemu.microvm import nics_of, require_apart
+from isola.runtimes.qemu.runtime import Common, QemuRuntime
+from isola.runtimes.qemu.session import Session
+from isola.runtimes.qemu.vm_guest import DiskGuest
+from isola.runtimes.qemu.vm_machine import Drive, Machine
+from isola.runtimes.spec import RootKind, RunSpec
+
+_SHARE = "share"
+"""Directory of a run below which directories of the host are seen inside."""
+
+
+class VmRuntime(QemuRuntime):
+    """It is started when its firmware is."""
+
+    resident = False
+
+    def require_supported(self, spec: RunSpec) -> None:
+        """Raises Unsupported."""
+        if spec.root.kind is not RootKind.DISKS or not spec.disks:
+            raise Unsupported("The root of a virtual machine is a disk, not a directory")
+        require_apart(spec)
+
+    async def job(self, spec: RunSpec, common: Common) -> Job:
+        """QEMU, the server of directories of the host, and the TPM if there is one."""
+        assert spec.idmap is not None
+        kind = firmware.SECURE if spec.firmware is None or spec.firmware.secure_boot else firmware.PLAIN
+        with_tpm = spec.firmware is not None and spec.firmware.tpm
+        order = boot_order(spec.disks, spec.nics)
+        nics = tuple(replace(nic, order=order.get(nic.link, 0)) for nic in nics_of(spec))
+        disks = await _drives(spec, order)
+        share = self._layout(spec.id).run / _SHARE
+        await self.host.files.make_directory(share, mode=0o755, owner=spec.idmap.base)
+        variables = await firmware.variables(self.host, spec.root.path, kind, spec.idmap.base)
+        servers: list[Server] = [file_server(common.engines, share)]
+        if with_tpm:
+            servers.append(await firmware.tpm(self.host, spec.root.path, spec.idmap.outside(common.user)))
+        host_cpus, host_memory = len(self.host.system.cpus()), self.host.system.memory()["MemTotal"]
+        described = Machine(
+            id=spec.id,
+            accelerator=common.accelerator,
+            memory=memory_of(spec.limits),
+            most_memory=most_memory(spec.limits, host_memory),
+            cpus=cpus_of(spec.limits, host_cpus),
+            most_cpus=most_cpus(spec.limits, host_cpus),
+            code=kind.code,
+            secure=kind is firmware.SECURE,
+            drives=disks.drives,
+            nics=nics,
+            tpm=with_tpm,
+            spice=common.engines.spice,
+            terminal=spec.terminal,
+        )
+        modules = common.engines.modules
+        return Job(
+            ids=common.ids,
+            user=common.user,
+            groups=common.groups,
+            servers=tuple(servers),
+            program=(*common.engines.qemu, *data_of(common.engines), *vm_machine.arguments(described)),
+            listen=(machine.CONTROL, machine.AGENT),
+            taps={nic.descriptor: nic.link for nic in nics},
+            shown=(*map(str, common.engines.trees), *_beyond(common.engines.trees, kind.code)),
+            devices=("/dev/kvm",) if common.accelerator == "kvm" else (),
+            opened={**disks.opened, vm_machine.VARIABLES: (str(variables), True)},
+            environment={"QEMU_MODULE_DIR": str(modules)} if modules else {},
+        )
+
+    async def boot(self, session: Session) -> None:
+        """Its processors wait."""
+
+    async def start(self, session: Session) -> None:
+        """Its firmware."""
+        await session.qmp.execute("cont")
+        session.hold(paused=False)
+
+    def guest(self, session: Session) -> DiskGuest:
+        """With disks and a screen."""
+        return DiskGuest(self, session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drives:
+    drives: tuple[Drive, ...]
+    opened: Mapping[str, tuple[str, bool]]
+
+
+async def _drives(spec: RunSpec, order: Mapping[str, int]) -> _Drives:
+    """As QEMU gets them."""
+    made: list[Drive] = []
+    opened: dict[str, tuple[str, bool]] = {}
+    for number, disk in enumerate(spec.disks):
+        own, below = f"disk{number}", f"base{number}" if disk.backing else ""
+        opened[own] = (str(disk.path), not (disk.read_only or disk.cdrom))
+        if disk.backing:
+            opened[below] = (str(disk.backing), False)
+        made.append(
+            Drive(
+                name=disk.name,
+                format=disk.format.value,
+                descriptor=own,
+                device=await in_thread(is_device, str(disk.path)),
+                backing=below,
+                read_only=disk.read_only or disk.cdrom,
+                cdrom=disk.cdrom,
+                order=order[disk.name],
+            )
+        )
+    return _Drives(tuple(made), opened)
+
+
+def _beyond(trees: tuple[Path, ...], code: Path) -> tuple[str, ...]:
+    """The firmware, if it is not shown already."""
+    return () if any(code.is_relative_to(tree) for tree in trees) else (str(code),)

@@ -1,4 +1,4 @@
-"""A disk from which firmware boots a small system: a kernel with busybox and the agent in its memory, on a FAT file system."""
+"""A disk from which firmware boots a small system: a kernel, with busybox and the agent in its memory."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class VmGuest:
     async def checkpoint(self, to: Path) -> None:
         """It stands still meanwhile, and goes on after a failure."""
         self._runtime.capabilities.require(Capability.CHECKPOINT)
-        self._require_running()
+        self.require_running()
         await self._require_no_commands()
         with suppress(IsolaError):  # its files belong to its memory, also after a power failure
             await (await self.session.agent()).sync()

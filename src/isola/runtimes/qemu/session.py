@@ -283,8 +283,11 @@ class Session:
             self.paused = False
         elif name == "SHUTDOWN" and not self._stopped.done():
             self._stopped.set_result(found.get("reason") in _RESETS)
-        elif name == "DEVICE_DELETED" and (event_of := self._removed.get(str(found.get("device")))) is not None:
-            event_of.set()
+        elif name == "DEVICE_DELETED":
+            # Devices that were there from the start may have a path alone.
+            for each in (found.get("device"), found.get("path")):
+                if (event_of := self._removed.get(str(each))) is not None:
+                    event_of.set()
         elif name == "VSERPORT_CHANGE" and found.get("id") == AGENT_PORT:
             self._agent_changed(there=found.get("open") is True)
 

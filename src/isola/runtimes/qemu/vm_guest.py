@@ -82,7 +82,7 @@ class DiskGuest(VmGuest):
         return frozenset(name for name in names if name is not None)
 
     async def add_disk(self, disk: Disk) -> None:
-        """Its file is opened here, and handed over."""
+        """its file is opened here, and its descriptor passed."""
         if disk.name in await self.disks():
             raise AlreadyExists(f"The virtual machine has a disk {disk.name!r} already")
         paths = [str(disk.path), *([str(disk.backing)] if disk.backing else [])]

@@ -216,7 +216,7 @@ def _characters(wanted: Machine) -> list[str]:
 
 
 def _screen(wanted: Machine) -> list[str]:
-    """Viewers are connections that the control socket hands over; nothing listens."""
+    """Viewers are connections that the control socket passes to QEMU; nothing listens."""
     spice = ["-spice", "disable-ticketing=on,disable-copy-paste=off"] if wanted.spice else []
     return ["-device", "VGA,id=screen", "-device", "virtio-tablet-pci", *spice, "-vnc", "none"]
 

@@ -204,7 +204,7 @@ def _serve(job: Job, server: Server, space: int, tree: int, open_ones: _Descript
     """Become a server."""
     argv = open_ones.numbered(server.command)
     _prepare(open_ones.messages, to_null=(0, 1))
-    with _new_root(job):
+    with _new_root((*job.shown, *server.shown)):
         Path(SHARED.strip("/")).mkdir()
         kernel.attach_tree(tree, Path(SHARED.strip("/")))
         Path("proc").mkdir()
@@ -225,7 +225,7 @@ def _emulate(job: Job, space: int, open_ones: _Descriptors) -> NoReturn:
     """Become the hypervisor."""
     argv = open_ones.numbered(job.program)
     _prepare(open_ones.messages, to_null=() if os.isatty(1) else (1,))
-    with _new_root(job):
+    with _new_root(job.shown):
         for device in job.devices:
             _node(Path(device), job.ids[0] + job.user)
     kernel.join(space, kernel.CLONE_NEWUSER)
@@ -248,10 +248,10 @@ def _prepare(messages: int, *, to_null: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def _new_root(job: Job) -> Iterator[None]:
+def _new_root(paths: Sequence[str]) -> Iterator[None]:
     """An empty read-only root with the paths of the host that are shown; the context adds to it by relative paths."""
     kernel.mount("", Path("/"), "", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    shown = {path: _shown(Path(path)) for path in job.shown}
+    shown = {path: _shown(Path(path)) for path in paths}
     kernel.mount("isola", _ANCHOR, "tmpfs", "size=256k,nr_inodes=512,mode=755", kernel.MS_NOSUID)
     os.chdir(_ANCHOR)
     for path, tree in shown.items():

@@ -28,6 +28,8 @@ class Server:
     """The hypervisor's descriptor that is connected to it."""
     powerful: bool = False
     """Root of the user namespace; otherwise the hypervisor's user, without capabilities."""
+    shown: tuple[str, ...] = ()
+    """What it alone sees of the host, besides what all see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +71,10 @@ class Job:
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
         }
-        values["servers"] = tuple(Server(**each | {"command": tuple(each["command"])}) for each in values["servers"])
+        values["servers"] = tuple(map(_server, values["servers"]))
         return cls(**values)
+
+
+def _server(found: Mapping[str, Any]) -> Server:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return Server(**values)

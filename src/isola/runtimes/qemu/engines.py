@@ -103,9 +103,14 @@ def _of_machine(host: Host) -> Engines:
         (str(qemu),),
         tuple(servers[:1]),
         tuple(path for path in map(Path, _SHARES) if path.is_dir()),
-        tuple(path for path in map(Path, _TREES) if path.is_dir()),
+        libraries(),
         spice=(_MODULES / _SPICE).is_file(),
     )
+
+
+def libraries() -> tuple[Path, ...]:
+    """Where programs of the machine and what they need are."""
+    return tuple(path for path in map(Path, _TREES) if path.is_dir())
 
 
 async def _version(host: Host, start: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from isola.errors import DriverUnavailable
 from isola.host import Host
 from isola.host.hypervisor_job import SHARED, Server
+from isola.runtimes.qemu.engines import libraries
 from isola.runtimes.qemu.vm_machine import TPM
 
 _DIRECTORY = Path("/usr/share/OVMF")
@@ -58,4 +59,4 @@ async def tpm(host: Host, root: Path, owner: int) -> Server:
         str(program), "socket", "--tpm2", "--tpmstate", f"dir={SHARED},mode=0600",
         "--ctrl", f"type=unixio,fd=@{TPM}@", "--terminate",
     )  # fmt: skip
-    return Server(TPM, str(root / STATE), command, f"{TPM}-wire")
+    return Server(TPM, str(root / STATE), command, f"{TPM}-wire", shown=tuple(map(str, libraries())))

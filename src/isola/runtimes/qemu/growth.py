@@ -14,6 +14,8 @@ from isola.runtimes.qemu.session import Session
 
 _PATIENCE = 30.0
 _LOOK = 0.2
+_STILL = 10.0
+"""Seconds in which the guest adds or removes at least one block of memory, unless it cannot."""
 _SLACK = 4 * MIB
 _ADDED = f"/machine/peripheral/{vm_machine.ADDED_MEMORY}"
 
@@ -58,29 +60,36 @@ class Growth:
         return int(await self._ask("qom-get", {"path": _ADDED, "property": name}))
 
     async def _set_memory(self, wanted: int) -> None:
+        """What the guest cannot give back of the added memory, the balloon takes."""
         more = max(0, wanted - self._ram) // vm_machine.BLOCK * vm_machine.BLOCK
+        has = 0
         if await self._most_added():
-            before = await self._added("requested-size")
+            before = await self._added("size")
             await self._ask("qom-set", {"path": _ADDED, "property": "requested-size", "value": more})
-            if not await self._until(lambda: self._has(more)):
-                has = await self._added("size")
+            has = await self._settled(more)
+            if has < more:
                 await self._ask("qom-set", {"path": _ADDED, "property": "requested-size", "value": max(before, has)})
                 raise TimedOut(
-                    f"The guest does not {'take' if more > has else 'give back'} the memory: it has "
-                    f"{(self._ram + has) // MIB} MiB",
-                    remedy="its kernel needs the driver virtio_mem, and free memory to give back",
+                    f"The guest does not take the memory: it has {(self._ram + has) // MIB} MiB",
+                    remedy="its kernel needs the driver virtio_mem",
                 )
-        base = min(wanted, self._ram)
-        await self._ask("balloon", {"value": base})
+        base = min(wanted - has, self._ram)
+        await self._ask("balloon", {"value": max(base, 0)})
         if not await self._until(lambda: self._balloon_is_down_to(base)):
-            has = await self._in_use()
+            has += await self._in_use()
             await self._ask("balloon", {"value": self._ram})
             raise TimedOut(
                 f"The guest gives back memory down to {has // MIB} MiB only", remedy="stop programs in it first"
             )
 
-    async def _has(self, more: int) -> bool:
-        return await self._added("size") == more
+    async def _settled(self, wanted: int) -> int:
+        """Bytes of added memory, once they are as wanted or have not changed for a while."""
+        seen, since = await self._added("size"), self._host.clock.monotonic()
+        while seen != wanted and self._host.clock.monotonic() < since + _STILL:
+            await self._host.clock.sleep(_LOOK)
+            if (now := await self._added("size")) != seen:
+                seen, since = now, self._host.clock.monotonic()
+        return seen
 
     async def _balloon_is_down_to(self, wanted: int) -> bool:
         return await self._in_use() <= wanted + _SLACK

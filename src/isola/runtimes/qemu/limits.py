@@ -13,6 +13,8 @@ LEAST_MEMORY = 128 * MIB
 """With less, Debian's kernel does not start."""
 _ALLOWANCE = 192 * MIB
 """What QEMU, its translated code, the file server and their caches take beyond the RAM of the guest."""
+ALLOWANCE_WITH_SCREEN = 384 * MIB
+"""With firmware and the memory of its screen and of its viewers, and a TPM."""
 _SHARE = 64
 """And one part in so many of the RAM, for the page tables of the host."""
 
@@ -49,7 +51,7 @@ def most_memory(limits: Limits, there: int) -> int:
     return max(memory, min(there, memory * _GROWTH))
 
 
-def of_group(limits: Limits) -> Limits:
+def of_group(limits: Limits, allowance: int = _ALLOWANCE) -> Limits:
     """Of the control group of its hypervisor, whose threads are not the guest's processes."""
     memory = memory_of(limits)
-    return dataclasses.replace(limits, memory=memory + _ALLOWANCE + memory // _SHARE, processes=None)
+    return dataclasses.replace(limits, memory=memory + allowance + memory // _SHARE, processes=None)

@@ -15,6 +15,7 @@ from isola.host.hypervisor_job import Job
 from isola.host.process import HERE, ProcessRef
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
+from isola.model.limits import Limits
 from isola.operations import Operation
 from isola.runtimes import plan
 from isola.runtimes.capabilities import Capability
@@ -157,6 +158,10 @@ class QemuRuntime(MonitoredRuntime):
     async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
         """From a state that was loaded, as far as it can be as it is wanted now."""
 
+    def of_group(self, limits: Limits) -> Limits:
+        """Limits of the control group of all its processes."""
+        return of_group(limits)
+
     def guest(self, session: Session) -> VmGuest:
         """As the machine's kind has it."""
         return VmGuest(self, session)
@@ -237,7 +242,7 @@ class QemuRuntime(MonitoredRuntime):
             raise HostFailure("The virtual machine ended before it was started", evidence=await self._said(layout))
         run = Run(spec.id, made.init, made.monitor, servers)
         await all_done(
-            record.write(self.host, layout, self.name, run), self.host.cgroups.limit(group, of_group(spec.limits))
+            record.write(self.host, layout, self.name, run), self.host.cgroups.limit(group, self.of_group(spec.limits))
         )
         session = await self._opened(run, spec)
         if session is None:

@@ -10,11 +10,12 @@ from isola.errors import Unsupported
 from isola.host.disk_files import is_device
 from isola.host.hypervisor_job import Job, Server
 from isola.host.threads import in_thread
+from isola.model.limits import Limits
 from isola.runtimes.qemu import firmware, machine, vm_machine
 from isola.runtimes.qemu.boot_order import boot_order
 from isola.runtimes.qemu.file_server import file_server
 from isola.runtimes.qemu.file_server import firmware as data_of
-from isola.runtimes.qemu.limits import cpus_of, memory_of, most_cpus, most_memory
+from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, cpus_of, memory_of, most_cpus, most_memory, of_group
 from isola.runtimes.qemu.microvm import nics_of, require_apart
 from isola.runtimes.qemu.runtime import Common, QemuRuntime
 from isola.runtimes.qemu.session import Session
@@ -89,6 +90,10 @@ class VmRuntime(QemuRuntime):
         """Its firmware."""
         await session.qmp.execute("cont")
         session.hold(paused=False)
+
+    def of_group(self, limits: Limits) -> Limits:
+        """With the screen."""
+        return of_group(limits, ALLOWANCE_WITH_SCREEN)
 
     def guest(self, session: Session) -> DiskGuest:
         """With disks and a screen."""

@@ -16,7 +16,7 @@ from isola.model.limits import Limits
 from isola.runtimes.qemu import vm_machine
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.guest import VmGuest, worked
-from isola.runtimes.qemu.limits import of_group
+from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, of_group
 from isola.runtimes.qemu.vm_machine import Drive
 from isola.runtimes.spec import TapNic
 
@@ -43,7 +43,7 @@ class DiskGuest(VmGuest):
         """Memory and CPUs are added and removed; less memory than at its start is taken by the balloon."""
         self.require_running()
         growth = Growth(self._host, self.session)
-        group = of_group(limits)
+        group = of_group(limits, ALLOWANCE_WITH_SCREEN)
         await growth.check(limits)
         if growth.grows(limits):
             await self._host.cgroups.limit(self._group, group)

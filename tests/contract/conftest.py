@@ -87,14 +87,8 @@ def _boots(name: str) -> bool:
     return kind.capabilities.machine is not None
 
 
-<<<<<<< HEAD
 def _boots_busybox(name: str) -> bool:
     return _boots(name) and registry.load("runtimes", name).capabilities.root is RootKind.SHARED
-=======
-def _shares_root(name: str) -> bool:
-    kind: type[Runtime] = registry.load("runtimes", name)
-    return kind.capabilities.root is RootKind.SHARED
->>>>>>> 4ca469fa (runtimes: A driver of virtual machines with firmware, disks, a screen and a TPM)
 
 
 @pytest.fixture(params=["fake", "fake-vm", *(name for name in registry.names("runtimes") if not _boots(name))])
@@ -103,11 +97,7 @@ async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIter
         yield made
 
 
-<<<<<<< HEAD
 @pytest.fixture(params=[name for name in registry.names("runtimes") if _boots_busybox(name)])
-=======
-@pytest.fixture(params=[name for name in registry.names("runtimes") if _boots(name) and _shares_root(name)])
->>>>>>> 4ca469fa (runtimes: A driver of virtual machines with firmware, disks, a screen and a TPM)
 async def machines(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     """For drivers whose guests boot a kernel, which takes seconds each."""
     async with _bench(request, runtime_root) as made:

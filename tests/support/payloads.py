@@ -7,8 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from runtime_bench import Bench
+from uefi_disk import SIZE, make_disk
 
-from isola.runtimes import Root, RootKind
+from isola.model.disk import IMAGE_DISK, ROOT_DISK, Disk, DiskFormat
+from isola.model.limits import Limits
+from isola.runtimes import Firmware, Root, RootKind
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,18 @@ async def _busybox(bench: Bench) -> AsyncIterator[Payload]:
     yield Payload(Root(bench.root, bench.kind.capabilities.root))
 
 
-PAYLOADS: dict[str, Made] = {}
+@asynccontextmanager
+async def _disk(bench: Bench) -> AsyncIterator[Payload]:
+    root = bench.directory / "disks"
+    root.mkdir(mode=0o711, exist_ok=True)
+    image, own = make_disk(root / IMAGE_DISK), root / ROOT_DISK
+    await bench.host.processes.run(["qemu-img", "create", "-q", "-f", "qcow2", str(own), str(SIZE)], timeout=30)
+    disk = Disk("root", own, DiskFormat.QCOW2, image)
+    given = {"disks": (disk,), "firmware": Firmware(secure_boot=False), "limits": Limits(memory=256 << 20, vcpus=1)}
+    yield Payload(Root(root, RootKind.DISKS), more=given)
+
+
+PAYLOADS: dict[str, Made] = {"qemu_vm": _disk}
 """By driver; those whose root is a directory of the host run busybox."""
 
 

@@ -25,6 +25,7 @@ for module in $(cat /lib/modules/order /lib/modules/order.scsi); do insmod /lib/
 echo online > /sys/devices/system/memory/auto_online_blocks
 hostname payload
 setsid agent --service &
+until ls -l /proc/$!/fd | grep -q vport; do sleep 0.1; done
 {more}
 echo "booted $(hostname) $(cat /sys/block/sda/size)"
 trap 'poweroff -f' USR2

@@ -43,10 +43,7 @@ FULL = RunSpec(
         TapNic("is1", "0a:00:00:00:00:02", "eth1"),
     ),
     firmware=Firmware(secure_boot=False, tpm=True),
-<<<<<<< HEAD
     seed={"user-data": "#cloud-config\n"},
-=======
->>>>>>> 660e36a4 (runtimes: Virtual machines have a TPM, and what cannot be given back of added memory the balloon takes)
     disks=(
         Disk("root", Path("/r/root.qcow2"), DiskFormat.QCOW2, Path("/r/disk.raw"), boot=3),
         Disk("cd", Path("/v/volume.raw"), read_only=True, cdrom=True),

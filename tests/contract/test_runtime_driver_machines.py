@@ -87,23 +87,6 @@ async def test_a_system_is_stopped_by_the_next_daemon(machines: Bench) -> None:
     await adopted.request_stop()
 
 
-@pytest.mark.parametrize("victim", ["qemu", "server", "monitor"])
-async def test_a_killed_helper_ends_the_guest(machines: Bench, victim: str) -> None:
-    bench = machines
-    guest = await bench.launch(application(bench, "sleep 600"))
-    assert isinstance(guest, VmGuest)
-    run = guest.session.run
-    bench.host.processes.signal(getattr(run, victim), signal.SIGKILL)
-    async with asyncio.timeout(20):
-        assert await guest.ended() == 137
-    assert not any(map(bench.host.processes.alive, run.processes))
-    assert await bench.runtime.find("one") is None
-    ending = await bench.runtime.ending("one")
-    assert ending is not None and ending.status == 137
-    await bench.runtime.remove("one")
-    assert await bench.runtime.owned() == ()
-
-
 async def test_what_it_cannot_be_given_is_refused(machines: Bench) -> None:
     bench = machines
     wrong: tuple[dict[str, object], ...] = (

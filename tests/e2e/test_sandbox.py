@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +48,6 @@ def published(port: int) -> dict[str, str]:
 
 def page(own: Daemon, port: int) -> str:
     return own.inside("wget", "-qO-", "-T", "5", f"http://127.0.0.1:{port}/", check=False).stdout
-
-
-def parts(own: Daemon, name: str) -> dict[str, int]:
-    """The processes of a sandbox on the host."""
-    run = next(each for each in (own.directory / "run").iterdir() if own.pid(name) in _recorded(each))
-    state = json.loads(next((run / "state").glob("*.state")).read_text())
-    first, monitor = _recorded(run)
-    return {"sentry": first, "gofer": int(state["goferPid"]), "conmon": monitor}
-
-
-def _recorded(run: Path) -> tuple[int, int]:
-    found = json.loads((run / "running.json").read_text())
-    return found["first"][0], found["monitor"][0]
 
 
 @pytest.mark.parametrize(("isolation", "port"), [("container", 18080), ("sandbox", 18081)])
@@ -127,20 +110,6 @@ def test_it_runs_on_when_the_daemon_is_killed(own: Daemon) -> None:
     count = int(own.exec("stays", "cat", "/srv/count")[1])
     until(lambda: int(own.exec("stays", "cat", "/srv/count")[1]) > count)
     assert own.get("/1.0/instances/stays/state")["network"]["eth0"]["addresses"] == address != []
-
-
-@pytest.mark.parametrize("part", ["sentry", "gofer", "conmon"])
-def test_the_death_of_each_of_its_processes_is_noticed(own: Daemon, part: str) -> None:
-    launch(own, f"dies-{part}", "exec sleep 99")
-    os.kill(parts(own, f"dies-{part}")[part], signal.SIGKILL)
-    if part == "gofer":  # its kernel sees that when it opens the next file
-        with suppress(ApiError, AssertionError):
-            own.exec(f"dies-{part}", "ls", "/srv")
-    until(lambda: own.status(f"dies-{part}") == "Stopped", seconds=30)
-    assert own.get(f"/1.0/instances/dies-{part}")["last_run"]["exit_status"] != 0
-    assert not [text for text in own.host_processes().values() if f"dies-{part}" in text]
-    own.change(f"dies-{part}", "start")
-    assert own.exec_status(f"dies-{part}", "true") == 0
 
 
 def test_a_counter_is_saved_and_goes_on_after_a_restart_of_the_daemon(own: Daemon, lxc: Lxc) -> None:

@@ -52,11 +52,11 @@ async def _watch(context: Context, id: str, live: Live) -> None:
         return
     status = await _end_of(context, instance, live)
     live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed(), live.guest.failure())
-    if live.ending.error:
-        log.error("Instance %s has ended: %s", id, live.ending.error)
+    stopping = live.state is RunState.STOPPING
+    if live.ending.error and not stopping:
+        log.error("Instance %s has ended: %s", instance.name, live.ending.error)
     rotation.end(live)
     health.end(live)
-    stopping = live.state is RunState.STOPPING
     live.enter(RunState.ENDED)
     if not stopping:
         look_after_end(context, id, live)

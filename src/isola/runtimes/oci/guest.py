@@ -66,6 +66,7 @@ class OciGuest:
         self._group = runtime.group(found.run.id)
         self.plan: RunSpec | None = found.plan
         self._started = found.plan
+        self._failure = ""
 
     @property
     def id(self) -> str:
@@ -97,8 +98,11 @@ class OciGuest:
         try:
             text = await self._host.files.read(self._layout.exit_status)
         except NotFound:
-            return _KILLED
-        return int(text) if text.strip().isdigit() else _KILLED
+            text = b""
+        if text.strip().isdigit():
+            return int(text)
+        self._failure = "Its monitor was killed or has failed"
+        return _KILLED
 
     async def request_stop(self) -> None:
         """Sends the stop signal of its image."""
@@ -208,8 +212,8 @@ class OciGuest:
         return self._host.cgroups.oom_kills(self._group) > 0
 
     def failure(self) -> str:
-        """Its kernel is the host's."""
-        return ""
+        """What runs it is the host's kernel; its monitor may have been killed."""
+        return self._failure
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As its first process sees them."""

@@ -111,6 +111,7 @@ class VmGuest:
         if not self.session.alive:
             return
         if signum == 9:
+            self.session.removed = True
             self._host.processes.signal(self.session.run.qemu, signum)
             return
         await (await self.session.agent()).signal(signum)

@@ -233,7 +233,7 @@ class Session:
     async def _status(self) -> tuple[bool, int]:
         """Whether QEMU ends by itself now, and the exit status."""
         if not self._stopped.done():
-            self._report_loss()
+            self._note_loss()
             self._stopped.set_result(False)
             return False, ending.KILLED
         assert self._qmp is not None
@@ -249,16 +249,19 @@ class Session:
             return True, ending.PANICKED
         return True, ending.status(said, kernel, reset=self._stopped.result())
 
-    def _report_loss(self) -> None:
-        """QEMU may be killed on purpose; the others are not."""
-        if self.removed:
+    def _note_loss(self) -> None:
+        """None of its processes ends by itself before the machine does."""
+        alive = self._host.processes.alive
+        if self.removed or self.failure or self.oom_killed():
             return
         names = {record.FILES: "file server"}
-        for name, process in (*self.run.servers, ("monitor", self.run.monitor)):
-            if not self._host.processes.alive(process) and self._host.processes.alive(self.run.qemu):
-                log.error(
-                    "The %s of instance %s has ended; the instance is stopped", names.get(name, name), self.run.id
-                )
+        lost = [
+            names.get(name, name)
+            for name, each in (*self.run.servers, ("monitor", self.run.monitor))
+            if not alive(each)
+        ]
+        # Without the hypervisor the others end, too.
+        self.failure = f"Its {lost[0] if lost and alive(self.run.qemu) else 'hypervisor'} was killed or has failed"
 
     async def _finish(self, process: ProcessRef, *, quitting: bool) -> None:
         """The servers end with their connections to QEMU."""

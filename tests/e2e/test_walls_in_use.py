@@ -1,0 +1,141 @@
+"""One instance behind each wall, with real clients; each process that it consists of is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from application_image import import_application
+from audit import settled
+from command import Cli
+from daemon import ApiError, Daemon
+from docker_command import Docker
+from lxc_client import Lxc
+from terminal import Terminal
+from tiny_daemon import tiny_daemon
+from waiting import until
+from wall_parts import parts
+
+WALLS = {
+    "container": {"first": "", "monitor": "monitor"},
+    "sandbox": {"first": "", "gofer": "", "monitor": "monitor"},
+    "microvm": {"qemu": "hypervisor", "server": "file server", "monitor": "monitor"},
+}
+"""Their processes, and how the end of each is explained: the first one of a container may end as it likes."""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with tiny_daemon(tmp_path_factory.mktemp("walls")) as daemon:
+        import_application(daemon, "app")
+        yield daemon
+        for path in daemon.get("/1.0/instances"):
+            daemon.run("DELETE", f"{path}?force=1")
+        assert not settled(daemon)
+
+
+@pytest.fixture(scope="module")
+def docker(own: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Docker:
+    return Docker(own, tmp_path_factory.mktemp("docker"))
+
+
+@pytest.fixture(scope="module")
+def lxc(own: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Lxc:
+    return Lxc(own, tmp_path_factory.mktemp("lxc"))
+
+
+def launch(own: Daemon, name: str, **more: Any) -> None:
+    program = {"entrypoint": [""], "arguments": ["/bin/sh", "-c", "sleep 1000"]}
+    source = {"type": "image", "alias": "app"}
+    own.run("POST", "/1.0/instances", {"name": name, "source": source, "start": True, "program": program} | more)
+
+
+@pytest.mark.parametrize("isolation", WALLS)
+def test_clients_run_commands_and_killed_parts_are_replaced(
+    own: Daemon, docker: Docker, lxc: Lxc, isolation: str
+) -> None:
+    """The guest of the microVM is shared by all of it, because it takes seconds to boot."""
+    name = f"in-{isolation}"
+    launch(own, name, isolation=isolation, config={"isola.restart": "always"})
+    commands_have_their_status(own, docker, lxc, name)
+    terminals_are_interactive(own, docker, lxc, name)
+    for part, why in WALLS[isolation].items():
+        a_killed_part_is_replaced(own, name, part, why)
+    own.run("PATCH", f"/1.0/instances/{name}", {"config": {"isola.restart": "no"}})
+    os.kill(parts(own, name)["monitor"], signal.SIGKILL)
+    until(lambda: own.status(name) == "Stopped", seconds=30)
+    own.idle()
+    assert not settled(own)
+    last = own.get(f"/1.0/instances/{name}")["last_run"]
+    assert last["exit_status"] == 137 and "monitor" in last["error"]
+    own.run("DELETE", f"/1.0/instances/{name}")
+
+
+def commands_have_their_status(own: Daemon, docker: Docker, lxc: Lxc, name: str) -> None:
+    script = "cat; echo err >&2; exit 6"
+    assert docker.both("exec", "-i", name, "sh", "-c", script, status=6, stdin="in\n") == ("in\n", "err\n")
+    assert lxc("exec", name, "--", "sh", "-c", script, status=6, input=b"in\n") == "in\n"
+    assert Cli(own)("exec", name, "--", "sh", "-c", "exit 6", check=False).returncode == 6
+    assert docker("exec", "-u", "33:33", "-w", "/srv", name, "sh", "-c", "id -u; pwd") == "33\n/srv\n"
+    docker("exec", name, "nosuch", status=127)
+
+
+def terminals_are_interactive(own: Daemon, docker: Docker, lxc: Lxc, name: str) -> None:
+    isola = Cli(own)
+    for argv, env in (
+        (["docker", "exec", "-it", name, "sh"], docker.env),
+        (["lxc", "exec", name, "--", "sh"], lxc.env),
+        ([*isola.argv, "exec", "-t", name, "--", "sh"], isola.env),
+    ):
+        terminal = Terminal(argv, env, rows=33, columns=99)
+        try:
+            terminal.ask("busybox stty size\n", "33 99")
+            terminal.type("exit 5\n")
+            assert terminal.wait(30) == 5, argv
+        finally:
+            terminal.close()
+
+
+def a_killed_part_is_replaced(own: Daemon, name: str, part: str, why: str) -> None:
+    before = parts(own, name)
+    os.kill(before[part], signal.SIGKILL)
+    if part == "gofer":  # the kernel of the sandbox sees that when it opens the next file
+        with suppress(ApiError, AssertionError):
+            own.exec(name, "ls", "/srv")
+
+    def runs_again() -> bool:
+        with suppress(ApiError, AssertionError):
+            return own.pid(name) not in (0, *before.values()) and own.exec_status(name, "true") == 0
+        return False
+
+    until(runs_again, seconds=90)
+    own.idle()
+    assert not [pid for pid in before.values() if lives(pid)], part
+    found = own.get(f"/1.0/instances/{name}")
+    assert found["last_run"]["exit_status"] != 0, part
+    if why:
+        assert f"Instance {name} has ended: Its {why} was killed or has failed" in own.log.read_text()
+
+
+def lives(pid: int) -> bool:
+    """A killed process may wait for the machine's init."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_docker_runs_a_sandbox_by_the_name_of_its_runtime(own: Daemon, docker: Docker) -> None:
+    said = docker("run", "--rm", "--runtime", "runsc", "app", "sh", "-c", "cat /proc/version; exit 4", status=4)
+    assert said != Path("/proc/version").read_text()
+    docker("run", "-d", "--runtime", "runsc", "--name", "dsand", "app", "sleep", "1000")
+    assert docker.inspect("dsand")["HostConfig"]["Runtime"] == "runsc"
+    assert own.get("/1.0/instances/dsand")["isolation"] == "sandbox"
+    docker("cp", "/etc/hostname", "dsand:/tmp/given")
+    assert docker("exec", "dsand", "cat", "/tmp/given") == Path("/etc/hostname").read_text()
+    docker("rm", "-f", "dsand")

@@ -160,7 +160,7 @@ class Watched(Protocol):
         ...
 
     def failure(self) -> str:
-        """Why it was given up: by its hypervisor, or without a process that it needs; else empty. Also after its end."""
+        """Why it was given up: by its hypervisor, or for the lack of a process; else empty. Also after its end."""
         ...
 
     def interfaces(self) -> tuple[InterfaceState, ...]:

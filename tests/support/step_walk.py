@@ -17,6 +17,8 @@ from sampling import Share, chosen
 from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
+ISOLATIONS = {"runsc": "sandbox", "qemu_microvm": "microvm"}
+"""Of runtimes that do not run containers."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def running(daemon: Daemon, runtime: str) -> None:
 
 def create(daemon: Daemon, runtime: str) -> None:
     source = {"type": "image", "alias": "tiny"}
-    daemon.run("POST", "/1.0/instances", {"name": "victim", "source": source, "runtime": runtime})
+    wall = {"isolation": ISOLATIONS[runtime]} if runtime in ISOLATIONS else {}
+    daemon.run("POST", "/1.0/instances", {"name": "victim", "source": source, "runtime": runtime} | wall)
 
 
 def no_image(daemon: Daemon, runtime: str) -> None:

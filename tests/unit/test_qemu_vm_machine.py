@@ -57,7 +57,7 @@ def test_all_files_are_descriptors_and_no_format_is_guessed() -> None:
     }
     assert {node["driver"] for node in found.values()} == {"file", "raw", "qcow2"}
     assert not re.search(r"path=(?!/dev/fdset/)", " ".join(argv))
-    wanted = {"control", "agent", "files", "nic0", "output", "tpm-wire", "variables", "disk0", "base0", "disk1"}
+    wanted = {"control", "agent", "files", "nic0", "output", "tpm-wire", "variables", "disk0", "base0", "disk1", "seed"}
     assert set(re.findall(r"@([\w-]+)@", " ".join(argv))) == wanted
 
 
@@ -129,3 +129,10 @@ def test_the_highest_priority_boots_first_and_nics_only_if_they_have_one() -> No
     assert boot_order((root, disc)) == {"iso": 1, "root": 2}
     assert boot_order((root, dataclasses.replace(disc, boot=0)), (nic,)) == {"root": 1, "iso": 2}
     assert boot_order((root, disc), (dataclasses.replace(nic, boot=5),)) == {"iso": 1, "is1": 2, "root": 3}
+
+
+def test_the_seed_is_only_read_not_booted_from_and_none_of_the_disks() -> None:
+    argv = vm_machine.arguments(MACHINE)
+    assert nodes(argv)["seed-file"]["read-only"] and nodes(argv)["seed"]["driver"] == "raw"
+    (device,) = (value for value in values(argv, "-device") if "serial=isola-seed" in value)
+    assert "bootindex" not in device and vm_machine.name_of_device("seed") is None

@@ -37,6 +37,11 @@ class VmLayout(Layout):
         return self.run / "machine.json"
 
     @property
+    def seed(self) -> Path:
+        """A disk for the agent and cloud-init."""
+        return self.run / "seed.img"
+
+    @property
     def ended(self) -> Path:
         """How the guest ended, in JSON."""
         return self.run / "ended.json"

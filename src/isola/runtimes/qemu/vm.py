@@ -11,7 +11,7 @@ from isola.host.disk_files import is_device
 from isola.host.hypervisor_job import Job, Server
 from isola.host.threads import in_thread
 from isola.model.limits import Limits
-from isola.runtimes.qemu import firmware, machine, vm_machine
+from isola.runtimes.qemu import firmware, machine, seed, vm_machine
 from isola.runtimes.qemu.boot_order import boot_order
 from isola.runtimes.qemu.file_server import file_server
 from isola.runtimes.qemu.file_server import firmware as data_of
@@ -49,6 +49,9 @@ class VmRuntime(QemuRuntime):
         share = self._layout(spec.id).run / _SHARE
         await self.host.files.make_directory(share, mode=0o755, owner=spec.idmap.base)
         variables = await firmware.variables(self.host, spec.root.path, kind, spec.idmap.base)
+        layout = self._layout(spec.id)
+        program = await self.host.files.read(common.kit.agent)
+        await self.host.files.write(layout.seed, await in_thread(seed.disk, spec.seed, program), durable=False)
         servers: list[Server] = [file_server(common.engines, share)]
         if with_tpm:
             servers.append(await firmware.tpm(self.host, spec.root.path, spec.idmap.outside(common.user)))
@@ -79,7 +82,11 @@ class VmRuntime(QemuRuntime):
             taps={nic.descriptor: nic.link for nic in nics},
             shown=(*map(str, common.engines.trees), *_beyond(common.engines.trees, kind.code)),
             devices=("/dev/kvm",) if common.accelerator == "kvm" else (),
-            opened={**disks.opened, vm_machine.VARIABLES: (str(variables), True)},
+            opened={
+                **disks.opened,
+                vm_machine.VARIABLES: (str(variables), True),
+                vm_machine.SEED: (str(layout.seed), False),
+            },
             environment={"QEMU_MODULE_DIR": str(modules)} if modules else {},
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.model.agent_service import SEED_SERIAL
 from isola.runtimes.qemu import machine
 from isola.runtimes.qemu.machine import Nic
 from isola.runtimes.qemu.session import AGENT_PORT
@@ -18,6 +19,8 @@ from isola.runtimes.qemu.session import AGENT_PORT
 CODE, VARIABLES = "code", "variables"
 """Nodes of the firmware; the second is a descriptor too."""
 TPM = "tpm"
+SEED = "seed"
+"""Node of the disk for the agent and cloud-init, and its descriptor."""
 BUS = "scsi.0"
 """Of disks, which can be added to it while the machine runs."""
 ADDED_MEMORY, ADDED_RAM = "added", "added-ram"
@@ -93,6 +96,7 @@ def arguments(wanted: Machine) -> list[str]:
         *(word for number, nic in enumerate(wanted.nics) for word in machine.cold(nic, number)),
         "-device", f"virtio-scsi-pci,id={BUS.split('.', maxsplit=1)[0]}",
         *(word for number, drive in enumerate(wanted.drives) for word in _cold(drive, number)),
+        *_seed(),
     ]  # fmt: skip
 
 
@@ -228,6 +232,16 @@ def _tpm(wanted: Machine) -> list[str]:
         "-chardev", f"socket,id={TPM},fd=@{TPM}-wire@",
         "-tpmdev", f"emulator,id={TPM},chardev={TPM}",
         "-device", f"tpm-crb,tpmdev={TPM}",
+    ]  # fmt: skip
+
+
+def _seed() -> list[str]:
+    """Not among the disks of the instance, and not to boot from."""
+    return [
+        "-add-fd", f"set=4,fd=@{SEED}@",
+        "-blockdev", json.dumps(_file(f"{SEED}-file", "/dev/fdset/4", read_only=True)),
+        "-blockdev", json.dumps({"driver": "raw", "node-name": SEED, "file": f"{SEED}-file", "read-only": True}),
+        "-device", f"virtio-blk-pci,drive={SEED},serial={SEED_SERIAL}",
     ]  # fmt: skip
 
 

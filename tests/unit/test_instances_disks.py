@@ -1,16 +1,19 @@
 """Instances whose root is a disk: its files, its size, and what is refused."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from isola.daemon.build import Drivers
-from isola.errors import InvalidInput, IsolaError, Unsupported
+from isola.errors import InUse, InvalidInput, IsolaError, NotFound, UnsafeArchive, Unsupported
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.disk import DiskFormat
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate
 from isola.model.reference import Ref
+from isola.model.volume import VolumeRef
 from isola.testing.disk_images import qcow2
 from isola.testing.parts import World
 from isola.testing.runtime import FakeInstance
@@ -19,6 +22,7 @@ from isola.testing.vm import FakeMachine
 VM = Ref.default("vm1")
 GIB = 1 << 30
 SIZE = 1 << 20
+ISO = bytes(0x8001) + b"CD001" + bytes(40960 - 0x8006)
 CONTENT = bytes(510) + b"\x55\xaa" + b"boot"
 
 
@@ -179,3 +183,145 @@ async def test_the_layer_of_a_disk_is_shared_and_collected(world: World) -> None
     for name in ("vm1", "vm2"):
         await world.finish(services.instances.delete(Ref.default(name)))
     assert layer not in await driver.layers.stored()
+
+
+# --- further disks ---------------------------------------------------------------------------------------------
+
+
+def volume(name: str) -> VolumeRef:
+    return VolumeRef.custom("default", name)
+
+
+async def make_volume(world: World, name: str, content: str = "block", **config: str) -> None:
+    volumes = world.parts.services.volumes
+    await world.finish(await volumes.create(volume(name), config, content=content))
+
+
+async def import_disc(world: World, name: str, data: bytes) -> None:
+    place = world.directory / "uploads" / f"disc-{name}"
+    await world.host.files.make_directory(place)
+    await world.host.files.write(place / "disc", data)
+    made = await world.parts.services.volumes.create(volume(name), {}, content="iso", disc=place / "disc")
+    await world.finish(made)
+    assert not await world.host.files.exists(place)
+
+
+async def devices(world: World, name: str = "vm1", **wanted: dict[str, str]) -> None:
+    ref = Ref.default(name)
+    found = world.parts.services.instances.get(ref)
+    complete = {key: {"type": "disk", **device} for key, device in wanted.items()}
+    await world.finish(
+        world.parts.services.instances.update(ref, lambda _: InstanceUpdate(found.config, complete, found.profiles))
+    )
+
+
+async def test_a_volume_with_a_disk_is_there_from_the_start_on(world: World) -> None:
+    await make_volume(world, "data", size="1MiB")
+    await import_disc(world, "cd", ISO)
+    await create(world)
+    await devices(
+        world,
+        data={"pool": "default", "source": "data", "io.bus": "nvme"},
+        cd={"pool": "default", "source": "cd", "boot.priority": "10"},
+    )
+    root, *others = (await start(world)).spec.disks
+    assert root.name == "root" and sorted(each.name for each in others) == ["cd", "data"]
+    cd, data = sorted(others, key=lambda each: each.name)
+    assert (cd.cdrom, cd.read_only, cd.boot) == (True, True, 10)
+    assert (data.cdrom, data.read_only, data.bus, data.format) == (False, False, "nvme", DiskFormat.RAW)
+    assert await world.host.files.size(data.path) == 1 << 20
+    assert await world.host.files.read(cd.path) == ISO
+    assert world.parts.services.volumes.get(volume("data")).attachments
+    await stop(world)
+    assert not world.parts.services.volumes.get(volume("data")).attachments
+
+
+async def test_disks_are_added_and_removed_while_it_runs(world: World) -> None:
+    await make_volume(world, "data", size="1MiB")
+    await create(world)
+    await create(world, "vm2")
+    await start(world)
+    await start(world, "vm2")
+    await devices(world, data={"pool": "default", "source": "data"})
+    assert set(running(world).disks) == {"root", "data"}
+    with pytest.raises(InUse, match="another instance"):
+        await devices(world, "vm2", data={"pool": "default", "source": "data"})
+    assert set(running(world, "vm2").disks) == {"root"}
+    await devices(world)
+    assert set(running(world).disks) == {"root"}
+    await devices(world, "vm2", data={"pool": "default", "source": "data"})
+    assert set(running(world, "vm2").disks) == {"root", "data"}
+
+
+async def test_disks_of_the_host(world: World) -> None:
+    files = world.host.files
+    await files.make_directory(Path("/images"))
+    await files.write(Path("/images/raw"), bytes(1024))
+    await files.write(Path("/images/qcow2"), qcow2(SIZE))
+    await files.write(Path("/images/backed"), qcow2(SIZE, backing=112))
+    await create(world)
+    await start(world)
+    await devices(world, a={"source": "/images/raw"}, b={"source": "/images/qcow2", "readonly": "true"})
+    found = running(world).disks
+    assert (found["a"].format, found["b"].format, found["b"].read_only) == (DiskFormat.RAW, DiskFormat.QCOW2, True)
+    for source, kind in (("/images/backed", UnsafeArchive), ("/images/none", NotFound)):
+        with pytest.raises(kind):
+            await devices(world, c={"source": source})
+    await devices(world, c={"source": "/images/none", "required": "false"})
+    assert "c" not in running(world).disks
+
+
+@pytest.mark.parametrize(
+    ("device", "match"),
+    [
+        ({"pool": "default", "source": "data"}, "only virtual machines"),
+        ({"pool": "default", "source": "data", "path": "/data"}, "only virtual machines"),
+        ({"source": "/images/raw"}, "only virtual machines"),
+    ],
+)
+async def test_containers_have_no_disks(world: World, device: dict[str, str], match: str) -> None:
+    await make_volume(world, "data")
+    await world.create("c1", isolation="container")
+    with pytest.raises(InvalidInput, match=match):
+        await devices(world, "c1", data=device)
+
+
+async def test_volumes_with_disks_grow_and_never_shrink(world: World) -> None:
+    await make_volume(world, "data", size="1MiB")
+    volumes = world.parts.services.volumes
+
+    async def resize_to(size: str) -> None:
+        await world.finish(
+            await volumes.update(volume("data"), lambda found: replace(found, config={**found.config, "size": size}))
+        )
+
+    await resize_to("2MiB")
+    async with volumes.visit(volume("data")) as place:
+        assert await world.host.files.size(place / "volume.raw") == 2 << 20
+    with pytest.raises(InvalidInput, match="cannot shrink"):
+        await resize_to("1MiB")
+    await create(world)
+    await start(world)
+    await devices(world, data={"pool": "default", "source": "data"})
+    with pytest.raises(InUse):
+        await resize_to("3MiB")
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "match"),
+    [
+        ("block", {"size": "1048577"}, "cannot have"),
+        ("block", {"mount.source": "/srv"}, "no key"),
+        ("block", {"size": "many"}, "size"),
+        ("iso", {}, "made of a file"),
+        ("tape", {}, "no content type"),
+    ],
+)
+async def test_impossible_volumes_are_refused(world: World, content: str, config: dict[str, str], match: str) -> None:
+    with pytest.raises(InvalidInput, match=match):
+        await make_volume(world, "data", content, **config)
+
+
+async def test_a_file_that_is_no_disc_is_refused(world: World) -> None:
+    with pytest.raises(InvalidInput, match="not an ISO"):
+        await import_disc(world, "cd", bytes(40960))

@@ -66,7 +66,7 @@ async def test_changes_of_volumes_check_the_etag(stand: Stand) -> None:
         ("POST", f"{ROOT}/custom", {}, 400),
         ("POST", f"{ROOT}/floppy", {"name": "x"}, 400),
         ("POST", f"{ROOT}/container", {"name": "x"}, 400),
-        ("POST", f"{ROOT}/custom", {"name": "x", "content_type": "block"}, 501),
+        ("POST", f"{ROOT}/custom", {"name": "x", "content_type": "tape"}, 400),
         ("POST", f"{ROOT}/custom", {"name": "x", "config": {"size": "1GiB"}}, 400),
         ("POST", f"{ROOT}/custom", {"name": "x", "config": {"nonsense": "1"}}, 400),
         ("POST", f"{ROOT}/custom", {"name": "x", "source": {"type": "migration"}}, 501),
@@ -223,3 +223,24 @@ async def test_all_projects_lists_volumes_of_each(stand: Stand) -> None:
     assert listed == ["/1.0/profiles/default", "/1.0/profiles/default?project=blue"]
     done = await stand.get("/1.0/operations?all-projects=true&recursion=1")
     assert len([each for each in done["success"] if each["description"] == "Creating storage volume"]) == 2
+
+
+async def test_disks_and_discs_are_volumes_of_other_content(stand: Stand) -> None:
+    body = {"name": "disk", "content_type": "block", "config": {"size": "1MiB"}}
+    assert (await stand.ask("POST", f"{ROOT}/custom", body))[0] == 201
+    shown = await stand.get(f"{ROOT}/custom/disk")
+    assert (shown["content_type"], shown["config"]) == ("block", {"size": "1MiB"})
+    disc = bytes(0x8001) + b"CD001" + bytes(40960 - 0x8006)
+    raw = {"Content-Type": "application/octet-stream"}
+    named = raw | {"X-LXD-name": "cd", "X-LXD-type": "iso"}
+    await stand.finish("POST", f"{ROOT}/custom", data=disc, headers=named)
+    assert (await stand.get(f"{ROOT}/custom/cd"))["content_type"] == "iso"
+    for data, headers, status in (
+        (bytes(40960), raw | {"X-LXD-name": "cd2", "X-LXD-type": "iso"}, 400),
+        (disc, named, 409),
+        (disc, raw | {"X-LXD-name": "backup"}, 501),
+        (b"", raw | {"X-LXD-name": "cd2", "X-LXD-type": "iso"}, 400),
+    ):
+        assert (await stand.ask("POST", f"{ROOT}/custom", data=data, headers=headers))[0] == status
+    assert sorted(await stand.get(f"{ROOT}/custom")) == [f"{ROOT}/custom/cd", f"{ROOT}/custom/disk"]
+    assert not await stand.services.host.files.names(stand.services.images.store.scratch)

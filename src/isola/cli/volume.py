@@ -74,7 +74,15 @@ def create(context: Context) -> None:
     """Create an empty volume."""
     pool, name = _volume(context)
     config, description = pairs(context.args.many("KEY=VALUE"), "create"), context.args.text("description")
-    context.follow(context.client.volumes.create(pool, name, config, description), f"Creating {name}")
+    content = context.args.text("type") or "filesystem"
+    context.follow(context.client.volumes.create(pool, name, config, description, content=content), f"Creating {name}")
+    context.say(f"Storage volume {pool}/{name} is created")
+
+
+def import_(context: Context) -> None:
+    """Make a volume of an ISO image."""
+    pool, name = _volume(context)
+    context.follow(context.client.volumes.upload(pool, name, context.args.text("FILE")), f"Importing {name}")
     context.say(f"Storage volume {pool}/{name} is created")
 
 
@@ -302,10 +310,26 @@ GROUP = Group(
         Argument("POOL/VOLUME", "Its pool and name; POOL VOLUME means the same", parts=2),
         Argument("KEY=VALUE", "Configuration", many=True, optional=True, complete="volume-keys"),
         Option("--description", "A description", value="TEXT"),
+        Option(
+            "--type",
+            "What is in it: files, or a disk for virtual machines",
+            value="TYPE",
+            choices=("filesystem", "block"),
+        ),
         examples=(
+            ("isola storage volume create default/disk1 size=20GiB --type block", "a disk for a virtual machine"),
             ("isola storage volume create default/data", "attach it to instances later"),
             ("isola storage volume create fast/data size=10GiB snapshots.schedule=@daily", "if the pool supports both"),
         ),
+    ),
+    Command(
+        "import",
+        "Make a volume of an ISO image, from which virtual machines are installed",
+        import_,
+        Argument("POOL/VOLUME", "Its pool and name", parts=2),
+        Argument("FILE", "The ISO image", complete="paths"),
+        Option("--type", "What the file is", value="TYPE", choices=("iso",)),
+        examples=(("isola storage volume import default/installer debian-12.iso", "attach it with boot.priority=10"),),
     ),
     Command(
         "info",

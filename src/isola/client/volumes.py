@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import posix
+
 from isola.client.api import Api, cast, quote
+from isola.client.http import FileBody
 from isola.client.operations import Operation, begin
+from isola.client.reply import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +36,25 @@ class Volumes:
         state = cast("dict[str, dict[str, int]]", self._client.get(f"{_path(pool, name)}/state"))
         return state.get("usage") or {}
 
-    def create(self, pool: str, name: str, config: Mapping[str, str], description: str = "") -> Operation:
-        """Create an empty volume."""
+    def create(
+        self, pool: str, name: str, config: Mapping[str, str], description: str = "", *, content: str = "filesystem"
+    ) -> Operation:
+        """Create an empty volume, of files or (``block``) with a disk."""
         body = {"name": name, "type": "custom", "config": dict(config), "description": description}
+        if content != "filesystem":
+            body["content_type"] = content
         return begin(self._client, "POST", f"{_pool(pool)}/volumes/custom", body)
+
+    def upload(self, pool: str, name: str, path: str) -> Operation:
+        """Make a volume of an ISO image."""
+        headers = [("X-LXD-name", name), ("X-LXD-type", "iso"), ("Content-Type", "application/octet-stream")]
+        with open(path, "rb") as file:
+            body = FileBody(file.fileno(), posix.fstat(file.fileno()).st_size)
+            response = self._client.exchange("POST", f"{_pool(pool)}/volumes/custom", body, headers=headers)
+        try:
+            return Operation.of_reply(self._client, Reply.read(response))
+        finally:
+            self._client.release(response)
 
     def copy(
         self, pool: str, name: str, target_pool: str, target: str, *, snapshot: str = "", snapshots: bool = True,

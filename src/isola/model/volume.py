@@ -12,6 +12,8 @@ from isola.model.storage import Volume
 from isola.model.units import parse_size
 
 CUSTOM = "custom"
+FILESYSTEM, BLOCK, ISO = "filesystem", "block", "iso"
+"""Content types: files, a disk, or a disc that is only read."""
 ROOT = "container"
 
 
@@ -61,6 +63,7 @@ class VolumeRecord:
     config: Mapping[str, str] = field(default_factory=dict)
     attachments: tuple[str, ...] = ()
     """Holders that it is mounted for; written before it is mounted, and taken back after it is unmounted."""
+    content_type: str = FILESYSTEM
     parent: str = ""
     """Id of the volume that it was copied from."""
     ready: bool = True
@@ -75,8 +78,8 @@ class VolumeRecord:
 
     @property
     def size(self) -> int | None:
-        """Bytes that it may take; None where nothing is said."""
-        return size_of(self.config)
+        """Bytes that its files may take; None where nothing is said, and for disks, which have a size of their own."""
+        return size_of(self.config) if self.content_type == FILESYSTEM else None
 
     def volume(self, idmap: IdRange | None = None) -> Volume:
         """What its pool's driver works on."""

@@ -54,7 +54,11 @@ class Copies:
             await op.commit(lambda: self._rename(source, target))
             self._context.tell("renamed", target, caller=op.caller, old_name=source.name)
             return
-        record = replace(self.new(target, source.config, source.description), created_at=source.created_at)
+        record = replace(
+            self.new(target, source.config, source.description),
+            created_at=source.created_at,
+            content_type=source.content_type,
+        )
         moved = replace(source, project=target.project, pool=target.pool, name=target.name)
         await self._announce(op, record, lambda: self._context.permit(moved))
         await self._fill(op, source, record, "")

@@ -18,7 +18,13 @@ def _size(value: str) -> int:
 
 SETTINGS = Settings(
     "storage volume",
-    Setting("size", _size, "Limit of its size, on pools with quotas", live=True),
+    Setting(
+        "size",
+        _size,
+        "Limit of its size, on pools with quotas; of a disk (content type block) its size, 10GiB by default, which "
+        "only grows",
+        live=True,
+    ),
     Setting(
         "security.shifted",
         boolean,

@@ -15,9 +15,10 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.identity import IdRange
 from isola.model.names import volume_name
 from isola.model.reference import Entity
-from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot, size_of
+from isola.model.volume import FILESYSTEM, VolumeRecord, VolumeRef, VolumeSnapshot, size_of
 from isola.operations import Operation, Operations
 from isola.state import Collection, References
+from isola.storage import volume_disks as disks
 from isola.storage.capabilities import Feature
 from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
@@ -116,16 +117,28 @@ class Volumes:
     # --- verbs --------------------------------------------------------------------------------------------------
 
     async def create(
-        self, ref: VolumeRef, config: Mapping[str, str], description: str = "", *, caller: Caller = DAEMON
+        self,
+        ref: VolumeRef,
+        config: Mapping[str, str],
+        description: str = "",
+        *,
+        content: str = FILESYSTEM,
+        disc: Path | None = None,
+        caller: Caller = DAEMON,
     ) -> Operation:
-        """Begin to create an empty volume. Raises InvalidInput, NotFound, AlreadyExists."""
-        await self._check_new(ref, config)
-        record = self.copies.new(ref, config, description)
+        """Begin to create an empty volume, or one with a ``disc``: a file whose directory is removed at the end.
+
+        Raises InvalidInput, NotFound, AlreadyExists.
+        """
+        config = await disks.configuration(self._context.host, content, config, disc)
+        await self._check_new(ref, config, content)
+        record = replace(self.copies.new(ref, config, description), content_type=content)
         self._context.permit(record)
 
         async def work(op: Operation) -> None:
-            async with self.copies.making(op, record):
+            async with disks.consumed(self._context.host, disc), self.copies.making(op, record):
                 await self._context.driver(record).create_volume(op, record.volume())
+                await disks.fill(self._context, op, record, disc)
 
         return self._start("Creating storage volume", ref, work, caller=caller)
 
@@ -136,11 +149,11 @@ class Volumes:
         """Start copying a volume or one of its snapshots, also to another pool. Raises the errors of ``create``."""
         found = self._context.usable(source)
         wanted = {**found.config} if config is None else config
-        await self._check_new(ref, wanted)
+        await self._check_new(ref, wanted, found.content_type)
         if snapshot:
             self._context.snapshot(found, snapshot)
         text = found.description if description is None else description
-        record = replace(self.copies.new(ref, wanted, text), parent=found.id)
+        record = replace(self.copies.new(ref, wanted, text), parent=found.id, content_type=found.content_type)
         self._context.permit(record)
         if with_snapshots and not snapshot and self._context.snapshots_of(found):
             self._context.permit_snapshot(ref.project)
@@ -156,7 +169,7 @@ class Volumes:
         """Begin to rename a volume that nothing uses, or to move it to another pool. Raises InUse, as ``create``."""
         found = self._context.usable(ref)
         self._context.refuse_if_used(found, "move")
-        await self._check_new(target, found.config)
+        await self._check_new(target, found.config, found.content_type)
         if (target.project, target.pool) != (ref.project, ref.pool):
             self._context.permit(replace(found, pool=target.pool, name=target.name, project=target.project))
         if target.project != ref.project and self._context.snapshots_of(found):
@@ -176,7 +189,8 @@ class Volumes:
         """Begin to change configuration and description; the size takes effect at once. Raises InvalidInput."""
         wanted = decide(self._context.usable(ref))
         SETTINGS.validate(wanted.config)
-        await self._check_size(ref, wanted.config)
+        await self._check_size(ref, wanted.config, wanted.content_type)
+        disks.check_change(self._context.usable(ref), wanted)
         self._context.permit(wanted)
 
         def changed(found: VolumeRecord) -> VolumeRecord:
@@ -187,6 +201,7 @@ class Volumes:
         async def work(op: Operation) -> None:
             record = self._context.usable(ref)
             wanted = decide(record)
+            await disks.grow(self._context, op, record, wanted)
             if wanted.size != record.size:
                 await self._context.driver(record).resize_volume(op, record.volume(), wanted.size)
             await op.commit(lambda: self._context.records.change(ref.key, changed))
@@ -278,7 +293,7 @@ class Volumes:
 
         return work
 
-    async def _check_new(self, ref: VolumeRef, config: Mapping[str, str]) -> None:
+    async def _check_new(self, ref: VolumeRef, config: Mapping[str, str], content: str = FILESYSTEM) -> None:
         volume_name(ref.name)
         self._context.pools.get(ref.pool)
         if ref.kind != "custom":
@@ -286,10 +301,10 @@ class Volumes:
         if self._context.records.find(ref.key) is not None:
             raise AlreadyExists(f"Storage volume {ref.name!r} already exists in pool {ref.pool!r}", field="name")
         SETTINGS.validate(config)
-        await self._check_size(ref, config)
+        await self._check_size(ref, config, content)
 
-    async def _check_size(self, ref: VolumeRef, config: Mapping[str, str]) -> None:
-        if size_of(config) is not None:
+    async def _check_size(self, ref: VolumeRef, config: Mapping[str, str], content: str) -> None:
+        if content == FILESYSTEM and size_of(config) is not None:
             driver = self._context.pools.driver(ref.pool)
             if reason := await driver.why_not(Feature.QUOTA):
                 raise InvalidInput(

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.devices import values
+from isola.devices.block_disks import BlockDisks
 from isola.devices.copy_up import CopyUp
 from isola.devices.driver import DeviceDriver, Parts, Plug, Target
 from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.build import BUILDS
+from isola.model.disk import Disk as BlockDisk
 from isola.model.identity import IdRange
 from isola.model.volume import VolumeRef
-from isola.runtimes import Capability
+from isola.operations import Operation
+from isola.runtimes import Capability, WithDisks
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 from isola.storage.volume_mounts import VolumeMount, mount_of
 
@@ -35,6 +38,8 @@ _OPTIONS = {
 _TMPFS_KEYS = ("mode", "uid", "gid")
 _MOUNT = "mount"
 """Key of the mount id in the note."""
+_DISK = "disk"
+"""Key of the path of the disk of a virtual machine; empty if its source does not exist and is not required."""
 _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for kind in PROPAGATIONS}
 
 
@@ -93,21 +98,34 @@ class Disk(DeviceDriver):
         Setting("mode", values.mode_of_directory, "Permission bits of a tmpfs, in octal.", "0755"),
         Setting("uid", whole(0, 65535), "Owner of a tmpfs inside.", "0"),
         Setting("gid", whole(0, 65535), "Group of a tmpfs inside; by default `uid`."),
+        Setting(
+            "boot.priority",
+            whole(0, 1000),
+            "Of a disk of a virtual machine: the firmware tries the highest first.",
+            "0",
+        ),
+        Setting(
+            "io.bus",
+            one_of("nvme", "virtio-blk", "virtio-scsi"),
+            "How a virtual machine sees the disk; by default as its runtime chooses.",
+        ),
         Setting("raw.mount.options", _options, "Mount options, separated by commas."),
     )
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self._copying = CopyUp(self.host)
+        self._disks = BlockDisks(parts)
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
         """The root, volumes, tmpfs and paths of the host have different keys."""
         path, source, pool = config.get("path"), config.get("source", ""), config.get("pool")
         if not path:
-            raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="set its mount point inside")
+            _without_path(where, source, pool)
+            return
         if path == ROOT:
-            _only(where, config, "A root disk", ("path", "pool", "size", "readonly"))
+            _only(where, config, "A root disk", ("path", "pool", "size", "readonly", "boot.priority", "io.bus"))
             if not pool:
                 raise InvalidInput("A root disk needs a pool", field=f"{where}.pool", remedy="name a storage pool")
             return
@@ -145,18 +163,21 @@ class Disk(DeviceDriver):
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
-        """Its mount point."""
-        return f"path {values.path_inside(config['path'])}"
+        """Its mount point; None for a disk of a virtual machine."""
+        return f"path {values.path_inside(config['path'])}" if config.get("path") else None
 
     @classmethod
     def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
         """The root first, then each path before paths below it."""
+        if not config.get("path"):
+            return 1, name
         path = values.path_inside(config["path"])
         return (0 if path == ROOT else 1 + path.count("/")), path
 
     async def require(self, plug: Plug) -> None:
         """Its source exists, unless ``required`` is false."""
         source = plug.config.get("source", "")
+        self._disks.check(plug)
         if _is_volume(plug.config):
             try:
                 self.parts.volumes.get(self._volume(plug))
@@ -167,11 +188,32 @@ class Disk(DeviceDriver):
             await self._find(plug, Path(source))
 
     def _require(self, plug: Plug, target: Target) -> None:
-        if plug.config.get("path") != ROOT:
+        if self._disks.are(plug):
+            self._disks.require(plug, target.capabilities)
+        elif plug.config.get("path") != ROOT:
             target.capabilities.require(Capability.MOUNTS)
+
+    async def disk(self, op: Operation, plug: Plug) -> BlockDisk | None:
+        """A volume with a disk, an image file or a block device of the host."""
+        if not self._disks.are(plug):
+            return None
+        return await op.effect(
+            f"open disk {plug.name}", lambda: self._open(plug), undo=lambda: self._detach(plug, None)
+        )
+
+    async def _open(self, plug: Plug) -> BlockDisk | None:
+        disk = await self._disks.open(plug)
+        await self.notes.write(plug.instance.id, plug.name, {_DISK: str(disk.path) if disk else ""})
+        return disk
 
     async def _attach(self, plug: Plug, target: Target) -> None:
         if plug.config.get("path") == ROOT:
+            return
+        if self._disks.are(plug):
+            guest = target.guest
+            assert isinstance(guest, WithDisks)  # by _require
+            if plug.name not in await guest.disks() and (disk := await self._open(plug)) is not None:
+                await guest.add_disk(disk)
             return
         graft = await self._volume_graft(plug, target) if _is_volume(plug.config) else await self._graft(plug)
         if graft is None:
@@ -185,6 +227,9 @@ class Disk(DeviceDriver):
         if plug.config.get("path") == ROOT:
             return
         note = await self.notes.read(plug.instance.id, plug.name)
+        if target is not None and note.get(_DISK) and isinstance(target.running, WithDisks):
+            with contextlib.suppress(WrongState):  # its disks ended with it
+                await target.running.remove_disk(plug.name)
         if target is not None and _MOUNT in note:
             with contextlib.suppress(WrongState):  # its mounts ended with it
                 await target.guest.unmount(int(note[_MOUNT]))
@@ -196,6 +241,9 @@ class Disk(DeviceDriver):
         if plug.config.get("path") == ROOT:
             return True
         note = await self.notes.read(plug.instance.id, plug.name)
+        if _DISK in note:
+            guest = target.guest
+            return not note[_DISK] or (isinstance(guest, WithDisks) and plug.name in await guest.disks())
         return _MOUNT in note and int(note[_MOUNT]) in await target.guest.mounts()
 
     async def _graft(self, plug: Plug) -> Graft | None:
@@ -296,6 +344,14 @@ class Disk(DeviceDriver):
                 field=f"{plug.field}.source",
                 remedy="create it, or set required=false",
             )
+
+
+def _without_path(where: str, source: str, pool: str | None) -> None:
+    """It is a disk of a virtual machine: what its source contains is found out when it is attached."""
+    if not source.startswith("/") and not (source and pool):
+        raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="set its mount point inside")
+    if source.startswith("/") and pool:
+        raise InvalidInput("A path of the host has no pool", field=f"{where}.pool", remedy="leave it out")
 
 
 def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, executable: bool) -> Graft:

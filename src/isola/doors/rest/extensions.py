@@ -14,6 +14,8 @@ EXTENSIONS: dict[str, str] = {
     "storage_api_volume_snapshots": "snapshots of volumes",
     "storage_api_project": "project= and source.project of volumes",
     "storage_volume_project_move": "volumes are moved to another project",
+    "custom_block_volumes": "volumes of content type block, disks of virtual machines",
+    "custom_volume_iso": "volumes of content type iso, made of an uploaded file",
     "storage_volumes_created_at": "created_at of volumes",
     "storage_shifted": "security.shifted of volumes",
     "storage_btrfs_mount_options": "btrfs.mount_options of pools",

@@ -33,7 +33,7 @@ async def list_all(request: Request) -> web.StreamResponse:
         return sync([address(ref.snapshot(each.name)) for each in taken])
     record = custom_of(request)
     found = request.services.volumes.snapshots.of(record.ref)
-    shapes = [listed_snapshot(record.name, snapshot_json(snapshot)) for snapshot in found]
+    shapes = [listed_snapshot(record.name, snapshot_json(snapshot, record.content_type)) for snapshot in found]
     chosen = select(shapes, request.query.get("filter", ""))
     if request.recursion:
         return sync(chosen)
@@ -59,8 +59,9 @@ async def get(request: Request) -> web.StreamResponse:
                 request.services.instances.snapshots.get(root_of(request).ref, request.parameters["snapshot"])
             )
         )
-    snapshot = request.services.volumes.snapshots.get(ref_of(request), request.parameters["snapshot"])
-    return sync(snapshot_json(snapshot), etag=snapshot_writable(snapshot))
+    record = custom_of(request)
+    snapshot = request.services.volumes.snapshots.get(record.ref, request.parameters["snapshot"])
+    return sync(snapshot_json(snapshot, record.content_type), etag=snapshot_writable(snapshot))
 
 
 async def put(request: Request) -> web.StreamResponse:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select
@@ -22,6 +21,7 @@ from isola.doors.rest.shapes.volumes import (
     volume_json,
     volume_writable,
 )
+from isola.doors.rest.uploads import receive, scratch
 from isola.doors.rest.volumes import (
     custom_of,
     home_of,
@@ -34,9 +34,11 @@ from isola.doors.rest.volumes import (
     type_of,
 )
 from isola.errors import InvalidInput, Unsupported
+from isola.host.cancellation import finish
 from isola.model.storage import Pool
-from isola.model.volume import CUSTOM, ROOT, VolumeRecord, VolumeRef
+from isola.model.volume import CUSTOM, FILESYSTEM, ISO, ROOT, VolumeRecord, VolumeRef
 
+_BINARY = "application/octet-stream"
 _ROOT = "/1.0/storage-pools/{pool}/volumes"
 _ONE = f"{_ROOT}/{{type}}/{{volume}}"
 
@@ -50,14 +52,18 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def create(request: Request) -> web.StreamResponse:
     """Create a custom volume, empty or as a copy of a volume or snapshot, or refresh a copy (an operation)."""
+    if request.http.content_type == _BINARY:
+        return await _import_disc(request)
     fields = await request.fields()
     kind = type_of(request) or fields.text("type", CUSTOM)
     ref = VolumeRef(pool_of(request).name, kind, home_of(request), fields.text("name"))
-    _require_file_system(fields)
     source, config = fields.inside("source"), fields.mapping("config")
     volumes = request.services.volumes
     if source.text("type", "") in {"", "none"}:
-        operation = await volumes.create(ref, config, fields.text("description", ""), caller=request.caller)
+        content = fields.text("content_type", "") or FILESYSTEM
+        operation = await volumes.create(
+            ref, config, fields.text("description", ""), content=content, caller=request.caller
+        )
         await request.services.operations.finish(operation)
         return created(address(ref.entity))
     if source.text("type") != "copy":
@@ -194,10 +200,20 @@ def _address(pool: Pool, shape: Mapping[str, object]) -> str:
     return address(ref.snapshot(snapshot) if snapshot else ref.entity)
 
 
-def _require_file_system(fields: Fields) -> None:
-    kind = fields.text("content_type", "") or "filesystem"
-    if kind != "filesystem":
-        raise Unsupported(f"Volumes of content type {kind[:40]!r} are not offered", remedy="use filesystem")
+async def _import_disc(request: Request) -> web.StreamResponse:
+    """The body is an ISO image, the headers say the rest, as LXD's clients send them."""
+    headers = request.http.headers
+    if headers.get("X-LXD-type", "") != ISO:
+        raise Unsupported("Backups of volumes cannot be imported yet", remedy="send an ISO image, with X-LXD-type: iso")
+    ref = VolumeRef(pool_of(request).name, CUSTOM, home_of(request), headers.get("X-LXD-name", ""))
+    directory, files = await scratch(request), request.services.host.files
+    try:
+        (file,) = (await receive(request, directory)).files
+        operation = await request.services.volumes.create(ref, {}, content=ISO, disc=file, caller=request.caller)
+    except BaseException:
+        await finish(files.remove_tree(directory))
+        raise
+    return background(operation)
 
 
 ROUTES = (

@@ -8,7 +8,7 @@ from isola.doors.rest.addresses import address
 from isola.doors.rest.shapes.times import UNSET, moment
 from isola.model.instance import Instance
 from isola.model.snapshot import InstanceSnapshot
-from isola.model.volume import VolumeRecord, VolumeSnapshot
+from isola.model.volume import BLOCK, FILESYSTEM, VolumeRecord, VolumeSnapshot
 
 
 def volume_json(record: VolumeRecord, used_by: Sequence[str]) -> dict[str, object]:
@@ -16,7 +16,7 @@ def volume_json(record: VolumeRecord, used_by: Sequence[str]) -> dict[str, objec
     return {
         "name": record.name,
         "type": record.kind,
-        "content_type": "filesystem",
+        "content_type": record.content_type,
         "description": record.description,
         "config": dict(record.config),
         "created_at": moment(record.created_at),
@@ -42,7 +42,7 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
     return {
         "name": instance.name,
         "type": "container",
-        "content_type": "filesystem",
+        "content_type": _content(instance),
         "description": "",
         "config": {"size": instance.volatile["root.size"]} if instance.volatile.get("root.size") else {},
         "created_at": moment(instance.created_at),
@@ -73,19 +73,19 @@ def root_snapshot_json(snapshot: InstanceSnapshot) -> dict[str, object]:
         "name": snapshot.name,
         "description": "",
         "config": {},
-        "content_type": "filesystem",
+        "content_type": _content(snapshot.instance),
         "created_at": moment(snapshot.created_at),
         "expires_at": moment(snapshot.expires_at, UNSET),
     }
 
 
-def snapshot_json(snapshot: VolumeSnapshot) -> dict[str, object]:
-    """A snapshot of a volume."""
+def snapshot_json(snapshot: VolumeSnapshot, content: str = FILESYSTEM) -> dict[str, object]:
+    """A snapshot of a volume with this type of content."""
     return {
         "name": snapshot.name,
         "description": snapshot.description,
         "config": dict(snapshot.config),
-        "content_type": "filesystem",
+        "content_type": content,
         "created_at": moment(snapshot.created_at),
         "expires_at": moment(snapshot.expires_at, UNSET),
     }
@@ -105,3 +105,7 @@ def volume_writable(record: VolumeRecord) -> dict[str, object]:
 def snapshot_writable(snapshot: VolumeSnapshot) -> dict[str, object]:
     """The fields of a snapshot that PUT replaces."""
     return {"description": snapshot.description, "expires_at": moment(snapshot.expires_at, UNSET)}
+
+
+def _content(instance: Instance) -> str:
+    return BLOCK if instance.isolation == "vm" else FILESYSTEM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ from command import Cli
 from daemon import Daemon
 from docker_client import DockerClient
 from lxc_client import Lxc
+from tiny_daemon import tiny_daemon
+
+from isola.runtimes.qemu.kit import VARIABLE
+
+ABSENT = "microvm"
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +28,17 @@ def docker(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> DockerCl
     return DockerClient(daemon, tmp_path_factory.mktemp("home"))
 
 
-def absent(offered: dict[str, dict[str, object]], *kinds: str) -> str:
-    """One that does not work here."""
-    found = [kind for kind in kinds if not offered[kind]["available"]]
-    assert found, f"all of {', '.join(kinds)} work here: the test needs another one"
-    return found[0]
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon of an installation without a kernel for guests, so that there are no microVMs."""
+    with tiny_daemon(tmp_path_factory.mktemp("bare"), environment={VARIABLE: "/nonexistent"}) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def without(bare: Daemon) -> Cli:
+    """The ``isola`` command of that daemon."""
+    return Cli(bare)
 
 
 def test_the_server_says_what_works_and_why_not(isola: Cli, lxc: Lxc, offered: dict[str, dict[str, object]]) -> None:
@@ -37,17 +49,15 @@ def test_the_server_says_what_works_and_why_not(isola: Cli, lxc: Lxc, offered: d
     assert "driver:" in lxc("info")
 
 
-def test_what_is_missing_is_refused_with_the_nearest_that_works(
-    isola: Cli, lxc: Lxc, offered: dict[str, dict[str, object]]
-) -> None:
-    kind = absent(offered, "vm", "sandbox", "microvm")
-    done = isola("launch", "tiny", "wall1", "--isolation", kind, check=False)
-    assert (
-        done.returncode != 0 and kind in done.stderr and "the nearest isolation that this server offers" in done.stderr
-    )
-    if kind == "vm":
-        lxc("launch", "tiny", "wall1", "--vm", status=1)
+def test_what_is_missing_is_refused_with_the_nearest_that_works(bare: Daemon, without: Cli, tmp_path: Path) -> None:
+    done = without("launch", "tiny", "wall1", "--isolation", ABSENT, check=False)
+    assert done.returncode != 0 and ABSENT in done.stderr
+    assert "the nearest isolation that this server offers" in done.stderr
+    lxc = Lxc(bare, tmp_path)
+    lxc("launch", "tiny", "wall1", "-c", f"isola.isolation={ABSENT}", status=1)
     assert "wall1" not in lxc("list", "-c", "n", "-f", "csv")
+    found = {each["name"]: each for each in bare.get("/1.0")["environment"]["isolations"]}
+    assert not found[ABSENT]["available"] and found[ABSENT]["reason"] and found[ABSENT]["remedy"]
 
 
 def test_a_stopped_instance_moves_to_another_runtime_with_its_files(daemon: Daemon, isola: Cli, instance: str) -> None:
@@ -70,8 +80,8 @@ def test_a_stopped_instance_moves_to_another_runtime_with_its_files(daemon: Daem
     assert after["wall"]["start_ms"] > 0
 
 
-def test_profiles_and_projects_choose(isola: Cli, offered: dict[str, dict[str, object]]) -> None:
-    kind = absent(offered, "sandbox", "vm", "microvm")
+def test_profiles_and_projects_choose(without: Cli) -> None:
+    isola, kind = without, ABSENT
     isola("profile", "create", "thick", f"isola.isolation={kind}")
     try:
         done = isola("create", "tiny", "wall2", "-p", "default", "-p", "thick", check=False)
@@ -82,10 +92,14 @@ def test_profiles_and_projects_choose(isola: Cli, offered: dict[str, dict[str, o
         isola("profile", "delete", "thick")
 
 
-def test_docker_names_the_wall_as_its_runtime(docker: DockerClient, offered: dict[str, dict[str, object]]) -> None:
-    kind = absent(offered, "sandbox", "vm", "microvm")
-    said = docker("run", "--rm", "--runtime", kind, "tiny", "true", status=125)
-    assert kind in said and "nearest" in said, said
+def test_docker_names_the_wall_as_its_runtime(bare: Daemon, tmp_path: Path) -> None:
+    said = DockerClient(bare, tmp_path)("run", "--rm", "--runtime", ABSENT, "tiny", "true", status=125)
+    assert ABSENT in said and "nearest" in said, said
+
+
+def test_docker_says_what_has_files_and_no_disk(docker: DockerClient) -> None:
+    said = docker("run", "--rm", "--runtime", "vm", "tiny", "true", status=125)
+    assert "disk" in said or "nearest" in said, said
 
 
 @pytest.mark.parametrize("kind", ["sandbox", "microvm"])
@@ -114,10 +128,8 @@ def test_the_same_instance_behind_each_wall(
         assert after["config"].get(key) == before["config"].get(key)
 
 
-def test_compose_files_name_the_wall_as_their_runtime(
-    isola: Cli, offered: dict[str, dict[str, object]], tmp_path: Path
-) -> None:
-    kind = absent(offered, "vm", "sandbox", "microvm")
+def test_compose_files_name_the_wall_as_their_runtime(without: Cli, tmp_path: Path) -> None:
+    isola, kind = without, ABSENT
     file = tmp_path / "compose.yaml"
     file.write_text(f"name: walled\nservices: {{app: {{image: tiny, runtime: {kind}}}}}\n")
     done = isola("compose", "-f", str(file), "up", "-d", check=False)

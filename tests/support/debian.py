@@ -19,19 +19,19 @@ _TREE = Path(__file__).resolve().parents[2]
 _RECIPE = sorted((_TREE / "src/isola/images").rglob("debian*.py"))
 
 
-def debian_image() -> tuple[Path, Path]:
-    """Metadata and root file system of an export; built again when the recipe has changed.
+def debian_image(name: str = "debian/12") -> tuple[Path, Path]:
+    """Metadata and root file system, or disk, of an export; built again when the recipe has changed.
 
     Concurrent test runs wait for the one that builds.
     """
     key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
-    place = _TREE / ".cache" / f"debian-12-{key}"
+    place = _TREE / ".cache" / f"{name.replace('/', '-')}-{key}"
     place.parent.mkdir(exist_ok=True)
     with alone(place.parent):
         if not place.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=place.parent))
             try:
-                _build(scratch)
+                _build(scratch, name)
                 os.rename(scratch, place)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -48,14 +48,14 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, name: str) -> None:
     daemon = Daemon(mirror=True)
     try:
         daemon.start()
         isola = [sys.executable, "-m", "isola.cli.main"]
         env = os.environ | {"ISOLA_DIR": str(daemon.directory)}
-        subprocess.run([*isola, "image", "build", "debian/12"], env=env, check=True, timeout=900)
-        subprocess.run([*isola, "image", "export", "debian/12", str(target)], env=env, check=True, timeout=120)
+        subprocess.run([*isola, "image", "build", name], env=env, check=True, timeout=900)
+        subprocess.run([*isola, "image", "export", name, str(target)], env=env, check=True, timeout=120)
         metadata, rootfs = sorted(target.iterdir(), key=lambda file: file.stat().st_size)
         metadata.rename(target / "metadata")
         rootfs.rename(target / "rootfs")

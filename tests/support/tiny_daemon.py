@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +13,15 @@ from isola.testing.images import tiny_image
 
 @contextmanager
 def tiny_daemon(
-    scratch: Path, *, dhcp: bool = False, faults: bool = False, place: Path | None = None
+    scratch: Path,
+    *,
+    dhcp: bool = False,
+    faults: bool = False,
+    place: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Daemon]:
     """A separate daemon, removed at the end; the image is created in ``scratch``."""
-    daemon = Daemon(faults=faults, place=place)
+    daemon = Daemon(faults=faults, place=place, environment=environment)
     try:
         daemon.start()
         daemon.import_image(tiny_image(scratch, dhcp=dhcp), "tiny")

@@ -24,10 +24,19 @@ def _aliases(item: Item) -> str:
     return "\n".join(str(alias.get("name")) for alias in item.get("aliases") or ())
 
 
+def _type(item: Item) -> str:
+    """``container``, ``vm`` or what else is started behind one wall alone."""
+    kind = str(item.get("type") or "container")
+    if (item.get("properties") or {}).get("isola.type") == "unikernel":
+        return "unikernel"
+    return "vm" if kind == "virtual-machine" else kind
+
+
 _COLUMNS = (
     Column("ALIAS", _aliases),
     Column("FINGERPRINT", lambda item: str(item.get("fingerprint"))[:12]),
     Column("DESCRIPTION", lambda item: (item.get("properties") or {}).get("description", "")),
+    Column("TYPE", _type),
     Column("ARCHITECTURE", "architecture"),
     Column("SIZE", lambda item: format_size(item.get("size") or 0)),
     Column("CREATED", lambda item: str(item.get("uploaded_at") or item.get("created_at") or "")[:16].replace("T", " ")),

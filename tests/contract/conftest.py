@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import kernels
 import pytest
 from files_root import IDS
 from runtime_bench import APPLETS, FAKES, IDMAP, INIT, PROGRAMS, Bench, operations
@@ -108,6 +109,16 @@ async def machines(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncI
 async def wall(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     """Each driver in turn."""
     async with _bench(request, runtime_root) as made:
+        yield made
+
+
+@pytest.fixture(params=["qemu_unikernel"])
+async def unikernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    """For guests that are kernels; the root has tiny ones."""
+    root = tmp_path_factory.mktemp("root")
+    for name, content in (("multiboot", kernels.multiboot()), ("pvh", kernels.pvh()), ("broken", kernels.pvh()[:99])):
+        (root / name).write_bytes(content)
+    async with _bench(request, root) as made:
         yield made
 
 

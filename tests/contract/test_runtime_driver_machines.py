@@ -7,14 +7,13 @@ import dataclasses
 import signal
 
 import pytest
+from hypervisors import session_ends
 from runtime_bench import MIB, Bench, booted
 
 from isola.errors import AlreadyExists, IsolaError, Unsupported, WrongState
 from isola.model.limits import Limits
 from isola.model.network import NetworkNamespace
-from isola.runtimes import Guest, Mount, Root, RootKind, RunSpec, TapNic
-from isola.runtimes.qemu.guest import VmGuest
-from isola.runtimes.qemu.runtime import QemuRuntime
+from isola.runtimes import Mount, Root, RootKind, RunSpec, TapNic
 
 LIMITS = Limits(memory=256 * MIB)
 SHELL = ("/bin/sh", "-c")
@@ -23,13 +22,6 @@ SHELL = ("/bin/sh", "-c")
 def application(bench: Bench, script: str, **more: object) -> RunSpec:
     given: dict[str, object] = {"limits": LIMITS, "nics": (), "system": False, "terminal": False}
     return bench.spec(command=(*SHELL, script), **given | more)  # type: ignore[arg-type]
-
-
-def session_ends(guest: Guest) -> None:
-    """As if the daemon had been killed."""
-    assert isinstance(guest, VmGuest)
-    guest.session.leave()
-    QemuRuntime.forget(guest.session)
 
 
 async def test_an_application_runs_to_its_end_without_a_daemon(machines: Bench) -> None:

@@ -1,10 +1,10 @@
 """Tiny kernels for tests: each writes its arguments and ``ready`` on the serial line, and echoes what comes there.
 
-``q`` powers the machine off, ``r`` resets it. The same code for both boot protocols; its source, for ``as --32``::
+The byte 1 powers the machine off, 2 resets it. The same code for both boot protocols; its source, for ``as --32``::
 
     mov 16(%ebx), %esi; call print; mov $ready, %esi; call print
     loop: mov $0x3fd, %dx; in %dx, %al; test $1, %al; jz loop; mov $0x3f8, %dx; in %dx, %al
-    cmp $'q', %al; je off; cmp $'r', %al; je reset; out %al, %dx; jmp loop
+    cmp $1, %al; je off; cmp $2, %al; je reset; out %al, %dx; jmp loop
     off: mov $0x604, %dx; mov $0x2000, %ax; out %ax, %dx; jmp off
     reset: mov $0xfe, %al; out %al, $0x64; jmp reset
     print: mov $0x3f8, %dx; 1: lodsb; test %al, %al; jz 2f; out %al, %dx; jmp 1b; 2: ret
@@ -14,12 +14,15 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 LOADED_AT = 0x100000
 ENTRY = LOADED_AT + 0x20
 READY = b"ready"
+OFF, RESET = b"\1", b"\2"
+"""What it obeys on the serial line."""
 _CODE = bytes.fromhex(
-    "8b7310e835000000be6a001000e82b00000066bafd03eca80174f766baf803ec3c7174073c72740feeebe766ba040666b8002066"
+    "8b7310e835000000be6a001000e82b00000066bafd03eca80174f766baf803ec3c0174073c02740feeebe766ba040666b8002066"
     "efebf4b0fee664ebfa66baf803ac84c07403eeebf8c30a72656164790a00"
 )
 _ARGUMENTS = 2
@@ -34,6 +37,11 @@ def multiboot(magic: int = _MAGIC, flags: int = _PLACED, **changed: int) -> byte
     end = ENTRY + len(_CODE)
     fields = {"header": LOADED_AT, "load": LOADED_AT, "load_end": end, "bss_end": end, "entry": ENTRY} | changed
     return struct.pack("<8I", magic, flags, -(magic + flags) & 0xFFFFFFFF, *fields.values()) + _CODE
+
+
+def place(path: Path) -> None:
+    """Write one that every machine but microvm starts."""
+    path.write_bytes(multiboot())
 
 
 def pvh(*, note: bytes = b"Xen\0", machine: int = 62, **changed: int) -> bytes:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import kernels
 from runtime_bench import Bench
 from uefi_disk import SIZE, make_disk
 
 from isola.model.disk import IMAGE_DISK, ROOT_DISK, Disk, DiskFormat
+from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.runtimes import Firmware, Root, RootKind
 
@@ -44,13 +48,21 @@ async def _disk(bench: Bench) -> AsyncIterator[Payload]:
     yield Payload(Root(root, RootKind.DISKS), more=given)
 
 
-PAYLOADS: dict[str, Made] = {"qemu_vm": _disk}
-"""By driver; those whose root is a directory of the host run busybox."""
+@asynccontextmanager
+async def _unikernel(bench: Bench) -> AsyncIterator[Payload]:
+    """A tiny kernel, which echoes what it is told."""
+    with tempfile.TemporaryDirectory(prefix="isola-kernel-") as place:
+        kernels.place(Path(place, "kernel"))
+        yield Payload(Root(Path(place)), kernels.READY, {"kernel": Kernel("/kernel"), "command": ("hello",)})
+
+
+PAYLOADS: dict[str, Made] = {"qemu_unikernel": _unikernel, "qemu_vm": _disk}
+"""By driver; all others whose root is a directory of the host run busybox."""
 
 
 def payload(bench: Bench) -> AbstractAsyncContextManager[Payload]:
     """That of its driver."""
-    if bench.kind.capabilities.root in (RootKind.DIRECTORY, RootKind.SHARED):
+    if bench.param not in PAYLOADS and bench.kind.capabilities.root in (RootKind.DIRECTORY, RootKind.SHARED):
         return _busybox(bench)
     assert bench.param in PAYLOADS, f"the driver {bench.param} has no payload: add one to tests/support/payloads.py"
     return PAYLOADS[bench.param](bench)

@@ -25,6 +25,7 @@ _PREFIXES = {
     "linux.sysctl.": Capability.SYSCTLS,
     "limits.kernel.": Capability.ULIMITS,
     "limits.processes": Capability.PROCESS_LIMIT,
+    "isola.health.command": Capability.EXEC,
     "isola.devices.allow": Capability.DEVICES,
     "isola.capabilities.": Capability.CONFINEMENT,
     "isola.paths.": Capability.FILTERS,

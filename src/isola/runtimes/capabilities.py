@@ -19,6 +19,8 @@ class Capability(Enum):
     CONSOLE = "console"
     DISPLAY = "display"
     """A screen, to which viewers connect."""
+    PLUGGED_NICS = "plugged NICs"
+    """NICs that are added while it runs."""
     FIRMWARE = "firmware"
     """UEFI of its own, with secure boot, an order of boot devices and a TPM."""
     SIGNAL = "signal"

@@ -26,6 +26,7 @@ _VERBS: Mapping[Capability, str] = {
     Capability.FILES: "`file` and `cp` while it runs",
     Capability.CONSOLE: "`console`, `attach`",
     Capability.DISPLAY: "`console --type vga`",
+    Capability.PLUGGED_NICS: "NICs added while it runs",
     Capability.FIRMWARE: "`security.secureboot`, `tpm` devices, `boot.priority` of NICs",
     Capability.SIGNAL: "signals to the first process: `docker kill -s`, `oci.*` stop signals",
     Capability.PAUSE: "`pause` and `resume`",

@@ -30,7 +30,7 @@ from isola.runtimes.oci.layout import Layout
 from isola.runtimes.output import Attachment
 from isola.runtimes.qemu import machine, saving
 from isola.runtimes.qemu.layout import VmLayout
-from isola.runtimes.qemu.limits import MIB, memory_of, of_group
+from isola.runtimes.qemu.limits import MIB, Sizes, memory_of, of_group
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
@@ -50,6 +50,9 @@ class Driver(Protocol):
 
     host: Host
     capabilities: ClassVar[RuntimeCapabilities]
+    sizes: ClassVar[Sizes]
+
+    def of_group(self, limits: Limits) -> Limits: ...
 
     def layout(self, id: str) -> Layout: ...
 

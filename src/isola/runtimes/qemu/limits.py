@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 from isola.errors import InvalidInput
 from isola.model.limits import Limits
 
 MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Memory of a kind of machine, in bytes."""
+
+    default: int
+    least: int
+
+
 DEFAULT_MEMORY = 512 * MIB
 LEAST_MEMORY = 128 * MIB
 """With less, Debian's kernel does not start."""
@@ -15,6 +26,7 @@ _ALLOWANCE = 192 * MIB
 """What QEMU, its translated code, the file server and their caches take beyond the RAM of the guest."""
 ALLOWANCE_WITH_SCREEN = 384 * MIB
 """With firmware and the memory of its screen and of its viewers, and a TPM."""
+USUAL = Sizes(DEFAULT_MEMORY, LEAST_MEMORY)
 _SHARE = 64
 """And one part in so many of the RAM, for the page tables of the host."""
 
@@ -23,12 +35,12 @@ _MOST_CPUS = 255
 _GROWTH = 16
 
 
-def memory_of(limits: Limits) -> int:
+def memory_of(limits: Limits, sizes: Sizes = USUAL) -> int:
     """RAM in bytes, whole MiB. Raises InvalidInput."""
-    memory = DEFAULT_MEMORY if limits.memory is None else limits.memory
-    if memory < LEAST_MEMORY:
+    memory = sizes.default if limits.memory is None else limits.memory
+    if memory < sizes.least:
         raise InvalidInput(
-            f"A virtual machine needs at least {LEAST_MEMORY // MIB} MiB of memory",
+            f"A virtual machine needs at least {sizes.least // MIB} MiB of memory",
             field="config.limits.memory",
             remedy="raise limits.memory",
         )
@@ -51,7 +63,7 @@ def most_memory(limits: Limits, there: int) -> int:
     return max(memory, min(there, memory * _GROWTH))
 
 
-def of_group(limits: Limits, allowance: int = _ALLOWANCE) -> Limits:
+def of_group(limits: Limits, allowance: int = _ALLOWANCE, sizes: Sizes = USUAL) -> Limits:
     """Of the control group of its hypervisor, whose threads are not the guest's processes."""
-    memory = memory_of(limits)
+    memory = memory_of(limits, sizes)
     return dataclasses.replace(limits, memory=memory + allowance + memory // _SHARE, processes=None)

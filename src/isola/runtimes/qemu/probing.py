@@ -29,12 +29,12 @@ _DEVICE = Path("/dev/kvm")
 EMULATED = "guests are emulated (TCG), because KVM does not boot one on this host: their programs are many times slower"
 
 
-async def probe(host: Host) -> Probe:
-    """Programs, capabilities, control groups, and a boot."""
+async def probe(host: Host, *, server: bool = True) -> Probe:
+    """Programs, capabilities, control groups, and a boot. ``server``: guests need one of files."""
     try:
         supplied, found = kit.find(), engines.find(host)
         versions = await engines.versions(host, found)
-        _require(host, found)
+        _require(host, found, server=server)
         used = await accelerator(host, supplied, found, versions)
     except DriverUnavailable as error:
         reason = f"{error.message}: {error.evidence}" if error.evidence else error.message
@@ -44,11 +44,11 @@ async def probe(host: Host) -> Probe:
     return Probe(available=True, version=f"{versions.qemu}, Linux {supplied.release}, {how}", warnings=warnings)
 
 
-def _require(host: Host, found: Engines) -> None:
+def _require(host: Host, found: Engines, *, server: bool) -> None:
     """Raises DriverUnavailable."""
     if host.system.find_program(_MONITOR) is None:
         raise DriverUnavailable(f"{_MONITOR} is not installed", remedy=f"apt-get install {_MONITOR}")
-    if not found.virtiofsd:
+    if server and not found.virtiofsd:
         raise DriverUnavailable("virtiofsd is not installed", remedy="apt-get install virtiofsd")
     if missing := _NEEDED - host.system.capabilities():
         raise DriverUnavailable(f"{', '.join(sorted(missing))} is missing", remedy="run the daemon as real root")

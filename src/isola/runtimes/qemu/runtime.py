@@ -30,7 +30,7 @@ from isola.runtimes.qemu.engines import Engines, Versions
 from isola.runtimes.qemu.guest import VmGuest
 from isola.runtimes.qemu.kit import Kit
 from isola.runtimes.qemu.layout import VmLayout
-from isola.runtimes.qemu.limits import memory_of, of_group
+from isola.runtimes.qemu.limits import USUAL, Sizes, memory_of, of_group
 from isola.runtimes.qemu.record import Run
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import RunSpec
@@ -57,6 +57,8 @@ class QemuRuntime(MonitoredRuntime):
 
     resident: ClassVar[bool] = True
     """The agent is the guest's first process."""
+    sizes: ClassVar[Sizes] = USUAL
+    """Of the memory of its guests."""
     _sessions: ClassVar[dict[Run, Session]] = {}
     """Of this process: QEMU talks to one client at a time."""
 
@@ -73,7 +75,7 @@ class QemuRuntime(MonitoredRuntime):
             self.capabilities.require(Capability.CHECKPOINT)
         require_obeyed(self.capabilities, spec)
         self.require_supported(spec)
-        memory_of(spec.limits)
+        memory_of(spec.limits, self.sizes)
         wanted = spec
         if restore is not None:
             spec = await self.fit(spec, restore)

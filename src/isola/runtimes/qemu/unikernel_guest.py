@@ -135,7 +135,7 @@ class UnikernelGuest(VmGuest):
         self._runtime.capabilities.require(Capability.MOUNTS)
 
     async def unmount(self, number: int) -> None:
-        """It has none."""
+        """No effect: it has no mounts, and a rollback may ask."""
 
     async def mounts(self) -> frozenset[int]:
         """Raises Unsupported."""

@@ -1,0 +1,107 @@
+"""Unikernels as typed: iPXE takes an address from our DHCP and fetches a file of another instance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import kernels
+import pytest
+from command import Cli
+from daemon import Daemon
+from docker_client import DockerClient
+from lxc_client import Lxc
+from waiting import until
+
+IPXE = Path("/usr/lib/ipxe/ipxe.lkrn")
+
+
+@pytest.fixture(scope="module")
+def images(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """``ipxe``, and ``echoing``, a tiny kernel that says its arguments."""
+    isola, tiny = Cli(daemon), tmp_path_factory.mktemp("kernel") / "echoing"
+    tiny.write_bytes(kernels.pvh())
+    isola("image", "import", str(IPXE), "--type", "unikernel", "--platform", "ipxe", "--alias", "ipxe")
+    isola("image", "import", str(tiny), "--type", "unikernel", "--argument", "ip={address}", "--alias", "echoing")
+    yield
+    isola("image", "delete", "ipxe", "echoing")
+
+
+@pytest.fixture
+def names(isola: Cli) -> Iterator[list[str]]:
+    """Instances that are deleted at the end."""
+    made: list[str] = []
+    yield made
+    for name in reversed(made):
+        isola("delete", "--force", name, check=False)
+
+
+def address(daemon: Daemon, name: str) -> str:
+    state = daemon.get(f"/1.0/instances/{name}/state")
+    found = [each["address"] for each in state["network"]["eth0"]["addresses"] if each["family"] == "inet"]
+    return str(found[0]) if found else ""
+
+
+def test_ipxe_takes_an_address_and_fetches_a_file_of_another_instance(
+    daemon: Daemon, isola: Cli, images: None, names: list[str]
+) -> None:
+    names += ["web1", "pxe1"]
+    isola("launch", "busybox", "web1")
+    until(lambda: address(daemon, "web1"))
+    isola("exec", "web1", "--", "sh", "-c", "echo page >/tmp/page; busybox httpd -f -vv -p 80 -h /tmp >/tmp/log 2>&1 &")
+    url = f"http://{address(daemon, 'web1')}/page"
+    isola("launch", "ipxe", "pxe1", "-c", f"oci.entrypoint=dhcp && imgfetch {url}")
+    assert daemon.get("/1.0/instances/pxe1")["isolation"] == "unikernel"
+    asked = f"{address(daemon, 'pxe1')}]"
+    until(lambda: "url:/page" in isola("exec", "web1", "--", "cat", "/tmp/log").stdout, 90)
+    assert asked in isola("exec", "web1", "--", "cat", "/tmp/log").stdout
+    until(lambda: "page... ok" in isola("logs", "pxe1").stdout)
+    refused = isola("exec", "pxe1", "--", "true", check=False)
+    assert refused.returncode != 0 and "no other one can be started" in refused.stderr and "console" in refused.stderr
+
+
+def test_it_lives_as_other_instances_do(daemon: Daemon, isola: Cli, images: None, names: list[str], lxc: Lxc) -> None:
+    names.append("uk1")
+    isola("launch", "echoing", "uk1", "-c", "limits.memory=32MiB", "-c", "isola.restart=on-failure")
+    until(lambda: "ready" in isola("logs", "uk1").stdout)
+    assert f"ip={address(daemon, 'uk1')}" in isola("logs", "uk1").stdout
+    assert "uk1" in lxc("list", "-c", "n", "-f", "csv")
+    pid = daemon.get("/1.0/instances/uk1/state")["pid"]
+    daemon.kill()
+    daemon.start()
+    assert daemon.get("/1.0/instances/uk1/state")["pid"] == pid
+    isola("pause", "uk1")
+    isola("resume", "uk1")
+    assert isola("config", "set", "uk1", "limits.memory", "64MiB", check=False).returncode != 0
+    isola("stop", "uk1")  # at once: it does not listen to the power button
+    isola("snapshot", "create", "uk1", "s0")
+    isola("copy", "uk1", "uk2")
+    names.append("uk2")
+    isola("start", "uk2")
+    until(lambda: "ready" in isola("logs", "uk2").stdout)
+    assert f"ip={address(daemon, 'uk2')}" in isola("logs", "uk2").stdout
+    for wall in ("container", "vm"):
+        assert isola("move", "uk1", "--isolation", wall, check=False).returncode != 0
+
+
+def test_walls_and_images_have_to_fit(isola: Cli, images: None, names: list[str]) -> None:
+    names += ["no1", "no2"]
+    done = isola("launch", "tiny", "no1", "--isolation", "unikernel", check=False)
+    assert done.returncode != 0 and "not a unikernel" in done.stderr and "microvm" in done.stderr
+    done = isola("launch", "ipxe", "no2", "--isolation", "container", check=False)
+    assert done.returncode != 0 and "isolation 'unikernel'" in done.stderr
+    done = isola("create", "echoing", "no2", "-c", "isola.health.command=true", check=False)
+    assert done.returncode != 0 and "isola.health.command" in done.stderr
+
+
+def test_docker_runs_it(
+    daemon: Daemon, isola: Cli, images: None, names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    docker = DockerClient(daemon, tmp_path_factory.mktemp("home"))
+    names.append("dk1")
+    docker("run", "-d", "--name", "dk1", "echoing", "from", "docker")
+    until(lambda: "from docker\nready" in docker("logs", "dk1"))
+    assert json.loads(docker("inspect", "dk1"))[0]["State"]["Running"]
+    docker("stop", "-t", "5", "dk1")
+    docker("rm", "dk1")

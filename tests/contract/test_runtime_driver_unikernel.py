@@ -66,7 +66,7 @@ async def test_a_unikernel_lives_is_adopted_and_ends(unikernels: Bench) -> None:
 async def test_other_machines_start_too(unikernels: Bench, path: str, machine: str) -> None:
     bench = unikernels
     guest = await started(bench, unikernel(bench, path, machine))
-    await guest.request_stop()  # nobody inside listens to a power button
+    await guest.request_stop()  # it does not listen to a power button
     assert await status_of(guest) == 128 + 9
 
 

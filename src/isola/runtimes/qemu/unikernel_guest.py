@@ -37,7 +37,7 @@ class UnikernelGuest(VmGuest):
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def request_stop(self) -> None:
-        """Presses the power button if the kernel listens to it; otherwise there is nobody to ask, and it ends."""
+        """Presses the power button if the kernel listens to it; otherwise nothing in it can be asked, and it ends."""
         if not self.session.alive:
             return
         if await self._listens():
@@ -101,10 +101,10 @@ class UnikernelGuest(VmGuest):
     # --- watched ------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Nobody inside reports anything."""
+        """No effect: it does not report any."""
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
-        """As the network has been told about them: nobody inside can say what it made of that."""
+        """as its networks know them; it does not report any."""
         return tuple(_state(nic) for nic in self.session.spec.nics) if self.session.alive else ()
 
     async def limit(self, limits: Limits) -> None:

@@ -151,7 +151,7 @@ async def until(stream: object, wanted: bytes) -> bytes:
 
 async def shown(bench: Bench, wanted: Callable[[bytes], bool], id: str = "one") -> None:
     """Wait for the console's log."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not wanted(await bench.runtime.console_log(id)):  # noqa: ASYNC110 - a program elsewhere writes it
             await asyncio.sleep(0.01)
 

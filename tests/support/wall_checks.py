@@ -83,14 +83,21 @@ async def _has_its_network(bench: Bench, guest: Guest) -> None:
     await bench.host.links.create_tap(Tap(nic.link, ""))
     try:
         await guest.plug(nic)
-        if bench.has(Capability.EXEC):
-            assert b"eth9" in (await bench.run("ip", "link"))[1]
+        await _sees(bench, nic.mac, there=True)
         await guest.unplug(nic.link)
         await guest.unplug(nic.link)
-        if bench.has(Capability.EXEC):
-            assert b"eth9" not in (await bench.run("ip", "link"))[1]
+        await _sees(bench, nic.mac, there=False)
     finally:
         await bench.host.links.delete(nic.link)
+
+
+async def _sees(bench: Bench, mac: str, *, there: bool) -> None:
+    """Systems of virtual machines name their links themselves, when they have found them."""
+    if not bench.has(Capability.EXEC):
+        return
+    async with asyncio.timeout(30):
+        while (mac.encode() in (await bench.run("ip", "link"))[1]) is not there:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
 
 
 async def _has_memory_of_its_own(bench: Bench, guest: Guest) -> None:

@@ -23,12 +23,14 @@ mkdir -p /dev/pts /sbin /etc /root; mount -t devpts devpts /dev/pts
 ln -s /bin/busybox /sbin/poweroff
 for module in $(cat /lib/modules/order /lib/modules/order.scsi); do insmod /lib/modules/$module 2>/dev/null; done
 echo online > /sys/devices/system/memory/auto_online_blocks
-hostname payload
+hostname host-one
+mkdir -p /tmp
+echo root:x:0:0::/root:/bin/sh > /etc/passwd
 setsid agent --service &
 until ls -l /proc/$!/fd | grep -q vport; do sleep 0.1; done
 {more}
 echo "booted $(hostname) $(cat /sys/block/sda/size)"
-trap 'poweroff -f' USR2
+trap 'reboot -f' HUP
 while true; do
     if read -t 0.5 line; then echo "typed $line"; fi
 done <>/dev/ttyS0

@@ -85,6 +85,11 @@ def _mounts(spec: RunSpec) -> Iterator[GuestMount]:
         room = f",size={spec.tmpfs}" if spec.tmpfs else ""
         yield GuestMount("tmpfs", "/run", "tmpfs", NOSUID | NODEV, "mode=0755" + room)
         yield GuestMount("tmpfs", "/run/lock", "tmpfs", _NONE, "mode=1777,size=5m")
+    yield from own_mounts(spec)
+
+
+def own_mounts(spec: RunSpec) -> Iterator[GuestMount]:
+    """Those of the spec that are none of the host's files. Raises Unsupported."""
     for mount in spec.mounts:
         if mount.kind != "bind":
             yield _own(mount)

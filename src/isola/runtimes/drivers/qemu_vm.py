@@ -32,6 +32,7 @@ class QemuVm(VmRuntime):
             Capability.PRIVILEGES: Lack("A virtual machine has a kernel of its own, and so no rights on the host's"),
             Capability.CONFINEMENT: Lack("Programs in a virtual machine have the rights that its system gives them"),
             Capability.FILTERS: Lack("Programs in a virtual machine have the rights that its system gives them"),
+            Capability.UMASK: Lack("Programs in a virtual machine have the umask that its system gives them"),
             Capability.SYSCTLS: Lack("A virtual machine sets its kernel by itself", remedy="write /etc/sysctl.d in it"),
             Capability.ULIMITS: Lack(
                 "A virtual machine limits its programs by itself", remedy="write /etc/security/limits.d in it"

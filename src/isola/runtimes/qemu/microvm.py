@@ -122,16 +122,7 @@ class MicrovmRuntime(QemuRuntime):
 
     async def mount(self, session: Session) -> None:
         """Directories of the host, below the root that the file server sees."""
-        spec = session.spec
-        assert spec.idmap is not None
-        for mount in spec.mounts:
-            if mount.kind != "bind":
-                continue
-            graft = Graft(
-                Path(mount.source), read_only=mount.read_only, recursive=mount.recursive, propagation=mount.propagation
-            )
-            async with self.host.guest_mounts.prepare(graft) as tree:
-                await self.host.guest_mounts.put(session.run.server, tree, mount.target, owner=spec.idmap.base)
+        await served(self.host, session)
 
     def _described(self, spec: RunSpec, common: Common) -> Machine:
         return Machine(
@@ -155,6 +146,22 @@ class MicrovmRuntime(QemuRuntime):
             return (await session.qmp.ring(machine.KERNEL_LOG)).decode(errors="replace")
         except IsolaError:
             return ""
+
+
+async def served(host: Host, session: Session) -> tuple[tuple[int, str], ...]:
+    """Directories of the host that the file server shows below its root from now on: numbers of mounts and paths."""
+    spec, found = session.spec, []
+    assert spec.idmap is not None
+    for mount in spec.mounts:
+        if mount.kind != "bind":
+            continue
+        graft = Graft(
+            Path(mount.source), read_only=mount.read_only, recursive=mount.recursive, propagation=mount.propagation
+        )
+        async with host.guest_mounts.prepare(graft) as tree:
+            await host.guest_mounts.put(session.run.server, tree, mount.target, owner=spec.idmap.base)
+            found.append((tree.number, mount.target))
+    return tuple(found)
 
 
 def require_apart(spec: RunSpec) -> None:

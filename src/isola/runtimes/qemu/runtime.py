@@ -33,6 +33,7 @@ from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import USUAL, Sizes, memory_of, of_group
 from isola.runtimes.qemu.record import Run
 from isola.runtimes.qemu.session import Session
+from isola.runtimes.qemu.shares import Shares
 from isola.runtimes.spec import RunSpec
 
 _HYPERVISORS_USER = 65534
@@ -55,8 +56,6 @@ class Common:
 class QemuRuntime(MonitoredRuntime):
     """What does not depend on the machine; the subclass of a machine says what is started, and when it has booted."""
 
-    resident: ClassVar[bool] = True
-    """The agent is the guest's first process."""
     sizes: ClassVar[Sizes] = USUAL
     """Of the memory of its guests."""
     _sessions: ClassVar[dict[Run, Session]] = {}
@@ -164,6 +163,10 @@ class QemuRuntime(MonitoredRuntime):
         """Limits of the control group of all its processes."""
         return of_group(limits)
 
+    def shares(self, spec: RunSpec) -> Shares | None:
+        """Of machines whose agent is not the first process."""
+        return None
+
     def guest(self, session: Session) -> VmGuest:
         """As the machine's kind has it."""
         return VmGuest(self, session)
@@ -197,7 +200,7 @@ class QemuRuntime(MonitoredRuntime):
         return await self._opened(run, spec)
 
     async def _opened(self, run: Run, spec: RunSpec) -> Session | None:
-        session = Session(self.host, self._layout(run.id), run, spec, self.group(run.id), resident=self.resident)
+        session = Session(self.host, self._layout(run.id), run, spec, self.group(run.id), shares=self.shares(spec))
         try:
             await session.open()
         except IsolaError:

@@ -18,6 +18,7 @@ from isola.runtimes.qemu import ending, machine, record
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.qmp import Event, Qmp
 from isola.runtimes.qemu.record import Run
+from isola.runtimes.qemu.shares import Shares
 from isola.runtimes.spec import RunSpec
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Session:
     """One run; opened when it is started or adopted, and closed with its end."""
 
     def __init__(
-        self, host: Host, layout: VmLayout, run: Run, spec: RunSpec, group: str, *, resident: bool = True
+        self, host: Host, layout: VmLayout, run: Run, spec: RunSpec, group: str, *, shares: Shares | None = None
     ) -> None:
         self.run = run
         self.spec = spec
@@ -57,8 +58,8 @@ class Session:
         self._agent: Agent | None = None
         self._oom = False
         """As its agent has said at its end."""
-        self._resident = resident
-        """Its agent is its first process; otherwise it comes and goes with a program of the guest's."""
+        self.shares = shares
+        """If its agent is not its first process, but comes and goes with a program of the guest's."""
         self._opening = asyncio.Lock()
         self._interfaces: tuple[InterfaceState, ...] = ()
         self._loop = asyncio.get_running_loop()
@@ -93,7 +94,7 @@ class Session:
         async with self._opening:
             self.require()
             if self._agent is None or self._agent.closed:
-                if not self._resident:
+                if self.shares is not None:
                     await self._require_listener()
                 stream = await self._host.sockets.connect(self._layout.socket(machine.AGENT))
                 try:
@@ -101,7 +102,16 @@ class Session:
                 except BaseException:
                     stream.close()
                     raise
+                if self.shares is not None:
+                    await self._greet(self._agent, self.shares)
             return self._agent
+
+    async def _greet(self, agent: Agent, shares: Shares) -> None:
+        """What it cannot mount is missing, but commands are executed."""
+        try:
+            await shares.greet(agent)
+        except IsolaError as error:
+            log.error("Instance %s has not mounted a directory of the host: %s", self.run.id, error)
 
     async def _require_listener(self) -> None:
         """Raises WrongState if no program of the guest has opened the agent's port."""

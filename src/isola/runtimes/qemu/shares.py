@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
-from isola.errors import IsolaError, NotFound
+from isola.errors import NotFound
 from isola.host import Host
 from isola.runtimes.agent.agent import Agent
 from isola.runtimes.agent.methods import GuestMount
@@ -82,6 +81,3 @@ class Shares:
     async def _write(self, waiting: dict[str, str], mounted: dict[str, str]) -> None:
         record = {"waiting": waiting, "mounted": mounted}
         await self._host.files.write(self._file, json.dumps(record).encode(), durable=False)
-
-
-__all__ = ["TAG", "IsolaError", "Path", "Shares"]

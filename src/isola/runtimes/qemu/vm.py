@@ -16,9 +16,10 @@ from isola.runtimes.qemu.boot_order import boot_order
 from isola.runtimes.qemu.file_server import file_server
 from isola.runtimes.qemu.file_server import firmware as data_of
 from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, cpus_of, memory_of, most_cpus, most_memory, of_group
-from isola.runtimes.qemu.microvm import nics_of, require_apart
+from isola.runtimes.qemu.microvm import nics_of, require_apart, served
 from isola.runtimes.qemu.runtime import Common, QemuRuntime
 from isola.runtimes.qemu.session import Session
+from isola.runtimes.qemu.shares import Shares
 from isola.runtimes.qemu.vm_guest import DiskGuest
 from isola.runtimes.qemu.vm_machine import Drive, Machine
 from isola.runtimes.spec import RootKind, RunSpec
@@ -29,8 +30,6 @@ _SHARE = "share"
 
 class VmRuntime(QemuRuntime):
     """It is started when its firmware is."""
-
-    resident = False
 
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
@@ -91,7 +90,10 @@ class VmRuntime(QemuRuntime):
         )
 
     async def boot(self, session: Session) -> None:
-        """Its processors wait."""
+        """Its processors wait, while directories of the host are added to those that are served."""
+        assert session.shares is not None
+        for number, target in await served(self.host, session):
+            await session.shares.add(number, target, None)
 
     async def start(self, session: Session) -> None:
         """Its firmware."""
@@ -101,6 +103,10 @@ class VmRuntime(QemuRuntime):
     def of_group(self, limits: Limits) -> Limits:
         """With the screen."""
         return of_group(limits, ALLOWANCE_WITH_SCREEN)
+
+    def shares(self, spec: RunSpec) -> Shares:
+        """Mounted by the agent when there is one."""
+        return Shares(self.host, self._layout(spec.id), spec)
 
     def guest(self, session: Session) -> DiskGuest:
         """With disks and a screen."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host.disk_files import is_device, open_disk
+from isola.host.guest_mounts import Tree
 from isola.host.sockets import Stream
 from isola.host.threads import in_thread
 from isola.model.disk import Disk
 from isola.model.limits import Limits
+from isola.runtimes.agent.agent import Agent
 from isola.runtimes.qemu import vm_machine
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.guest import VmGuest, worked
@@ -38,6 +40,10 @@ class DiskGuest(VmGuest):
         except IsolaError:
             if self.session.alive:
                 await self.session.qmp.execute("system_powerdown")
+
+    async def resize_console(self, width: int, height: int) -> None:
+        """No effect: a serial port has no size."""
+        self._require_terminal()
 
     async def limit(self, limits: Limits) -> None:
         """Memory and CPUs are added and removed; less memory than at its start is taken by the balloon."""
@@ -150,6 +156,27 @@ class DiskGuest(VmGuest):
         for node in vm_machine.names_of_nodes(name):
             with suppress(IsolaError):
                 await self.session.qmp.execute("blockdev-del", {"node-name": node})
+
+    # --- directories of the host -------------------------------------------------------------------------------
+
+    async def mount(self, tree: Tree, target: str) -> None:
+        """Served at once; inside it is mounted by the agent, as soon as there is one."""
+        await super().mount(tree, target)
+        assert self.session.shares is not None
+        await self.session.shares.add(tree.number, target, await self._agent_if_any())
+
+    async def unmount(self, number: int) -> None:
+        """Inside first."""
+        assert self.session.shares is not None
+        with suppress(IsolaError):
+            await self.session.shares.remove(number, await self._agent_if_any())
+        await super().unmount(number)
+
+    async def _agent_if_any(self) -> Agent | None:
+        try:
+            return None if self.frozen() else await self.session.agent()
+        except IsolaError:
+            return None
 
     # --- NICs ---------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,12 @@ RUN = (
         "false",
     ),
     Setting(
+        "isola.microvm.warm",
+        boolean,
+        "MicroVMs: start from the memory of a kernel that has booted before for a guest of the same size.",
+        "false",
+    ),
+    Setting(
         "isola.environment.empty",
         run_values.variables,
         "Environment variables without a value, separated by commas; `environment.*` keys always have one.",

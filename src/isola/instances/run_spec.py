@@ -78,6 +78,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         kernel=begins.kernel,
         oom_score_adj=_number(config, "isola.oom.score_adj"),
         firmware=_firmware(config, devices) if runtime.capabilities.has(Capability.FIRMWARE) else None,
+        warm=_true(config, "isola.microvm.warm"),
         host_stack=config.get("isola.sandbox.network") == HOST,
     )
 

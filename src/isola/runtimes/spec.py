@@ -186,6 +186,8 @@ class RunSpec:
     confinement: Confinement = field(default_factory=Confinement)
     kernel: Kernel | None = None
     """What is started in place of a program, for unikernels; ``command`` are its arguments."""
+    warm: bool = False
+    """Start from a kernel that has booted for another guest, if its runtime keeps such kernels."""
     oom_score_adj: int | None = None
     """As in ``/proc/PID/oom_score_adj``; None: as of the daemon's other instances."""
 

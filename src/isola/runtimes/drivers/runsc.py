@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,14 @@ from isola.runtimes.demands import require_obeyed
 from isola.runtimes.gvisor import config, interfaces
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
-from isola.runtimes.gvisor.options import PTRACE, has_own_network, options, with_own_network, without_ipv6
+from isola.runtimes.gvisor.options import (
+    PTRACE,
+    has_own_network,
+    options,
+    with_one_route,
+    with_own_network,
+    without_ipv6,
+)
 from isola.runtimes.gvisor.platform import Platform, platform
 from isola.runtimes.oci import monitor
 from isola.runtimes.oci.caller import Caller
@@ -145,12 +152,14 @@ class Runsc(OciRuntime):
 
     async def let_go(self, id: str) -> None:
         """Raises HostFailure."""
+        await self._configure(id, with_one_route)
         await self._note_interfaces(id)
         if await self.host.files.exists(self.layout(id).run / HOLD):
             await self._continue(id)
         else:
             await self._begin(id)
-        await self._silence(id)
+        # Routers would give the host's stack IPv6 addresses again, with which it would refuse connections to it.
+        await self._configure(id, without_ipv6)
 
     async def _begin(self, id: str) -> None:
         own = self._has_own_network(id)
@@ -186,13 +195,13 @@ class Runsc(OciRuntime):
 
     # --- how ----------------------------------------------------------------------------------------------------
 
-    async def _silence(self, id: str) -> None:
-        """Routers would give the host's stack IPv6 addresses again, with which it would refuse connections to it."""
+    async def _configure(self, id: str, command: Callable[[Path], list[str]]) -> None:
+        """Run a command in the network namespace, if its own stack takes that over."""
         found = await self._find(id) if self._has_own_network(id) else None
         if found is None or found.plan is None or not isinstance(found.plan.network, NetworkNamespace):
             return
         with suppress(WrongState), self.host.namespaces.network_file(found.plan.network.path) as file:
-            await self.host.processes.run(without_ipv6(file), env={"PATH": PATH}, check=False, timeout=10)
+            await self.host.processes.run(command(file), env={"PATH": PATH}, check=False, timeout=10)
 
     async def _continue(self, id: str) -> None:
         argv = letting_go(self.layout(id).run)

@@ -71,6 +71,19 @@ def with_own_network(argv: Sequence[str]) -> list[str]:
     return ["unshare", "--mount", "/bin/sh", "-c", _HIDE, "sh", *argv]
 
 
+_ONE_ROUTE = """\
+for file in /proc/sys/net/ipv6/conf/*/accept_ra; do echo 0 >"$file"; done
+[ "$(ip -6 route show default | wc -l)" -le 1 ] || ip -6 route flush default proto ra\
+"""
+
+
+def with_one_route(network: Path) -> list[str]:
+    """A command line that removes default routes of routers beside those that were configured: its network stack
+    takes over one.
+    """
+    return ["nsenter", f"--net={network}", "/bin/sh", "-c", _ONE_ROUTE]
+
+
 def without_ipv6(network: Path) -> list[str]:
     """A command line that ends IPv6 of the host's stack in a network namespace; fails if the kernel has none."""
     return ["nsenter", f"--net={network}", "/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"]

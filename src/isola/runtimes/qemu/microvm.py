@@ -11,7 +11,7 @@ from isola.host.guest_mounts import Graft
 from isola.host.hypervisor_job import Job
 from isola.model.identity import HostNames
 from isola.model.network import HostTap
-from isola.runtimes.agent.agent import Identity
+from isola.runtimes.agent.agent import Agent, Identity
 from isola.runtimes.agent.plan import Console, plan_of
 from isola.runtimes.driver import Restore
 from isola.runtimes.qemu import machine, probing, saving
@@ -21,8 +21,9 @@ from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import cpus_of, memory_of
 from isola.runtimes.qemu.machine import Machine, Nic
 from isola.runtimes.qemu.runtime import Common, QemuRuntime
-from isola.runtimes.qemu.saving import State
+from isola.runtimes.qemu.saving import Shape, State
 from isola.runtimes.qemu.session import Session, failure
+from isola.runtimes.qemu.warm import Warm
 from isola.runtimes.spec import RootKind, RunSpec
 from isola.runtimes.users import resolve
 
@@ -37,6 +38,9 @@ class MicrovmRuntime(QemuRuntime):
         super().__init__(host, directory, names)
         self._continuing: dict[str, State] = {}
         """States from which instances are being started, by id."""
+        self._warm = Warm(host, directory)
+        self._booted: dict[str, Path] = {}
+        """Booted kernels from which they are being started."""
 
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
@@ -44,12 +48,15 @@ class MicrovmRuntime(QemuRuntime):
             raise Unsupported(f"The root of a microVM is a shared directory, not a {spec.root.kind.value} device")
         require_apart(spec)
         self._continuing.pop(spec.id, None)  # of a start that has failed
+        self._booted.pop(spec.id, None)
 
     async def job(self, spec: RunSpec, common: Common) -> Job:
         """QEMU and the server of the root."""
         described = self._described(spec, common)
         if (state := self._continuing.get(spec.id)) is not None:
             described = saving.continued(described, state)
+        elif spec.id in self._booted:
+            described = replace(described, incoming=True)
         return Job(
             ids=common.ids,
             user=common.user,
@@ -67,30 +74,61 @@ class MicrovmRuntime(QemuRuntime):
         spec = session.spec
         assert spec.idmap is not None
         await self.mount(session)
+        agent = await self._agent(session)
+        user = await resolve(self.host.files, spec.root.path, spec.idmap, spec.user, spec.groups)
+        await agent.prepare(plan_of(spec, user, _console(spec)))
+        await agent.set_up_loopback()
+        for nic in spec.nics:
+            await (self.guest(session).plug(nic) if spec.warm else agent.configure(nic))
+
+    async def _agent(self, session: Session) -> Agent:
+        """That of a kernel that boots, or that has booted for another guest."""
+        spec, guest = session.spec, self.guest(session)
+        booted = self._booted.pop(spec.id, None)
+        if booted is not None:
+            try:
+                await saving.load(self.host, session.qmp, booted)
+            except IsolaError:
+                await self._warm.drop(booted)
+                raise
+            await guest.resume()
+            return await self._made_new(await session.agent())
         try:
             agent = await session.agent(seconds=_BOOTING)
         except IsolaError as error:
             said = await self._kernel_said(session)
             raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
-        user = await resolve(self.host.files, spec.root.path, spec.idmap, spec.user, spec.groups)
-        await agent.prepare(plan_of(spec, user, _console(spec)))
-        await agent.set_up_loopback()
-        for nic in spec.nics:
-            await agent.configure(nic)
+        if not spec.warm:
+            return agent
+        await guest.pause()
+        common = await self.common(spec)
+        await self._warm.keep(spec.id, guest.save, await self._shape(spec), common.kit, common.engines)
+        await guest.resume()
+        return await self._made_new(agent)
+
+    async def _made_new(self, agent: Agent) -> Agent:
+        """Several guests continue from the same moment: they must not draw the same random numbers."""
+        await agent.identify(Identity(entropy=bytes.fromhex(self.host.clock.token(32))))
+        return agent
+
+    async def _shape(self, spec: RunSpec) -> Shape:
+        return saving.shape_of(self._described(spec, await self.common(spec)), self._processor())
 
     async def prepare(self, spec: RunSpec) -> None:
         """Write all files, and make the groups."""
-        await super().prepare(spec)
-        shape = saving.shape_of(self._described(spec, await self.common(spec)), self._processor())
+        shape, common = await self._shape(spec), await self.common(spec)
         if (state := self._continuing.get(spec.id)) is not None:
             shape = state.shape
+        elif spec.warm and (found := await self._warm.find(shape, common.kit, common.engines)) is not None:
+            self._booted[spec.id] = found
+        await super().prepare(spec)
         await saving.keep_shape(self.host, VmLayout.beside(self.layout(spec.id)), shape)
 
     async def fit(self, spec: RunSpec, restore: Restore) -> RunSpec:
         """With as much memory as it had."""
         state, common = await saving.read(self.host, restore.path), await self.common(spec)
-        shape = saving.shape_of(self._described(spec, common), self._processor())
-        saving.require_fit(state, shape, (await self.versions(common.engines)).qemu, spec.nics)
+        spec = replace(spec, warm=False)
+        saving.require_fit(state, await self._shape(spec), (await self.versions(common.engines)).qemu, spec.nics)
         self._continuing[spec.id] = state
         return replace(spec, limits=replace(spec.limits, memory=state.shape.memory))
 
@@ -100,8 +138,7 @@ class MicrovmRuntime(QemuRuntime):
             await self.host.mounts.make_root_read_only(guest.session.run.server)
         state = self._continuing.pop(guest.id)
         await guest.resume()
-        agent = await guest.session.agent()
-        await agent.identify(Identity(entropy=bytes.fromhex(self.host.clock.token(32))))
+        await self._made_new(await guest.session.agent())
         for nic in saving.later(state, wanted.nics):
             await guest.plug(nic)
         if wanted.limits != guest.session.spec.limits:
@@ -111,6 +148,7 @@ class MicrovmRuntime(QemuRuntime):
     async def remove(self, id: str) -> None:
         """Kill all processes and remove all traces."""
         self._continuing.pop(id, None)
+        self._booted.pop(id, None)
         await super().remove(id)
 
     async def start(self, session: Session) -> None:
@@ -133,7 +171,8 @@ class MicrovmRuntime(QemuRuntime):
             memory=memory_of(spec.limits),
             cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
             clock=probing.clock(self.host),
-            nics=nics_of(spec),
+            nics=() if spec.warm else nics_of(spec),
+            slots=machine.HOT_PLUG_PORTS + len(spec.nics),
             terminal=spec.terminal,
         )
 

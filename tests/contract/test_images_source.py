@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import kernels
 import orjson
 import pytest
 from image_library import split, unified
@@ -78,13 +79,18 @@ async def on_fake_host(name: str) -> Bench:
         await host.files.make_directory(Path(path).parent)
     await host.files.write(Path(KEYRING), b"keys")
     await host.files.write(Path("/bin/busybox"), BUSYBOX)
+    for path, data in (("/usr/lib/ipxe/ipxe.lkrn", kernels.bzimage()),):
+        await host.files.make_directory(Path(path).parent)
+        await host.files.write(Path(path), data)
     metadata, root = split()
     for path, data in (("meta", metadata), ("root", root), ("unified", unified())):
         await host.files.write(Path("/up") / path, data)
     return await bench(host, name, Path("/store"), Path("/up"))
 
 
-@pytest.fixture(params=[*(f"fake {name}" for name in registry.names("images")), "linux file", "linux busybox"])
+@pytest.fixture(
+    params=[*(f"fake {name}" for name in registry.names("images")), "linux file", "linux busybox", "linux ipxe"]
+)
 async def made(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     kind, name = request.param.split()
     if kind == "fake":

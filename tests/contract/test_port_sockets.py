@@ -462,3 +462,21 @@ async def test_a_listener_has_its_owner_and_leaves_no_socket(place: Path) -> Non
         LinuxSockets().listener(place / "agent", mode=0o600, uid=0, gid=0)
     listener.close()
     assert os.listdir(place) == []
+
+
+async def test_a_tcp_port_is_reached_or_refused() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.write(b"hello\n"), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        stream = await LinuxSockets().reach("127.0.0.1", port)
+        assert await stream.read() == b"hello\n"
+        stream.close()
+    with pytest.raises(HostFailure, match=str(port)):
+        await LinuxSockets().reach("127.0.0.1", port)
+    fake = FakeSockets()
+    with pytest.raises(HostFailure, match="80"):
+        await fake.reach("10.0.0.1", 80)
+    fake.ports["10.0.0.1", 80] = asyncio.Queue()
+    stream = await fake.reach("10.0.0.1", 80)
+    await (await fake.ports["10.0.0.1", 80].get()).write(b"hello\n")
+    assert await stream.read() == b"hello\n"

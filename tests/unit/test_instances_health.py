@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from strike import end_tasks
 
 from isola.errors import InvalidInput, WrongState
 from isola.instances.health import judged, pause
+from isola.instances.health_outside import reach
 from isola.instances.health_settings import HEALTH_SETTINGS, command_text, duration, health_check
 from isola.model.event import EventKind
 from isola.model.health import Health, HealthResult, HealthStatus
@@ -23,6 +25,7 @@ from isola.testing.clock import FakeClock
 from isola.testing.host import fake_host
 from isola.testing.parts import World
 from isola.testing.runtime import FakeCommand
+from isola.testing.sockets import FakeStream
 
 WEB = Ref.default("web1")
 S = 10**9
@@ -205,3 +208,76 @@ async def test_a_check_needs_a_run(world: World) -> None:
     await world.finish(world.parts.services.instances.stop(WEB, force=True))
     with pytest.raises(WrongState):
         await world.parts.services.instances.runs.stats(WEB)
+
+
+# --- from outside -----------------------------------------------------------------------------------------------
+
+
+def test_ports_are_checked_in_place_of_a_command() -> None:
+    found = health_check(CHECK, {"isola.health.tcp": "80"})
+    assert found is not None and (found.outside, found.argv, found.retries) == ("tcp:80", (), 2)
+    found = health_check(HealthCheck(disabled=True), {"isola.health.http": "8080"})
+    assert found is not None and found.outside == "http:8080/"
+    assert health_check(None, {"isola.health.http": "80/a?b", "isola.health.disable": "true"}) is None
+    found = health_check(None, {"isola.health.http": "80", "isola.health.command": "true"})
+    assert found is not None and found.argv and not found.outside
+    for key, wrong in (
+        ("tcp", "0"),
+        ("tcp", "65536"),
+        ("tcp", "http"),
+        ("http", "80 /"),
+        ("http", "/x"),
+        ("http", "99999"),
+    ):
+        with pytest.raises(InvalidInput):
+            HEALTH_SETTINGS.validate({f"isola.health.{key}": wrong})
+
+
+@pytest.mark.parametrize(
+    ("outside", "answers", "status", "says"),
+    [
+        ("tcp:80", b"", 0, b"connected"),
+        ("http:80/x", b"HTTP/1.1 204 No Content\r\n\r\n", 0, b"204"),
+        ("http:80/x", b"HTTP/1.0 500 Oops\r\n\r\n", 1, b"500"),
+        ("http:80/x", b"SSH-2.0-x\r\n", 1, b"SSH"),
+        ("http:80/x", b"x" * 5000, 1, b"xxx"),
+        ("tcp:81", b"", 1, b"Cannot connect"),
+    ],
+)
+async def test_an_instance_is_reached_at_the_address_that_its_network_gave(
+    world: World, outside: str, answers: bytes, status: int, says: bytes
+) -> None:
+    await world.create("web1", start=True)
+    context, instance = world.context, world.parts.services.instances.get(WEB)
+    address = next(nic.ipv4 for nic in map(context.nics.nic, context.nics.of(instance)))
+    assert address
+    arriving: asyncio.Queue[FakeStream] = asyncio.Queue()
+    world.host.sockets.ports[address, 80] = arriving
+    work = asyncio.ensure_future(reach(context, instance, dataclasses.replace(CHECK, argv=(), outside=outside)))
+    if outside != "tcp:81":
+        far = await arriving.get()
+        if answers:
+            assert b"GET /x HTTP/1.0\r\n" in await far.read()
+            await far.write(answers)
+            far.close()
+    found = await work
+    assert found[0] == status and says in found[1]
+
+
+async def test_a_port_that_is_silent_has_failed(world: World) -> None:
+    await launch(world, command="", http="80")
+    context, instance = world.context, world.parts.services.instances.get(WEB)
+    address = next(nic.ipv4 for nic in map(context.nics.nic, context.nics.of(instance)))
+    assert address
+    world.host.sockets.ports[address, 80] = asyncio.Queue()
+    await wait(world, 16)
+    [found] = health(world).log
+    assert found.exit_status == -1 and "Port 80 did not answer within 5 seconds" in found.output
+
+
+async def test_an_instance_without_a_network_is_not_reached(world: World) -> None:
+    await world.create("web1", start=True, devices={"eth0": {"type": "none"}})
+    found = await reach(
+        world.context, world.parts.services.instances.get(WEB), dataclasses.replace(CHECK, outside="tcp:1")
+    )
+    assert found == (1, b"The instance has no address on a managed network")

@@ -166,6 +166,10 @@ class Sockets(Protocol):
         """
         ...
 
+    async def reach(self, address: str, port: int) -> Stream:
+        """Connect to a TCP port of an IP address; waits as long as the kernel does. Raises HostFailure."""
+        ...
+
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         """Write a short message to a FIFO; False if it has no reader. With ``once`` the FIFO is removed first."""
         ...
@@ -242,6 +246,17 @@ class LinuxSockets:
 
     async def connect(self, path: Path) -> Connection:
         return SocketStream(await _connected(path, socket.SOCK_STREAM))
+
+    async def reach(self, address: str, port: int) -> Stream:
+        connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            return SocketStream(connection.detach())
+        except OSError as error:
+            raise HostFailure(f"Cannot connect to {address}, port {port}", evidence=str(error)) from error
+        finally:
+            connection.close()
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:
         try:

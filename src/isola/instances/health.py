@@ -15,6 +15,7 @@ from isola.host.sockets import Stream
 from isola.instances import exec as exec_verb
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
+from isola.instances.health_outside import reach
 from isola.instances.health_settings import health_check
 from isola.instances.phases import RunState
 from isola.model.exec import ExecRequest
@@ -108,6 +109,9 @@ async def _check(context: Context, instance: Instance, check: HealthCheck) -> He
     start = context.host.clock.now()
     status, output = -1, b""
     try:
+        if check.outside:
+            status, output = await reach(context, instance, check)
+            return HealthResult(start, context.host.clock.now(), status, output.decode(errors="replace"))
         execution = await exec_verb.run(context, instance, ExecRequest(check.argv, user=None))
         status, output = await _outcome(context, execution, check.timeout / _SECOND)
     except IsolaError as error:

@@ -12,7 +12,9 @@ from isola.model.instance import Config
 from isola.settings import Setting, Settings, boolean, whole
 
 COMMAND, DISABLE = "isola.health.command", "isola.health.disable"
+TCP, HTTP = "isola.health.tcp", "isola.health.http"
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_HTTP = re.compile(r"([0-9]{1,5})(/[!-~]{0,1000})?", re.ASCII)
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _LONGEST = 24 * 3600 * 10**9
 _MOST_ARGUMENTS, _MOST_BYTES = 1024, 64 << 10
@@ -32,6 +34,19 @@ def _check(value: str) -> HealthCheck:
     if not argv or len(argv) > _MOST_ARGUMENTS or not all(isinstance(each, str) for each in argv) or not argv[0]:
         raise ValueError("a JSON array of strings is expected")
     return HealthCheck(tuple(argv))
+
+
+def _tcp(value: str) -> HealthCheck:
+    if not (value.isascii() and value.isdigit() and len(value) < 6 and 0 < int(value) < 65536):
+        raise ValueError("a port is expected")
+    return HealthCheck(outside=f"tcp:{int(value)}")
+
+
+def _http(value: str) -> HealthCheck:
+    found = _HTTP.fullmatch(value)
+    if found is None or not 0 < int(found[1]) < 65536:
+        raise ValueError("a port, or a port and a path, is expected")
+    return HealthCheck(outside=f"http:{int(found[1])}{found[2] or '/'}")
 
 
 def duration(value: str) -> int:
@@ -60,6 +75,19 @@ HEALTH_SETTINGS = Settings(
         ' array of strings. It runs as the program does, and status 0 is success: `curl -f localhost`, `["/check"]`.',
         expects="a command, or a JSON array of strings",
     ),
+    Setting(
+        TCP,
+        _tcp,
+        "Port to which the host connects to find out whether its program works, in place of a command, at its address"
+        " on its first managed network.",
+        expects="a port",
+    ),
+    Setting(
+        HTTP,
+        _http,
+        "The same by a request over HTTP, which succeeds with status 200 to 399: `8080`, `80/health`.",
+        expects="a port, or a port and a path, such as 80/health",
+    ),
     Setting(DISABLE, boolean, "Do not check its health, whatever its image says.", "false"),
     _time("interval", "Time between health checks. By default as its image says, or 30s."),
     _time("timeout", "Time after which a health check has failed. By default as its image says, or 30s."),
@@ -81,7 +109,11 @@ def health_check(image: HealthCheck | None, config: Config) -> HealthCheck | Non
     check = image or HealthCheck()
     if isinstance(own, HealthCheck):
         check = replace(check, argv=own.argv, in_shell=own.in_shell, disabled=False)
-    if check.disabled or not check.argv or HEALTH_SETTINGS.value(config, DISABLE) is True:
+    for key in (TCP, HTTP) if own is None else ():
+        found = HEALTH_SETTINGS.value(config, key)
+        if isinstance(found, HealthCheck):
+            check = replace(check, argv=(), in_shell=False, disabled=False, outside=found.outside)
+    if check.disabled or not (check.argv or check.outside) or HEALTH_SETTINGS.value(config, DISABLE) is True:
         return None
     parts: dict[str, Any] = {}
     for name in (*_TIMES, "retries"):

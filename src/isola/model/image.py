@@ -72,6 +72,8 @@ class HealthCheck:
     start_interval: int = 0
     retries: int = 0
     disabled: bool = False
+    outside: str = ""
+    """In place of a command: ``tcp:PORT`` or ``http:PORT/PATH``, which the host connects to."""
 
 
 TYPE_LABEL = "org.isola.image.type"

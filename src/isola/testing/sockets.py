@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
-from isola.errors import NotFound
+from isola.errors import HostFailure, NotFound
 from isola.host.sockets import Offer, Pipe, Stream, Terminal
 
 _BLOCK = 65536
@@ -192,6 +192,8 @@ class FakeSockets:
         self.offers: dict[Path, FakeOffer] = {}
         self.listeners: dict[Path, FakeListener] = {}
         self.posted: dict[Path, list[bytes]] = {}
+        self.ports: dict[tuple[str, int], asyncio.Queue[FakeStream]] = {}
+        """TCP ports on which servers listen: connections arrive in the queue."""
         self._given: dict[int, FakeTerminal | FakePipe] = {}
         self._servers: dict[Path, asyncio.Queue[FakeStream]] = {}
         self._files: dict[Path, bytes] = {}
@@ -257,6 +259,14 @@ class FakeSockets:
             raise NotFound(f"There is no socket {path}")
         near, far = stream_pair()
         self._servers[path].put_nowait(far)
+        return near
+
+    async def reach(self, address: str, port: int) -> FakeStream:
+        """Connect to a server of ``ports``."""
+        if (address, port) not in self.ports:
+            raise HostFailure(f"Cannot connect to {address}, port {port}", evidence="refused")
+        near, far = stream_pair()
+        self.ports[address, port].put_nowait(far)
         return near
 
     def post(self, path: Path, message: bytes, *, once: bool = False) -> bool:

@@ -156,7 +156,7 @@ def health_check_json(check: HealthCheck | None, image: HealthCheck | None, conf
     """``Config.Healthcheck``: ``check`` without what neither the image nor the configuration names."""
     if check is None:
         return None
-    test = ["CMD-SHELL", check.argv[-1]] if check.in_shell else ["CMD", *check.argv]
+    test = ["CMD-SHELL", check.argv[-1]] if check.in_shell else ["CMD", *(check.argv or (check.outside,))]
     found: dict[str, Any] = {"Test": test}
     for field, key in (*_HEALTH_TIMES.items(), ("Retries", "retries")):
         if config.get(_HEALTH + key) or (image is not None and getattr(image, key)):

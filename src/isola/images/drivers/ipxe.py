@@ -1,0 +1,84 @@
+"""iPXE as a unikernel: one program with a TCP/IP stack, built from Debian's package of it and commands of the user."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from isola.errors import DriverUnavailable, InvalidInput
+from isola.host import Host
+from isola.images.source import ImageSource, SourceRequest
+from isola.images.store import Intake
+from isola.images.unikernel_image import unikernel_image
+from isola.model.image import Image
+from isola.model.kernel import UNIKERNEL
+from isola.model.probe import Probe
+from isola.operations import Operation
+from isola.settings import Setting, Settings
+
+_NAME = "ipxe"
+_PACKAGE = "ipxe"
+_PLACES = (Path("/usr/lib/ipxe/ipxe.lkrn"), Path("/boot/ipxe.lkrn"))
+_ASK = "dhcp && route ; shell"
+_LONGEST = 2000
+
+
+def _commands(value: str) -> str:
+    if not value.strip() or len(value) > _LONGEST or not value.isprintable():
+        raise ValueError(f"commands of iPXE in one line of up to {_LONGEST} characters are expected")
+    return value
+
+
+class IpxeSource(ImageSource):
+    """``ipxe``: reproducible; the same program and commands give an identical image."""
+
+    settings = Settings(
+        "image option",
+        Setting("commands", _commands, "Commands of iPXE, which are its arguments.", _ASK),
+    )
+
+    @classmethod
+    async def probe(cls, host: Host) -> Probe:
+        """Needs the program of Debian's package, and x86-64."""
+        if (machine := host.system.kernel().architecture) != "x86_64":
+            return Probe(False, reason=f"Debian's iPXE starts on x86_64, not on {machine}")
+        if await _program(host) is None:
+            return Probe(False, reason="iPXE is not installed", remedy=f"apt-get install {_PACKAGE}")
+        return Probe(True)
+
+    def offers(self) -> Mapping[str, str]:
+        """The only image, ``ipxe``."""
+        return {_NAME: "iPXE, a unikernel with a TCP/IP stack and a shell, built from this host's package"}
+
+    def check(self, request: SourceRequest) -> None:
+        """Accepts only the name ``ipxe``."""
+        if request.name not in ("", _NAME):
+            raise InvalidInput(f"Unknown iPXE image {request.name[:80]!r}", field="name", remedy=f"use {_NAME}")
+        self.settings.validate(request.options, where="options")
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        program = await _program(self.host)
+        if program is None:
+            raise DriverUnavailable("iPXE is not installed", remedy=f"apt-get install {_PACKAGE}")
+        properties = {
+            "os": "iPXE",
+            "description": "iPXE, a unikernel",
+            **request.properties,
+            "isola.type": UNIKERNEL,
+            "isola.platform": _NAME,
+            "isola.command": shlex.quote(str(self.settings.value(request.options, "commands"))),
+        }
+        return await unikernel_image(
+            op, self.host, intake, (program,), place, properties, made_by=_PACKAGE, source={"driver": _NAME}
+        )
+
+
+async def _program(host: Host) -> Path | None:
+    for place in _PLACES:
+        if await host.files.exists(place):
+            return place
+    return None
+
+
+DRIVER = IpxeSource

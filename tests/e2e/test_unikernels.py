@@ -105,3 +105,39 @@ def test_docker_runs_it(
     assert json.loads(docker("inspect", "dk1"))[0]["State"]["Running"]
     docker("stop", "-t", "5", "dk1")
     docker("rm", "dk1")
+
+
+def test_a_dockerfile_makes_one_that_a_registry_keeps_and_whose_health_is_checked(
+    daemon: Daemon, isola: Cli, images: None, names: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "kernel").write_bytes(kernels.multiboot())
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nCOPY kernel /unikernel/kernel\n"
+        "LABEL org.isola.image.type=unikernel org.isola.unikernel.machine=pc\nCMD built {hostname}\n"
+    )
+    isola("build", "-t", "made:1", str(tmp_path))
+    isola("image", "export", "docker.io/library/made:1", str(tmp_path / "made.tar"), "--oci")
+    isola("image", "delete", "docker.io/library/made:1")
+    isola("image", "import", str(tmp_path / "made.tar"))
+    names.append("made1")
+    try:
+        isola(
+            "launch", "docker.io/library/made:1", "made1", "-c", "isola.health.tcp=7", "-c", "isola.health.interval=1s"
+        )
+        until(lambda: "ready" in isola("logs", "made1").stdout)
+        assert "made1" in isola("logs", "made1").stdout
+        until(lambda: "Unhealthy" in str(daemon.get("/1.0/instances/made1/state")).title(), 60)
+    finally:
+        isola("delete", "--force", "made1", check=False)
+        isola("image", "delete", "docker.io/library/made:1")
+
+
+def test_the_source_builds_one_with_commands(daemon: Daemon, isola: Cli, images: None, names: list[str]) -> None:
+    isola("image", "build", "ipxe", "-o", "commands=echo from {hostname}", "--alias", "saying")
+    names.append("say1")
+    try:
+        isola("launch", "saying", "say1")
+        until(lambda: "from say1" in isola("logs", "say1").stdout, 30)
+    finally:
+        isola("delete", "--force", "say1", check=False)
+        isola("image", "delete", "saying")

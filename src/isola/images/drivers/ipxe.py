@@ -69,8 +69,10 @@ class IpxeSource(ImageSource):
             "isola.platform": _NAME,
             "isola.command": shlex.quote(str(self.settings.value(request.options, "commands"))),
         }
+        kernel = place / "ipxe"
+        await self.host.files.write(kernel, await self.host.files.read(program), durable=False)  # it may be a link
         return await unikernel_image(
-            op, self.host, intake, (program,), place, properties, made_by=_PACKAGE, source={"driver": _NAME}
+            op, self.host, intake, (kernel,), place, properties, made_by=_PACKAGE, source={"driver": _NAME}
         )
 
 

@@ -134,7 +134,7 @@ async def test_an_image_is_complete(made: Bench) -> None:
     assert [layer["digest"] for layer in fields["layers"]] == [layer.digest for layer in image.layers]
     config = orjson.loads(await made.store.read(fields["config"]["digest"]))
     assert len(config["rootfs"]["diff_ids"]) == len(image.layers)
-    assert config["config"]["Labels"]["org.isola.image.type"] == "system"
+    assert config["config"]["Labels"]["org.isola.image.type"] in ("system", "unikernel")
     assert image.architecture == "x86_64"
 
 

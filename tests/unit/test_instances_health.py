@@ -257,7 +257,7 @@ async def test_an_instance_is_reached_at_the_address_that_its_network_gave(
     if outside != "tcp:81":
         far = await arriving.get()
         if answers:
-            assert b"GET /x HTTP/1.0\r\n" in await far.read()
+            assert b"GET /x HTTP/1.1\r\n" in await far.read()
             await far.write(answers)
             far.close()
     found = await work

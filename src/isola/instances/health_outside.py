@@ -54,7 +54,7 @@ async def _ask(context: Context, address: str, port: int, path: str) -> tuple[in
         if not path:
             return 0, b"connected"
         host = f"[{address}]" if ":" in address else address
-        await stream.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        await stream.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         line = await _line(stream)
     finally:
         stream.close()

@@ -8,6 +8,7 @@ import pytest
 
 from isola.daemon.build import Drivers
 from isola.errors import InUse, InvalidInput, IsolaError, NotFound, UnsafeArchive, Unsupported
+from isola.instances.commit import CommitRequest
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.disk import DiskFormat
@@ -325,3 +326,31 @@ async def test_impossible_volumes_are_refused(world: World, content: str, config
 async def test_a_file_that_is_no_disc_is_refused(world: World) -> None:
     with pytest.raises(InvalidInput, match="not an ISO"):
         await import_disc(world, "cd", bytes(40960))
+
+
+# --- publishing ------------------------------------------------------------------------------------------------
+
+
+async def test_an_image_of_a_virtual_machine_is_its_whole_disk(world: World) -> None:
+    made, services = await create(world), world.parts.services
+    disk = world.directory / "pools/default/volumes" / made.id / "upper/root.qcow2"
+    await world.host.files.write(disk, qcow2(2 * SIZE, CONTENT[:-4] + b"more"))
+    await start(world)
+    done = await world.finish(services.instances.contents.commit(VM, CommitRequest(("golden",))))
+    image = services.images.get(Ref.default(str(done.metadata["fingerprint"])))
+    assert (image.type, len(image.layers)) == ("virtual-machine", 1)
+    assert image.layers[0].digest not in {layer.digest for layer in made.start.blobs}
+    assert not running(world).frozen
+    assert not await world.host.files.names(services.images.store.scratch)
+    await create(world, "vm2", "golden")
+    (copied,) = (await start(world, "vm2")).spec.disks
+    assert copied.backing is not None
+    assert await world.host.files.read(copied.backing) == (CONTENT[:-4] + b"more").ljust(2 * SIZE, b"\0")
+    with pytest.raises(Unsupported, match="no instructions"):
+        services.instances.contents.commit(VM, CommitRequest(("other",), changes=("CMD x",)))
+
+
+async def test_an_empty_machine_that_never_ran_has_nothing_to_publish(world: World) -> None:
+    await create(world, image=None, isolation="vm")
+    with pytest.raises(InvalidInput, match="never been started"):
+        await world.finish(world.parts.services.instances.contents.commit(VM, CommitRequest(("golden",))))

@@ -17,6 +17,7 @@ from isola.events import Events
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits, UnpackReport
 from isola.host.cancellation import finish
+from isola.host.disk_images import DiskLimits
 from isola.images.acquire import Acquire
 from isola.images.aliases import Aliases
 from isola.images.architecture import platform
@@ -108,6 +109,11 @@ class ImageLibrary:
     def limits(self) -> UnpackLimits:
         """Those of archives, as the settings are now."""
         return self._limits()
+
+    @property
+    def disk_limits(self) -> DiskLimits:
+        """The same for images of virtual machines: bytes of a disk, and of the data on it."""
+        return disk_limits_of(self._config())
 
     @cached_property
     def registries(self) -> RegistryVerbs:
@@ -290,7 +296,7 @@ class ImageLibrary:
         """
         source, check = self.store.path(layer.digest), layer.diff_id != layer.digest
         if layer.media_type == DISK_TYPE:
-            return await unpack_disk(self._host, source, target, disk_limits_of(self._config()), progress)
+            return await unpack_disk(self._host, source, target, self.disk_limits, progress)
         report = await self._host.archives.unpack(
             source, target, whiteouts=True, limits=self._limits(), progress=progress, digest=check
         )

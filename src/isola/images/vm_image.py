@@ -37,11 +37,12 @@ async def vm_image(
     limits: DiskLimits = _LIMITS,
     scratch: Path | None = None,
     filename: str = "",
+    as_it_is: bool = True,
 ) -> Image:
     """Compress ``disk``, write the metadata with its ``templates``, store both.
 
     ``below``: see ``DiskImages.convert``. Temporary files are beside the disk, or in ``scratch``, whose removal is up
-    to the caller. A qcow2 file without anything below is stored as it is, after a check.
+    to the caller. A qcow2 file without anything below is stored as it is, after a check, if ``as_it_is``.
     Raises InvalidInput, UnsafeArchive, TooLarge, Unsupported.
     """
     place = scratch or disk.parent
@@ -49,7 +50,7 @@ async def vm_image(
     files = {f"templates/{name}": text for name, text in templates.items()}
     await host.files.write(described, metadata_tarball(metadata, files))
     packed = disk
-    if format is DiskFormat.QCOW2 and below is None:
+    if format is DiskFormat.QCOW2 and below is None and as_it_is:
         await check_disk(op, host, disk, limits)
     else:
         packed = place / "disk.qcow2"

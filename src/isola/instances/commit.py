@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from isola.images.oci_manifest import MAX_LAYERS
 from isola.images.store import Intake
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
+from isola.instances.disks import has_disks
+from isola.instances.flatten import flatten
 from isola.instances.phases import require_kept
 from isola.instances.roots import moment
 from isola.instances.snapshot import still_the
@@ -65,6 +67,12 @@ def check(context: Context, ref: Ref, request: CommitRequest) -> Instance:
         alias_name(name, "aliases")
     if any(not blob.diff_id for blob in origin.start.blobs) or (origin.start.layers and not origin.start.blobs):
         raise Unsupported(f"Instance {ref.name!r} is on layers of Isola 0.1", remedy="create it again from its image")
+    if has_disks(context, origin.runtime) and request.changes:
+        raise Unsupported(
+            f"Instance {ref.name!r} is a virtual machine, whose image has no instructions",
+            field="changes",
+            remedy="leave them out",
+        )
     if len(origin.start.blobs) >= MAX_LAYERS:
         raise InvalidInput(f"Instance {ref.name!r} has {MAX_LAYERS} image layers", remedy="start with a smaller image")
     apply(_run(context, origin, None), request.changes)
@@ -86,6 +94,10 @@ async def _made(
     context: Context, op: Operation, intake: Intake, instance: Instance, request: CommitRequest
 ) -> Sequence[Named]:
     origin = check(context, instance.ref, request)
+    if has_disks(context, origin.runtime):
+        async with _at(context, op, origin, request) as moment, _shown(context, origin, moment) as tree:
+            image = await flatten(context, op, intake, origin, tree)
+        return [Named(_described(context, origin, image, request), request.names)]
     for blob in origin.start.blobs:
         await intake.keep(blob.digest)
         if not await context.images.store.has(blob.digest):
@@ -106,6 +118,11 @@ async def _made(
     layers = [*origin.start.blobs, *([layer] if layer else [])]
     image = await compose(intake, config, layers, config.created_at, source={"instance": origin.name})
     return [Named(_described(context, origin, image, request), request.names)]
+
+
+def _shown(context: Context, origin: Instance, snapshot: str | None) -> AbstractAsyncContextManager[Path]:
+    """Its volume, or that of the snapshot, read-only."""
+    return context.storage(origin).contents(context.volume(origin), snapshot)
 
 
 def _described(context: Context, origin: Instance, image: Image, request: CommitRequest) -> Image:

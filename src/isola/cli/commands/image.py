@@ -147,7 +147,7 @@ def _kernel(context: Context) -> dict[str, str]:
     if args.text("type") != "unikernel":
         if about:
             raise UsageError("--argument, --machine and --platform are for --type unikernel")
-        return {}
+        return {"isola.type": args.text("type")} if args.text("type") else {}
     return about | {"isola.type": "unikernel"}
 
 
@@ -271,23 +271,24 @@ COMMANDS = (
         ),
         Command(
             "import",
-            "Import an image made for LXD, Incus or LXC, OCI images, a root file system, or a unikernel",
+            "Import an image made for LXD, Incus or LXC, OCI images, a root file system, a disk, or a unikernel",
             import_,
             Argument(
                 "FILE",
                 "A unified tarball, metadata and root file system, an archive or a directory of OCI images, what docker"
-                " save wrote, or a root file system alone",
+                " save wrote, a root file system alone, or the disk of a virtual machine (qcow2, raw, vmdk)",
                 many=True,
                 complete="paths",
             ),
             Option("--alias", "An alias for it", value="ALIAS", repeat=True),
             Option("--property", "A property to add or replace", value="KEY=VALUE", repeat=True),
-            Option("--type", "What it is, if that is not in it", value="TYPE", choices=("unikernel",)),
+            Option("--type", "What it is, if that is not in it", value="TYPE", choices=("vm", "unikernel")),
             Option("--argument", "An argument of the unikernel", value="TEXT", repeat=True),
             Option("--machine", "Machine of the unikernel (default: q35)", value="NAME", choices=_MACHINES),
             Option("--platform", "For which toolchain the unikernel was made, for display", value="NAME"),
             examples=(
                 ("isola image import alpine.tar.xz --alias alpine", "one file"),
+                ("isola image import disk.qcow2 --alias appliance --property os=Appliance", "a virtual machine's disk"),
                 ("isola image import app.tar", "what docker save, podman save or skopeo wrote, with the names in it"),
                 ("isola image import incus.tar.xz rootfs.squashfs --alias alpine", "two files"),
                 (

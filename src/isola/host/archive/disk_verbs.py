@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from isola.errors import HostFailure, InvalidInput, NotFound, TooLarge, UnsafeArchive
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, TooLarge, UnsafeArchive
 from isola.host.archive.output import created
 from isola.host.archive.qemu_img import BELOW, SOURCE, TARGET, run
+from isola.host.credentials import owner_of_files
 from isola.model.disk import DiskFormat
 from isola.model.disk_header import HEAD, REMEDY, read_header
 
@@ -49,7 +50,7 @@ def convert_disk(*, source: str, format: str, below: str | None, target: str, to
 
 def create_disk(*, target: str, size: int, owner: int) -> bytes:
     """An empty qcow2 file without a backing file."""
-    with created(target, "none") as file:
+    with _created_by(owner, Path(target)) as file:
         run(
             ["create", "-q", "-f", "qcow2", "-o", "compat=1.1,cluster_size=65536", f"/{TARGET}", str(size)],
             shown={},
@@ -57,9 +58,23 @@ def create_disk(*, target: str, size: int, owner: int) -> bytes:
             seconds=_SECONDS,
             file_size=_SLACK,
         )
-        os.fchown(file.fileno(), owner, owner)
         os.fsync(file.fileno())
     return b"{}"
+
+
+def _created_by(owner: int, target: Path) -> BinaryIO:
+    """A new file that a user owns: where ids are mapped, others cannot create any."""
+    directory = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with owner_of_files(owner):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.fdopen(os.open(target.name, flags, 0o600, dir_fd=directory), "wb")
+    except FileExistsError as error:
+        raise AlreadyExists(f"{target} exists already") from error
+    except OSError as error:
+        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+    finally:
+        os.close(directory)
 
 
 def resize_disk(*, target: str, size: int) -> bytes:

@@ -63,6 +63,8 @@ if [ -s $place/seed/{SEED_HOSTNAME} ] && [ ! -e /usr/bin/cloud-init ] &&
 fi
 umount $place/seed
 rmdir $place/seed
+# Memory that is added to the running machine is used at once.
+echo online 2>/dev/null >/sys/devices/system/memory/auto_online_blocks || true
 chmod 0700 $place/agent.new
 chcon -t bin_t $place/agent.new 2>/dev/null || true
 mv $place/agent.new $place/agent

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -347,6 +348,51 @@ async def test_offered_images_are_built_and_named(world: World, library: ImageLi
     assert {alias.name for alias in library.aliases()} == {"made/1", "made/one"}
     await world.run(lambda op: library.ensure(op, Ref.default("made/1")))
     assert maker.made == 1
+
+
+class MachineMaker(Maker):
+    """Also offers ``made/1/vm``, the same for virtual machines."""
+
+    def offers(self) -> Mapping[str, str]:
+        return {"made/1": "one", "made/1/vm": "one"}
+
+    def canonical(self, name: str) -> str:
+        return name
+
+    def of_type(self, name: str, type: str) -> str:
+        return "made/1/vm" if type == "virtual-machine" else name
+
+    async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
+        self.made += 1
+        file = await self.world.upload("made", unified(request.name.replace("/", "-")))
+        library = self.world.library  # type: ignore[attr-defined]
+        image = await library.sources.get("file")._fetch(op, SourceRequest(files=(file,)), intake, place)
+        return replace(image, type="virtual-machine" if request.name == "made/1/vm" else "container")
+
+
+async def test_instances_of_each_type_get_their_image_under_the_same_name(world: World, library: ImageLibrary) -> None:
+    world.library = library  # type: ignore[attr-defined]
+    maker = library.sources._all["maker"] = MachineMaker(world, library.store.scratch)
+    found: list[Image] = []
+
+    async def want(op: Operation, name: str, type: str) -> None:
+        found.append(await library.ensure(op, Ref.default(name), type))
+
+    for name, type in [
+        ("made/1", "container"),
+        ("made/1", "virtual-machine"),
+        ("made/1/vm", "virtual-machine"),
+        ("made/1", "container"),
+        ("made/1", ""),
+    ]:
+        await world.run(partial(want, name=name, type=type))
+    machine, container = "virtual-machine", "container"
+    assert [image.type for image in found] == [container, machine, machine, container, container]
+    assert {alias.name for alias in library.aliases()} == {"made/1", "made/1/vm"}
+    assert maker.made == 2
+    # Whoever asks for the disk by its name gets it; whether it fits is checked later.
+    await world.run(partial(want, name="made/1/vm", type="container"))
+    assert found[-1].type == machine
 
 
 async def test_concurrent_callers_share_a_build(world: World, library: ImageLibrary, maker: Maker) -> None:

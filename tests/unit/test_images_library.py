@@ -366,7 +366,7 @@ class MachineMaker(Maker):
         self.made += 1
         file = await self.world.upload("made", unified(request.name.replace("/", "-")))
         library = self.world.library  # type: ignore[attr-defined]
-        image = await library.sources.get("file")._fetch(op, SourceRequest(files=(file,)), intake, place)
+        image: Image = await library.sources.get("file")._fetch(op, SourceRequest(files=(file,)), intake, place)
         return replace(image, type="virtual-machine" if request.name == "made/1/vm" else "container")
 
 
@@ -390,7 +390,7 @@ async def test_instances_of_each_type_get_their_image_under_the_same_name(world:
     assert [image.type for image in found] == [container, machine, machine, container, container]
     assert {alias.name for alias in library.aliases()} == {"made/1", "made/1/vm"}
     assert maker.made == 2
-    # Whoever asks for the disk by its name gets it; whether it fits is checked later.
+    # The disk is found by its own name; if it fits the instance is checked later.
     await world.run(partial(want, name="made/1/vm", type="container"))
     assert found[-1].type == machine
 

@@ -148,6 +148,12 @@ print(cell.run(cell.Cell(root=Path(sys.argv[1]), seconds=5), lambda inside: {"la
 """
 
 
+def test_mounts_that_are_shared_as_under_systemd_take_no_wall_away(tmp_path: Path) -> None:
+    argv = ["unshare", "--mount", "--propagation", "shared", sys.executable, "-c", THROUGH_A_LINK, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert json.loads(done.stdout) == {"lacks": []}, done.stderr
+
+
 def test_a_target_behind_a_symlink_is_confined_too(tmp_path: Path) -> None:
     """For example the interpreter's directory of the installed program."""
     (tmp_path / "place").mkdir()

@@ -258,7 +258,8 @@ def _tree(path: Path, plan: _Plan, stack: contextlib.ExitStack, *, writable: boo
     if not (writable or plan.cell.writable):
         attributes |= kernel.MOUNT_ATTR_RDONLY
     own = plan.mapped and (path == plan.cell.root or not path.is_dir())
-    kernel.set_attributes(tree, attributes, plan.space if own else None)
+    # Under systemd all mounts are shared, and so is a copy of one; a shared mount cannot become a root.
+    kernel.set_attributes(tree, attributes, plan.space if own else None, propagation="private")
     return tree
 
 
@@ -363,7 +364,13 @@ def _move_in(plan: _Plan) -> None:
     for name, (tree, directory) in plan.shown.items():
         _make_place(Path(name), directory=directory)
         kernel.attach_tree(tree, Path(name))
-    kernel.pivot_root(b".", b".")
+    try:
+        kernel.pivot_root(b".", b".")
+    except OSError:  # the host itself runs in its first file system
+        if plan.cell.root is not None:
+            os.chdir("/")
+            kernel.unmount(anchor)  # with ids that this process does not get now
+        raise
     kernel.unmount(Path("."))
     os.chdir("/")
     if plan.cell.root is None:

@@ -272,7 +272,8 @@ def _new_root(paths: Sequence[str]) -> Iterator[None]:
 
 def _shown(path: Path) -> int:
     tree = kernel.clone_tree(path)
-    kernel.set_attributes(tree, kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV)
+    attributes = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+    kernel.set_attributes(tree, attributes, propagation="private")
     return tree
 
 

@@ -82,6 +82,10 @@ bench: ## Benchmark Isola and its peers in one run (ROUNDS=3, ONLY=workloads or 
 	@install/environment
 	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only '$(ONLY)')
 
+.PHONY: lab
+lab: environment ## Try this checkout on Debian 13 with systemd in a VM, for an hour (LAB=directory, AGAIN=step)
+	@lab/run $(if $(AGAIN),--again $(AGAIN))
+
 .PHONY: clean
 clean: ## Remove what builds and tests left in this directory
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist bench/results

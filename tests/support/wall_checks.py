@@ -18,6 +18,7 @@ from isola.host.links import Tap
 from isola.host.nodes import DeviceNumber
 from isola.model.identity import PRIVILEGED, IdRange
 from isola.model.limits import Limits
+from isola.model.system_calls import NAMES
 from isola.runtimes import Capability, DeviceNode, ExecSpec, Guest, Mount, RootKind, RunSpec, Shareable, TapNic
 
 LIMITS = Limits(memory=256 * MIB)
@@ -330,6 +331,17 @@ async def _has_filters(bench: Bench, guest: Guest) -> None:
     assert (await bench.run("cat", "/proc/version"))[1] == b""
 
 
+def _with_system_calls(bench: Bench, spec: RunSpec) -> RunSpec:
+    """All but one."""
+    calls = tuple(sorted({*NAMES.values()} - {"chroot"}))
+    return dataclasses.replace(spec, confinement=dataclasses.replace(spec.confinement, system_calls=calls))
+
+
+async def _has_system_calls(bench: Bench, guest: Guest) -> None:
+    """Of the program and what it starts: an engine may leave out commands that are run beside it."""
+    assert await _of_first_process(bench, "Seccomp") == "2"
+
+
 def _with_umask(bench: Bench, spec: RunSpec) -> RunSpec:
     return dataclasses.replace(spec, umask=0o27)
 
@@ -426,6 +438,7 @@ ROWS = (
     Row("privileges", _has_privileges, NEEDED.PRIVILEGES),
     Row("capabilities", _has_capabilities, NEEDED.CONFINEMENT, _with_capabilities, inside=True),
     Row("filters", _has_filters, NEEDED.FILTERS, _with_filters, inside=True),
+    Row("system calls", _has_system_calls, NEEDED.SYSTEM_CALLS, _with_system_calls, inside=True),
     Row("umask", _has_an_umask, NEEDED.UMASK, _with_umask, inside=True),
     Row("sysctls", _has_sysctls, NEEDED.SYSCTLS, _with_sysctls, inside=True),
     Row("ulimits", _has_ulimits, NEEDED.ULIMITS, _with_ulimits, inside=True),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isola.client.files import Files
     from isola.client.http import Headers
     from isola.client.operations import Operation
-    from isola.client.shapes import InstanceInfo, SnapshotInfo, StateInfo
+    from isola.client.shapes import InstanceInfo, LearnedInfo, SnapshotInfo, StateInfo
 
 _ROOT = "/1.0/instances"
 
@@ -257,6 +257,18 @@ class Instances:
     def restart(self, name: str, *, force: bool = False, timeout: int = 30, kill: bool = False) -> Operation:
         """Stop it as ``stop`` does, and start it again."""
         return self._set_state(name, "restart", force=force, timeout=timeout, kill=kill)
+
+    def begin_learning(self, name: str) -> None:
+        """Record what it uses from now on. Raises Unsupported."""
+        self._client.call("POST", f"{path_of(name)}/learning")
+
+    def learned(self, name: str) -> LearnedInfo:
+        """What it has used since then."""
+        return cast("LearnedInfo", self._client.get(f"{path_of(name)}/learning"))
+
+    def end_learning(self, name: str) -> None:
+        """End the recording."""
+        self._client.call("DELETE", f"{path_of(name)}/learning")
 
     def signal(self, name: str, signal: int | str) -> None:
         """Send its first process a signal."""

@@ -225,6 +225,15 @@ class ProfileInfo(TypedDict, total=False):
     used_by: list[str]
 
 
+class LearnedInfo(TypedDict):
+    system_calls: list[str]
+    capabilities: list[str]
+    written: list[str]
+    ports: list[str]
+    notes: list[str]
+    config: dict[str, str]
+
+
 class ServerInfo(TypedDict, total=False):
     """The daemon and its host."""
 

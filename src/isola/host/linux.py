@@ -20,6 +20,8 @@ from isola.host.mounts import LinuxMounts
 from isola.host.namespaces import LinuxNamespaces
 from isola.host.nodes import LinuxNodes
 from isola.host.process import LinuxProcesses
+from isola.host.recording import LinuxRecorder
+from isola.host.refusals import LinuxRefusals
 from isola.host.sockets import LinuxSockets
 from isola.host.subvolumes import LinuxSubvolumes
 from isola.host.system import LinuxSystem
@@ -51,4 +53,6 @@ def linux_host() -> Host:
         http=LinuxHttp(),
         clock=LinuxClock(),
         system=LinuxSystem(),
+        recorder=LinuxRecorder(),
+        refusals=LinuxRefusals(),
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from isola.host.namespaces import Namespaces
     from isola.host.nodes import Nodes
     from isola.host.process import Processes
+    from isola.host.recording import Recorder
+    from isola.host.refusals import Refusals
     from isola.host.sockets import Sockets
     from isola.host.subvolumes import Subvolumes
     from isola.host.system import System
@@ -52,3 +54,5 @@ class Host:
     http: Http
     clock: Clock
     system: System
+    recorder: Recorder
+    refusals: Refusals

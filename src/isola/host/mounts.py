@@ -8,9 +8,8 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -137,8 +136,10 @@ class Mounts(Protocol):
         """
         ...
 
-    async def make_root_read_only(self, process: ProcessRef) -> None:
+    async def make_root_read_only(self, process: ProcessRef, but: Sequence[str] = ()) -> None:
         """Make the root of the mount namespace of a process read-only, not what is mounted below it.
+
+        ``but``: paths that stay writable; those that do not exist are left out.
 
         Raises WrongState when the process has ended, HostFailure.
         """
@@ -197,9 +198,9 @@ class LinuxMounts:
         """In a thread that enters the mount namespace, and then ends."""
         await in_thread(_in_mounts_of, process, _share_all, "share the mounts")
 
-    async def make_root_read_only(self, process: ProcessRef) -> None:
+    async def make_root_read_only(self, process: ProcessRef, but: Sequence[str] = ()) -> None:
         """In such a thread, too."""
-        await in_thread(_make_root_read_only, process)
+        await in_thread(_make_root_read_only, process, but)
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """In a thread of its own: one that hangs continues only when the file system responds or is aborted."""
@@ -376,14 +377,36 @@ def _share_all() -> None:
     kernel.mount("none", Path("/"), "", "", kernel.MS_REC | kernel.MS_SHARED)
 
 
-def _make_root_read_only(process: ProcessRef) -> None:
+def _make_root_read_only(process: ProcessRef, but: Sequence[str]) -> None:
     """Its own root, which need not be that of its mount namespace."""
     root = open_of(process, "root", os.O_PATH | os.O_DIRECTORY)
+
+    def change() -> None:
+        for path in but:
+            _mount_on_itself(root, path)
+        kernel.set_attributes(root, kernel.MOUNT_ATTR_RDONLY)
+
     try:
-        change = partial(kernel.set_attributes, root, kernel.MOUNT_ATTR_RDONLY)
         _in_mounts_of(process, change, "make the root read-only")
     finally:
         os.close(root)
+
+
+def _mount_on_itself(root: int, path: str) -> None:
+    """Symbolic links are resolved by the kernel below the root: they are the instance's own."""
+    try:
+        resolve = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
+        found = kernel.open_beneath(root, os.fsencode(path.lstrip("/") or "."), os.O_PATH, resolve)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        tree = kernel.clone_tree_of(found, recursive=True)
+        try:
+            kernel.attach_tree_to(tree, found)
+        finally:
+            os.close(tree)
+    finally:
+        os.close(found)
 
 
 def _in_mounts_of(process: ProcessRef, work: Callable[[], None], what: str) -> None:

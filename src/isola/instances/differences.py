@@ -15,6 +15,13 @@ from isola.operations import Operation
 
 async def changes(context: Context, ref: Ref, caller: Caller) -> Sequence[FileChange]:
     """It may run meanwhile. Without the mount points that every instance has. Raises NotFound, TooLarge, WrongState."""
+    left_out = {f"/{path}" for path in MOUNT_POINTS}
+    found = await whole(context, ref, caller)
+    return [each for each in found if each.path not in left_out or each.kind is ChangeKind.DELETED]
+
+
+async def whole(context: Context, ref: Ref, caller: Caller) -> Sequence[FileChange]:
+    """The same with these mount points."""
     instance = context.records.get(ref)
     require_kept(instance)
     driver, scratch = context.storage(instance), context.images.store.scratch
@@ -27,6 +34,4 @@ async def changes(context: Context, ref: Ref, caller: Caller) -> Sequence[FileCh
             operation = context.operations.start("Unpacking image layers", prepare, project=ref.project, caller=caller)
             await context.operations.finish(operation)
         list_file = scratch / f"changes-{context.host.clock.token(8)}"
-        found = await driver.list_changes(context.volume(instance), list_file)
-    left_out = {f"/{path}" for path in MOUNT_POINTS}
-    return [each for each in found if each.path not in left_out or each.kind is ChangeKind.DELETED]
+        return await driver.list_changes(context.volume(instance), list_file)

@@ -33,6 +33,7 @@ from isola.instances.copy import Source
 from isola.instances.deploy.deployments import Deployments
 from isola.instances.display import Display, check_display
 from isola.instances.files import FilesSession
+from isola.instances.learning import Learning
 from isola.instances.move import Destination
 from isola.instances.places import Place
 from isola.instances.places import place as place_of
@@ -78,6 +79,7 @@ class Instances:
         self.contents = Contents(context)
         self.runs = Runs(context)
         self.deployments = Deployments(context)
+        self.learning = Learning(context)
 
     async def look(self) -> None:
         """Find instances on the host without a record; after the pools are open, before any ids or addresses are
@@ -94,9 +96,11 @@ class Instances:
         await self.snapshots.open()
         await give_up_unused(self._context)
         await look_around(self._context)
+        await self.learning.refused.open()
 
     async def close(self) -> None:
         """Stop supervising; the instances keep running."""
+        self.learning.close()
         for live in self._context.live.values():
             supervise.leave(live)
         await self._context.devices.close()

@@ -72,6 +72,19 @@ RUN = (
         expects="default, unconfined or a profile in JSON",
     ),
     Setting(
+        "security.syscalls.allow",
+        run_values.system_calls,
+        "The system calls that its programs may make, by name, separated by commas or lines, of those that the default "
+        "filter permits; all others are refused and reported. Learning a profile writes it.",
+        expects="names of system calls such as `read,write,openat`",
+    ),
+    Setting(
+        "isola.paths.writable",
+        run_values.paths,
+        "Paths in its root that stay writable, while all others are read-only; `none`: no path. What is mounted there, "
+        "as volumes and `/tmp` of systems, is not affected.",
+    ),
+    Setting(
         "isola.paths.masked",
         run_values.paths,
         "Paths that show nothing inside, in place of the default ones; `none`: all are shown.",

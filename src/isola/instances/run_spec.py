@@ -87,12 +87,18 @@ def confinement(config: Config) -> Confinement:
     """Pure."""
     if _true(config, FULLY):
         return Confinement(("ALL",), (), False, UNCONFINED, (), (), ("a *:* rwm",))
-    seccomp = config.get("isola.seccomp", "")
+    seccomp, calls = config.get("isola.seccomp", ""), _names(config, "security.syscalls.allow")
+    if calls and seccomp not in ("", "default"):
+        raise InvalidInput(
+            "There are two filters of system calls", field="config.isola.seccomp", remedy="unset isola.seccomp"
+        )
     return Confinement(
         add=_names(config, "isola.capabilities.add"),
         drop=_names(config, "isola.capabilities.drop"),
         no_new_privileges=_true(config, "isola.no_new_privileges"),
         seccomp="" if seccomp == "default" else seccomp,
+        system_calls=calls,
+        writable=_names(config, "isola.paths.writable") if config.get("isola.paths.writable") else None,
         device_rules=_names(config, "isola.devices.allow"),
         masked=_names(config, "isola.paths.masked") if config.get("isola.paths.masked") else None,
         read_only=_names(config, "isola.paths.readonly") if config.get("isola.paths.readonly") else None,

@@ -21,6 +21,8 @@ ULIMITS = frozenset(
 NONE, HOST, OTHER = "none", "host", "container"
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MOST = 256
+_MOST_CALLS = 1024
+_CALL = re.compile(r"[a-z_][a-z0-9_]{1,39}", re.ASCII)
 _LIMIT = re.compile(r"unlimited|-1|[0-9]{1,20}", re.ASCII)
 _SYSCTL = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_*:@-]+)+", re.ASCII)
 _IPC = frozenset(
@@ -50,6 +52,13 @@ def seccomp(value: str) -> str:
     elif value not in ("default", "unconfined"):
         raise ValueError("default, unconfined or a profile in JSON is expected")
     return value
+
+
+def system_calls(value: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(value.replace(",", " ").split()))
+    if not found or len(found) > _MOST_CALLS or not all(map(_CALL.fullmatch, found)):
+        raise ValueError("names of system calls, separated by commas or lines, are expected")
+    return found
 
 
 def paths(value: str) -> tuple[str, ...]:

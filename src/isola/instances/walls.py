@@ -28,6 +28,8 @@ _PREFIXES = {
     "isola.health.command": Capability.EXEC,
     "isola.devices.allow": Capability.DEVICES,
     "isola.capabilities.": Capability.CONFINEMENT,
+    "isola.paths.writable": Capability.SYSTEM_CALLS,
+    "security.syscalls.": Capability.SYSTEM_CALLS,
     "isola.paths.": Capability.FILTERS,
     "isola.seccomp": Capability.FILTERS,
     "isola.no_new_privileges": Capability.FILTERS,

@@ -24,3 +24,7 @@ class Confinement:
     """Paths that are mounted read-only; None: the default ones."""
     device_rules: tuple[str, ...] = ()
     """Devices that may be opened in addition, as ``c 10:200 rwm``; ``a`` for all."""
+    system_calls: tuple[str, ...] = ()
+    """The only ones that are allowed, by name; empty: as ``seccomp`` says."""
+    writable: tuple[str, ...] | None = None
+    """Paths that stay writable, while the rest of the root is read-only; None: as the root's device says."""

@@ -26,6 +26,7 @@ class WarningType(Enum):
     AUTOSTART_FAILURE = "Failed to autostart instance", Severity.LOW
     INSTANCE_BROKEN = "Instance cleanup failed", Severity.MODERATE
     DEVICE_MISSING = "Instance device unavailable", Severity.LOW
+    CALLS_REFUSED = "System call refused", Severity.LOW
     ROOT_UNLIMITED = "Size of root disk not enforced", Severity.LOW
 
     @property

@@ -43,6 +43,8 @@ class Capability(Enum):
     FILTERS = "filters"
     """System calls and paths of the kernel that its processes lack, privileges of files."""
     UMASK = "umask"
+    SYSTEM_CALLS = "system calls"
+    """A list of the system calls that its programs may make, and paths that alone are writable."""
     SYSCTLS = "sysctls"
     ULIMITS = "ulimits"
     PROCESS_LIMIT = "process limit"
@@ -85,6 +87,8 @@ class RuntimeCapabilities:
     """The required form of its root."""
     machine: Machine | None = None
     """The size of a guest that has memory and CPUs of its own; None: it uses those of the host."""
+    unrecordable: Lack | None = None
+    """Why the host does not see the system calls of its programs."""
     lacks: Mapping[Capability, Lack] = field(default_factory=dict)
 
     def has(self, capability: Capability) -> bool:

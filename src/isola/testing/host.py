@@ -29,6 +29,7 @@ from isola.testing.namespaces import FakeNamespaces
 from isola.testing.nodes import FakeNodes
 from isola.testing.port_forwarder import FakePortForwarder, is_port_forwarder
 from isola.testing.processes import FakeProcesses, Program
+from isola.testing.recording import FakeRecorder, FakeRefusals
 from isola.testing.sockets import FakeSockets
 from isola.testing.subvolumes import FakeSubvolumes
 from isola.testing.system import FakeSystem
@@ -59,6 +60,8 @@ class FakeHost(Host):
     http: FakeHttp
     clock: FakeClock
     system: FakeSystem
+    recorder: FakeRecorder
+    refusals: FakeRefusals
     published: FakePortForwarder
     """Not a port: the program that forwards published ports."""
 
@@ -114,5 +117,7 @@ def fake_host(
         http=FakeHttp(files),
         clock=clock or FakeClock(skips=True),
         system=system,
+        recorder=FakeRecorder(),
+        refusals=FakeRefusals(),
         published=ports,
     )

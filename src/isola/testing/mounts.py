@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class FakeMounts:
         self.shared: list[ProcessRef] = []
         """Processes whose mounts were made shared."""
         self.read_only: list[ProcessRef] = []
+        self.writable: dict[ProcessRef, tuple[str, ...]] = {}
         """Processes whose root was made read-only."""
 
     async def overlay(self, mount: OverlayMount) -> None:
@@ -108,9 +110,10 @@ class FakeMounts:
     def _on(self, target: Path, node: Node) -> None:
         find(self.files.tree, target.parent).children[target.name].mounts.append(node)
 
-    async def make_root_read_only(self, process: ProcessRef) -> None:
+    async def make_root_read_only(self, process: ProcessRef, but: Sequence[str] = ()) -> None:
         """Remember it."""
         self.read_only.append(process)
+        self.writable[process] = tuple(but)
 
     async def share(self, process: ProcessRef) -> None:
         """Remember it."""

@@ -37,6 +37,7 @@ class FakeVm(FakeRuntime):
             Capability.PRIVILEGES: Lack("A virtual machine has a kernel of its own, and so no rights on the host's"),
             Capability.CONFINEMENT: Lack("The fake's agent confines no program"),
             Capability.FILTERS: Lack("The fake's agent confines no program"),
+            Capability.SYSTEM_CALLS: Lack("The fake's agent confines no program"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
             Capability.FIRMWARE: Lack("A machine without disks has no firmware"),
             Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.cli.devices import device_group
 from isola.cli.grammar import Argument, Command, Group
+from isola.cli.learning import LEARN, REFUSALS
 from isola.cli.noun import Noun
 from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
 
@@ -62,6 +63,8 @@ COMMANDS = (
         device_group(
             "profile", _NOUN.argument, read=_NOUN.read, write=_NOUN.write, fields=_NOUN.fields, sample="small"
         ),
+        LEARN,
+        REFUSALS,
         _NOUN.renaming("Rename a profile", "tiny"),
         _NOUN.deletion("Delete profiles", "an unused one"),
     ),

@@ -145,6 +145,7 @@ EXTENSIONS: dict[str, str] = {
     "isola_wait": "our own: wait=SECONDS on requests that start an operation",
     "isola_deployments": "our own: new versions of instances, deployed beside the old ones, rolled back, in waves",
     "isola_runs": "our own: output, attach, wait, signal, processes, statistics; last_run, health in the state",
+    "isola_learning": "our own: learning: what an instance uses, recorded for a profile that permits no more",
     "isola_sftp": "GET /1.0/instances/NAME/sftp, for which LXD and Incus have no name",
     "isola_probes": "our own: environment.runtimes and environment.drivers with the results of their probes",
 }

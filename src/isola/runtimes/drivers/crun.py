@@ -23,6 +23,7 @@ class Crun(OciRuntime):
 
     name = "crun"
     limits_itself = True
+    reports_refusals = True
     hands_terminals_over = (
         True  # required, because old versions lose the end of a command's output when they relay a terminal
     )

@@ -33,6 +33,10 @@ class QemuMicrovm(MicrovmRuntime):
                 "Programs in a microVM have its kernel for themselves, and nothing filters what they ask of it",
                 remedy="the wall is around all of them: unset it, or use a container",
             ),
+            Capability.SYSTEM_CALLS: Lack(
+                "System calls of programs in a microVM are answered by its own kernel",
+                remedy="use a sandbox or a container",
+            ),
             Capability.PROCESS_LIMIT: Lack("The processes in a microVM are counted by its own kernel"),
             Capability.SHARED_NAMESPACES: Lack("MicroVMs share no kernel, and so no namespaces"),
         },

@@ -33,6 +33,9 @@ class QemuVm(VmRuntime):
             Capability.CONFINEMENT: Lack("Programs in a virtual machine have the rights that its system gives them"),
             Capability.FILTERS: Lack("Programs in a virtual machine have the rights that its system gives them"),
             Capability.UMASK: Lack("Programs in a virtual machine have the umask that its system gives them"),
+            Capability.SYSTEM_CALLS: Lack(
+                "System calls of programs in a virtual machine are answered by its own kernel"
+            ),
             Capability.SYSCTLS: Lack("A virtual machine sets its kernel by itself", remedy="write /etc/sysctl.d in it"),
             Capability.ULIMITS: Lack(
                 "A virtual machine limits its programs by itself", remedy="write /etc/security/limits.d in it"

@@ -50,6 +50,10 @@ class Runsc(OciRuntime):
     limits_itself = True
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
         isolations=frozenset({"sandbox"}),
+        unrecordable=Lack(
+            f"{_OWN_KERNEL}, which answers its system calls",
+            remedy="learn in a container: the profile is valid in a sandbox too",
+        ),
         lacks={
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,

@@ -14,13 +14,15 @@ _NAMESPACES = frozenset({"user", "pid", "mount", "uts", "ipc", "network"})
 
 
 def adapted(config: Mapping[str, object]) -> dict[str, object]:
-    """Without what only the host's kernel knows: its cgroups, lxcfs, and filters of its system calls."""
+    """Without what only the host's kernel knows: its cgroups, lxcfs, and the usual filter of its system calls."""
     linux = config["linux"]
     mounts = config["mounts"]
     assert isinstance(linux, dict) and isinstance(mounts, list)
     process = config["process"]
     assert isinstance(process, dict)
     kept = {key: linux[key] for key in ("uidMappings", "gidMappings", "maskedPaths", "readonlyPaths") if key in linux}
+    if isinstance(found := linux.get("seccomp"), dict) and found["defaultAction"] != "SCMP_ACT_ALLOW":
+        kept["seccomp"] = {key: value for key, value in found.items() if key != "flags"}
     namespaces = [_namespace(each) for each in linux["namespaces"] if each["type"] in _NAMESPACES]
     return {
         **config,

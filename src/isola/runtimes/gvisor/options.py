@@ -49,6 +49,7 @@ def options(version: Version, platform: str, *, own_network: bool) -> list[str]:
         f"--platform={platform}",
         f"--network={'sandbox' if own_network else 'host'}",
         "--ignore-cgroups",  # it is in those of the instance already
+        "--oci-seccomp",  # a filter in its configuration applies to the programs inside
         "--file-access=shared",  # files are also written by clients, from outside
     ]
     if version.has_systrap:

@@ -11,6 +11,7 @@ from isola.model.confinement import UNCONFINED
 from isola.model.identity import PRIVILEGED
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.runtimes import seccomp_profile
+from isola.runtimes.oci.allowing import allowing
 from isola.runtimes.oci.mounts import (
     MASKED,
     READ_ONLY,
@@ -58,6 +59,8 @@ class Surroundings:
     file: Callable[[str], Path] = field(default=Path)
     """Maps the path of one of the run's files to where it is on the host."""
     limit_devices: bool = True
+    reports_refusals: bool = False
+    """The engine can ask the kernel to report refused system calls."""
 
 
 def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
@@ -164,6 +167,8 @@ def _capabilities(spec: RunSpec, host: Surroundings) -> list[str]:
 
 
 def _filter(spec: RunSpec, host: Surroundings) -> dict[str, object] | None:
+    if names := spec.confinement.system_calls:
+        return allowing(names, system=spec.system, architecture=host.architecture, report=host.reports_refusals)
     wanted = spec.confinement.seccomp
     if not wanted:
         return profile(system=spec.system, architecture=host.architecture)

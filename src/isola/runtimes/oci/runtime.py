@@ -49,6 +49,8 @@ class OciRuntime(MonitoredRuntime):
     )
     limits_itself: bool = False
     """Whether resource limits are set by the first process itself, which may lower them without a capability."""
+    reports_refusals: bool = False
+    """Whether it can ask the kernel to report system calls that the filter has refused."""
     hands_terminals_over: bool = False
     """Whether ``exec`` can send its terminal to the daemon and stay until the command ends."""
 
@@ -95,8 +97,8 @@ class OciRuntime(MonitoredRuntime):
         guest = await self.guest_of(found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
-        if spec.root.read_only:
-            await self.host.mounts.make_root_read_only(guest.world)
+        if spec.root.read_only or spec.confinement.writable is not None:
+            await self.host.mounts.make_root_read_only(guest.world, but=spec.confinement.writable or ())
         if restore is not None:
             await restore.spend()
         await op.effect(f"start program of {id}", lambda: self._go_on(id, restore))
@@ -185,6 +187,7 @@ class OciRuntime(MonitoredRuntime):
             seen=seen,
             lxcfs_files=await self._lxcfs_files(spec.lxcfs),
             limit_devices=self.limits_devices(),
+            reports_refusals=self.reports_refusals,
             file=layout.file,
         )
         config = self.adapted(spec, bundle(spec, user, surroundings))

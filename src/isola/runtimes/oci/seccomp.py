@@ -15,6 +15,9 @@ _EAFNOSUPPORT = 97
 _MNT_FORCE = 1
 _CLONE_FLAGS = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 """New mount, cgroup, UTS, IPC, user, PID and network namespace."""
+NEW_NAMESPACES = sum(_CLONE_FLAGS)
+FAMILIES = (0, 1, 2, 10, 16, 17)
+"""Address families that are not rare: Unix, IPv4, IPv6, netlink, packet."""
 _MAKE_SOCKET, _MAKE_PAIR = 1, 8
 """Request numbers of the old ``socketcall``."""
 _RARE_FAMILIES = tuple((0xFFFFFFFF ^ below, first) for first, below in (

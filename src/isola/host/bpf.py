@@ -1,0 +1,130 @@
+"""Programs in the kernel, by bpf(2), and the tables that they write: as much of it as recording needs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Iterator
+
+_NUMBER = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 321)
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY, _PROG_LOAD, _TRACEPOINT_OPEN = 0, 1, 2, 4, 5, 17
+_HASH = 1
+RAW_TRACEPOINT, TRACING = 17, 26
+FENTRY, FEXIT = 24, 25
+_LOG_SIZE = 1 << 16
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# Operations of instructions, as <linux/bpf.h> has them: those that programs of this package use.
+MOVE, MOVE_IMMEDIATE, MOVE_LOWER, ADD_IMMEDIATE, AND_IMMEDIATE = 0xBF, 0xB7, 0xBC, 0x07, 0x57
+LOAD_8, LOAD_4, LOAD_1, STORE_4, STORE_IMMEDIATE_8 = 0x79, 0x61, 0x71, 0x63, 0x7A
+JUMP_IF_NOT_EQUAL, JUMP_IF_EQUAL, JUMP_IF_BELOW, JUMP_IF_NOT_BELOW = 0x55, 0x15, 0xAD, 0x3D
+JUMP, JUMP_IF_LESS, JUMP_IF_GREATER = 0x05, 0xA5, 0x25
+_CALL, EXIT, _LOAD_WIDE = 0x85, 0x95, 0x18
+LOOKUP, UPDATE, UID_GID, COMMAND, PROBE_READ, CURRENT_TASK = 1, 2, 15, 16, 113, 158
+STACK = 10
+"""The register that leads to the end of the stack."""
+
+
+class Code:
+    """Instructions, with jumps to names."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[int, int, int, int, int]] = []
+        self._jumps: dict[int, str] = {}
+        self._places: dict[str, int] = {}
+
+    def add(self, operation: int, target: int = 0, source: int = 0, offset: int = 0, value: int = 0) -> None:
+        self._made.append((operation, target, source, offset, value))
+
+    def wide(self, target: int, value: int, source: int = 0) -> None:
+        """A number of 64 bits; with ``source`` 1 it is the descriptor of a table."""
+        self.add(_LOAD_WIDE, target, source, 0, value & 0xFFFFFFFF)
+        self.add(0, 0, 0, 0, value >> 32)
+
+    def jump(self, operation: int, target: int, to: str, *, source: int = 0, value: int = 0) -> None:
+        self._jumps[len(self._made)] = to
+        self.add(operation, target, source, 0, value)
+
+    def call(self, function: int) -> None:
+        self.add(_CALL, value=function)
+
+    def place(self, name: str) -> None:
+        self._places[name] = len(self._made)
+
+    def encode(self) -> bytes:
+        packed = []
+        for number, (operation, target, source, offset, value) in enumerate(self._made):
+            away = self._places[self._jumps[number]] - number - 1 if number in self._jumps else offset
+            signed = value - (1 << 32) if value >= 1 << 31 else value
+            packed.append(struct.pack("<BBhi", operation, target | source << 4, away, signed))
+        return b"".join(packed)
+
+
+class Table:
+    """A hash table that programs in the kernel write."""
+
+    def __init__(self, key_size: int, value_size: int, entries: int) -> None:
+        """Raises OSError."""
+        self.key_size, self.value_size = key_size, value_size
+        self.descriptor = _bpf(_MAP_CREATE, struct.pack("<IIIII", _HASH, key_size, value_size, entries, 0))
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values; some may be missed or seen again while others are added."""
+        key: bytes | None = None
+        while True:
+            here, after = (
+                ctypes.create_string_buffer(key or b"", self.key_size),
+                ctypes.create_string_buffer(self.key_size),
+            )
+            before = ctypes.addressof(here) if key is not None else 0
+            try:
+                _bpf(_MAP_NEXT_KEY, struct.pack("<IxxxxQQQ", self.descriptor, before, ctypes.addressof(after), 0))
+            except FileNotFoundError:
+                return
+            key, value = after.raw, ctypes.create_string_buffer(self.value_size)
+            packed = struct.pack("<IxxxxQQQ", self.descriptor, ctypes.addressof(after), ctypes.addressof(value), 0)
+            try:
+                _bpf(_MAP_LOOKUP, packed)
+            except FileNotFoundError:
+                continue
+            yield key, value.raw
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def attach(code: Code, kind: int, *, tracepoint: str = "", function: int = 0, when: int = 0) -> int:
+    """Load a program and attach it; returns the descriptor that keeps it attached. Raises OSError."""
+    made, license = ctypes.create_string_buffer(code.encode()), ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    head = struct.pack(
+        "<IIQQIIQII16sII", kind, (len(made) - 1) // 8, ctypes.addressof(made), ctypes.addressof(license),
+        0, 0, 0, 0, 0, b"isola", 0, when,
+    )  # fmt: skip
+    attributes = head + struct.pack("<IIQIIQIII", 0, 0, 0, 0, 0, 0, 0, function, 0)
+    try:
+        program = _bpf(_PROG_LOAD, attributes)
+    except OSError as error:
+        again = bytearray(attributes)
+        struct.pack_into("<IIQ", again, 24, 1, _LOG_SIZE, ctypes.addressof(log))
+        try:
+            os.close(_bpf(_PROG_LOAD, bytes(again)))
+        except OSError:
+            raise OSError(error.errno, f"{error.strerror}: {log.value[-400:].decode(errors='replace')}") from error
+        raise
+    try:
+        name = ctypes.create_string_buffer(tracepoint.encode())
+        return _bpf(_TRACEPOINT_OPEN, struct.pack("<QIxxxx", ctypes.addressof(name) if tracepoint else 0, program))
+    finally:
+        os.close(program)
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, 144)
+    result = int(_libc.syscall(ctypes.c_long(_NUMBER), command, buffer, ctypes.c_uint(len(buffer))))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "bpf")
+    return result

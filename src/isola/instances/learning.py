@@ -1,0 +1,157 @@
+"""Learn what a workload uses: from the beginning of a recording to the configuration of a profile.
+
+A recording is in the memory of the daemon and of the kernel, and ends with either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError, NotFound, Unsupported
+from isola.host.recording import Recording
+from isola.instances.commit import MOUNT_POINTS
+from isola.instances.configuration import expanded
+from isola.instances.context import Context
+from isola.instances.differences import whole
+from isola.instances.refused import Refused
+from isola.instances.run_spec import confinement
+from isola.model.caller import DAEMON, Caller
+from isola.model.confinement import UNCONFINED
+from isola.model.identity import PRIVILEGED
+from isola.model.instance import Instance
+from isola.model.learned import Learned, learned
+from isola.model.reference import Ref
+from isola.runtimes import Lack
+
+_OWN_KERNEL = Lack("Its system calls are answered by a kernel of its own", remedy="learn in a container")
+MOST = 16
+"""Recordings at a time: each is a program in the kernel that all system calls of the host pass."""
+_SAMPLE = 1.0
+"""Seconds between looks at the ports."""
+
+
+@dataclass(slots=True)
+class _Course:
+    recording: Recording
+    ports: set[str] = field(default_factory=set)
+    sampling: asyncio.Task[None] | None = None
+
+
+class Learning:
+    """By instance. All raise NotFound."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._courses: dict[str, _Course] = {}
+        self._beginning: set[str] = set()
+        self.refused = Refused(context)
+
+    async def begin(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
+        """What it does from now on is recorded, also over restarts.
+
+        Raises AlreadyExists, Conflict, InvalidInput, Unsupported.
+        """
+        instance = self._context.records.get(ref)
+        self._check(instance)
+        for gone in self._courses.keys() - {each.id for each in self._context.records}:
+            self._forget(gone)
+        if instance.id in self._courses or instance.id in self._beginning:
+            raise AlreadyExists(f"{instance.name!r} is being recorded already")
+        if len(self._courses) + len(self._beginning) >= MOST:
+            raise Conflict(f"{MOST} instances are being recorded already", remedy="end one of the recordings")
+        self._beginning.add(instance.id)
+        try:
+            course = _Course(await self._context.host.recorder.record(instance.idmap))
+        finally:
+            self._beginning.discard(instance.id)
+        course.sampling = asyncio.get_running_loop().create_task(self._sample(instance.id, course))
+        self._courses[instance.id] = course
+        self._context.tell("learning-started", ref, caller=caller)
+
+    async def read(self, ref: Ref, *, caller: Caller = DAEMON) -> Learned:
+        """What it has used until now. Raises WrongState if its root cannot be read."""
+        instance, course = self._find(ref)
+        seen = await course.recording.read()
+        await self._look(instance.id, course)
+        changed = await whole(self._context, ref, caller)
+        return learned(
+            seen.calls,
+            seen.capabilities,
+            changed,
+            course.ports,
+            mounted={f"/{path}" for path in MOUNT_POINTS},
+            compat=seen.calls_of_32_bit,
+        )
+
+    async def end(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
+        """End the recording; what was seen is lost."""
+        instance, _ = self._find(ref)
+        self._forget(instance.id)
+        self._context.tell("learning-ended", ref, caller=caller)
+
+    def close(self) -> None:
+        """At the end of the daemon."""
+        self.refused.close()
+        for id in list(self._courses):
+            self._forget(id)
+
+    def _find(self, ref: Ref) -> tuple[Instance, _Course]:
+        instance = self._context.records.get(ref)
+        course = self._courses.get(instance.id)
+        if course is None:
+            raise NotFound(
+                f"{instance.name!r} is not being recorded", remedy="begin a recording; one ends with the daemon"
+            )
+        return instance, course
+
+    def _forget(self, id: str) -> None:
+        course = self._courses.pop(id)
+        if course.sampling is not None:
+            course.sampling.cancel()
+        course.recording.close()
+
+    def _check(self, instance: Instance) -> None:
+        runtime = self._context.runtime(instance).capabilities
+        lack = runtime.unrecordable or (None if runtime.shares_kernel else _OWN_KERNEL)
+        if lack is not None:
+            raise Unsupported(lack.reason, remedy=lack.remedy)
+        config, _ = expanded(self._context, instance)
+        wanted = confinement(config)
+        if instance.idmap == PRIVILEGED or wanted.seccomp == UNCONFINED:
+            raise InvalidInput(
+                f"{instance.name!r} is not confined, so its processes cannot be told from others",
+                remedy="unset security.privileged, isola.privileged and isola.seccomp",
+            )
+        if wanted.system_calls:
+            raise InvalidInput(
+                f"{instance.name!r} has a list of system calls already: nothing beyond it would be learned",
+                field="config.security.syscalls.allow",
+                remedy="remove the profile with it, or unset it",
+            )
+
+    async def _sample(self, id: str, course: _Course) -> None:
+        while True:
+            with suppress(IsolaError):
+                await self._look(id, course)
+            await self._context.host.clock.sleep(_SAMPLE)
+
+    async def _look(self, id: str, course: _Course) -> None:
+        live = self._context.live.get(id)
+        process = self._context.host.processes.identify(live.guest.number) if live is not None else None
+        if process is not None:
+            course.ports |= await self._context.host.recorder.listening(process)
+
+
+def as_mapping(found: Learned) -> Mapping[str, object]:
+    """For doors."""
+    return {
+        "system_calls": found.calls,
+        "capabilities": found.capabilities,
+        "written": found.written,
+        "ports": found.ports,
+        "notes": found.notes,
+        "config": found.config,
+    }

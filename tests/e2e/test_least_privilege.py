@@ -1,0 +1,93 @@
+"""A profile learned from a web server under test: what it used works with it, all else is refused and reported."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from application_image import import_application
+from command import Cli
+from daemon import ApiError, Daemon
+from waiting import until
+
+SERVE = "mkdir -p /srv/www && echo hello >/srv/www/index.html && exec busybox httpd -f -p 8080 -h /srv/www"
+FETCH = (
+    "i=0; until wget -q -O /tmp/page http://127.0.0.1:8080/; do i=$((i+1)); test $i -lt 100 || exit 1; sleep 0.1; "
+    "done; cat /tmp/page"
+)
+ENTRYPOINT = shlex.join(["/bin/busybox", "sh", "-c", SERVE])
+
+
+@pytest.fixture(scope="module")
+def least(daemon: Daemon) -> Iterator[str]:
+    """A profile learned from a web server in a container while a page is fetched."""
+    isola, name = Cli(daemon), "learned"
+    fingerprint = import_application(daemon, "least-app")
+    daemon.launch(name, "least-app", config={"oci.entrypoint": ENTRYPOINT})
+    fetch = [sys.executable, "-m", "isola.cli.main", "exec", name, "--", "/bin/busybox", "sh", "-c", FETCH]
+    isola("profile", "learn", name, "--into", "least", "--while", shlex.join(fetch))
+    yield "least"
+    daemon.run("DELETE", f"/1.0/instances/{name}?force=1")
+    isola("profile", "delete", "least")
+    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+@pytest.fixture(params=["container", "sandbox"])
+def confined(request: Any, daemon: Daemon, least: str) -> Iterator[str]:
+    """The same web server with that profile."""
+    wall = request.param
+    name = f"least-{wall}"
+    daemon.launch(
+        name, "least-app", config={"oci.entrypoint": ENTRYPOINT, "isola.isolation": wall}, profiles=["default", least]
+    )
+    yield name
+    daemon.run("DELETE", f"/1.0/instances/{name}?force=1")
+
+
+def run(daemon: Daemon, name: str, script: str) -> tuple[int, str, str]:
+    return daemon.exec(name, "/bin/busybox", "sh", "-c", script)
+
+
+def test_the_profile_has_what_was_used_and_no_more(daemon: Daemon, least: str) -> None:
+    config = daemon.get(f"/1.0/profiles/{least}")["config"]
+    calls = config["security.syscalls.allow"].split("\n")
+    assert {"bind", "listen", "execve", "mkdir"} <= set(calls)
+    assert not {"sethostname", "ptrace", "mknod", "chown"} & set(calls)
+    assert calls == sorted(calls)
+    assert config["isola.capabilities.drop"] == "ALL" and "isola.capabilities.add" not in config
+    assert "/srv" in config["isola.paths.writable"].split(",")
+    assert config["user.learned.ports"] == "tcp/8080"
+
+
+def test_what_was_learned_works_and_the_rest_is_refused(daemon: Daemon, confined: str) -> None:
+    assert run(daemon, confined, FETCH)[:2] == (0, "hello\n")
+    status, _, errors = run(daemon, confined, "busybox chown 1 /srv/www/index.html")
+    assert status != 0 and "not permitted" in errors
+    status, _, errors = run(daemon, confined, "echo x >/etc/new")
+    assert status != 0 and "Read-only file system" in errors
+    assert run(daemon, confined, "echo x >/srv/www/more && echo x >/tmp/more")[0] == 0
+
+
+def test_refused_calls_are_reported() -> None:
+    """By a daemon in the host's network: the kernel reports them nowhere else."""
+    daemon = Daemon(mirror=True)
+    try:
+        daemon.start()
+        daemon.run("POST", "/1.0/storage-pools", {"name": "default", "driver": "overlay"})
+        import_application(daemon, "app")
+        config = {"oci.entrypoint": "/bin/sleep 100000", "security.syscalls.allow": "kill,fork\nvfork"}
+        daemon.launch("told", "app", config=config, devices={"root": {"type": "disk", "path": "/", "pool": "default"}})
+        isola = Cli(daemon)
+        assert run(daemon, "told", "busybox chown 1 /tmp")[0] != 0
+        until(lambda: "chown of /bin/busybox" in isola("profile", "refusals", "told").stdout)
+        assert not isola("profile", "refusals", "another").stdout.count("busybox")
+    finally:
+        daemon.close()
+
+
+def test_an_instance_with_a_list_is_not_recorded(daemon: Daemon, confined: str) -> None:
+    with pytest.raises(ApiError):
+        daemon.run("POST", f"/1.0/instances/{confined}/learning")

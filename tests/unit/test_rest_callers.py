@@ -65,6 +65,8 @@ WALK: list[tuple[str, str, Any]] = [
     ("PATCH /1.0/instances/{name}", WEB, {"description": "b"}),
     ("PUT /1.0/instances/{name}/state", f"{WEB}/state", {"action": "start"}),
     ("POST /1.0/instances/{name}/exec", f"{WEB}/exec", RUNS),
+    ("POST /1.0/instances/{name}/learning", f"{WEB}/learning", None),
+    ("DELETE /1.0/instances/{name}/learning", f"{WEB}/learning", None),
     ("POST /1.0/instances/{name}/files", f"{WEB}/files?path=/sbin/new", b"data"),
     ("DELETE /1.0/instances/{name}/files", f"{WEB}/files?path=/sbin/new", None),
     ("DELETE /1.0/instances/{name}/logs/exec-output/{output...}", f"{WEB}/logs/exec-output/exec_1.stdout", None),

@@ -18,20 +18,47 @@ class Runc(Subject):
     @classmethod
     def control_groups(cls, directory: Path) -> Sequence[str]:
         """By name."""
-        return ("bench-runc-run", "bench-runc-wait")
+        return ("bench-runc-run", "bench-runc-wait", "bench-runc-bench-wall*")
 
     def start(self) -> None:
         """Write one bundle that runs ``true`` and one that waits."""
         self._roots = Roots(self.directory, self.images)
         for name, arguments in (("run", ["/bin/true"]), ("wait", ["/bin/sleep", "1000000"])):
-            bundle = self.directory / name
-            bundle.mkdir()
-            run(["runc", "spec", "-b", str(bundle)])
-            config = json.loads((bundle / "config.json").read_text())
-            config["root"] = {"path": str(self._roots.make("tiny", name)), "readonly": False}
-            config["process"] |= {"args": arguments, "terminal": False, "rlimits": []}
-            config["linux"]["cgroupsPath"] = f"/bench-runc-{name}"
-            (bundle / "config.json").write_text(json.dumps(config))
+            self._bundle(name, arguments)
+
+    def _bundle(self, name: str, arguments: list[str]) -> None:
+        bundle = self.directory / name
+        bundle.mkdir()
+        run(["runc", "spec", "-b", str(bundle)])
+        config = json.loads((bundle / "config.json").read_text())
+        config["root"] = {"path": str(self._roots.make("tiny", name)), "readonly": False}
+        config["process"] |= {"args": arguments, "terminal": False, "rlimits": []}
+        config["linux"]["cgroupsPath"] = f"/bench-runc-{name}"
+        (bundle / "config.json").write_text(json.dumps(config))
+
+    def make_wall(self, wall: str, name: str) -> None:
+        """A bundle of its own."""
+        self._bundle(name, ["/bin/busybox", "sleep", "1000000"])
+
+    def start_container(self, name: str) -> None:
+        """Create and start."""
+        if not (self.directory / name).exists():
+            self.make_wall("container", name)
+        run(["sh", "-c", f"runc run -d -b {self.directory / name} {name} </dev/null >/dev/null 2>&1"])
+
+    def inside(self, name: str, *argv: str) -> str:
+        """By its command line."""
+        return run(["runc", "exec", name, *argv])
+
+    def end_wall(self, name: str) -> None:
+        """With its root."""
+        run(["runc", "delete", "--force", name])
+        if (self.directory / name).exists():
+            self._roots.drop(name)
+            shutil.rmtree(self.directory / name)
+
+    def writes_to_disk(self) -> None:
+        """Its root is that of others."""
 
     def stop(self) -> None:
         """Nothing is left."""

@@ -10,16 +10,29 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from runtime_bench import MIB, PATH, Bench, everything, until
 
-from isola.errors import HostFailure, Unsupported, WrongState
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.guest_mounts import Graft
 from isola.host.links import Tap
 from isola.host.nodes import DeviceNumber
+from isola.model.disk import Disk
 from isola.model.identity import PRIVILEGED, IdRange
 from isola.model.limits import Limits
 from isola.model.system_calls import NAMES
-from isola.runtimes import Capability, DeviceNode, ExecSpec, Guest, Mount, RootKind, RunSpec, Shareable, TapNic
+from isola.runtimes import (
+    Capability,
+    DeviceNode,
+    ExecSpec,
+    Guest,
+    Mount,
+    RootKind,
+    RunSpec,
+    Shareable,
+    TapNic,
+    WithDisks,
+)
 
 LIMITS = Limits(memory=256 * MIB)
 _BUSY = "i=0; while [ $i -lt 80 ]; do sleep 1 >/dev/null 2>&1 & i=$((i+1)); done; echo all"
@@ -98,6 +111,39 @@ async def _sees(bench: Bench, mac: str, *, there: bool) -> None:
         return
     async with asyncio.timeout(30):
         while (mac.encode() in (await bench.run("ip", "link"))[1]) is not there:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+
+async def _has_disks(bench: Bench, guest: Guest) -> None:
+    """They come, grow and go while it runs."""
+    if bench.kind.capabilities.root is not RootKind.DISKS or not bench.real:
+        return
+    assert isinstance(guest, WithDisks)
+    file, disk = bench.directory / "more.raw", "/sys/block/sdb"
+    file.write_bytes(bytes(8 * MIB))
+    await guest.add_disk(Disk("more, 1", file))
+    with pytest.raises(AlreadyExists):
+        await guest.add_disk(Disk("more, 1", file))
+    await _says(bench, b"16384", f"cat {disk}/size")
+    assert {"root", "more, 1"} == await guest.disks()
+    assert (await bench.run("sh", "-c", "echo kept > /dev/sdb; sync"))[0] == 0
+    assert file.read_bytes().startswith(b"kept\n")
+    await guest.resize_disk("more, 1", 16 * MIB)
+    await _says(bench, b"32768", f"cat {disk}/size")
+    with pytest.raises(InvalidInput):
+        await guest.resize_disk("more, 1", 8 * MIB)
+    with pytest.raises(NotFound):
+        await guest.resize_disk("none", 32 * MIB)
+    await guest.remove_disk("more, 1")
+    await guest.remove_disk("more, 1")
+    await _says(bench, b"gone", f"ls {disk} || echo gone")
+    assert {"root"} == await guest.disks()
+
+
+async def _says(bench: Bench, wanted: bytes, script: str) -> None:
+    """Its kernel takes a moment to see a change."""
+    async with asyncio.timeout(60):
+        while wanted not in (await bench.run("sh", "-c", script))[1]:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
 
@@ -419,6 +465,7 @@ ROWS = (
     Row("restart of the daemon", _is_recorded),
     Row("logs", _has_a_log),
     Row("network", _has_its_network, NEEDED.PLUGGED_NICS),
+    Row("disks", _has_disks),
     Row("confinement of the hypervisor", _is_confined),
     Row("memory", _has_memory_of_its_own),
     Row("exec", _executes, NEEDED.EXEC),

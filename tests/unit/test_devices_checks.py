@@ -16,7 +16,7 @@ NAT = PROXY | {"nat": "true", "connect": "tcp:10.1.2.3:80"}
 
 
 def test_every_type_has_a_driver() -> None:
-    assert kinds() == ("disk", "nic", "none", "proxy", "unix-block", "unix-char")
+    assert kinds() == ("disk", "nic", "none", "proxy", "tpm", "unix-block", "unix-char")
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,13 @@ FULL = RunSpec(
     terminal=False,
     stdin=True,
     stdin_once=False,
-    confinement=Confinement(("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",)),
+    confinement=Confinement(
+        ("NET_ADMIN",), ("ALL",), True, "unconfined", ("/proc/keys",), (), ("c 10:200 rwm",), ("read",), ("/run",)
+    ),
     kernel=Kernel("/boot/kernel", "/boot/initrd", "pc", "solo5"),
     oom_score_adj=500,
     host_stack=True,
+    warm=True,
 )
 
 

@@ -111,6 +111,7 @@ async def use(context: Context, op: Operation, instance: Instance, *, wanted: bo
     If the start fails after its programs ran, the state is lost, because they may have changed files; else it is kept.
     Raises WrongState if ``wanted`` is True and there is none, or if another runtime has saved it.
     """
+    await _look(context, instance)
     if instance.id not in context.saved:
         if wanted:
             raise WrongState(f"Instance {instance.name!r} has no saved state", remedy="start it without stateful")
@@ -123,18 +124,19 @@ async def use(context: Context, op: Operation, instance: Instance, *, wanted: bo
             remedy=f"start it without its state, or move it back to {runtime}",
         )
 
-    async def look() -> None:
-        if not await place.is_marked(context):
-            log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
-            await discard(context, instance.id)
-
-    op.on_rollback(f"look at state of {instance.name}", look)
+    op.on_rollback(f"look at state of {instance.name}", lambda: _look(context, instance))
     state = Restore(
         place.images,
         spend=lambda: place.turn(context, _SAVED, _USED),
         take_back=lambda: place.turn(context, _USED, _SAVED),
     )
     return Saved(state, wanted is not False)
+
+
+async def _look(context: Context, instance: Instance) -> None:
+    if instance.id in context.saved and not await place_of(context, instance.id).is_marked(context):
+        log.warning("The saved state of instance %s was used by a start that failed, and is lost", instance.name)
+        await discard(context, instance.id)
 
 
 async def discard(context: Context, id: str) -> None:

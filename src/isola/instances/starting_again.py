@@ -31,7 +31,8 @@ async def start_again(context: Context, op: Operation, ref: Ref) -> None:
         start_later(context, context.records.get(ref))
         raise
     except BaseException:
-        if context.records.get(ref).id not in context.live:
+        id = context.records.get(ref).id
+        if id not in context.live and id not in context.faults:
             with suppress(IsolaError):  # the record makes the next daemon start it
                 await finish(asyncio.ensure_future(record_stopped(context, ref)))
         raise

@@ -27,8 +27,8 @@ _NEEDED = """
     setresuid setrlimit setsid setuid sigaltstack stat statfs statx tgkill umask uname wait4 write writev
 """
 ALWAYS_NEEDED = frozenset(_NEEDED.split())
-"""Allowed beside those of a list. Engines make them behind the filter, before they a program: without them,
-nothing starts, and no command can be run inside.
+"""Allowed beside those of a list. Engines make them behind the filter, before they execute a program: without
+them, nothing starts, and no command can be run inside.
 """
 
 

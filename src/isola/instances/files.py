@@ -79,7 +79,7 @@ async def root(context: Context, instance: Instance) -> AsyncIterator[Root]:
         try:
             seen = await stack.enter_async_context(live.guest.files())
         except WrongState as error:
-            if live.guest.number:
+            if await context.runtime(instance).find(instance.id) is not None:
                 raise  # it runs, but nothing inside answers
             remedy = "try again when it has stopped"
             raise WrongState(f"Instance {instance.name!r} has just ended", remedy=remedy) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime_bench import IDMAP, PATH, Bench, shown
@@ -59,11 +60,13 @@ async def test_what_cannot_be_saved_is_refused(bench: Bench) -> None:
 async def test_a_counter_goes_on(bench: Bench, terminal: bool, network: bool) -> None:
     if not bench.has(Capability.CHECKPOINT):
         return
-    namespace = NetworkNamespace(bench.directory / "netns" / "one") if network else None
+    shares_kernel = bench.kind.capabilities.shares_kernel
+    namespace = NetworkNamespace(bench.directory / "netns" / "one") if network and shares_kernel else None
     if namespace is not None:
         await bench.host.namespaces.make_network(namespace.path, IDMAP)
     try:
-        spec = bench.spec(terminal=terminal, network=namespace, command=("/bin/sh", "-c", COUNTS), system=False)
+        given: dict[str, Any] = {"network": namespace} if shares_kernel else {}
+        spec = bench.spec(terminal=terminal, command=("/bin/sh", "-c", COUNTS), system=False, **given)
         guest, images = await bench.launch(spec), images_in(bench)
         if isinstance(bench.runtime, FakeRuntime):
             bench.runtime.instances["one"].memory = b"known"

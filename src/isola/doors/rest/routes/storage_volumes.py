@@ -52,7 +52,7 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def create(request: Request) -> web.StreamResponse:
     """Create a custom volume, empty or as a copy of a volume or snapshot, or refresh a copy (an operation)."""
-    if request.http.content_type == _BINARY:
+    if request.http.headers.get("Content-Type") == _BINARY:  # ``content_type`` is the same for no header
         return await _import_disc(request)
     fields = await request.fields()
     kind = type_of(request) or fields.text("type", CUSTOM)

@@ -17,6 +17,7 @@ _START = "/etc/isola/start-agent"
 
 _RULES = f"""\
 SUBSYSTEM=="virtio-ports", ATTR{{name}}=="{PORT}", TAG+="systemd", ENV{{SYSTEMD_WANTS}}+="isola-agent.service"
+SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{{online}}=="0", ATTR{{online}}="1"
 """
 # It stays until the machine is switched off, and is there before the services: they may hang.
 _UNIT = f"""\

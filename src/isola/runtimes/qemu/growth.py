@@ -42,11 +42,20 @@ class Growth:
                 field="config.limits.memory",
                 remedy="stop it first",
             )
+        spec = self._session.spec
+        secure = spec.firmware is None or spec.firmware.secure_boot
+        if secure and len(await self._cpus()) < self._wanted_cpus(limits) and await self._emulated():
+            raise Unsupported(
+                "CPUs cannot be added to a running virtual machine that is emulated and has secure boot",
+                evidence="its firmware, which takes part, would not return",
+                field="config.limits.cpu",
+                remedy="stop it first; or use KVM, or security.secureboot=false",
+            )
 
     async def resize(self, limits: Limits) -> None:
         """Raises TimedOut if the guest does not do its part; it has what it had then, or more."""
         await self._set_memory(memory_of(limits))
-        await self._set_cpus(cpus_of(limits, len(self._host.system.cpus())))
+        await self._set_cpus(self._wanted_cpus(limits))
 
     # --- memory -------------------------------------------------------------------------------------------------
 
@@ -100,12 +109,23 @@ class Growth:
 
     # --- CPUs ---------------------------------------------------------------------------------------------------
 
+    def _wanted_cpus(self, limits: Limits) -> int:
+        return cpus_of(limits, len(self._host.system.cpus()))
+
+    async def _emulated(self) -> bool:
+        return not (await self._ask("query-kvm"))["enabled"]
+
+    async def _cpus(self) -> list[Mapping[str, Any]]:
+        return [slot for slot in await self._ask("query-hotpluggable-cpus") if "qom-path" in slot]
+
     async def _set_cpus(self, wanted: int) -> None:
         slots = await self._ask("query-hotpluggable-cpus")
         there = [slot for slot in slots if "qom-path" in slot]
         free = [slot for slot in reversed(slots) if "qom-path" not in slot]
         for slot in free[: max(0, wanted - len(there))]:
             await self._ask("device_add", {"driver": slot["type"], "id": _cpu(slot["props"]), **slot["props"]})
+        if len(there) <= wanted or await self._emulated():
+            return  # QEMU aborts if an emulated CPU is added in the place of one that was removed: the group limits it
         # The first one boots the machine, and stays.
         order = sorted(there, key=lambda slot: _place(slot["props"]))
         for slot in reversed(order[max(1, wanted) :]):

@@ -16,16 +16,7 @@ from isola.host import devices, proc, sealed_programs
 from isola.host.cgroup_tree import parse_cpus
 from isola.host.programs import find_program
 from isola.host.threads import in_thread
-
-# Bit numbers as in linux/capability.h.
-_CAPABILITIES = (
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-    "CHECKPOINT_RESTORE",
-)  # fmt: skip
+from isola.model.capabilities import BY_NUMBER
 
 _INOTIFY = "fs.inotify.max_user_instances"
 _LIMITS = (_INOTIFY, "fs.inotify.max_user_watches")
@@ -134,7 +125,7 @@ class LinuxSystem:
     def capabilities(self) -> frozenset[str]:
         found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", self._read("proc/self/status"), re.MULTILINE)
         bits = int(found[1], 16) if found else 0
-        return frozenset(f"CAP_{name}" for bit, name in enumerate(_CAPABILITIES) if bits >> bit & 1)
+        return frozenset(f"CAP_{name}" for bit, name in enumerate(BY_NUMBER) if bits >> bit & 1)
 
     def cpus(self) -> Sequence[Mapping[str, object]]:
         return self._cpus(self._read("sys/devices/system/cpu/online"))

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from application_image import import_application
-from audit import settled
+from application_daemon import application_daemon
 from command import Cli
 from daemon import ApiError, Daemon
 from lxc_client import Lxc
-from tiny_daemon import tiny_daemon
 from waiting import until
 
 Json = dict[str, Any]
@@ -21,12 +19,8 @@ SERVE = "echo page > /srv/index.html; exec httpd -f -p 80 -h /srv"
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with tiny_daemon(tmp_path_factory.mktemp("sandbox")) as daemon:
-        import_application(daemon, "app")
+    with application_daemon(tmp_path_factory.mktemp("sandbox")) as daemon:
         yield daemon
-        for path in daemon.get("/1.0/instances"):
-            daemon.run("DELETE", f"{path}?force=1")
-        assert not settled(daemon)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from application_image import import_application
-from audit import settled
+from application_daemon import application_daemon
 from command import Cli
 from daemon import Daemon
 from lxc_client import Lxc
-from tiny_daemon import tiny_daemon
 from waiting import until
 
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i >> /srv/count; sleep 0.05; done"
@@ -19,12 +17,8 @@ PATIENCE = 120
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with tiny_daemon(tmp_path_factory.mktemp("memory")) as daemon:
-        import_application(daemon, "app")
+    with application_daemon(tmp_path_factory.mktemp("memory")) as daemon:
         yield daemon
-        for path in daemon.get("/1.0/instances"):
-            daemon.run("DELETE", f"{path}?force=1")
-        assert not settled(daemon)
 
 
 @pytest.fixture(scope="module")

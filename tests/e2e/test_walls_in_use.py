@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from application_image import import_application
+from application_daemon import application_daemon
 from audit import settled
 from command import Cli
 from daemon import ApiError, Daemon
 from docker_command import Docker
 from lxc_client import Lxc
 from terminal import Terminal
-from tiny_daemon import tiny_daemon
 from waiting import until
 from wall_parts import parts
 
@@ -31,12 +30,8 @@ WALLS = {
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with tiny_daemon(tmp_path_factory.mktemp("walls")) as daemon:
-        import_application(daemon, "app")
+    with application_daemon(tmp_path_factory.mktemp("walls")) as daemon:
         yield daemon
-        for path in daemon.get("/1.0/instances"):
-            daemon.run("DELETE", f"{path}?force=1")
-        assert not settled(daemon)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ class Watched(Protocol):
         ...
 
     def failure(self) -> str:
-        """Why it was given up: by its hypervisor, or for the lack of a process; else empty. Also after its end."""
+        """Which failure of its hypervisor, or of a process that it needs, has ended it; empty: none."""
         ...
 
     def interfaces(self) -> tuple[InterfaceState, ...]:

@@ -105,7 +105,7 @@ async def load(host: Host, qmp: Qmp, images: Path) -> None:
 
 
 async def read(host: Host, images: Path) -> State:
-    """What was saved. Raises WrongState for what is none."""
+    """What was saved. Raises WrongState if it is incomplete or damaged."""
     try:
         found = json.loads(await host.files.read(images / STATE, 65536))
         shape = Shape(**found["shape"])

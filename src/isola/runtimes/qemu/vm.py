@@ -1,4 +1,4 @@
-"""Virtual machines: firmware, disks of their own, a screen; an agent in them is welcome, but not needed."""
+"""Virtual machines: firmware, disks of their own, a screen; the agent is optional."""
 
 from __future__ import annotations
 

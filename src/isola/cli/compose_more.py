@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.arguments import UsageError
-from isola.cli.compose_verbs import scales
+from isola.cli.compose_verbs import recreation, scales
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -27,7 +27,6 @@ def run(context: Context) -> int:
 
 def create(context: Context) -> None:
     """Create what the file says, and start nothing."""
-    from isola.cli.commands.compose import recreation
     from isola.cli.compose.files import application
     from isola.cli.compose.up import How, Up
 

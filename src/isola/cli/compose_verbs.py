@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.shapes import InstanceInfo
+    from isola.compose.changes import Recreation
 
 _SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 _INDEX = Option("--index", "Which of its instances", value="NUMBER", default="1")
@@ -84,6 +85,18 @@ def scale(context: Context) -> None:
     wanted = scales(context.args.many("NUMBERS"))
     found = application(context, list(wanted))
     Up(context, found).run(list(wanted), How(Recreation.NEVER, wanted, alone=context.args.flag("no-deps")))
+
+
+def recreation(context: Context) -> Recreation:
+    """Of ``--force-recreate`` and ``--no-recreate``."""
+    from isola.compose.changes import Recreation
+
+    args = context.args
+    if args.flag("force-recreate") and args.flag("no-recreate"):
+        raise UsageError("--force-recreate and --no-recreate exclude each other")
+    if args.flag("no-recreate"):
+        return Recreation.NEVER
+    return Recreation.ALWAYS if args.flag("force-recreate") else Recreation.CHANGED
 
 
 def scales(texts: list[str] | tuple[str, ...]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from isola.cli.compose_chosen import each, instance_of, instances_of
 from isola.cli.compose_images import IMAGES
 from isola.cli.compose_lifecycle import LIFECYCLE, TIMEOUT
 from isola.cli.compose_more import ATTACHING
-from isola.cli.compose_verbs import MORE, scales
+from isola.cli.compose_verbs import MORE, recreation, scales
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.operations import Operation
     from isola.client.shapes import InstanceInfo
-    from isola.compose.changes import Recreation
 
     Begin = Callable[[str], Operation]
     Verb = Callable[[Context], int]
@@ -144,18 +143,6 @@ def _set(name: str) -> bool:
     from isola.environment import variable
 
     return (variable(name) or "").lower() in ("1", "true")
-
-
-def recreation(context: Context) -> Recreation:
-    """Of ``--force-recreate`` and ``--no-recreate``."""
-    from isola.compose.changes import Recreation
-
-    args = context.args
-    if args.flag("force-recreate") and args.flag("no-recreate"):
-        raise UsageError("--force-recreate and --no-recreate exclude each other")
-    if args.flag("no-recreate"):
-        return Recreation.NEVER
-    return Recreation.ALWAYS if args.flag("force-recreate") else Recreation.CHANGED
 
 
 def down(context: Context) -> None:

@@ -83,7 +83,8 @@ bench: ## Benchmark Isola and its peers in one run (ROUNDS=3, ONLY=workloads or 
 	$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only '$(ONLY)')
 
 .PHONY: lab
-lab: environment ## Try this checkout on Debian 13 with systemd in a VM, for an hour (LAB=directory, AGAIN=step)
+lab: environment ## Try this checkout on Debian 13 with systemd in a VM of its own, for hours (LAB=directory, AGAIN=step)
+	@install/packages run lab
 	@lab/run $(if $(AGAIN),--again $(AGAIN))
 
 .PHONY: clean

@@ -218,6 +218,25 @@ def test_kernel_limits_relevant_to_instances(system: System) -> None:
     assert limits["fs.inotify.max_user_instances"]["limit"] > 0
 
 
+@pytest.mark.parametrize(
+    ("files", "label"),
+    [
+        (
+            {"sys/module/apparmor/parameters/enabled": "Y\n", "proc/self/attr/apparmor/current": "unconfined\n"},
+            "unconfined",
+        ),
+        ({"sys/module/apparmor/parameters/enabled": "Y\n", "proc/self/attr/current": "d (enforce)\n"}, "d (enforce)"),
+        ({"sys/module/apparmor/parameters/enabled": "N\n", "proc/self/attr/current": "unconfined\n"}, None),
+        ({"proc/self/attr/current": "system_u:system_r:init_t:s0\0"}, None),
+    ],
+)
+def test_the_label_of_apparmor(tmp_path: Path, files: dict[str, str], label: str | None) -> None:
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert LinuxSystem(tmp_path).apparmor() == label
+
+
 def test_inotify_instances_of_root_are_counted() -> None:
     name = "fs.inotify.max_user_instances"
     before = LinuxSystem().kernel_limits()[name]["used"]

@@ -87,7 +87,9 @@ class ServedDaemon(ServedWorld):
 
     def make_world(self) -> World:
         limits = {"fs.inotify.max_user_instances": {"limit": 1024, "used": 800}}
-        world = world_in(self.directory, FakeSystem(limits=limits), Drivers({"crun": AbsentRuntime}))
+        world = world_in(
+            self.directory, FakeSystem(limits=limits, apparmor_label="unconfined"), Drivers({"crun": AbsentRuntime})
+        )
         world.observer = self._slow
         return world
 

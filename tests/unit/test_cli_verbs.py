@@ -320,6 +320,17 @@ def test_configuration_is_read_set_unset_and_edited(isola: Run, daemon: ServedDa
     assert services.networks.get(Ref.default("isolabr0")).config["ipv4.nat"] == "false"
 
 
+def test_doctor_tells_under_which_profile_instances_run(isola: Run, daemon: ServedDaemon) -> None:
+    system = daemon.world.host.system
+    system.apparmor_label = "isolad (enforce)"
+    confined = ok(isola("doctor"))
+    system.apparmor_label = None
+    without = ok(isola("doctor"))
+    system.apparmor_label = "unconfined"
+    assert "! apparmor     the daemon and its instances run under the profile isolad (enforce)" in confined
+    assert "apparmor" not in without
+
+
 def test_doctor_shows_what_works_and_what_does_not(isola: Run) -> None:
     lines = ok(isola("doctor")).splitlines()
     assert any("✔ fake" in line for line in lines)
@@ -327,6 +338,7 @@ def test_doctor_shows_what_works_and_what_does_not(isola: Run) -> None:
     assert any("→ boot with cgroup v2 alone" in line for line in lines)
     assert any("! inotify" in line and "800 of 1024" in line for line in lines)
     assert any("→ sysctl -w fs.inotify.max_user_instances" in line for line in lines)
+    assert any("✔ apparmor" in line and "without a profile" in line for line in lines)
     down = isola("doctor", "--dir", "/nowhere")
     assert down.returncode == 1
     assert "✘ daemon" in down.stdout

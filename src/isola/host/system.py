@@ -79,6 +79,11 @@ class System(Protocol):
         """
         ...
 
+    def apparmor(self) -> str | None:
+        """The label of AppArmor under which the daemon and what it starts run, as in ``unconfined`` or
+        ``isolad (enforce)``; None if the kernel does not confine by it."""
+        ...
+
     def machine_id(self) -> str: ...
 
     def boot_id(self) -> str:
@@ -164,6 +169,13 @@ class LinuxSystem:
         if _INOTIFY in limits:
             limits[_INOTIFY]["used"] = proc.open_inotify(self._root / "proc", owner=0)
         return limits
+
+    def apparmor(self) -> str | None:
+        if self._read("sys/module/apparmor/parameters/enabled").strip() != "Y":
+            return None
+        # The second has the label of the first module that has labels, which was the only place before Linux 5.8.
+        found = self._read("proc/self/attr/apparmor/current") or self._read("proc/self/attr/current")
+        return found.strip("\0\n") or None
 
     def machine_id(self) -> str:
         """``/etc/machine-id``; if there is none, the boot id, which changes with every boot."""

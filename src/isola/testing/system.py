@@ -37,6 +37,7 @@ class FakeSystem:
     limits: Mapping[str, Mapping[str, int]] = field(
         default_factory=lambda: {"fs.inotify.max_user_instances": {"limit": 128, "used": 9}}
     )
+    apparmor_label: str | None = None
     descriptors: tuple[int, int] = (20, 1024)
     hardware: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=lambda: _DEVICES)
 
@@ -89,6 +90,9 @@ class FakeSystem:
 
     def kernel_limits(self) -> Mapping[str, Mapping[str, int]]:
         return self.limits
+
+    def apparmor(self) -> str | None:
+        return self.apparmor_label
 
     def machine_id(self) -> str:
         return self.machine

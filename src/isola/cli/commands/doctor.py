@@ -86,7 +86,9 @@ def _daemon(context: Context) -> Iterable[Check]:
     warnings = environment.get("warnings")
     for problem in warnings if isinstance(warnings, list) else ():
         yield Check("host", "warning", str(problem))
-    yield from _limits(client.server.resources().get("kernel_limits"))
+    resources = client.server.resources()
+    yield from _limits(resources.get("kernel_limits"))
+    yield from _apparmor(resources.get("apparmor"))
 
 
 def _limits(found: object) -> Iterable[Check]:
@@ -99,6 +101,17 @@ def _limits(found: object) -> Iterable[Check]:
         remedy = f"sysctl -w {_INOTIFY}=1024, and the same in /etc/sysctl.d" if near else ""
         says = f"{used} of {limit} instances are in use by the host's root; each instance may open {limit}"
         yield Check("inotify", "warning" if near else "ok", says, remedy)
+
+
+def _apparmor(label: object) -> Iterable[Check]:
+    """No profile is applied to instances: what they run under is inherited from the daemon."""
+    if not isinstance(label, str):
+        return
+    if label.partition(" ")[0] == "unconfined":
+        yield Check("apparmor", "ok", "enabled; the daemon and its instances run without a profile")
+    else:
+        says = f"the daemon and its instances run under the profile {label}, which may deny what they need"
+        yield Check("apparmor", "warning", says, "journalctl -k --grep DENIED")
 
 
 def _unknown(client: Client) -> Iterable[Check]:

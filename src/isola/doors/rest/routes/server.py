@@ -48,7 +48,9 @@ async def resources(request: Request) -> web.StreamResponse:
 
     def look() -> dict[str, object]:
         found = resources_json(system.kernel(), system.cpus(), system.memory(), system.devices())
-        return {**found, "kernel_limits": system.kernel_limits()}
+        label = system.apparmor()
+        confined = {} if label is None else {"apparmor": label}
+        return {**found, "kernel_limits": system.kernel_limits(), **confined}
 
     return sync(await asyncio.to_thread(look))
 

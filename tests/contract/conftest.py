@@ -118,6 +118,7 @@ async def unikernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     root = tmp_path_factory.mktemp("root")
     for name, content in (("multiboot", kernels.multiboot()), ("pvh", kernels.pvh()), ("broken", kernels.pvh()[:99])):
         (root / name).write_bytes(content)
+    kernels.sector(root / "sector")
     async with _bench(request, root) as made:
         yield made
 

@@ -95,6 +95,52 @@ def test_walls_and_images_have_to_fit(isola: Cli, images: None, names: list[str]
     assert done.returncode != 0 and "isola.health.command" in done.stderr
 
 
+def test_a_volume_is_its_disk_and_its_memory_is_kept(
+    daemon: Daemon, isola: Cli, images: None, names: list[str], tmp_path: Path
+) -> None:
+    kernels.sector(tmp_path / "kernel")
+    (tmp_path / "file.raw").write_bytes(bytes(1 << 20))
+    isola("image", "import", str(tmp_path / "kernel"), "--type", "unikernel", "--alias", "sector")
+    isola("storage", "volume", "create", "default", "sectors", "--type", "block", "size=1MiB")
+    names.append("disk1")
+
+    def log() -> str:
+        return isola("logs", "disk1").stdout
+
+    def last() -> int:
+        return int(log().rpartition("\n")[0].rpartition("at ")[2])
+
+    try:
+        isola("create", "sector", "disk1")
+        isola("config", "device", "add", "disk1", "data", "disk", "pool=default", "source=sectors")
+        isola("start", "disk1")
+        until(lambda: "written\n" in log() and "at 2" in log())
+        more = ("config", "device", "add", "disk1", "more", "disk", f"source={tmp_path / 'file.raw'}")
+        refused = isola(*more, check=False)
+        assert refused.returncode != 0 and "looks for disks when it starts" in refused.stderr
+        isola("snapshot", "create", "disk1", "s0", "--stateful")
+        before = last()
+        until(lambda: last() > before)
+        isola("stop", "disk1", "--stateful")
+        before = last()
+        isola("start", "disk1")
+        until(lambda: last() > before)
+        assert log().count("sector:") == 1, "it went on"
+        isola("snapshot", "restore", "disk1", "s0", "--stateful")
+        before = last()
+        until(lambda: last() > before)
+        assert log().count("sector:") == 1
+        isola("stop", "disk1")
+        isola("config", "device", "remove", "disk1", "data")
+        isola(*more)
+        isola("start", "disk1")
+        until(lambda: (tmp_path / "file.raw").read_bytes()[512:].startswith(b"written by the kernel"))
+    finally:
+        isola("delete", "--force", "disk1", check=False)
+        isola("storage", "volume", "delete", "default", "sectors")
+        isola("image", "delete", "sector")
+
+
 def test_docker_runs_it(
     daemon: Daemon, isola: Cli, images: None, names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -14,6 +14,7 @@ The byte 1 powers the machine off, 2 resets it. The same code for both boot prot
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 LOADED_AT = 0x100000
@@ -42,6 +43,15 @@ def multiboot(magic: int = _MAGIC, flags: int = _PLACED, **changed: int) -> byte
 def place(path: Path) -> None:
     """Write one that every machine but microvm starts."""
     path.write_bytes(multiboot())
+
+
+def sector(path: Path) -> None:
+    """Compile ``sector.c``, which reads and writes a disk, and counts."""
+    options = "-m32 -O1 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none -mno-sse -nostdlib -static"
+    linked = "--build-id=none,-z,max-page-size=4096,--section-start=.multiboot=0x100000,-Ttext=0x101000"
+    source = Path(__file__).with_name("sector.c")
+    argv = ["gcc", *options.split(), "-no-pie", f"-Wl,{linked}", "-o", str(path), str(source)]
+    subprocess.run(argv, check=True, timeout=60)
 
 
 def pvh(*, note: bytes = b"Xen\0", machine: int = 62, **changed: int) -> bytes:

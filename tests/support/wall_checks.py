@@ -115,10 +115,22 @@ async def _sees(bench: Bench, mac: str, *, there: bool) -> None:
             await asyncio.sleep(0.2)
 
 
+def _with_disks(bench: Bench, spec: RunSpec) -> RunSpec:
+    if spec.disks:
+        return spec
+    file = bench.directory / "given.raw"
+    file.write_bytes(bytes(MIB))
+    return dataclasses.replace(spec, disks=(Disk("root", file),))
+
+
 async def _has_disks(bench: Bench, guest: Guest) -> None:
+    bench.kind.capabilities.require(Capability.DISKS)
+    assert isinstance(guest, WithDisks) and await guest.disks() == {"root"}
+
+
+async def _gets_disks(bench: Bench, guest: Guest) -> None:
     """They come, grow and go while it runs."""
-    if bench.kind.capabilities.root is not RootKind.DISKS or not bench.real:
-        return
+    bench.kind.capabilities.require(Capability.PLUGGED_DISKS)
     assert isinstance(guest, WithDisks)
     file, disk = bench.directory / "more.raw", "/sys/block/sdb"
     file.write_bytes(bytes(8 * MIB))
@@ -466,7 +478,8 @@ ROWS = (
     Row("restart of the daemon", _is_recorded),
     Row("logs", _has_a_log),
     Row("network", _has_its_network, NEEDED.PLUGGED_NICS),
-    Row("disks", _has_disks),
+    Row("disks", _has_disks, NEEDED.DISKS, _with_disks),
+    Row("disks while it runs", _gets_disks, NEEDED.PLUGGED_DISKS),
     Row("confinement of the hypervisor", _is_confined),
     Row("memory", _has_memory_of_its_own),
     Row("exec", _executes, NEEDED.EXEC),

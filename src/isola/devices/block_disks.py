@@ -1,16 +1,16 @@
-"""Disks that are block devices of a virtual machine: volumes with a disk, image files and block devices of the host."""
+"""Disks that are block devices of a guest: volumes with a disk, image files and block devices of the host."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from isola.devices.driver import Parts, Plug
+from isola.devices.driver import Parts, Plug, Target
 from isola.errors import Forbidden, InUse, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.disk import VOLUME_DISK, Disk, DiskFormat
 from isola.model.isolation import VIRTUAL_MACHINE, type_of
 from isola.model.volume import FILESYSTEM, ISO, VolumeRecord, VolumeRef
-from isola.runtimes import RootKind, RuntimeCapabilities
+from isola.runtimes import Capability
 from isola.settings import boolean
 
 
@@ -32,25 +32,24 @@ class BlockDisks:
         return record is not None and record.content_type != FILESYSTEM
 
     def check(self, plug: Plug) -> None:
-        """Raises InvalidInput if it is such a disk, and its instance no virtual machine."""
+        """Raises InvalidInput if it is such a disk, and its instance has no block devices."""
         if type_of(plug.instance.isolation) != VIRTUAL_MACHINE and self.are(plug):
             missing = "" if plug.config.get("path") else ".path"
             raise InvalidInput(
-                f"Device {plug.name!r} is a disk, which only virtual machines can have",
+                f"Device {plug.name!r} is a disk, which only virtual machines and unikernels can have",
                 field=f"{plug.field}{missing}",
                 remedy="set a path inside, with a directory or a volume of content type filesystem as its source",
             )
 
-    def require(self, plug: Plug, capabilities: RuntimeCapabilities) -> None:
-        """Raises Unsupported for guests without disks, InvalidInput for a path."""
-        if capabilities.root is not RootKind.DISKS:
-            raise Unsupported(
-                "It is a disk, which only virtual machines can have",
-                remedy="use a volume of content type filesystem with a path, or isolation 'vm'",
-            )
+    def require(self, plug: Plug, target: Target) -> None:
+        """Raises Unsupported for guests without disks, or that get none while they run, InvalidInput for a path."""
+        target.capabilities.require(Capability.DISKS)
+        plan = None if target.running is None else target.running.plan
+        if plan is not None and plug.name not in {disk.name for disk in plan.disks}:
+            target.capabilities.require(Capability.PLUGGED_DISKS)
         if plug.config.get("path"):
             raise InvalidInput(
-                "A disk of a virtual machine has no path: the guest mounts what is on it",
+                "A disk has no path: the guest mounts what is on it",
                 field=f"{plug.field}.path",
                 remedy="leave it out",
             )

@@ -36,7 +36,7 @@ from isola.model.network import HostTap
 from isola.model.reference import Ref
 from isola.model.warning import WarningType
 from isola.operations import Operation
-from isola.runtimes import Guest, RootKind, RunSpec
+from isola.runtimes import Capability, Guest, RootKind, RunSpec
 from isola.state import Versioned
 
 T = TypeVar("T")
@@ -87,11 +87,11 @@ async def _mounted(context: Context, op: Operation, instance: Instance, config: 
         if not has_disks(context, instance.runtime):
             await apply(context, instance, root, config, devices)
     spec = await spec_of(context, instance, config, devices, root)
-    if spec.root.kind is not RootKind.DISKS:
+    if not context.runtime(instance).capabilities.has(Capability.DISKS):
         return spec
     with op.step("Prepare disks"):
-        first = await root_disk(context, instance, devices, root)
-        return dataclasses.replace(spec, disks=(first, *await context.devices.disks(op, instance)))
+        own = (await root_disk(context, instance, devices, root),) if spec.root.kind is RootKind.DISKS else ()
+        return dataclasses.replace(spec, disks=(*own, *await context.devices.disks(op, instance)))
 
 
 async def _connected(context: Context, op: Operation, instance: Instance, config: Config) -> Target:

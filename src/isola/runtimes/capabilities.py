@@ -21,6 +21,10 @@ class Capability(Enum):
     """A screen, to which viewers connect."""
     PLUGGED_NICS = "plugged NICs"
     """NICs that are added while it runs."""
+    DISKS = "disks"
+    """Block devices of its own, which it has from its start on."""
+    PLUGGED_DISKS = "plugged disks"
+    """Disks that are added while it runs."""
     FIRMWARE = "firmware"
     """UEFI of its own, with secure boot, an order of boot devices and a TPM."""
     SIGNAL = "signal"
@@ -64,6 +68,13 @@ NO_SCREEN = Lack("It has no screen", remedy="use its console")
 
 
 NO_FIRMWARE = Lack("It has no firmware of its own")
+
+
+_NO_DISKS = Lack(
+    "It has no block devices of its own, only directories of the host",
+    remedy="use a volume of content type filesystem with a path, or isolation 'vm'",
+)
+NO_DISKS: Mapping[Capability, Lack] = {Capability.DISKS: _NO_DISKS, Capability.PLUGGED_DISKS: _NO_DISKS}
 
 
 @dataclass(frozen=True, slots=True)

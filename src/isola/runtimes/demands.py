@@ -26,6 +26,7 @@ def demands(spec: RunSpec) -> Iterator[Capability]:
         or spec.host_namespaces,
         Capability.SHARED_NAMESPACES: spec.shares,
         Capability.DEVICES: spec.devices or wanted.device_rules,
+        Capability.DISKS: spec.disks,
         Capability.MOUNTS: any(mount.kind == "bind" for mount in spec.mounts),
         Capability.SYSCTLS: spec.sysctls,
         Capability.ULIMITS: spec.ulimits,

@@ -242,7 +242,7 @@ class Listing(Protocol):
 
 @runtime_checkable
 class WithDisks(Protocol):
-    """A run whose root is of the kind DISKS: block devices of its own, which can be changed while it runs.
+    """A run with block devices of its own, whether or not its root is one of them.
 
     All methods raise WrongState if it has ended, HostFailure.
     """
@@ -252,7 +252,7 @@ class WithDisks(Protocol):
         ...
 
     async def add_disk(self, disk: Disk) -> None:
-        """Raises AlreadyExists, InvalidInput, Unsupported if no place is left."""
+        """Raises AlreadyExists, InvalidInput, Unsupported if no place is left, or none can be added while it runs."""
         ...
 
     async def remove_disk(self, name: str) -> None:

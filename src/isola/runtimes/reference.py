@@ -27,6 +27,8 @@ _VERBS: Mapping[Capability, str] = {
     Capability.CONSOLE: "`console`, `attach`",
     Capability.DISPLAY: "`console --type vga`",
     Capability.PLUGGED_NICS: "NICs added while it runs",
+    Capability.DISKS: "`disk` devices that are block devices: volumes, images and devices of the host",
+    Capability.PLUGGED_DISKS: "the same, added while it runs",
     Capability.FIRMWARE: "`security.secureboot`, `tpm` devices, `boot.priority` of NICs",
     Capability.SIGNAL: "signals to the first process: `docker kill -s`, `oci.*` stop signals",
     Capability.PAUSE: "`pause` and `resume`",

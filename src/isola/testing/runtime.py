@@ -41,7 +41,7 @@ from isola.runtimes import (
     RuntimeCapabilities,
     TapNic,
 )
-from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN
+from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN
 from isola.testing.attachments import FakeAttachment
 from isola.testing.log_files import FakeLogFiles, logged
 from isola.testing.namespaces import LOOPBACK
@@ -135,7 +135,8 @@ class FakeRuntime(Runtime):
     """Its state belongs to the host: another object for the same host and directory finds the same instances."""
 
     capabilities: ClassVar[RuntimeCapabilities] = RuntimeCapabilities(
-        isolations=frozenset({"container"}), lacks={Capability.DISPLAY: NO_SCREEN, Capability.FIRMWARE: NO_FIRMWARE}
+        isolations=frozenset({"container"}),
+        lacks={Capability.DISPLAY: NO_SCREEN, Capability.FIRMWARE: NO_FIRMWARE, **NO_DISKS},
     )
     _known: ClassVar[dict[tuple[int, Path, str], FakeState]] = {}
     """State by process table of the host, directory of the daemon, and kind of runtime."""

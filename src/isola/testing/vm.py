@@ -15,12 +15,16 @@ from isola.model.instance import InterfaceState
 from isola.model.network import HostTap, NetworkNamespace
 from isola.model.stats import ProcessTable
 from isola.runtimes import Capability, Lack, Machine, RootKind, RunSpec, RuntimeCapabilities, TapNic
+from isola.runtimes.capabilities import NO_DISKS
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.runtime import FakeGuest, FakeRuntime
 from isola.testing.sockets import stream_pair
 
 _POWER_BUTTON = 0
 """Represents the power button among the signals that end a guest."""
+
+
+_OF_MACHINES = (Capability.FIRMWARE, Capability.DISKS, Capability.PLUGGED_DISKS)
 
 
 class FakeVm(FakeRuntime):
@@ -40,6 +44,7 @@ class FakeVm(FakeRuntime):
             Capability.SYSTEM_CALLS: Lack("The fake's agent confines no program"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
             Capability.FIRMWARE: Lack("A machine without disks has no firmware"),
+            **NO_DISKS,
             Capability.SHARED_NAMESPACES: Lack("Virtual machines share no kernel, and so no namespaces"),
         },
     )
@@ -68,7 +73,7 @@ class FakeMachine(FakeVm):
         isolations=frozenset({"vm"}),
         root=RootKind.DISKS,
         machine=Machine(memory=1 << 30),
-        lacks={name: lack for name, lack in FakeVm.capabilities.lacks.items() if name is not Capability.FIRMWARE},
+        lacks={name: lack for name, lack in FakeVm.capabilities.lacks.items() if name not in _OF_MACHINES},
     )
 
     def require_supported(self, spec: RunSpec) -> None:

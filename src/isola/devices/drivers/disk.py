@@ -39,7 +39,7 @@ _TMPFS_KEYS = ("mode", "uid", "gid")
 _MOUNT = "mount"
 """Key of the mount id in the note."""
 _DISK = "disk"
-"""Key of the path of the disk of a virtual machine; empty if its source does not exist and is not required."""
+"""Key of the path of the disk of a guest; empty if its source does not exist and is not required."""
 _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for kind in PROPAGATIONS}
 
 
@@ -163,7 +163,7 @@ class Disk(DeviceDriver):
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
-        """Its mount point; None for a disk of a virtual machine."""
+        """Its mount point; None for a disk that is a block device."""
         return f"path {values.path_inside(config['path'])}" if config.get("path") else None
 
     @classmethod
@@ -189,7 +189,7 @@ class Disk(DeviceDriver):
 
     def _require(self, plug: Plug, target: Target) -> None:
         if self._disks.are(plug):
-            self._disks.require(plug, target.capabilities)
+            self._disks.require(plug, target)
         elif plug.config.get("path") != ROOT:
             target.capabilities.require(Capability.MOUNTS)
 
@@ -347,7 +347,7 @@ class Disk(DeviceDriver):
 
 
 def _without_path(where: str, source: str, pool: str | None) -> None:
-    """It is a disk of a virtual machine: what its source contains is found out when it is attached."""
+    """It is a block device: what its source contains is found out when it is attached."""
     if not source.startswith("/") and not (source and pool):
         raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="set its mount point inside")
     if source.startswith("/") and pool:

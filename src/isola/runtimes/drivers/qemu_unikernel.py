@@ -35,11 +35,13 @@ class QemuUnikernel(UnikernelRuntime):
                 "A unikernel has no processes, and so no signals but those that end it",
                 remedy="stop it, kill it, or use its console",
             ),
-            Capability.CHECKPOINT: Lack("The state of a running unikernel cannot be saved yet", remedy="stop it"),
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,
             Capability.PLUGGED_NICS: Lack(
                 "A unikernel looks for NICs when it starts", remedy="restart the instance after the change"
+            ),
+            Capability.PLUGGED_DISKS: Lack(
+                "A unikernel looks for disks when it starts", remedy="restart the instance after the change"
             ),
             Capability.UMASK: Lack("A unikernel has no files of the host that it would create"),
             Capability.MOUNTS: Lack(

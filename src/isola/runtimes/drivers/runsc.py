@@ -15,8 +15,7 @@ from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
 from isola.model.network import NetworkNamespace
 from isola.model.probe import Probe
-from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
-from isola.runtimes.demands import require_obeyed
+from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
 from isola.runtimes.gvisor import config, interfaces
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
@@ -57,6 +56,7 @@ class Runsc(OciRuntime):
         lacks={
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,
+            **NO_DISKS,
             Capability.DEVICES: Lack(
                 f"{_OWN_KERNEL}, which has no drivers for devices of the host", remedy="use a container"
             ),
@@ -135,7 +135,6 @@ class Runsc(OciRuntime):
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported."""
         super().require_supported(spec)
-        require_obeyed(self.capabilities, spec)
         self._own_network[spec.id] = has_own_network(spec)
 
     def adapted(self, spec: RunSpec, made: dict[str, object]) -> dict[str, object]:

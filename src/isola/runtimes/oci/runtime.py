@@ -19,7 +19,8 @@ from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.operations import Operation
 from isola.runtimes import plan
-from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.demands import require_obeyed
 from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
 from isola.runtimes.oci import monitor, record
@@ -45,6 +46,7 @@ class OciRuntime(MonitoredRuntime):
             ),
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,
+            **NO_DISKS,
         },
     )
     limits_itself: bool = False
@@ -215,6 +217,7 @@ class OciRuntime(MonitoredRuntime):
     def require_supported(self, spec: RunSpec) -> None:
         """Raises Unsupported for a part of the spec that its guests cannot have."""
         _require_supported(spec)
+        require_obeyed(self.capabilities, spec)
 
     async def _lxcfs_files(self, mount: Path | None) -> tuple[str, ...]:
         """The files of this lxcfs: versions differ, and a missing file would make the start fail."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from ipaddress import IPv4Interface, ip_interface
 from pathlib import Path
 
 from isola.errors import InvalidInput
+from isola.runtimes.qemu import vm_machine
 from isola.runtimes.qemu.machine import CONTROL, KERNEL_LOG, STATUS, Nic, beginning, nic_properties
+from isola.runtimes.qemu.vm_machine import Drive
 from isola.runtimes.spec import RunSpec, TapNic
 
 _LONGEST = 2048
@@ -21,6 +24,10 @@ _MACHINES = {"q35": "q35,graphics=off", "pc": "pc,graphics=off", "microvm": "mic
 """Without graphics, the firmware's own output, and that of kernels which print by it, is on the serial line."""
 _EMULATED = "tcg,thread=multi,tb-size=32"
 """With little memory for translated code."""
+_FIRST_SET = 10
+"""Number of the first set of descriptors of disks; that before is of the console."""
+_LONGEST_SERIAL = 20
+"""Characters of the serial number of a virtio disk."""
 _RESOLVER = "/etc/resolv.conf"
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([a-z0-9]+)(?:\.([0-9]{1,2}))?\}", re.ASCII)
 _NAMESERVER = re.compile(r"^nameserver (\S+)$", re.MULTILINE)
@@ -44,6 +51,9 @@ class Direct:
     nics: Sequence[Nic] = ()
     terminal: bool = True
     """Its serial line is a terminal; otherwise its output alone is kept."""
+    drives: Sequence[Drive] = ()
+    incoming: bool = False
+    """It waits for a saved state, and stands still after that."""
 
 
 def arguments(machine: Direct) -> list[str]:
@@ -69,6 +79,8 @@ def arguments(machine: Direct) -> list[str]:
         *_serial(terminal=machine.terminal),
         "-device", f"virtio-rng-{kind}",
         *(word for nic in machine.nics for word in _nic(nic, kind)),
+        *(word for number, drive in enumerate(machine.drives) for word in _disk(drive, kind, number)),
+        *(("-incoming", "defer") if machine.incoming else ()),
     ]  # fmt: skip
 
 
@@ -88,6 +100,19 @@ def _nic(nic: Nic, kind: str) -> list[str]:
     device |= {"romfile": ""} if kind == "pci" else {}
     joined = ",".join(str(value) if key == "driver" else f"{key}={value}" for key, value in device.items())
     return ["-netdev", f"tap,id={device['netdev']},fd=@{nic.descriptor}@", "-device", joined]
+
+
+def _disk(drive: Drive, kind: str, number: int) -> list[str]:
+    """On the root bus, too. The kernel sees the name as serial number."""
+    first = _FIRST_SET + number
+    device: dict[str, object] = {"driver": f"virtio-blk-{kind}", "id": vm_machine.device_of(drive.name)}
+    device |= {"drive": vm_machine.node_of(drive.name), "serial": drive.name[:_LONGEST_SERIAL]}
+    device |= {"bootindex": drive.order} if drive.order else {}
+    return [
+        "-add-fd", f"set={first},fd=@{drive.descriptor}@,opaque={vm_machine.node_of(drive.name)}",
+        *(word for node in vm_machine.nodes(drive, f"/dev/fdset/{first}") for word in ("-blockdev", json.dumps(node))),
+        "-device", json.dumps(device),
+    ]  # fmt: skip
 
 
 def text_of(spec: RunSpec) -> str:

@@ -132,9 +132,7 @@ class VmGuest:
         """It stands still meanwhile, and goes on after a failure."""
         self._runtime.capabilities.require(Capability.CHECKPOINT)
         self.require_running()
-        await self._require_no_commands()
-        with suppress(IsolaError):  # its files belong to its memory, also after a power failure
-            await (await self.session.agent()).sync()
+        await self._ready_to_save()
         await self.pause()
         try:
             await self.save(to)
@@ -148,12 +146,15 @@ class VmGuest:
         """The same for one that is paused, which stays so."""
         await saving.save(self._host, self.session.qmp, self._vm_layout, to)
 
-    async def _require_no_commands(self) -> None:
+    async def _ready_to_save(self) -> None:
+        """Raises WrongState."""
         if (await self.session.agent()).commands:
             raise WrongState(
                 "Commands run in the instance, whose connections to their clients cannot be saved",
                 remedy="end them first, also shells and consoles",
             )
+        with suppress(IsolaError):  # its files belong to its memory, also after a power failure
+            await (await self.session.agent()).sync()
 
     async def resume(self) -> None:
         """Its clock, which stood still meanwhile, is set."""

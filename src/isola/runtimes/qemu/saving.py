@@ -41,6 +41,10 @@ class Shape:
     slots: int
     """For devices that can be plugged."""
     terminal: bool
+    machine: str = ""
+    """Of QEMU; empty: that of microVMs."""
+    disks: str = ""
+    """Names of its disks, one in each line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,14 @@ async def keep_shape(host: Host, layout: VmLayout, shape: Shape) -> None:
     await host.files.write(layout.shape, json.dumps(asdict(shape)).encode(), durable=False)
 
 
-async def save(host: Host, qmp: Qmp, layout: VmLayout, to: Path) -> None:
-    """Write a machine that stands still, durably; it can go on afterwards. Raises HostFailure, Unsupported."""
-    state = await _state(host, qmp, layout)
+async def save(
+    host: Host, qmp: Qmp, layout: VmLayout, to: Path, *, nics: Sequence[tuple[int, str]] | None = None
+) -> None:
+    """Write a machine that stands still, durably; it can go on afterwards. Raises HostFailure, Unsupported.
+
+    ``nics``: those of a machine without slots, by number.
+    """
+    state = await _state(host, qmp, layout, nics)
     text = json.dumps(asdict(state)).encode()
     try:
         async with opened(to / MEMORY, new=True) as descriptor:
@@ -80,7 +89,7 @@ async def save(host: Host, qmp: Qmp, layout: VmLayout, to: Path) -> None:
     except IsolaError as error:
         if _OLD in error.evidence:
             raise Unsupported(
-                "The state of this microVM cannot be saved: QEMU 8.2 and virtiofsd 1.11 or later are needed",
+                "The state of this machine cannot be saved: QEMU 8.2 and virtiofsd 1.11 or later are needed",
                 evidence=error.evidence,
                 remedy="run make up on a machine that reaches Debian's packages, and restart the instance",
             ) from error
@@ -117,10 +126,10 @@ async def read(host: Host, images: Path) -> State:
     raise WrongState("The saved state is not complete", remedy=_WITHOUT_STATE)
 
 
-def require_fit(state: State, shape: Shape, qemu: str, nics: Sequence[TapNic]) -> None:
+def require_fit(state: State, shape: Shape, qemu: str, nics: Sequence[TapNic], *, further: Sequence[str] = ()) -> None:
     """Raises WrongState, with the way out, if a machine cannot continue from it. Pure.
 
-    ``shape`` is what it would get today, ``qemu`` the version of today.
+    ``shape`` is what it would get today, ``qemu`` the version of today, ``further`` what else differs.
     """
     if _series(state.qemu) != _series(qemu):
         raise WrongState(
@@ -139,10 +148,12 @@ def require_fit(state: State, shape: Shape, qemu: str, nics: Sequence[TapNic]) -
         for key, old, new in (
             ("limits.memory", f"{then.memory >> 20}MiB", f"{max(shape.memory, then.memory) >> 20}MiB"),
             ("limits.cpu", str(then.cpus), str(shape.cpus)),
+            ("the machine", then.machine, shape.machine),
             ("the terminal", str(then.terminal).lower(), str(shape.terminal).lower()),
         )
         if old != new
     ]
+    differing += further
     there = {nic.mac.lower() for nic in nics}
     differing += [f"a NIC had the address {mac}" for _, mac in state.nics if mac.lower() not in there]
     if differing:
@@ -170,7 +181,7 @@ def later(state: State, nics: Sequence[TapNic]) -> tuple[TapNic, ...]:
 # --- how --------------------------------------------------------------------------------------------------------------
 
 
-async def _state(host: Host, qmp: Qmp, layout: VmLayout) -> State:
+async def _state(host: Host, qmp: Qmp, layout: VmLayout, nics: Sequence[tuple[int, str]] | None) -> State:
     try:
         shape = Shape(**json.loads(await host.files.read(layout.shape, 65536)))
     except (NotFound, ValueError, TypeError):
@@ -181,14 +192,16 @@ async def _state(host: Host, qmp: Qmp, layout: VmLayout) -> State:
     said = await qmp.execute("query-version")
     try:
         version = ".".join(str(int(said["qemu"][part])) for part in ("major", "minor", "micro"))
+        if nics is not None:
+            return State(version, shape, nics)
         plugged = list(_plugged(await qmp.execute("query-pci"), shape.slots))
     except (KeyError, TypeError, ValueError) as error:
         raise HostFailure("The hypervisor does not keep to its protocol", evidence=str(error)[:200]) from error
-    nics = []
+    found = []
     for slot, device in plugged:
         mac = await qmp.execute("qom-get", {"path": f"/machine/peripheral/{device}", "property": "mac"})
-        nics.append((slot, str(mac)[:17]))
-    return State(version, shape, nics)
+        found.append((slot, str(mac)[:17]))
+    return State(version, shape, found)
 
 
 def _plugged(found: Sequence[Mapping[str, Any]], slots: int) -> Iterator[tuple[int, str]]:

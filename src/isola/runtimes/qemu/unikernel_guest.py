@@ -7,19 +7,23 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_interface
+from pathlib import Path
 from typing import Any
 
-from isola.errors import HostFailure, Unsupported
+from isola.errors import AlreadyExists, HostFailure, Unsupported
 from isola.host.guest_mounts import Tree
 from isola.host.roots import Root
+from isola.model.disk import Disk
 from isola.model.instance import Address, InterfaceState
 from isola.model.limits import Limits
 from isola.model.stats import ProcessTable
 from isola.runtimes.capabilities import Capability
 from isola.runtimes.guest import Execution
-from isola.runtimes.qemu import machine
-from isola.runtimes.qemu.guest import VmGuest
+from isola.runtimes.qemu import machine, saving, vm_machine
+from isola.runtimes.qemu.blocks import Blocks
+from isola.runtimes.qemu.guest import VmGuest, worked
 from isola.runtimes.qemu.limits import MIB, memory_of
+from isola.runtimes.qemu.vm_machine import node_of
 from isola.runtimes.spec import ExecSpec, TapNic
 
 _KILL = 9
@@ -60,6 +64,14 @@ class UnikernelGuest(VmGuest):
         if self.frozen():
             await self.session.qmp.execute("cont")
             self.session.hold(paused=False)
+
+    async def save(self, to: Path) -> None:
+        """With its NICs by number: it has no slots."""
+        nics = [(number, nic.mac) for number, nic in enumerate(self.session.spec.nics)]
+        await saving.save(self._host, self.session.qmp, self._vm_layout, to, nics=nics)
+
+    async def _ready_to_save(self) -> None:
+        """Always: it has no commands, and no files of the host."""
 
     def _end(self) -> None:
         self._host.processes.signal(self.session.run.qemu, _KILL)
@@ -117,6 +129,50 @@ class UnikernelGuest(VmGuest):
                 field="config.limits.memory",
             )
         await self._host.cgroups.limit(self._group, self._runtime.of_group(limits))
+
+    # --- disks --------------------------------------------------------------------------------------------------
+
+    async def disks(self) -> frozenset[str]:
+        """Without those that were removed, whose devices are still there."""
+        blocks, found = Blocks(self.session), set()
+        for name in await blocks.devices():
+            path = f"/machine/peripheral/{vm_machine.device_of(name)}"
+            if await self.session.qmp.execute("qom-get", {"path": path, "property": "drive"}) == node_of(name):
+                found.add(name)
+        return frozenset(found)
+
+    async def add_disk(self, disk: Disk) -> None:
+        """One that it had at its start, and that was removed. Raises Unsupported for all others."""
+        blocks = Blocks(self.session)
+        if disk.name not in await blocks.devices():
+            self._runtime.capabilities.require(Capability.PLUGGED_DISKS)
+        if disk.name in await self.disks():
+            raise AlreadyExists(f"The unikernel has a disk {disk.name!r} already")
+        await blocks.open(disk)
+        await self._turn(disk.name, node_of(disk.name))
+        await self._drop_failing(disk.name)
+
+    async def remove_disk(self, name: str) -> None:
+        """Its file is closed; the kernel sees a disk that fails."""
+        if not self.session.alive or name not in await self.disks():
+            return
+        size = await Blocks(self.session).size(name)
+        for node in vm_machine.failing(name, size):
+            await self.session.qmp.execute("blockdev-add", node)
+        await self._turn(name, vm_machine.failing_node(name))
+        await Blocks(self.session).forget(name)
+
+    async def resize_disk(self, name: str, size: int) -> None:
+        """QEMU grows the file, and tells the kernel."""
+        await Blocks(self.session).resize(name, size)
+
+    async def _turn(self, name: str, node: str) -> None:
+        path = f"/machine/peripheral/{vm_machine.device_of(name)}"
+        await self.session.qmp.execute("qom-set", {"path": path, "property": "drive", "value": node})
+
+    async def _drop_failing(self, name: str) -> None:
+        for node in reversed(vm_machine.failing(name, 0)):
+            await worked(self.session.qmp.execute, "blockdev-del", {"node-name": node["node-name"]})
 
     # --- NICs and mounts ----------------------------------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from isola.errors import Unsupported
-from isola.host.disk_files import is_device
 from isola.host.hypervisor_job import Job, Server
 from isola.host.threads import in_thread
 from isola.model.limits import Limits
 from isola.runtimes.qemu import firmware, machine, seed, vm_machine
+from isola.runtimes.qemu.blocks import drives_of
 from isola.runtimes.qemu.boot_order import boot_order
 from isola.runtimes.qemu.file_server import file_server
 from isola.runtimes.qemu.file_server import firmware as data_of
@@ -21,7 +20,7 @@ from isola.runtimes.qemu.runtime import Common, QemuRuntime
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.qemu.shares import Shares
 from isola.runtimes.qemu.vm_guest import DiskGuest
-from isola.runtimes.qemu.vm_machine import Drive, Machine
+from isola.runtimes.qemu.vm_machine import Machine
 from isola.runtimes.spec import RootKind, RunSpec
 
 _SHARE = "share"
@@ -44,7 +43,7 @@ class VmRuntime(QemuRuntime):
         with_tpm = spec.firmware is not None and spec.firmware.tpm
         order = boot_order(spec.disks, spec.nics)
         nics = tuple(replace(nic, order=order.get(nic.link, 0)) for nic in nics_of(spec))
-        disks = await _drives(spec, order)
+        disks = await drives_of(spec.disks, order)
         share = self._layout(spec.id).run / _SHARE
         await self.host.files.make_directory(share, mode=0o755, owner=spec.idmap.base)
         variables = await firmware.variables(self.host, spec.root.path, kind, spec.idmap.base)
@@ -111,36 +110,6 @@ class VmRuntime(QemuRuntime):
     def guest(self, session: Session) -> DiskGuest:
         """With disks and a screen."""
         return DiskGuest(self, session)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drives:
-    drives: tuple[Drive, ...]
-    opened: Mapping[str, tuple[str, bool]]
-
-
-async def _drives(spec: RunSpec, order: Mapping[str, int]) -> _Drives:
-    """As QEMU gets them."""
-    made: list[Drive] = []
-    opened: dict[str, tuple[str, bool]] = {}
-    for number, disk in enumerate(spec.disks):
-        own, below = f"disk{number}", f"base{number}" if disk.backing else ""
-        opened[own] = (str(disk.path), not (disk.read_only or disk.cdrom))
-        if disk.backing:
-            opened[below] = (str(disk.backing), False)
-        made.append(
-            Drive(
-                name=disk.name,
-                format=disk.format.value,
-                descriptor=own,
-                device=await in_thread(is_device, str(disk.path)),
-                backing=below,
-                read_only=disk.read_only or disk.cdrom,
-                cdrom=disk.cdrom,
-                order=order[disk.name],
-            )
-        )
-    return _Drives(tuple(made), opened)
 
 
 def _beyond(trees: tuple[Path, ...], code: Path) -> tuple[str, ...]:

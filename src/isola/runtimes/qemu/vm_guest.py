@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from contextlib import suppress
-from pathlib import Path
 
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
-from isola.host.disk_files import is_device, open_disk
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, Unsupported
 from isola.host.guest_mounts import Tree
 from isola.host.sockets import Stream
-from isola.host.threads import in_thread
 from isola.model.disk import Disk
 from isola.model.limits import Limits
 from isola.runtimes.agent.agent import Agent
 from isola.runtimes.qemu import vm_machine
+from isola.runtimes.qemu.blocks import Blocks
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.guest import VmGuest, worked
 from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, of_group
-from isola.runtimes.qemu.vm_machine import Drive
 from isola.runtimes.spec import TapNic
 
 _RELEASING = 10.0
@@ -92,39 +88,24 @@ class DiskGuest(VmGuest):
 
     # --- disks --------------------------------------------------------------------------------------------------
 
+    @property
+    def _blocks(self) -> Blocks:
+        return Blocks(self.session)
+
     async def disks(self) -> frozenset[str]:
         """Devices of the machine that have names of disks."""
-        found = await self.session.qmp.execute("qom-list", {"path": "/machine/peripheral"})
-        names = (vm_machine.name_of_device(str(each.get("name"))) for each in found if isinstance(each, dict))
-        return frozenset(name for name in names if name is not None)
+        return await self._blocks.devices()
 
     async def add_disk(self, disk: Disk) -> None:
         """its file is opened here, and its descriptor passed."""
         if disk.name in await self.disks():
             raise AlreadyExists(f"The virtual machine has a disk {disk.name!r} already")
-        paths = [str(disk.path), *([str(disk.backing)] if disk.backing else [])]
+        drive = await self._blocks.open(disk)
         try:
-            device = await in_thread(is_device, paths[0])
-        except OSError as error:
-            raise _unopened(paths[0], error) from error
-        drive = Drive(
-            disk.name, disk.format.value, "", device=device, read_only=disk.read_only or disk.cdrom, cdrom=disk.cdrom
-        )
-        sets: list[int] = []
-        try:
-            for number, path in enumerate(paths):
-                sets.append(await self._lend(path, writable=number == 0 and not drive.read_only))
-            files = [f"/dev/fdset/{number}" for number in sets]
-            for node in vm_machine.nodes(drive, *files):
-                await self.session.qmp.execute("blockdev-add", node)
             await self.session.qmp.execute("device_add", vm_machine.disk_properties(drive))
         except BaseException:
-            await self._forget(disk.name)
+            await self._blocks.forget(disk.name)
             raise
-        finally:
-            # It has copies of those that it uses.
-            for number in sets:
-                await worked(self.session.qmp.execute, "remove-fd", {"fdset-id": number})
 
     async def remove_disk(self, name: str) -> None:
         """The guest is asked to release it."""
@@ -134,39 +115,11 @@ class DiskGuest(VmGuest):
         self.session.expect_removal(device)
         if await worked(self.session.qmp.execute, "device_del", {"id": device}):
             await self.session.removal(device, _RELEASING)
-        await self._forget(name)
+        await self._blocks.forget(name)
 
     async def resize_disk(self, name: str, size: int) -> None:
         """QEMU grows the file, and tells the guest."""
-        node = vm_machine.node_of(name)
-        found = await self.session.qmp.execute("query-named-block-nodes", {"flat": True})
-        known = {each["node-name"]: each for each in found if isinstance(each, dict) and "node-name" in each}
-        if node not in known:
-            raise NotFound(f"The virtual machine has no disk {name!r}")
-        present = known[node].get("image", {}).get("virtual-size", 0)
-        if isinstance(present, int) and size < present:
-            raise InvalidInput(f"The disk {name!r} has {present} bytes already; disks do not shrink")
-        await self.session.qmp.execute("block_resize", {"node-name": node, "size": size})
-
-    async def _lend(self, path: str, *, writable: bool) -> int:
-        """The number of a set of QEMU's with the file's descriptor."""
-        try:
-            descriptor = await in_thread(open_disk, path, writable=writable)
-        except OSError as error:
-            raise _unopened(path, error) from error
-        try:
-            answer = await self.session.qmp.execute("add-fd", descriptor=descriptor)
-        finally:
-            os.close(descriptor)
-        number = answer.get("fdset-id") if isinstance(answer, dict) else None
-        if not isinstance(number, int):
-            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(answer)[:200])
-        return number
-
-    async def _forget(self, name: str) -> None:
-        for node in vm_machine.names_of_nodes(name):
-            with suppress(IsolaError):
-                await self.session.qmp.execute("blockdev-del", {"node-name": node})
+        await self._blocks.resize(name, size)
 
     # --- directories of the host -------------------------------------------------------------------------------
 
@@ -195,7 +148,3 @@ class DiskGuest(VmGuest):
         """Its system does that, unless there is something to say that only its agent can."""
         if nic.inside is not None:
             await super().configure(nic)
-
-
-def _unopened(path: str, error: OSError) -> HostFailure:
-    return HostFailure(f"The disk {Path(path).name} cannot be opened", evidence=str(error))

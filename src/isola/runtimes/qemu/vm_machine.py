@@ -143,6 +143,20 @@ def names_of_nodes(name: str) -> tuple[str, ...]:
     return node, f"{node}-file", f"{node}-base", f"{node}-base-file"
 
 
+def failing(name: str, size: int) -> list[dict[str, object]]:
+    """What takes the place of a removed disk whose device stays: nothing but errors, in the same size."""
+    node = failing_node(name)
+    return [
+        {"driver": "null-co", "node-name": f"{node}-null", "size": size, "read-zeroes": True},
+        {"driver": "blkdebug", "node-name": node, "image": f"{node}-null", "inject-error": [{"event": "none"}]},
+    ]
+
+
+def failing_node(name: str) -> str:
+    """The last of these nodes."""
+    return f"gone-{node_of(name)[5:]}"
+
+
 def disk_properties(drive: Drive) -> dict[str, object]:
     """Of its device. The guest sees the name as serial number."""
     found: dict[str, object] = {

@@ -11,6 +11,11 @@ import pytest
 from command import Cli
 from waiting import until
 
+_LINKS_TO_NOTHING = """
+busybox --list >/tmp/applets
+for link in /bin/*; do [ -h "$link" ] && { grep -qxF "${link##*/}" /tmp/applets || echo "$link"; }; done; ls /bin/httpd >/dev/null
+"""
+
 
 @pytest.fixture
 def launched(isola: Cli) -> Iterator[float]:
@@ -27,6 +32,7 @@ def test_it_is_launched_quickly_and_gets_its_address(isola: Cli, launched: float
     assert isola("exec", "bb1", "--", "hostname").stdout == "bb1\n"
     until(lambda: "inet " in isola("exec", "bb1", "--", "ip", "-4", "addr", "show", "eth0").stdout, 20)
     assert "default via" in isola("exec", "bb1", "--", "ip", "route").stdout
+    assert isola("exec", "bb1", "--", "sh", "-c", _LINKS_TO_NOTHING).stdout == ""
     assert isola("exec", "bb1", "--", "ping", "-c", "1", "-W", "5", "bb1").returncode == 0
     isola("stop", "bb1", "--timeout", "10")
 

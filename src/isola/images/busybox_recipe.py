@@ -7,16 +7,21 @@ import re
 import tarfile
 from datetime import UTC, datetime
 
-CREATED = datetime(2026, 11, 21, tzinfo=UTC)
+CREATED = datetime(2026, 11, 22, tzinfo=UTC)
 """The recipe's last change. Fixed, so that the same busybox always gives the same image."""
 STOP_SIGNAL = "SIGPWR"
 _APPLETS = """
-    ash awk base64 basename cat chmod chown clear cmp cp cut date dd df dirname dmesg du echo ed egrep env expr
-    false find free getopt grep groups gunzip gzip halt head hexdump hostname id ifconfig ip kill killall less
-    ln logger ls md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nice nohup nproc nslookup od ping
-    ping6 poweroff printf ps pwd readlink realpath reboot rm rmdir route sed seq setsid sh sha256sum sleep sort
-    stat stty sync tail tar taskset tee telnet test time timeout top touch tr traceroute true tty udhcpc umount
-    uname uniq unlink uptime vi wc wget which whoami xargs yes
+    [ [[ ar arch arping ascii ash awk base64 basename bc bunzip2 bzcat bzip2 cal cat chgrp chmod chown chroot clear
+    cmp cp cpio crc32 crond crontab cut date dc dd df diff dirname dmesg dnsdomainname dos2unix du echo ed egrep env
+    expand expr factor fallocate false fgrep find fold free ftpget ftpput getopt getty grep groups gunzip
+    gzip halt head hexdump hostid hostname httpd id ifconfig ionice ip ipcalc kill killall last less link ln
+    logger login logname logread ls lzcat lzma md5sum microcom mkdir mkfifo mknod mkpasswd mktemp more mount mt mv nc
+    netstat nl nologin nproc nsenter nslookup od passwd paste patch pidof ping ping6 poweroff
+    printf ps pwd readlink realpath reboot renice reset rev rm rmdir route run-parts sed seq setpriv setsid sh sha1sum
+    sha256sum sha3sum sha512sum shred shuf sleep sort ssl_client start-stop-daemon stat strings stty su sync
+    sysctl syslogd tac tail tar taskset tee telnet telnetd test tftp time timeout top touch tr traceroute traceroute6
+    true truncate ts tty udhcpc umount uname uncompress unexpand uniq unix2dos unlink unlzma unshare unxz unzip uptime
+    usleep uudecode uuencode vi watch wc wget which who whoami xargs xxd xz xzcat yes zcat
 """
 _DIRECTORIES = "bin dev etc etc/udhcpc home lib proc root run sbin sys tmp usr usr/bin var var/log"
 _INIT = """\

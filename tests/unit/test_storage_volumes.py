@@ -207,6 +207,22 @@ async def test_invalid_requests_are_refused_before_any_effect(
     await house.picture()
 
 
+async def test_a_copy_in_a_pool_without_limits_has_none(house: House) -> None:
+    await house.finish(house.volumes.create(DATA, {"size": "64MiB", "user.a": "b"}))
+    source, copy = house.volumes.get(DATA), VolumeRef.custom("slow", "data")
+    for config in (None, source.config):  # clients of LXD send the source's configuration
+        await house.finish(house.volumes.copy(DATA, copy, config=config))
+        assert house.volumes.get(copy).config == {"user.a": "b"}
+        await house.finish(house.volumes.delete(copy))
+    await house.finish(house.volumes.copy(DATA, COPY))
+    assert house.volumes.get(COPY).config == source.config
+    with pytest.raises(InvalidInput, match="cannot be limited"):
+        await house.volumes.copy(DATA, copy, config={"size": "32MiB"})
+    with pytest.raises(InvalidInput, match="cannot be limited") as refused:
+        await house.volumes.move(DATA, copy)
+    assert "unset size" in refused.value.remedy
+
+
 async def test_names_are_unique_per_pool(house: House) -> None:
     await house.finish(house.volumes.create(DATA, {}))
     with pytest.raises(AlreadyExists):

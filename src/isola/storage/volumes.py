@@ -146,9 +146,14 @@ class Volumes:
         self, source: VolumeRef, ref: VolumeRef, *, snapshot: str = "", config: Mapping[str, str] | None = None,
         description: str | None = None, with_snapshots: bool = True, caller: Caller = DAEMON,
     ) -> Operation:  # fmt: skip
-        """Start copying a volume or one of its snapshots, also to another pool. Raises the errors of ``create``."""
+        """Start copying a volume or one of its snapshots, also to another pool. Raises the errors of ``create``.
+
+        The source's limit of its size is left out if the other pool cannot limit volumes.
+        """
         found = self._context.usable(source)
-        wanted = {**found.config} if config is None else config
+        wanted = {**found.config} if config is None else {**config}
+        if wanted.get("size") == found.config.get("size") and await self._unlimited(ref, wanted, found.content_type):
+            del wanted["size"]  # clients of LXD send the source's configuration with the request
         await self._check_new(ref, wanted, found.content_type)
         if snapshot:
             self._context.snapshot(found, snapshot)
@@ -304,12 +309,19 @@ class Volumes:
         await self._check_size(ref, config, content)
 
     async def _check_size(self, ref: VolumeRef, config: Mapping[str, str], content: str) -> None:
-        if content == FILESYSTEM and size_of(config) is not None:
-            driver = self._context.pools.driver(ref.pool)
-            if reason := await driver.why_not(Feature.QUOTA):
-                raise InvalidInput(
-                    f"Storage pool {ref.pool!r} does not limit its volumes", evidence=reason, field="config.size"
-                )
+        if reason := await self._unlimited(ref, config, content):
+            raise InvalidInput(
+                f"Storage pool {ref.pool!r} does not limit its volumes",
+                evidence=reason,
+                field="config.size",
+                remedy="unset size, or choose another pool",
+            )
+
+    async def _unlimited(self, ref: VolumeRef, config: Mapping[str, str], content: str) -> str:
+        """Why the pool cannot limit the size that the configuration asks for; empty if it can, or needs not."""
+        if content != FILESYSTEM or size_of(config) is None:
+            return ""
+        return await self._context.pools.driver(ref.pool).why_not(Feature.QUOTA)
 
     def _start(
         self, description: str, ref: VolumeRef, work: Work, *others: VolumeRef, caller: Caller = DAEMON

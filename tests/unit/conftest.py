@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from rest_door import Stand, standing
 from served_daemon import ServedDaemon
 from strike import Fate, end_tasks
 
 from isola.client import Client
 from isola.testing.parts import World
+
+settings.register_profile("isola", deadline=None)  # a busy machine is no fault
+settings.load_profile("isola")
 
 
 @pytest.fixture

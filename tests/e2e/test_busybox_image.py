@@ -13,7 +13,10 @@ from waiting import until
 
 _LINKS_TO_NOTHING = """
 busybox --list >/tmp/applets
-for link in /bin/*; do [ -h "$link" ] && { grep -qxF "${link##*/}" /tmp/applets || echo "$link"; }; done; ls /bin/httpd >/dev/null
+for link in /bin/*; do
+    [ -h "$link" ] && { grep -qxF "${link##*/}" /tmp/applets || echo "$link"; }
+done
+ls /bin/httpd >/dev/null
 """
 
 

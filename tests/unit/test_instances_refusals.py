@@ -62,9 +62,15 @@ async def test_errors_that_depend_on_the_image(request_: InstanceRequest, code: 
 async def test_verbs_name_the_required_state(world: World) -> None:
     await world.create("web1")
     instances = world.parts.services.instances
-    for verb in (instances.stop, instances.restart, instances.pause, instances.resume):
-        with pytest.raises(WrongState, match="start it first"):
+    for verb, remedy in (
+        (instances.stop, ""),
+        (instances.restart, ""),
+        (instances.pause, "start it first"),
+        (instances.resume, "start it first"),
+    ):
+        with pytest.raises(WrongState, match="is not running") as found:
             verb(WEB1)
+        assert found.value.remedy == remedy
     await world.finish(instances.start(WEB1))
     for refused in (
         lambda: instances.start(WEB1),

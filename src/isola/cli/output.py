@@ -15,9 +15,24 @@ if TYPE_CHECKING:
 
     Item = Mapping[str, Any]
 
+_NEVER = ("0001-01-01", "1970-01-01T00:00:00Z")
 FORMATS = ("table", "json", "yaml", "csv")
 ALL_PROJECTS = Option("-A --all-projects", "Include all projects")
 FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=FORMATS, default="table")
+
+
+def time_of(value: object, length: int = 19) -> str:
+    """A time of the API as people read it, to the second or the minute (16); empty for none, and for "never"."""
+    text = str(value or "")
+    return "" if text.startswith(_NEVER) else text[:length].replace("T", " ")
+
+
+def users_of(item: Item) -> list[str]:
+    """What uses an object, without the API's prefix: ``instances/web1``; of another project with its name."""
+    from isola.client.paths import short
+
+    shown = (short(address).partition("?project=") for address in item.get("used_by") or ())
+    return [f"{path} (project {project})" if project else path for path, _, project in shown]
 
 
 class Column:

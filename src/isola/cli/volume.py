@@ -6,7 +6,7 @@ from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.keys import key_commands
 from isola.cli.moments import MOMENTS, moment
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import FORMAT, Column, document, show, time_of, users_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def info(context: Context) -> None:
     volume, _ = context.client.volumes.read(pool, name)
     usage = context.client.volumes.usage(pool, name)
     shown: dict[str, object] = {"name": name, "pool": pool, "description": volume.get("description")}
-    shown |= {"created": volume.get("created_at"), "used": format_size(usage.get("used") or 0)}
+    shown |= {"created": time_of(volume.get("created_at")), "used": format_size(usage.get("used") or 0)}
     if usage.get("total"):
         shown["total"] = format_size(usage["total"])
-    shown["used by"] = list(volume.get("used_by") or ())
+    shown["used by"] = users_of(volume)
     snapshots = context.client.volumes.snapshots(pool, name)
-    shown["snapshots"] = {each["name"]: each.get("created_at", "") for each in snapshots}
+    shown["snapshots"] = {each["name"]: time_of(each.get("created_at")) for each in snapshots}
     document(context, {key: value for key, value in shown.items() if value})
 
 
@@ -191,8 +191,8 @@ def snapshot_list(context: Context) -> None:
     """Print a volume's snapshots."""
     columns = (
         Column("NAME", "name"),
-        Column("TAKEN", "created_at"),
-        Column("EXPIRES", lambda item: "" if item["expires_at"].startswith("0001") else item["expires_at"]),
+        Column("TAKEN", lambda item: time_of(item["created_at"])),
+        Column("EXPIRES", lambda item: time_of(item["expires_at"])),
         Column("DESCRIPTION", "description"),
     )
     show(context, context.client.volumes.snapshots(*_volume(context)), columns)

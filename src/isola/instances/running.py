@@ -7,7 +7,7 @@ from isola.instances.context import Context, Live
 from isola.model.instance import Instance
 
 
-def require_live(context: Context, instance: Instance) -> Live:
+def require_live(context: Context, instance: Instance, *, remedy: str = "start it first") -> Live:
     """Raises WrongState if the instance does not run."""
     live = context.live.get(instance.id)
     if live is None and instance.id in context.restarts:
@@ -16,5 +16,5 @@ def require_live(context: Context, instance: Instance) -> Live:
             remedy="start it to end the pause",
         )
     if live is None:
-        raise WrongState(f"Instance {instance.name!r} is not running", remedy="start it first")
+        raise WrongState(f"Instance {instance.name!r} is not running", remedy=remedy)
     return live

@@ -60,7 +60,7 @@ async def halt(context: Context, op: Operation, ref: Ref, manner: Manner, *, aga
         await clean_up(context, op, instance, again=again)
         context.tell("stopped", ref, caller=op.caller)
         return
-    live, sent = require_live(context, instance), list[int]()
+    live, sent = require_live(context, instance, remedy=""), list[int]()
     if again:
         await op.effect(
             f"mark {ref.name} as restarting",
@@ -125,7 +125,7 @@ async def resume(context: Context, op: Operation, ref: Ref) -> None:
 def require_running(context: Context, instance: Instance) -> None:
     """Raises WrongState unless it runs, has a pending start, or may have remains of a run."""
     if not context.runs(instance) and context.phase(instance) is not Phase.BROKEN:
-        require_live(context, instance)
+        require_live(context, instance, remedy="")
 
 
 async def send(context: Context, instance: Instance, signum: int, caller: Caller) -> None:

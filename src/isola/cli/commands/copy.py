@@ -31,7 +31,8 @@ def copy(context: Context) -> None:
     )
     name = name or operation.resource("instances")
     context.follow(operation, f"Copying {source}")
-    context.say(f"{name} is {'running' if args.flag('start') else 'created'}")
+    done = "refreshed" if args.flag("refresh") else "created"
+    context.say(f"{name} is {'running' if args.flag('start') else done}")
 
 
 def move(context: Context) -> None:

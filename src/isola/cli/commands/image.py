@@ -8,7 +8,7 @@ from isola.cli.arguments import UsageError
 from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.login import credentials
-from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show, time_of
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ _COLUMNS = (
     Column("TYPE", _type),
     Column("ARCHITECTURE", "architecture"),
     Column("SIZE", lambda item: format_size(item.get("size") or 0)),
-    Column("CREATED", lambda item: str(item.get("uploaded_at") or item.get("created_at") or "")[:16].replace("T", " ")),
+    Column("CREATED", lambda item: time_of(item.get("uploaded_at") or item.get("created_at"), 16)),
 )
 _MACHINES = ("q35", "pc", "microvm")
 """As ``model.kernel``, which would take time to import."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Option
-from isola.cli.output import document
+from isola.cli.output import document, time_of
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ def _summary(found: InstanceInfo) -> dict[str, object]:
         "hostname": (found.get("expanded_config") or {}).get("isola.hostname"),
         "description": found.get("description"),
         "architecture": found.get("architecture"),
-        "created": str(found.get("created_at", ""))[:19].replace("T", " "),
+        "created": time_of(found.get("created_at")),
         "profiles": found.get("profiles"),
         "ephemeral": found.get("ephemeral"),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Option
-from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, show, time_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _kind(item: Item) -> str:
 
 
 def _when(key: str) -> Callable[[Item], str]:
-    return lambda item: str(item.get(key) or "")[:16].replace("T", " ").replace("0001-01-01 00:00", "")
+    return lambda item: time_of(item.get(key), 16)
 
 
 COLUMNS: dict[str, tuple[str, Column]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
-from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show
+from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show, time_of
 from isola.client.paths import short
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("STATUS", "status"),
     Column("CANCELABLE", "may_cancel"),
     Column("ON", _resources),
-    Column("SINCE", lambda item: str(item.get("created_at") or "")[:19].replace("T", " ")),
+    Column("SINCE", lambda item: time_of(item.get("created_at"))),
 )
 
 

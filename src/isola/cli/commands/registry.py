@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group, Option
-from isola.cli.output import FORMAT, Column, show
+from isola.cli.output import FORMAT, Column, show, time_of
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isola.cli.context import Context
 
-_NEVER = "1970-"
 _REPOSITORY = Argument("REPOSITORY", "The repository, as in team/app", complete="repositories")
 _REFERENCE = Argument(
     "REPOSITORY", "The repository, or REPOSITORY:TAG or REPOSITORY@DIGEST in it", complete="repositories"
@@ -22,14 +21,14 @@ _MANIFESTS = (
     Column("TYPE", lambda item: _kind(str(item.get("artifact_type") or item.get("media_type") or ""))),
     Column("SIZE", lambda item: format_size(item.get("size") or 0)),
     Column("RUNS HERE", lambda item: "yes" if item.get("image") else "no"),
-    Column("PUSHED", lambda item: _time(item.get("pushed_at"))),
+    Column("PUSHED", lambda item: time_of(item.get("pushed_at"))),
 )
 _TOKENS = (
     Column("NAME", "name"),
     Column("PROJECT", lambda item: item.get("project") or "all"),
     Column("ACCESS", lambda item: "read" if item.get("read_only") else "read and write"),
-    Column("CREATED", lambda item: _time(item.get("created_at"))),
-    Column("EXPIRES", lambda item: _time(item.get("expires_at")) or "never"),
+    Column("CREATED", lambda item: time_of(item.get("created_at"))),
+    Column("EXPIRES", lambda item: time_of(item.get("expires_at")) or "never"),
 )
 
 
@@ -77,11 +76,6 @@ def delete_token(context: Context) -> None:
     name = context.args.text("NAME")
     context.client.registry.delete_token(name)
     context.say(f"Login token {name} is removed")
-
-
-def _time(value: object) -> str:
-    text = str(value or "")
-    return "" if text.startswith(_NEVER) else text[:19].replace("T", " ")
 
 
 def _kind(media_type: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.moments import MOMENTS, moment
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import FORMAT, Column, document, show, time_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def list_all(context: Context) -> None:
 
     columns = (
         Column("NAME", "name"),
-        Column("TAKEN", "created_at"),
-        Column("EXPIRES", lambda item: "" if item["expires_at"].startswith("0001") else item["expires_at"]),
+        Column("TAKEN", lambda item: time_of(item["created_at"])),
+        Column("EXPIRES", lambda item: time_of(item["expires_at"])),
         Column("SIZE", size),
         Column("STATEFUL", lambda item: "yes" if item.get("stateful") else ""),
     )

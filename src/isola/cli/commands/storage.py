@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
 from isola.cli.noun import Noun
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import FORMAT, Column, document, show, users_of
 from isola.cli.volume import GROUP as VOLUMES
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def info(context: Context) -> None:
     shown |= {"used": format_size(used), "total": format_size(total)}
     if total:
         shown["share"] = f"{used / total:.0%}"
-    shown["used by"] = list(pool.get("used_by") or ())
+    shown["used by"] = users_of(pool)
     document(context, {key: value for key, value in shown.items() if value})
 
 

@@ -64,7 +64,7 @@ async def test_a_system_is_stopped_by_the_next_daemon(machines: Bench) -> None:
     guest = await bench.launch(bench.spec(limits=LIMITS, nics=(), stop_signal=signal.SIGTERM))
     await booted(bench)
     with pytest.raises(Unsupported):
-        await guest.limit(dataclasses.replace(LIMITS, memory=512 * MIB))
+        await guest.limit(dataclasses.replace(LIMITS, memory=8192 * MIB))
     session_ends(guest)
     adopted = await bench.second().find("one")
     assert adopted == guest and adopted is not None and adopted.plan == guest.plan

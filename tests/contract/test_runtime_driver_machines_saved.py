@@ -19,6 +19,9 @@ from isola.runtimes.guest import Standing
 from isola.runtimes.qemu.saving import MEMORY, STATE
 
 LIMITS = Limits(memory=256 * MIB)
+GROWN = Limits(memory=384 * MIB, vcpus=2)
+GROWN_LEAST = 250 << 10
+"""kB that the kernel says of these."""
 NICS = tuple(TapNic(f"isvmsave{number}", f"0a:69:73:00:01:0{number}", f"eth{number}") for number in range(3))
 COUNTS = "exec 3>>/mnt/here/count; i=0; while :; do i=$((i+1)); echo $i >&3; echo at $i; sleep 0.05; done"
 
@@ -46,13 +49,16 @@ async def test_a_counter_goes_on_in_another_machine(machines: Bench) -> None:
         guest = await bench.launch(spec)
         await shown(bench, lambda log: b"at 5\n" in log)
         await guest.plug(NICS[1])
+        await guest.limit(GROWN)
+        size = await _size(bench)
         await _goes_on_after_it_was_saved(bench, guest)
         await _is_refused_while_commands_run(bench, guest)
         await _a_failure_leaves_it_running(bench, guest)
         before = await _saved(bench, guest, "images")
         await _what_does_not_fit_is_refused(bench, spec)
         # A NIC that was plugged is there again, and one that is new is plugged.
-        again = await restored(bench, dataclasses.replace(spec, nics=NICS), images_in(bench, "images"))
+        again = await restored(bench, dataclasses.replace(spec, nics=NICS, limits=GROWN), images_in(bench, "images"))
+        assert size == await _size(bench), "memory and CPUs that were added are there again"
         assert await again.settled() is None and not again.frozen()
         await shown(bench, lambda log: f"at {before + 20}\n".encode() in log)
         seen = list(map(int, (here / "count").read_text().split()))
@@ -67,6 +73,13 @@ async def test_a_counter_goes_on_in_another_machine(machines: Bench) -> None:
         await bench.runtime.remove("one")
         for nic in NICS:
             await bench.host.links.delete(nic.link)
+
+
+async def _size(bench: Bench) -> bytes:
+    """Memory and CPUs, which a smaller machine would lack."""
+    _, said, _ = await bench.run("sh", "-c", "cat /sys/devices/system/cpu/online; grep MemTotal /proc/meminfo")
+    assert int(said.split()[2]) > GROWN_LEAST
+    return said
 
 
 async def _drawn(bench: Bench) -> bytes:
@@ -139,7 +152,7 @@ async def _what_does_not_fit_is_refused(bench: Bench, spec: RunSpec) -> None:
         spent.append(None)
 
     with pytest.raises(WrongState, match="changed") as refused:
-        await restored(bench, dataclasses.replace(spec, nics=NICS[:1], limits=Limits(memory=512 * MIB)), images)
+        await restored(bench, dataclasses.replace(spec, nics=NICS[:1], limits=Limits(memory=8192 * MIB)), images)
     assert "256MiB" in refused.value.evidence and NICS[1].mac in refused.value.evidence
     (images / STATE).write_text(json.dumps(json.loads(text) | {"qemu": "7.2.1"}))
     with pytest.raises(WrongState, match=r"7\.2\.1") as refused:

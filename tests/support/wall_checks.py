@@ -179,6 +179,27 @@ async def _has_memory_of_its_own(bench: Bench, guest: Guest) -> None:
             await asyncio.sleep(0.2)
 
 
+async def _grows(bench: Bench, guest: Guest) -> None:
+    """It gets memory and CPUs that it did not have at its start, uses them, and gives them back."""
+    if bench.kind.capabilities.root is not RootKind.SHARED or not bench.real:
+        return
+
+    async def has(cpus: str, memory: range) -> bool:
+        _, said, _ = await bench.run("sh", "-c", "cat /sys/devices/system/cpu/online; grep MemTotal /proc/meminfo")
+        online, _, rest = said.decode().partition("\n")
+        return online == cpus and int(rest.split()[1]) >> 10 in memory
+
+    most = len(bench.host.system.cpus())
+    more = dataclasses.replace(LIMITS, memory=640 * MIB, vcpus=2)
+    before = int((await bench.run("grep", "MemTotal", "/proc/meminfo"))[1].split()[1]) >> 10
+    await guest.limit(more)
+    assert await has("0-1" if most > 1 else "0", range(before + 380, before + 390))
+    await guest.limit(LIMITS)
+    assert await has("0", range(before - 5, before + 5))
+    with pytest.raises(Unsupported, match="can grow to"):
+        await guest.limit(dataclasses.replace(LIMITS, memory=8192 * MIB))
+
+
 async def _is_confined(bench: Bench, guest: Guest) -> None:
     """The process of the host that runs it has no rights, and nothing of the host but what it was given."""
     if bench.kind.capabilities.machine is not None:
@@ -482,6 +503,7 @@ ROWS = (
     Row("disks while it runs", _gets_disks, NEEDED.PLUGGED_DISKS),
     Row("confinement of the hypervisor", _is_confined),
     Row("memory", _has_memory_of_its_own),
+    Row("growth", _grows),
     Row("exec", _executes, NEEDED.EXEC),
     Row("exec -it", _executes_interactively, NEEDED.EXEC),
     Row("signals to commands", _signals_commands, NEEDED.EXEC),

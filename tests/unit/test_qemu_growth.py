@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from isola.errors import Unsupported
+from isola.errors import HostFailure, Unsupported
 from isola.model.limits import Limits
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.session import Session
@@ -39,13 +39,13 @@ class Machine:
         return {"query-kvm": {"enabled": self.kvm}, "query-balloon": {"actual": 256 << 20}}.get(command, [])
 
 
-def growth(machine: Machine, *, secure: bool) -> Growth:
+def growth(machine: Machine, *, secure: bool, firmware: bool = True) -> Growth:
     async def removal(name: str, seconds: float) -> bool:
         return True
 
     spec = SimpleNamespace(limits=Limits(memory=256 << 20), firmware=Firmware(secure_boot=secure))
     session = SimpleNamespace(spec=spec, qmp=machine, expect_removal=lambda name: None, removal=removal)
-    return Growth(fake_host(), cast(Session, session))
+    return Growth(fake_host(), cast(Session, session), firmware=firmware)
 
 
 def limits(*cpus: int) -> Limits:
@@ -65,6 +65,17 @@ async def test_emulated_machines_with_secure_boot_would_hang() -> None:
         await growth(Machine(1, kvm=False), secure=True).check(limits(0, 1))
     await growth(Machine(1, kvm=True), secure=True).check(limits(0, 1))
     await growth(Machine(2, kvm=False), secure=True).check(limits(0, 1))
+    await growth(Machine(1, kvm=False), secure=True, firmware=False).check(limits(0, 1))
+
+
+async def test_machines_of_earlier_versions_have_no_slots() -> None:
+    class Old(Machine):
+        async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+            raise HostFailure("The hypervisor has refused", evidence="not enabled")
+
+    assert not await growth(Old(1, kvm=False), secure=False).possible()
+    assert await growth(Machine(1, kvm=False), secure=False).possible()
+    assert await growth(Machine(2, kvm=False), secure=False).plugged() == 2
 
 
 @pytest.mark.parametrize("kvm", [True, False])

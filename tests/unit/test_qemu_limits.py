@@ -32,6 +32,12 @@ def test_virtual_cpus_are_those_it_may_use(given: Limits, cpus: int) -> None:
     assert limits.cpus_of(given, 4) == cpus
 
 
+def test_a_microvm_pays_with_memory_for_each_cpu_that_may_come() -> None:
+    assert limits.spare_cpus(Limits(memory=512 * MIB), 64) == 16
+    assert limits.spare_cpus(Limits(memory=512 * MIB), 4) == 4
+    assert limits.spare_cpus(Limits(memory=128 * MIB, vcpus=8), 64) == 8
+
+
 def test_the_hypervisor_gets_more_than_the_guest() -> None:
     given = Limits(memory=512 * MIB, processes=50, cpus=(1,), swap=7)
     group = limits.of_group(given)

@@ -35,13 +35,21 @@ def test_it_has_only_what_it_is_given() -> None:
     assert set(sandbox.split(",")) == {
         "on", "obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny",
     }  # fmt: skip
-    assert values(argv, "-m") == ["512M"] and values(argv, "-smp") == ["2"]
+    assert values(argv, "-m") == ["size=512M"] and values(argv, "-smp") == ["cpus=2,maxcpus=2"]
     assert "size=512M,share=on" in values(argv, "-object")[0]
     kinds = {device.split(",")[0] for device in values(argv, "-device")}
     assert kinds == {
         "virtio-serial-pci", "virtserialport", "vhost-user-fs-pci", "virtio-rng-pci", "virtio-balloon-pci",
         "pcie-root-port",
     }  # fmt: skip
+
+
+def test_it_has_room_to_grow_without_having_more() -> None:
+    argv = machine.arguments(dataclasses.replace(MACHINE, most_memory=2 << 30, most_cpus=8))
+    assert values(argv, "-m") == ["size=512M,maxmem=3072M"] and values(argv, "-smp") == ["cpus=2,maxcpus=8"]
+    assert "size=1536M" in values(argv, "-object")[1] and "reserve=off" in values(argv, "-object")[1]
+    (added,) = (device for device in values(argv, "-device") if device.startswith("virtio-mem-pci"))
+    assert "requested-size=0" in added
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -11,12 +11,12 @@ import pytest
 from isola.errors import WrongState
 from isola.runtimes import TapNic
 from isola.runtimes.qemu import machine, saving
-from isola.runtimes.qemu.machine import Machine, Nic
+from isola.runtimes.qemu.machine import BOARD, Machine, Nic
 from isola.runtimes.qemu.saving import Shape, State
 from isola.testing.host import fake_host
 
 MIB = 1 << 20
-SHAPE = Shape("kvm", "Some CPU", 512 * MIB, 2, 6, terminal=False)
+SHAPE = Shape("kvm", "Some CPU", 512 * MIB, 2, 6, terminal=False, most_memory=2048 * MIB, most_cpus=4, machine=BOARD)
 STATE = State("10.0.13", SHAPE, [(0, "0a:69:73:00:00:01"), (3, "0a:69:73:00:00:02")])
 NICS = tuple(TapNic(f"is{number}", f"0A:69:73:00:00:0{number}", f"eth{number}") for number in (1, 2, 3))
 TODAY = Machine(
@@ -50,6 +50,7 @@ def test_a_machine_continues_as_it_was_saved_and_the_rest_follows() -> None:
         ({"accelerator": "tcg", "processor": ""}, "10.0.13", NICS, "tcg"),
         ({"memory": 1024 * MIB}, "10.0.13", NICS, "limits.memory was 512MiB"),
         ({"cpus": 1}, "10.0.13", NICS, "limits.cpu was 2"),
+        ({"machine": "pc"}, "10.0.13", NICS, "the machine was q35"),
         ({"terminal": True}, "10.0.13", NICS, "terminal"),
         ({}, "10.0.13", NICS[1:], "0a:69:73:00:00:01"),
     ],
@@ -62,6 +63,29 @@ def test_what_cannot_follow_is_refused_with_the_way_out(
         saving.require_fit(STATE, today, qemu, nics)
     assert said in f"{refused.value.message} {refused.value.evidence}"
     assert "without its state" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reached"),
+    [
+        ({"memory": 2048 * MIB, "cpus": 4}, (512 * MIB, 2)),
+        ({"memory": 128 * MIB, "cpus": 1}, (512 * MIB, 2)),
+        ({"memory": 4096 * MIB, "cpus": 5}, (4096 * MIB, 5)),
+    ],
+)
+def test_memory_and_cpus_that_it_can_get_while_it_runs_are_no_difference(
+    wanted: dict[str, int], reached: tuple[int, int]
+) -> None:
+    shape = saving.reachable(STATE, dataclasses.replace(SHAPE, **wanted))  # type: ignore[arg-type]
+    assert (shape.memory, shape.cpus) == reached
+    made = saving.continued(TODAY, STATE)
+    assert (made.most_memory, made.most_cpus) == (2048 * MIB, 4)
+
+
+def test_microvms_of_earlier_versions_were_other_machines() -> None:
+    old = dataclasses.replace(STATE, shape=dataclasses.replace(SHAPE, machine=""))
+    with pytest.raises(WrongState, match="other microVMs"):
+        saving.require_fit(old, SHAPE, "10.0.13", NICS)
 
 
 def test_an_emulated_processor_does_not_depend_on_the_hosts() -> None:

@@ -1,5 +1,6 @@
 /* Programs that run for the host: their descriptors, and the data between these and their stream. */
 #include "agent.h"
+#include "boot.h"
 #include "first.h"
 
 #include <fcntl.h>
@@ -113,9 +114,11 @@ static _Noreturn void run_child(const struct command *c, struct ends *ends, int 
     if (dup2(input, 0) < 0 || dup2(output, 1) < 0 || dup2(errors, 2) < 0)
         refuse(refusal, errno, stage);
     if (worker_root >= 0) {
-        if (dup2(proc_fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
+        int sys = fcntl(sys_fd, F_DUPFD, 5); /* each of them may have the number of the other */
+        if (dup2(proc_fd, 3) < 0 || dup2(sys, 4) < 0 || close_range(5, ~0U, 0) < 0)
             refuse(refusal, errno, stage);
         proc_fd = 3;
+        sys_fd = 4;
         serve_worker();
     }
     error = execute(c, &stage);

@@ -110,6 +110,11 @@ int work_system(uint16_t operation, struct reader *r, struct buffer *answer) {
         return error;
     case WORK_SYSCTL:
         return work_sysctl(r);
+    case WORK_CPUS:
+        count = get_u32(r);
+        error = all_read(r) ? use_cpus(count, &count) : EINVAL;
+        put_u32(answer, count);
+        return error;
     default:
         return ENOSYS;
     }

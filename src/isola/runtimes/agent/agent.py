@@ -187,6 +187,10 @@ class Agent:
         """A parameter of the guest's kernel, as in sysctl(8)."""
         await self._once(name, Work.SYSCTL, Writer().text(name).text(value))
 
+    async def use_cpus(self, count: int) -> int:
+        """So many of those that it has; returns how many it uses, which is less where it has not found all yet."""
+        return (await self._once("/", Work.CPUS, Writer().number("I", count))).number("I")
+
     async def sync(self) -> None:
         """Write all to disk."""
         await self._once("/", Work.SYNC, Writer())

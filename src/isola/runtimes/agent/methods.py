@@ -64,6 +64,7 @@ class Work(IntEnum):
     FREEZE = 33
     THAW = 34
     SYSCTL = 35
+    CPUS = 36
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from isola.errors import TimedOut, Unsupported
+from isola.errors import HostFailure, TimedOut, Unsupported
 from isola.host import Host
 from isola.model.limits import Limits
-from isola.runtimes.qemu import vm_machine
+from isola.runtimes.qemu import machine
 from isola.runtimes.qemu.limits import MIB, cpus_of, memory_of
 from isola.runtimes.qemu.session import Session
 
@@ -17,15 +17,17 @@ _LOOK = 0.2
 _STILL = 10.0
 """Seconds in which the guest adds or removes at least one block of memory, unless it cannot."""
 _SLACK = 4 * MIB
-_ADDED = f"/machine/peripheral/{vm_machine.ADDED_MEMORY}"
+_ADDED = f"/machine/peripheral/{machine.ADDED_MEMORY}"
 
 
 class Growth:
     """What the machine has is asked of QEMU each time, so that a daemon that was away knows it."""
 
-    def __init__(self, host: Host, session: Session) -> None:
+    def __init__(self, host: Host, session: Session, *, firmware: bool = True) -> None:
         self._host = host
         self._session = session
+        self._firmware = firmware
+        """Its firmware takes part."""
         self._ram = memory_of(session.spec.limits)
 
     def grows(self, limits: Limits) -> bool:
@@ -43,8 +45,8 @@ class Growth:
                 remedy="stop it first",
             )
         spec = self._session.spec
-        secure = spec.firmware is None or spec.firmware.secure_boot
-        if secure and len(await self._cpus()) < self._wanted_cpus(limits) and await self._emulated():
+        secure = self._firmware and (spec.firmware is None or spec.firmware.secure_boot)
+        if secure and len(await self._cpus()) < self.cpus(limits) and await self._emulated():
             raise Unsupported(
                 "CPUs cannot be added to a running virtual machine that is emulated and has secure boot",
                 evidence="its firmware, which takes part, would not return",
@@ -55,14 +57,14 @@ class Growth:
     async def resize(self, limits: Limits) -> None:
         """Raises TimedOut if the guest does not do its part; it has what it had then, or more."""
         await self._set_memory(memory_of(limits))
-        await self._set_cpus(self._wanted_cpus(limits))
+        await self._set_cpus(self.cpus(limits))
 
     # --- memory -------------------------------------------------------------------------------------------------
 
     async def _most_added(self) -> int:
         """Bytes that it can get beyond the RAM of its start."""
         found = await self._ask("query-memory-devices")
-        sizes = [each["data"]["max-size"] for each in found if each["data"].get("id") == vm_machine.ADDED_MEMORY]
+        sizes = [each["data"]["max-size"] for each in found if each["data"].get("id") == machine.ADDED_MEMORY]
         return int(sizes[0]) if sizes else 0
 
     async def _added(self, name: str) -> int:
@@ -70,7 +72,7 @@ class Growth:
 
     async def _set_memory(self, wanted: int) -> None:
         """What the guest cannot give back of the added memory, the balloon takes."""
-        more = max(0, wanted - self._ram) // vm_machine.BLOCK * vm_machine.BLOCK
+        more = max(0, wanted - self._ram) // machine.BLOCK * machine.BLOCK
         has = 0
         if await self._most_added():
             before = await self._added("size")
@@ -109,11 +111,24 @@ class Growth:
 
     # --- CPUs ---------------------------------------------------------------------------------------------------
 
-    def _wanted_cpus(self, limits: Limits) -> int:
+    def cpus(self, limits: Limits) -> int:
+        """How many it is to use."""
         return cpus_of(limits, len(self._host.system.cpus()))
 
     async def _emulated(self) -> bool:
         return not (await self._ask("query-kvm"))["enabled"]
+
+    async def possible(self) -> bool:
+        """False for machines of earlier versions, which have what they were started with."""
+        try:
+            await self._cpus()
+        except HostFailure:
+            return False
+        return True
+
+    async def plugged(self) -> int:
+        """How many CPUs the machine has, used or not."""
+        return len(await self._cpus())
 
     async def _cpus(self) -> list[Mapping[str, Any]]:
         return [slot for slot in await self._ask("query-hotpluggable-cpus") if "qom-path" in slot]

@@ -33,6 +33,8 @@ _SHARE = 64
 _MOST_CPUS = 255
 """Of a machine without interrupt remapping."""
 _GROWTH = 16
+_FOR_EACH_CPU = 32 * MIB
+"""RAM for each CPU that may come, which takes 256 KiB of it."""
 
 
 def memory_of(limits: Limits, sizes: Sizes = USUAL) -> int:
@@ -55,6 +57,11 @@ def cpus_of(limits: Limits, there: int) -> int:
 def most_cpus(limits: Limits, there: int) -> int:
     """Virtual CPUs that it can get while it runs."""
     return max(cpus_of(limits, there), min(there, _MOST_CPUS))
+
+
+def spare_cpus(limits: Limits, there: int) -> int:
+    """The same for a microVM, of whose memory its kernel sets aside a part for each CPU that may come."""
+    return max(cpus_of(limits, there), min(most_cpus(limits, there), memory_of(limits) // _FOR_EACH_CPU))
 
 
 def most_memory(limits: Limits, there: int) -> int:

@@ -15,6 +15,16 @@ CONTROL, AGENT = "control", "agent"
 STATUS, KERNEL_LOG = "status", "kernel"
 """Names of ring buffers in QEMU: what the agent has said at the end, and the end of the kernel's log."""
 BALLOON = "balloon"
+ADDED_MEMORY, ADDED_RAM = "added", "added-ram"
+"""Device and RAM of the memory that is added while the machine runs."""
+BLOCK = 2 << 20
+"""Bytes in which memory is added."""
+ROOM = 1 << 30
+"""Addresses for the alignment of added memory."""
+BOARD = "q35"
+"""Of microVMs: QEMU's machine ``microvm`` can get neither memory nor CPUs while it runs."""
+_WITHOUT = "smm=off,vmport=off,sata=off,smbus=off,hpet=off,i8042=off,usb=off"
+"""What the board would have beyond a microVM's devices."""
 HOT_PLUG_PORTS = 4
 """NICs that can be added to a running machine."""
 _PORT = "org.isola."
@@ -51,6 +61,10 @@ class Machine:
     memory: int
     """Bytes of RAM, a multiple of a MiB."""
     cpus: int = 1
+    most_memory: int = 0
+    """Up to which it can grow while it runs, in whole blocks beyond ``memory``; 0: not at all."""
+    most_cpus: int = 0
+    """The same for CPUs."""
     clock: int = 0
     """Frequency of the host's time stamp counter in kHz; 0: not known."""
     nics: Sequence[Nic] = ()
@@ -71,6 +85,7 @@ def arguments(machine: Machine) -> list[str]:
     """All but the program."""
     return [
         *_base(machine),
+        *_added(machine),
         "-kernel", str(machine.kernel),
         "-initrd", str(machine.initramfs),
         "-append", kernel_arguments(machine),
@@ -102,9 +117,11 @@ TRIAL_SAYS = b"VFS: Unable to mount root fs"
 
 def kernel_arguments(machine: Machine) -> str:
     """Nothing of the instance, so that a booted guest can become any one."""
-    # Slots are hot-plugged by PCIe itself, although the ACPI tables of this machine do not offer it.
     # Links have the names of the configuration: udev would wait for ever to rename one that is up.
-    found = ["console=ttyS0", "quiet", "panic=-1", "pcie_ports=native", "net.ifnames=0"]
+    # Added memory has nothing that could not be moved, so that it can be given back.
+    # Room for memory above 4 GiB is no reason for 64 MiB of buffers below: virtio's devices reach all of it.
+    found = ["console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"]
+    found += ["memhp_default_state=online_movable", "swiotlb=noforce"]
     if machine.accelerator == "tcg" and machine.clock:
         # An emulated timer is too coarse to measure the counter, which is the host's.
         found += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]
@@ -139,14 +156,37 @@ def _base(machine: Machine) -> list[str]:
     emulated = f"tcg,thread=multi,tb-size={_TRANSLATED_CODE}"
     return [
         *beginning(machine.id),
-        "-machine", "microvm,isa-serial=on,rtc=on,pcie=on,memory-backend=ram",
+        "-machine", f"{BOARD},{_WITHOUT},memory-backend=ram",
         "-bios", "qboot.rom",
         "-accel", emulated if machine.accelerator == "tcg" else machine.accelerator,
         "-cpu", "max" if machine.accelerator == "tcg" else "host",
-        "-smp", str(machine.cpus),
-        "-m", f"{machine.memory >> 20}M",
+        "-smp", f"cpus={machine.cpus},maxcpus={max(machine.cpus, machine.most_cpus)}",
+        "-m", _memory(machine),
         # Shared with the server of the root, which copies into it.
         "-object", f"memory-backend-memfd,id=ram,size={machine.memory >> 20}M,share=on",
+    ]  # fmt: skip
+
+
+def _memory(machine: Machine) -> str:
+    size = f"size={machine.memory >> 20}M"
+    return f"{size},maxmem={(machine.most_memory + ROOM) >> 20}M" if added_memory(machine) else size
+
+
+def _added(machine: Machine) -> list[str]:
+    more = added_memory(machine)
+    return memory_to_add(more) if more else []
+
+
+def added_memory(machine: Machine) -> int:
+    """Bytes that it can get beyond its RAM."""
+    return max(0, machine.most_memory - machine.memory) // BLOCK * BLOCK
+
+
+def memory_to_add(size: int) -> list[str]:
+    """A device that has none of it yet. Shared with the file server; pages that are not used are not there."""
+    return [
+        "-object", f"memory-backend-memfd,id={ADDED_RAM},size={size >> 20}M,share=on,reserve=off",
+        "-device", f"virtio-mem-pci,id={ADDED_MEMORY},memdev={ADDED_RAM},block-size={BLOCK},requested-size=0",
     ]  # fmt: skip
 
 

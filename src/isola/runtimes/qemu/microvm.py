@@ -18,8 +18,9 @@ from isola.runtimes.qemu import machine, probing, saving
 from isola.runtimes.qemu.file_server import file_server, firmware
 from isola.runtimes.qemu.guest import VmGuest
 from isola.runtimes.qemu.layout import VmLayout
-from isola.runtimes.qemu.limits import cpus_of, memory_of
+from isola.runtimes.qemu.limits import cpus_of, memory_of, most_memory, spare_cpus
 from isola.runtimes.qemu.machine import Machine, Nic
+from isola.runtimes.qemu.microvm_guest import MicrovmGuest
 from isola.runtimes.qemu.runtime import Common, QemuRuntime
 from isola.runtimes.qemu.saving import Shape, State
 from isola.runtimes.qemu.session import Session, failure
@@ -128,9 +129,10 @@ class MicrovmRuntime(QemuRuntime):
         """With as much memory as it had."""
         state, common = await saving.read(self.host, restore.path), await self.common(spec)
         spec = replace(spec, warm=False)
-        saving.require_fit(state, await self._shape(spec), (await self.versions(common.engines)).qemu, spec.nics)
+        shape = saving.reachable(state, await self._shape(spec))
+        saving.require_fit(state, shape, (await self.versions(common.engines)).qemu, spec.nics)
         self._continuing[spec.id] = state
-        return replace(spec, limits=replace(spec.limits, memory=state.shape.memory))
+        return replace(spec, limits=replace(spec.limits, memory=state.shape.memory, vcpus=state.shape.cpus))
 
     async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
         """It must not draw the random numbers that another run of this state has drawn."""
@@ -162,14 +164,21 @@ class MicrovmRuntime(QemuRuntime):
         """Directories of the host, below the root that the file server sees."""
         await served(self.host, session)
 
+    def guest(self, session: Session) -> MicrovmGuest:
+        """With an agent that uses what comes and goes."""
+        return MicrovmGuest(self, session)
+
     def _described(self, spec: RunSpec, common: Common) -> Machine:
+        there = len(self.host.system.cpus())
         return Machine(
             id=spec.id,
             kernel=common.kit.kernel,
             initramfs=common.kit.initramfs,
             accelerator=common.accelerator,
             memory=memory_of(spec.limits),
-            cpus=cpus_of(spec.limits, len(self.host.system.cpus())),
+            cpus=cpus_of(spec.limits, there),
+            most_memory=most_memory(spec.limits, self.host.system.memory()["MemTotal"]),
+            most_cpus=spare_cpus(spec.limits, there),
             clock=probing.clock(self.host),
             nics=() if spec.warm else nics_of(spec),
             slots=machine.HOT_PLUG_PORTS + len(spec.nics),

@@ -15,7 +15,7 @@ from isola.errors import HostFailure, IsolaError, NotFound, Unsupported, WrongSt
 from isola.host import Host
 from isola.host.descriptors import opened
 from isola.runtimes.qemu.layout import VmLayout
-from isola.runtimes.qemu.machine import Machine, port_name
+from isola.runtimes.qemu.machine import BOARD, Machine, port_name
 from isola.runtimes.qemu.qmp import Qmp
 from isola.runtimes.spec import TapNic
 
@@ -42,9 +42,12 @@ class Shape:
     """For devices that can be plugged."""
     terminal: bool
     machine: str = ""
-    """Of QEMU; empty: that of microVMs."""
+    """Of QEMU; empty: that of microVMs of earlier versions."""
     disks: str = ""
     """Names of its disks, one in each line."""
+    most_memory: int = 0
+    most_cpus: int = 0
+    """Up to which it can grow; 0: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,32 @@ class State:
 def shape_of(machine: Machine, processor: str) -> Shape:
     """That of a machine that is being started. Pure."""
     seen = "" if machine.accelerator == "tcg" else processor
-    return Shape(machine.accelerator, seen, machine.memory, machine.cpus, machine.ports, machine.terminal)
+    return Shape(
+        machine.accelerator,
+        seen,
+        machine.memory,
+        machine.cpus,
+        machine.ports,
+        machine.terminal,
+        machine=BOARD,
+        most_memory=machine.most_memory,
+        most_cpus=machine.most_cpus,
+    )
 
 
 async def keep_shape(host: Host, layout: VmLayout, shape: Shape) -> None:
     """For the daemon that will save it."""
     await host.files.write(layout.shape, json.dumps(asdict(shape)).encode(), durable=False)
+
+
+async def note_cpus(host: Host, layout: VmLayout, cpus: int) -> None:
+    """It has so many now. No effect for runs of old daemons, which cannot be saved."""
+    try:
+        found = json.loads(await host.files.read(layout.shape, 65536))
+        shape = replace(Shape(**found), cpus=cpus)
+    except (NotFound, ValueError, TypeError):
+        return
+    await keep_shape(host, layout, shape)
 
 
 async def save(
@@ -143,6 +166,8 @@ def require_fit(state: State, shape: Shape, qemu: str, nics: Sequence[TapNic], *
             evidence=f"then {_named(then)}, now {_named(shape)}",
             remedy=_WITHOUT_STATE,
         )
+    if not then.machine and shape.machine:
+        raise WrongState("The state was saved by a version with other microVMs", remedy=_WITHOUT_STATE)
     differing = [
         f"{key} was {old}"
         for key, old, new in (
@@ -169,7 +194,24 @@ def continued(today: Machine, state: State) -> Machine:
     slots = {mac.lower(): slot for slot, mac in state.nics}
     nics = tuple(replace(nic, slot=slots[nic.mac.lower()]) for nic in today.nics if nic.mac.lower() in slots)
     shape = state.shape
-    return replace(today, memory=shape.memory, cpus=shape.cpus, slots=shape.slots, nics=nics, incoming=True)
+    return replace(
+        today,
+        memory=shape.memory,
+        cpus=shape.cpus,
+        most_memory=shape.most_memory,
+        most_cpus=shape.most_cpus,
+        slots=shape.slots,
+        nics=nics,
+        incoming=True,
+    )
+
+
+def reachable(state: State, shape: Shape) -> Shape:
+    """What it would get today, with the memory and the CPUs that it had if it can get from there to these. Pure."""
+    then = state.shape
+    memory = then.memory if shape.memory <= max(then.memory, then.most_memory) else shape.memory
+    cpus = then.cpus if shape.cpus <= max(then.cpus, then.most_cpus) else shape.cpus
+    return replace(shape, memory=memory, cpus=cpus)
 
 
 def later(state: State, nics: Sequence[TapNic]) -> tuple[TapNic, ...]:

@@ -23,16 +23,10 @@ SEED = "seed"
 """Node of the disk for the agent and cloud-init, and its descriptor."""
 BUS = "scsi.0"
 """Of disks, which can be added to it while the machine runs."""
-ADDED_MEMORY, ADDED_RAM = "added", "added-ram"
-"""Device and RAM of the memory that is added while the machine runs."""
-BLOCK = 2 << 20
-"""Bytes in which memory is added."""
 _DEVICE = "disk-of-"
 _TRANSLATED_CODE = 64
 _FIRST_SET = 10
 """Number of the first set of descriptors of disks; those before are of the console."""
-_ROOM = 1 << 30
-"""Addresses for the alignment of added memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +165,7 @@ def disk_properties(drive: Drive) -> dict[str, object]:
 
 def added_memory(wanted: Machine) -> int:
     """Bytes that it can get beyond its RAM."""
-    return max(0, wanted.most_memory - wanted.memory) // BLOCK * BLOCK
+    return max(0, wanted.most_memory - wanted.memory) // machine.BLOCK * machine.BLOCK
 
 
 def _base(wanted: Machine) -> list[str]:
@@ -201,9 +195,8 @@ def _memory(wanted: Machine) -> list[str]:
     if not more:
         return ["-m", f"{ram}M", *base]
     return [
-        "-m", f"size={ram}M,maxmem={ram + ((more + _ROOM) >> 20)}M", *base,
-        "-object", f"memory-backend-memfd,id={ADDED_RAM},size={more >> 20}M,share=on,reserve=off",
-        "-device", f"virtio-mem-pci,id={ADDED_MEMORY},memdev={ADDED_RAM},block-size={BLOCK},requested-size=0",
+        "-m", f"size={ram}M,maxmem={ram + ((more + machine.ROOM) >> 20)}M", *base,
+        *machine.memory_to_add(more),
     ]  # fmt: skip
 
 

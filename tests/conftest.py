@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from leftovers import place, remove_claims, remove_leftovers
+from spreading import compile_tests, freeze, spread
 
-_SOURCE = Path(__file__).resolve().parents[1] / "src"
+_TESTS = Path(__file__).resolve().parent
+_SOURCE = _TESTS.parent / "src"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -21,7 +23,22 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return  # the run that it belongs to has done so
     remove_leftovers(place())
     # Hundreds of daemons and commands are started: none compiles for itself, even where Python is told to keep nothing.
-    compileall.compile_dir(_SOURCE, quiet=2)
+    for directory in (_SOURCE, _TESTS / "support"):
+        compileall.compile_dir(directory, quiet=2)
+    if session.config.getoption("dist", "no") != "no":
+        compile_tests(session.config.args)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several processes divide the tests."""
+    if worker := getattr(config, "workerinput", None):
+        items[:] = spread(items, worker["workercount"])
+
+
+def pytest_collection_finish() -> None:
+    """From here on only tests create objects."""
+    freeze()
 
 
 @pytest.hookimpl(trylast=True)

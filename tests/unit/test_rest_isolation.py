@@ -87,3 +87,30 @@ async def test_what_is_refused_names_the_field_and_the_nearest_wall(stand: Stand
     status, answer = await stand.ask("POST", "/1.0/instances", {"name": "x", "source": SOURCE, "isolation": "sandbox"})
     assert status == 400, answer
     assert "'microvm'" in answer["error"] and "isolation" in str(answer)
+
+
+async def test_root_volumes_have_the_type_of_their_instances(stand: Stand) -> None:
+    base = "/1.0/storage-pools/default/volumes"
+    await stand.finish("POST", "/1.0/instances", {"name": "big", "source": SOURCE, "type": "virtual-machine"})
+    await stand.finish("POST", "/1.0/instances", {"name": "little", "source": SOURCE})
+    await stand.finish("POST", "/1.0/instances/big/snapshots", {"name": "first"})
+    machine = f"{base}/virtual-machine/big"
+    assert sorted(await stand.get(base)) == [f"{base}/container/little", machine, f"{machine}/snapshots/first"]
+    listed = await stand.get(f"{base}/virtual-machine?recursion=1")
+    assert [(each["type"], each["name"], each["content_type"]) for each in listed] == [
+        ("virtual-machine", "big", "block"),
+        ("virtual-machine", "big/first", "block"),
+    ]
+    assert [each["name"] for each in await stand.get(f"{base}/container?recursion=1")] == ["little"]
+    assert (await stand.get(machine))["used_by"] == ["/1.0/instances/big"]
+    assert await stand.get(f"{machine}/snapshots") == [f"{machine}/snapshots/first"]
+    assert (await stand.get(f"{machine}/snapshots/first"))["content_type"] == "block"
+    assert (await stand.ask("PUT", machine, {"config": {}, "description": ""}))[0] == 200
+    for method, path, status in (
+        ("GET", f"{base}/container/big", 404),
+        ("GET", f"{base}/virtual-machine/little", 404),
+        ("PUT", f"{base}/container/big", 404),
+        ("PATCH", f"{base}/virtual-machine/little", 404),
+        ("DELETE", machine, 501),
+    ):
+        assert (await stand.ask(method, path, {} if method != "GET" else None))[0] == status, path

@@ -14,7 +14,6 @@ from isola.model.units import parse_size
 CUSTOM = "custom"
 FILESYSTEM, BLOCK, ISO = "filesystem", "block", "iso"
 """Content types: files, a disk, or a disc that is only read."""
-ROOT = "container"
 
 
 @dataclass(frozen=True, slots=True, order=True)

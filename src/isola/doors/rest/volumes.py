@@ -8,11 +8,14 @@ from isola.access import refusal_of_shared
 from isola.doors.rest.request import Request
 from isola.errors import Forbidden, InvalidInput, NotFound, Unsupported
 from isola.model.instance import Instance
+from isola.model.isolation import CONTAINER, VIRTUAL_MACHINE
 from isola.model.reference import Kind
 from isola.model.storage import Pool
-from isola.model.volume import CUSTOM, ROOT, VolumeRecord, VolumeRef
+from isola.model.volume import CUSTOM, VolumeRecord, VolumeRef
 
-TYPES = (ROOT, "virtual-machine", CUSTOM, "image")
+ROOTS = (CONTAINER, VIRTUAL_MACHINE)
+"""Types of root volumes: those of their instances."""
+TYPES = (*ROOTS, CUSTOM, "image")
 
 
 def pool_of(request: Request) -> Pool:
@@ -55,7 +58,7 @@ def ref_of(request: Request) -> VolumeRef:
     """Reference to the custom volume of the path, which may not exist. Raises Unsupported for root volumes."""
     pool = pool_of(request)
     if type_of(request) != CUSTOM:
-        if type_of(request) == ROOT:
+        if type_of(request) in ROOTS:
             root_of(request)
         raise Unsupported(
             "Only custom volumes can be changed directly", remedy="change a root volume through its instance"
@@ -76,8 +79,8 @@ def roots_in(request: Request, pool: Pool) -> Iterator[Instance]:
 
 def root_of(request: Request) -> Instance:
     """The instance of the root volume in the path. Raises NotFound."""
-    pool, name = pool_of(request), request.parameters["volume"]
-    for instance in roots_in(request, pool) if type_of(request) == ROOT else ():
-        if instance.name == name:
+    pool, kind, name = pool_of(request), type_of(request), request.parameters["volume"]
+    for instance in roots_in(request, pool):
+        if (instance.type, instance.name) == (kind, name):
             return instance
     raise NotFound(f"Storage volume {name[:80]!r} not found in pool {pool.name!r}")

@@ -23,6 +23,7 @@ from isola.doors.rest.shapes.volumes import (
 )
 from isola.doors.rest.uploads import receive, scratch
 from isola.doors.rest.volumes import (
+    ROOTS,
     custom_of,
     home_of,
     other_home,
@@ -36,7 +37,7 @@ from isola.doors.rest.volumes import (
 from isola.errors import InvalidInput, Unsupported
 from isola.host.cancellation import finish
 from isola.model.storage import Pool
-from isola.model.volume import CUSTOM, FILESYSTEM, ISO, ROOT, VolumeRecord, VolumeRef
+from isola.model.volume import CUSTOM, FILESYSTEM, ISO, VolumeRecord, VolumeRef
 
 _BINARY = "application/octet-stream"
 _ROOT = "/1.0/storage-pools/{pool}/volumes"
@@ -103,7 +104,7 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Replace configuration and description, or with ``restore`` restore the named snapshot."""
     fields = await request.fields()
-    if type_of(request) == ROOT:
+    if type_of(request) in ROOTS:
         require_unchanged(request, fields, partial=False)
         return sync()
     if snapshot := fields.text("restore", ""):
@@ -120,7 +121,7 @@ async def put(request: Request) -> web.StreamResponse:
 async def patch(request: Request) -> web.StreamResponse:
     """Change some fields; an empty key is removed."""
     fields = await request.fields()
-    if type_of(request) == ROOT:
+    if type_of(request) in ROOTS:
         require_unchanged(request, fields, partial=True)
         return sync()
 
@@ -180,9 +181,9 @@ async def _update(request: Request, decide: Callable[[VolumeRecord], VolumeRecor
 
 
 def _shapes(request: Request, pool: Pool, kind: str) -> Iterator[dict[str, object]]:
-    if kind in {"", ROOT}:
+    if kind in {"", *ROOTS}:
         taken = request.services.instances.snapshots.of_all()
-        for instance in roots_in(request, pool):
+        for instance in (each for each in roots_in(request, pool) if kind in {"", each.type}):
             yield root_volume_json(instance)
             yield from (root_snapshot_volume_json(instance, each) for each in taken.get(instance.id, ()))
     if kind in {"", CUSTOM}:

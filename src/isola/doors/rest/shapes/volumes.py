@@ -41,7 +41,7 @@ def root_volume_json(instance: Instance) -> dict[str, object]:
     """The root volume of an instance, in the API's form of a volume; it cannot be changed."""
     return {
         "name": instance.name,
-        "type": "container",
+        "type": instance.type,
         "content_type": _content(instance),
         "description": "",
         "config": {"size": instance.volatile["root.size"]} if instance.volatile.get("root.size") else {},

@@ -337,6 +337,8 @@ async def test_an_image_of_a_virtual_machine_is_its_whole_disk(world: World) -> 
     await world.host.files.write(disk, qcow2(2 * SIZE, CONTENT[:-4] + b"more"))
     await start(world)
     done = await world.finish(services.instances.contents.commit(VM, CommitRequest(("golden",))))
+    (packing,) = (each for each in done.view().steps if each.name == "Compress disk")
+    assert packing.done == packing.total == 112 + len(CONTENT) + SIZE
     image = services.images.get(Ref.default(str(done.metadata["fingerprint"])))
     assert (image.type, len(image.layers)) == ("virtual-machine", 1)
     assert image.layers[0].digest not in {layer.digest for layer in made.start.blobs}

@@ -54,10 +54,12 @@ async def vm_image(
         await check_disk(op, host, disk, limits)
     else:
         packed = place / "disk.qcow2"
-        with op.step("Compress disk", total=await host.files.size(disk), unit="bytes") as step:
+        size = sum([await host.files.size(each) for each in (disk, below) if each is not None])
+        with op.step("Compress disk", total=size, unit="bytes") as step:
             await host.disk_images.convert(
                 disk, packed, format=format, to=DiskFormat.QCOW2, below=below, limits=limits, progress=step.advance
             )
+            step.reach(size)
     fingerprint, _ = await host.files.digest(described, packed)
     first = await op.effect("store metadata", lambda: intake.put_file(described, consume=True))
     stored = await op.effect("store disk", lambda: intake.put_file(packed, consume=packed != disk))

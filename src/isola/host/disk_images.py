@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import AlreadyExists
-from isola.host.archive.answers import Answer, read_answer
-from isola.host.archive.forked import Counter, Forked, died
+from isola.host.archive.answers import Answer
+from isola.host.archive.forked import Counter, Forked
+from isola.host.archive.requesting import ask, ask_for_file
 from isola.host.threads import in_thread
 from isola.model.disk import DiskFormat
 from isola.model.disk_header import HEAD, Header, read_header
@@ -87,7 +87,7 @@ class LinuxDiskImages:
     async def look(self, source: Path, format: DiskFormat, limits: DiskLimits = DiskLimits()) -> DiskInfo:
         """By two calls of the program."""
         request = {"source": str(source), "format": format.value, "limits": asdict(limits)}
-        return _info(await self._ask("look_disk", request))
+        return _info(await ask(self._forked, "look_disk", request))
 
     async def convert(
         self,
@@ -103,33 +103,17 @@ class LinuxDiskImages:
         """Leaves no file if it fails."""
         request = {"source": str(source), "format": format.value, "target": str(target), "to": to.value}
         more = {"below": None if below is None else str(below), "limits": asdict(limits)}
-        return _info(await self._write("convert_disk", target, {**request, **more}, Counter(progress).take_line))
+        return _info(
+            await ask_for_file(self._forked, "convert_disk", target, {**request, **more}, Counter(progress).take_line)
+        )
 
     async def create(self, target: Path, size: int, *, owner: int = 0) -> None:
         """Leaves no file if it fails."""
-        await self._write("create_disk", target, {"target": str(target), "size": size, "owner": owner})
+        await ask_for_file(self._forked, "create_disk", target, {"target": str(target), "size": size, "owner": owner})
 
     async def grow(self, target: Path, size: int) -> None:
         """In place."""
-        await self._ask("resize_disk", {"target": str(target), "size": size})
-
-    async def _write(
-        self, verb: str, target: Path, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
-    ) -> Answer:
-        try:
-            return await self._ask(verb, request, on_line)
-        except BaseException as error:
-            if not isinstance(error, AlreadyExists):
-                await in_thread(target.unlink, missing_ok=True)
-            raise
-
-    async def _ask(
-        self, verb: str, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
-    ) -> Answer:
-        done = await self._forked.run({"verb": verb, **request}, on_line=on_line)
-        if done.status != 0:
-            raise died(done.status, done.stderr)
-        return read_answer(done.stdout)
+        await ask(self._forked, "resize_disk", {"target": str(target), "size": size})
 
 
 def _info(answer: Answer) -> DiskInfo:

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from isola.errors import AlreadyExists, HostFailure, TooLarge
+from isola.errors import HostFailure, TooLarge
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.forked import Counter, Forked, died
 from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, adopt, content
 from isola.host.archive.packed import compression as compression_of
 from isola.host.archive.receiving import Incoming, Receiving, refused, write
+from isola.host.archive.requesting import ask, ask_for_file
 from isola.host.archive.surveying import survey
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
@@ -312,7 +313,8 @@ class LinuxArchives:
         digest: bool = True,
     ) -> UnpackReport:
         counter = Counter(progress)
-        answer = await self._ask(
+        answer = await ask(
+            self._forked,
             "unpack",
             {"source": str(source), "target": str(target), "subtree": subtree, "whiteouts": whiteouts}
             | {"limits": asdict(limits), "digest": digest},
@@ -323,36 +325,36 @@ class LinuxArchives:
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""
-        answer = await self._ask("read", {"source": str(source), "names": names, "limit": limit})
+        answer = await ask(self._forked, "read", {"source": str(source), "names": names, "limit": limit})
         return answer.content("content", limit)
 
     async def read_members(
         self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20
     ) -> Mapping[str, builtins.bytes]:
         """Content of several members."""
-        answer = await self._ask("members", {"source": str(source), "names": names, "limit": limit})
+        answer = await ask(self._forked, "members", {"source": str(source), "names": names, "limit": limit})
         return answer.members("members", names, limit=limit)
 
     async def read_document(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> object:
         """Content of one member in YAML."""
-        answer = await self._ask("document", {"source": str(source), "names": names, "limit": limit})
+        answer = await ask(self._forked, "document", {"source": str(source), "names": names, "limit": limit})
         return answer.document("document")
 
     async def lacks(self) -> tuple[str, ...]:
         """Tries it."""
-        return (await self._ask("probe", {})).texts("lacks")
+        return (await ask(self._forked, "probe", {})).texts("lacks")
 
     async def pack(
         self, directory: Path, target: Path, *, prefix: str = "", compression: str = "gzip", base: int = 0
     ) -> None:
         """Pack; leaves no file if it fails."""
         request = {"directory": str(directory), "target": str(target), "prefix": prefix, "compression": compression}
-        await self._write("pack", target, request | {"base": base})
+        await ask_for_file(self._forked, "pack", target, request | {"base": base})
 
     async def first_names(self, source: Path, count: int = 1) -> Sequence[str]:
         """Reads no further than that."""
         request = {"source": str(source), "target": None, "most": count, "only": count}
-        answer = await self._ask("list_members", request | {"limits": asdict(UnpackLimits())})
+        answer = await ask(self._forked, "list_members", request | {"limits": asdict(UnpackLimits())})
         return [each.name for each in _members(answer)]
 
     async def list_members(
@@ -366,7 +368,7 @@ class LinuxArchives:
     ) -> ArchiveIndex:
         """The process sees neither files nor directories, only what is opened for it."""
         request = {"source": str(source), "target": str(plain), "most": most, "only": 0, "limits": asdict(limits)}
-        answer = await self._write("list_members", plain, request, Counter(progress).take_line)
+        answer = await ask_for_file(self._forked, "list_members", plain, request, Counter(progress).take_line)
         return ArchiveIndex(plain if answer.number("copied") else source, _members(answer))
 
     async def receive(
@@ -390,7 +392,7 @@ class LinuxArchives:
         ours, theirs = socket.socketpair()
         with ours:
             ours.setblocking(False)
-            asking = asyncio.ensure_future(self._ask("list_stream", {"most": most}, descriptor=theirs.detach()))
+            asking = asyncio.ensure_future(ask(self._forked, "list_stream", {"most": most}, descriptor=theirs.detach()))
             try:
                 await receiving.serve(ours)
                 answer = await asking
@@ -431,7 +433,9 @@ class LinuxArchives:
     ) -> LayerReport:
         """In a process that sees these trees only."""
         request = {"target": str(target), "compression": compression, "newest": newest, "limit": limit}
-        answer = await self._write("pack_layer", target, request | {"leave_out": list(leave_out)} | _paths(trees))
+        answer = await ask_for_file(
+            self._forked, "pack_layer", target, request | {"leave_out": list(leave_out)} | _paths(trees)
+        )
         return LayerReport(
             answer.digest("diff_id"), answer.number("entries"), answer.number("bytes"), answer.number("skipped")
         )
@@ -442,7 +446,7 @@ class LinuxArchives:
         try:
             return await in_long_thread(Work.COPY, survey, checked, _FEW)
         except TooLarge:
-            return (await self._ask("survey_copy", {"sources": checked})).digest("digest")
+            return (await ask(self._forked, "survey_copy", {"sources": checked})).digest("digest")
 
     async def copy_layer(
         self,
@@ -463,7 +467,8 @@ class LinuxArchives:
             "owner": to.owner,
         }
         place |= {"mode": to.mode, "like_source": to.like_source}
-        answer = await self._write(
+        answer = await ask_for_file(
+            self._forked,
             "copy_layer",
             target,
             {"sources": _checked(sources), "limit": limit, "now": now} | request | place,
@@ -475,22 +480,13 @@ class LinuxArchives:
 
     async def list_changes(self, trees: Comparison, scratch: Path, *, limit: int = 200_000) -> Sequence[FileChange]:
         """The process writes the list to a file, whose size is bounded by the number and length of paths."""
-        await self._write("list_changes", scratch, {"target": str(scratch), "limit": limit} | _paths(trees))
+        await ask_for_file(
+            self._forked, "list_changes", scratch, {"target": str(scratch), "limit": limit} | _paths(trees)
+        )
         try:
             return await in_thread(_read_list, scratch)
         finally:
             await in_thread(scratch.unlink, missing_ok=True)
-
-    async def _write(
-        self, verb: str, target: Path, request: Mapping[str, object], on_line: Callable[[str], None] | None = None
-    ) -> Answer:
-        """Leaves no file if it fails."""
-        try:
-            return await self._ask(verb, request, on_line)
-        except BaseException as error:
-            if not isinstance(error, AlreadyExists):
-                await in_thread(target.unlink, missing_ok=True)
-            raise
 
     async def stream(self, directory: Path) -> AsyncIterator[builtins.bytes]:
         """Through a pipe that is the process's output; it is killed if the caller stops reading."""
@@ -528,17 +524,11 @@ class LinuxArchives:
         progress: Callable[[int], None] | None = None,
     ) -> RepackReport:
         """Repack; leaves no file if it fails."""
-        request = {"source": str(source), "target": None if target is None else str(target), "subtree": subtree}
-        try:
-            answer = await self._ask(
-                "repack",
-                request | {"wanted": wanted, "heads": heads, "limits": asdict(limits)},
-                Counter(progress).take_line,
-            )
-        except BaseException as error:
-            if target is not None and not isinstance(error, AlreadyExists):
-                await in_thread(target.unlink, missing_ok=True)
-            raise
+        place = None if target is None else str(target)
+        request = {"source": str(source), "target": place, "subtree": subtree, "wanted": wanted, "heads": heads}
+        answer = await ask_for_file(
+            self._forked, "repack", target, request | {"limits": asdict(limits)}, Counter(progress).take_line
+        )
         return RepackReport(
             answer.digest("diff_id"),
             answer.number("entries"),
@@ -548,18 +538,6 @@ class LinuxArchives:
             answer.texts("top"),
             answer.number("newest"),
         )
-
-    async def _ask(
-        self,
-        verb: str,
-        request: Mapping[str, object],
-        on_line: Callable[[str], None] | None = None,
-        descriptor: int | None = None,
-    ) -> Answer:
-        done = await self._forked.run({"verb": verb, **request}, on_line=on_line, descriptor=descriptor)
-        if done.status != 0:
-            raise died(done.status, done.stderr)
-        return read_answer(done.stdout)
 
 
 def _checked(sources: Sequence[CopySource]) -> list[dict[str, object]]:

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,13 +17,12 @@ from command import Cli
 from daemon import Daemon
 from debian import debian_image
 from lxc_client import Lxc
+from spice import shakes_hands
 from tiny_daemon import tiny_daemon
 from waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 NAME = "vm1"
-_SPICE_MAIN = struct.pack("<4sIII", b"REDQ", 2, 2, 18) + struct.pack("<IBBIII", 0, 1, 0, 0, 0, 18)
-"""How a viewer begins its main channel."""
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +66,6 @@ def inside(own: Daemon, script: str) -> str:
 
 def state(own: Daemon) -> Any:
     return own.get(f"/1.0/instances/{NAME}/state")
-
-
-def shakes_hands(path: Path) -> bool:
-    """Whether a SPICE server is behind this socket."""
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(30)
-        link.connect(str(path))
-        link.sendall(_SPICE_MAIN)
-        return link.recv(4) == b"REDQ"
 
 
 def test_it_is_listed_as_a_virtual_machine_with_its_address(own: Daemon, lxc: Lxc, isola: Cli, vm: str) -> None:

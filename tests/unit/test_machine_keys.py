@@ -58,6 +58,10 @@ def _firmware(world: World) -> Firmware | None:
     [
         ({}, Firmware()),
         ({"config": {"security.secureboot": "false"}}, Firmware(secure_boot=False)),
+        (
+            {"config": {"security.secureboot": "false", "security.csm": "true"}},
+            Firmware(secure_boot=False, bios=True),
+        ),
         ({"devices": {"vtpm": {"type": "tpm", "path": "/dev/tpm0"}}}, Firmware(tpm=True)),
     ],
 )
@@ -77,7 +81,6 @@ async def test_a_container_has_none(world: World) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("security.csm", "true"),
         ("agent.nic_config", "true"),
         ("limits.memory.hugepages", "true"),
         ("boot.debug_edk2", "true"),
@@ -90,6 +93,17 @@ async def test_what_is_not_offered_says_why(world: World, key: str, value: str) 
         await _make(world, config={key: value})
     assert caught.value.field == f"config.{key}"
     await _make(world, start=False, config={key: "" if key.startswith("raw.") else "false"})
+
+
+async def test_a_bios_has_no_secure_boot(world: World) -> None:
+    with pytest.raises(InvalidInput, match=r"no secure boot.*set security\.secureboot=false") as caught:
+        await _make(world, config={"security.csm": "true"})
+    assert caught.value.field == "config.security.csm"
+    await _make(world, start=False, config={"security.csm": "true", "security.secureboot": "false"})
+    with pytest.raises(InvalidInput, match="no secure boot"):
+        await update(world, "vm1", config={"security.csm": "true"})
+    with pytest.raises(Unsupported, match=r"no firmware.*isolation 'vm' can do this"):
+        await world.create("web1", config={"security.csm": "true", "security.secureboot": "false"})
 
 
 async def test_a_tpm_is_there_from_the_start_and_alone(world: World) -> None:

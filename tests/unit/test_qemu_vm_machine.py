@@ -84,6 +84,12 @@ def test_names_of_disks_end_no_option_and_are_read_again() -> None:
     ]
 
 
+def test_a_bios_needs_no_flash() -> None:
+    argv = vm_machine.arguments(dataclasses.replace(MACHINE, code=None, secure=False))
+    assert not {"code", "variables"} & nodes(argv).keys() and "pflash" not in " ".join(argv)
+    assert "smm=off" in " ".join(argv) and "@variables@" not in " ".join(argv)
+
+
 def test_protected_variables_need_the_mode_of_the_processor_that_protects_them() -> None:
     secure = " ".join(vm_machine.arguments(MACHINE))
     assert "smm=on" in secure and "cfi.pflash01,property=secure,value=on" in secure

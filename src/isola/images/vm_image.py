@@ -54,12 +54,7 @@ async def vm_image(
         await check_disk(op, host, disk, limits)
     else:
         packed = place / "disk.qcow2"
-        size = sum([await host.files.size(each) for each in (disk, below) if each is not None])
-        with op.step("Compress disk", total=size, unit="bytes") as step:
-            await host.disk_images.convert(
-                disk, packed, format=format, to=DiskFormat.QCOW2, below=below, limits=limits, progress=step.advance
-            )
-            step.reach(size)
+        await _pack(op, host, disk, packed, format=format, below=below, limits=limits)
     fingerprint, _ = await host.files.digest(described, packed)
     first = await op.effect("store metadata", lambda: intake.put_file(described, consume=True))
     stored = await op.effect("store disk", lambda: intake.put_file(packed, consume=packed != disk))
@@ -78,6 +73,17 @@ async def vm_image(
         templates=templates_of(metadata, templates),
     )
     return await op.effect("describe image", lambda: assemble(intake, ingredients, host.clock.now()))
+
+
+async def _pack(
+    op: Operation, host: Host, disk: Path, packed: Path, *, format: DiskFormat, below: Path | None, limits: DiskLimits
+) -> None:
+    size = sum([await host.files.size(each) for each in (disk, below) if each is not None])
+    with op.step("Compress disk", total=size, unit="bytes") as step:
+        await host.disk_images.convert(
+            disk, packed, format=format, to=DiskFormat.QCOW2, below=below, limits=limits, progress=step.advance
+        )
+        step.reach(size)
 
 
 async def check_disk(op: Operation, host: Host, disk: Path, limits: DiskLimits) -> None:

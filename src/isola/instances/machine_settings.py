@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from isola.errors import InvalidInput
+from isola.model.instance import Config
 from isola.settings import Parser, Setting, boolean
 
 _NO = ("false", "no", "0", "off")
-SECURE_BOOT, AGENT_METRICS = "security.secureboot", "security.agent.metrics"
+SECURE_BOOT, CSM, AGENT_METRICS = "security.secureboot", "security.csm", "security.agent.metrics"
 
 
 def off(why: str) -> Parser:
@@ -37,9 +39,10 @@ MACHINE = (
         "true",
     ),
     Setting(
-        "security.csm",
-        off("virtual machines have UEFI firmware, without a BIOS"),
-        "BIOS in place of UEFI, which is not offered.",
+        CSM,
+        boolean,
+        "Whether a virtual machine has a BIOS in place of UEFI, for systems that boot by nothing else; needs "
+        f"`{SECURE_BOOT}=false`.",
         "false",
     ),
     Setting(
@@ -72,3 +75,11 @@ MACHINE = (
         for key, what in (("raw.qemu", "Further options of QEMU"), ("raw.qemu.conf", "Further settings of QEMU"))
     ),
 )
+
+
+def check_firmware(config: Config) -> None:
+    """Raises InvalidInput for a BIOS that had to check signatures."""
+    if boolean(config.get(CSM) or "false") and boolean(config.get(SECURE_BOOT) or "true"):
+        raise InvalidInput(
+            "A BIOS has no secure boot", field=f"config.{CSM}", remedy=f"set {SECURE_BOOT}=false too, or unset {CSM}"
+        )

@@ -12,7 +12,7 @@ from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
-from isola.instances.machine_settings import SECURE_BOOT
+from isola.instances.machine_settings import CSM, SECURE_BOOT
 from isola.instances.name_files import host_names, name_files
 from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
@@ -136,6 +136,7 @@ async def _devices(context: Context, config: Config) -> tuple[DeviceNode, ...]:
 def _firmware(config: Config, devices: Devices) -> Firmware:
     return Firmware(
         secure_boot=bool(SETTINGS.value(config, SECURE_BOOT)),
+        bios=bool(SETTINGS.value(config, CSM)),
         tpm=any(device.get("type") == "tpm" for device in devices.values()),
     )
 

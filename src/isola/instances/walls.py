@@ -9,7 +9,7 @@ from isola.devices import Target
 from isola.errors import InvalidInput, Unsupported
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
-from isola.instances.machine_settings import SECURE_BOOT
+from isola.instances.machine_settings import CSM, SECURE_BOOT, check_firmware
 from isola.instances.run_values import HOST, OTHER, network_mode
 from isola.model.instance import Config, Instance, InstanceRequest
 from isola.model.isolation import CONTAINER, ISOLATIONS, VIRTUAL_MACHINE, nearest, type_of
@@ -35,6 +35,7 @@ _PREFIXES = {
     "isola.no_new_privileges": Capability.FILTERS,
     "isola.umask": Capability.UMASK,
     SECURE_BOOT: Capability.FIRMWARE,
+    CSM: Capability.FIRMWARE,
 }
 _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""
@@ -106,7 +107,7 @@ def check_key(instance: Instance, wanted: Config) -> None:
 
 
 def require_config(runtimes: Runtimes, runtime: str, isolation: str, config: Config) -> None:
-    """Raises Unsupported, with a field, for the first key that has no effect behind the wall."""
+    """Raises Unsupported, with a field, for the first key that has no effect behind the wall; InvalidInput."""
     _require(runtimes, runtime, isolation, lambda capabilities: _obeys(capabilities, config))
 
 
@@ -152,6 +153,8 @@ def _obeys(capabilities: RuntimeCapabilities, config: Config) -> None:
                 field=f"config.{key}",
                 remedy=" or ".join(filter(None, ways)),
             ) from error
+    if capabilities.has(Capability.FIRMWARE):
+        check_firmware(config)
 
 
 def needs(config: Config) -> Iterator[tuple[str, Capability]]:

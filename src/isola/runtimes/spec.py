@@ -94,6 +94,8 @@ class Firmware:
     secure_boot: bool = True
     """Only signed boot loaders."""
     tpm: bool = False
+    bios: bool = False
+    """A BIOS in place of UEFI; there is no secure boot then, and no boot from NICs."""
 
 
 class Shareable(Enum):

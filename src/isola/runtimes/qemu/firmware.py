@@ -8,11 +8,12 @@ from pathlib import Path
 from isola.errors import DriverUnavailable
 from isola.host import Host
 from isola.host.hypervisor_job import SHARED, Server
-from isola.runtimes.qemu.engines import libraries
+from isola.runtimes.qemu.engines import Engines, libraries
 from isola.runtimes.qemu.vm_machine import TPM
 
 _DIRECTORY = Path("/usr/share/OVMF")
 _SWTPM = "swtpm"
+_BIOS = "bios-256k.bin"
 STATE = "tpm"
 """Name of the TPM's directory in a root volume."""
 
@@ -38,6 +39,14 @@ async def require(host: Host) -> None:
         for path in (each.code, each.template):
             if not await host.files.exists(path):
                 raise DriverUnavailable(f"The firmware {path} is missing", remedy="apt-get install ovmf")
+
+
+async def require_bios(host: Host, engines: Engines) -> None:
+    """QEMU's own, which it starts without any other firmware. Raises DriverUnavailable."""
+    for place in engines.data:
+        if await host.files.exists(place / _BIOS):
+            return
+    raise DriverUnavailable(f"QEMU has no BIOS ({_BIOS})", remedy="apt-get install seabios")
 
 
 async def variables(host: Host, root: Path, firmware: Firmware, owner: int) -> Path:

@@ -61,8 +61,8 @@ class Machine:
     """Up to which it can grow, in whole blocks beyond ``memory``."""
     cpus: int
     most_cpus: int
-    code: Path
-    """Firmware."""
+    code: Path | None
+    """UEFI; None: QEMU's own BIOS."""
     secure: bool
     """The firmware protects its variables."""
     drives: Sequence[Drive]
@@ -171,11 +171,12 @@ def added_memory(wanted: Machine) -> int:
 def _base(wanted: Machine) -> list[str]:
     emulated = f"tcg,thread=multi,tb-size={_TRANSLATED_CODE}"
     smm = "on" if wanted.secure else "off"
+    flash = f",pflash0={CODE},pflash1={VARIABLES}" if wanted.code else ""
     return [
         *machine.beginning(wanted.id),
         "-S",
         "-uuid", _uuid(wanted.id),
-        "-machine", f"q35,smm={smm},vmport=off,memory-backend=ram,pflash0={CODE},pflash1={VARIABLES}",
+        "-machine", f"q35,smm={smm},vmport=off,memory-backend=ram{flash}",
         "-accel", emulated if wanted.accelerator == "tcg" else wanted.accelerator,
         "-cpu", "max" if wanted.accelerator == "tcg" else "host",
         "-smp", f"cpus={wanted.cpus},maxcpus={wanted.most_cpus}",
@@ -201,6 +202,8 @@ def _memory(wanted: Machine) -> list[str]:
 
 
 def _firmware(wanted: Machine) -> list[str]:
+    if wanted.code is None:
+        return []
     code = {"driver": "file", "node-name": CODE, "filename": str(wanted.code), "read-only": True, "locking": "off"}
     variables = _file(VARIABLES, "/dev/fdset/3", read_only=False)
     # Only code of the firmware itself, in its own mode of the processor, changes protected variables.

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import kernels
 import pytest
 from command import Cli
 from daemon import Daemon
 from debian_registry import PASSWORD, USER, DebianRegistry
 from large_image import SIZE, large_image
-from registry_host import RegistryHost
+from registry_host import ADDRESS, RegistryHost
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,37 @@ def test_an_image_is_pushed_and_launched_by_another_daemon(
     assert f"{name} is there: sha256:" in there("image", "pull", name).stderr
     there("image", "tag", name, "mine")
     there("launch", "mine", "c2")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_unikernel_is_pushed_and_launched_by_another_daemon(
+    daemon: Daemon, registry: DebianRegistry, second: Daemon, tmp_path: Path, logged_in: dict[str, str], *, own: bool
+) -> None:
+    """By Debian's registry, and by that of the daemon itself."""
+    isola, there = command(daemon, logged_in), command(second, logged_in)
+    name, kernel = f"{registry.address}/kernels/tiny:1", tmp_path / "kernel"
+    kernel.write_bytes(kernels.pvh())
+    options = ("--type", "unikernel", "--argument", "from {hostname}", "--alias")
+    if own:
+        host, name = RegistryHost(daemon, tmp_path), f"{ADDRESS}/kernels/tiny:1"
+        for each in (daemon, second):
+            trusted = each.directory / "certs.d" / ADDRESS / "ca.crt"
+            trusted.parent.mkdir(parents=True, exist_ok=True)
+            trusted.write_bytes((daemon.directory / "server.crt").read_bytes())
+        auth = base64.b64encode(f"ci:{host.secret}".encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {ADDRESS: {"auth": auth}}}))
+    isola("image", "import", str(kernel), *options, "tiny-kernel")
+    isola("image", "push", "tiny-kernel", name)
+    there("launch", name, "u1")
+    try:
+        assert second.get("/1.0/instances/u1")["isolation"] == "unikernel"
+        until(lambda: "from u1\nready" in there("logs", "u1").stdout, 60)
+    finally:
+        there("delete", "--force", "u1", check=False)
+        isola("image", "delete", "tiny-kernel", check=False)
+        if own:
+            daemon.request("PATCH", "/1.0", {"config": {"core.https_address": ""}})
+            daemon.request("DELETE", "/1.0/isola/registry/tokens/ci")
 
 
 def test_without_credentials_the_registry_refuses(

@@ -178,6 +178,60 @@ def test_a_dockerfile_makes_one_that_a_registry_keeps_and_whose_health_is_checke
         isola("image", "delete", "docker.io/library/made:1")
 
 
+KRAFT = """#!/bin/sh
+set -eu
+expected="build --log-type basic --no-prompt --no-check-updates --plat qemu --arch x86_64 ."
+[ "$*" = "$expected" ] || { echo "not understood: $*" >&2; exit 2; }
+[ -f Kraftfile ]
+mkdir -p .unikraft/build
+cp app .unikraft/build/app_qemu-x86_64
+touch .unikraft/build/app_qemu-x86_64.dbg
+echo "built by $(id -u)"
+"""
+
+
+def test_builders_make_unikernels(isola: Cli, images: None, names: list[str], tmp_path: Path) -> None:
+    shown = isola("build", "--list-builders").stdout
+    assert {"dockerfile:", "ipxe:", "kraft:", "make:"} <= set(shown.split()) and "does not work" not in shown
+    (tmp_path / "script.ipxe").write_text("#!ipxe\necho script of ${product}\nshell\n")
+    kernels.place(tmp_path / "app")
+    (tmp_path / "Kraftfile").write_text("spec: v0.6\nname: app\n")
+    (tmp_path / "kraft").write_text(KRAFT)
+    (tmp_path / "kraft").chmod(0o755)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY kraft /usr/bin/kraft\n")
+    here, tags = str(tmp_path), ("made/script:1", "made/copied:1", "made/kraft:1", "made/tools:1")
+    try:
+        isola("build", "--builder", "ipxe", "-t", tags[0], here)
+        isola(
+            "build", "--builder", "make", "-t", tags[1], "--build-arg", "image=busybox", "--build-arg",
+            "run=test -f app; cp app kernel.elf", "--build-arg", "command=from {hostname}", here,
+        )  # fmt: skip
+        isola("build", "-t", tags[3], here)
+        done = isola("build", "--builder", "kraft", "-t", tags[2], "--build-arg", f"image={tags[3]}", here)
+        assert "built by 0" in done.stderr
+        for number, (tag, says) in enumerate(
+            ((tags[0], "script of Standard PC"), (tags[1], "from up1"), (tags[2], "ready"))
+        ):
+            names.append(f"up{number}")
+            isola("launch", f"docker.io/{tag}", f"up{number}")
+            until(lambda name=f"up{number}", says=says: says in isola("logs", name).stdout, 40)  # type: ignore[misc]
+        failed = isola("build", "--builder", "make", "--build-arg", "image=busybox", here, check=False)
+        assert failed.returncode != 0 and "make" in failed.stderr
+        for given, says in (
+            (("none",), "dockerfile, ipxe, kraft, make"),
+            (("make",), "image=NAME"),
+            (("ipxe", "--build-arg", "machine=microvm"), "q35, pc"),
+            (("ipxe", "-f", str(tmp_path / "Kraftfile")), "#!ipxe"),
+        ):
+            failed = isola("build", "--builder", *given, here, check=False)
+            assert failed.returncode != 0 and says in failed.stderr, failed.stderr
+    finally:
+        for name in ("up0", "up1", "up2"):
+            isola("delete", "--force", name, check=False)
+        for tag in tags:
+            isola("image", "delete", f"docker.io/{tag}", check=False)
+
+
 def test_the_source_builds_one_with_commands(daemon: Daemon, isola: Cli, images: None, names: list[str]) -> None:
     isola("image", "build", "ipxe", "-o", "commands=echo from {hostname}", "--alias", "saying")
     names.append("say1")

@@ -1,4 +1,4 @@
-"""Builds of images from Dockerfiles, for all doors."""
+"""Builds of images, for all doors."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from posixpath import normpath
 
+from isola import registry
+from isola.builds.builder import Builder
 from isola.builds.building import Building
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
-from isola.builds.dockerfile.lines import MAX_FILE as LARGEST_DOCKERFILE
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.parts import Credential, Job, Parts, Tell, anonymous
 from isola.builds.platforms import Platform
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
-from isola.errors import InvalidInput, IsolaError, NotFound, TimedOut, TooLarge
+from isola.errors import DriverUnavailable, IsolaError, NotFound, TimedOut, TooLarge
 from isola.host.cancellation import finish
-from isola.host.files import Root
+from isola.host.probing import probed
 from isola.images.build_limits import BuildLimits
 from isola.images.compose import Named
 from isola.images.store import Intake
@@ -28,10 +28,12 @@ from isola.instances.create import check
 from isola.instances.expand import root_pool
 from isola.model.build import NOTE, BuildEvent, BuildRequest, Told
 from isola.model.caller import DAEMON, Caller
-from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
-from isola.model.ignore import Patterns, read_ignore_file
 from isola.model.instance import InstanceRequest
+from isola.model.probe import Probe
 from isola.operations import Operation
+
+KIND = "builds"
+"""Of the drivers of builders in the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ class Order:
     pool: str
     credentials: Credential
     limits: BuildLimits
+    builder: Builder
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A builder, as it is listed."""
+
+    name: str
+    kind: type[Builder]
+    probe: Probe
 
 
 class Builds:
@@ -105,8 +117,10 @@ class Builds:
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the archive is left then.
         """
         limits, trial = self._parts.limits(), self._trial(request)
+        builder = self._builder(request.builder)
+        builder.check(request)
         request = replace(request, config=limits.applied(request.config, trial.config))
-        order = Order(request, archive, tell, root_pool(trial.devices), credentials, limits)
+        order = Order(request, archive, tell, root_pool(trial.devices), credentials, limits, builder)
 
         async def work(op: Operation) -> None:
             try:
@@ -141,6 +155,19 @@ class Builds:
         """Bytes of kept layers."""
         return self._parts.cache.size()
 
+    async def builders(self) -> list[Known]:
+        """All of them, with what they need."""
+        host = self._parts.context.host
+        kinds: dict[str, type[Builder]] = {name: registry.load(KIND, name) for name in registry.names(KIND)}
+        return [Known(name, kind, await probed(name, kind.probe(host))) for name, kind in kinds.items()]
+
+    def _builder(self, name: str) -> Builder:
+        try:
+            kind: type[Builder] = registry.load(KIND, name)
+        except NotFound as error:
+            raise NotFound(f"There is no builder {name[:80]!r}", field="builder", remedy=error.remedy) from error
+        return kind(self._parts.context.host)
+
     def _trial(self, request: BuildRequest) -> Draft:
         made = InstanceRequest(profiles=("default",), project=request.project, config=dict(request.config))
         return check(self._parts.context, made)
@@ -151,6 +178,7 @@ class Builds:
         buildings: list[Building] = []
 
         async def make(intake: Intake) -> list[Named]:
+            await self._require(order)
             await context.host.files.make_directory(place / "context", mode=0o755)
             limits = context.images.limits
             most = order.limits
@@ -168,6 +196,15 @@ class Builds:
         finally:
             await finish(self._cleaned(place, archive, buildings))
 
+    async def _require(self, order: Order) -> None:
+        """Raises DriverUnavailable if its builder does not work on this host."""
+        name = order.request.builder
+        probe = await probed(name, order.builder.probe(self._parts.context.host))
+        if not probe.available:
+            raise DriverUnavailable(
+                f"The builder {name!r} does not work on this host", evidence=probe.reason, remedy=probe.remedy
+            )
+
     async def _cleaned(self, place: Path, archive: Path, buildings: list[Building]) -> None:
         context = self._parts.context
         await asyncio.gather(context.host.files.remove_tree(place), context.host.files.remove_tree(archive))
@@ -179,39 +216,15 @@ class Builds:
     async def _plan(self, order: Order, files: Path) -> Plan:
         context, request, tell = self._parts.context, order.request, order.tell
         async with context.host.files.root(files) as root:
-            path = "/" + normpath(f"/{request.dockerfile}").lstrip("/")
-            dockerfile = await self._dockerfile(root, path)
-            _count(dockerfile, order.limits.instructions)
-            await self._without_ignored(root, path)
-        host = Platform.of_kernel(context.host.system.kernel().architecture)
+            data = await order.builder.instructions(root, request)
+        dockerfile = await asyncio.to_thread(parse, data)
+        _count(dockerfile, order.limits.instructions)
+        host, given = Platform.of_kernel(context.host.system.kernel().architecture), order.builder.arguments(request)
         wanted = Platform.parse(request.platform) if request.platform else host
-        made = plan(dockerfile, given=request.arguments, target=request.target, host=host, platform=wanted)
-        for name in sorted(set(request.arguments) - _declared(dockerfile)):
+        made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted)
+        for name in sorted(set(given) - _declared(dockerfile)):
             tell(BuildEvent(Told.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"))
         return made
-
-    async def _dockerfile(self, root: Root, path: str) -> Dockerfile:
-        try:
-            data = await _read(root, path, LARGEST_DOCKERFILE)
-        except NotFound as error:
-            raise InvalidInput(
-                f"Cannot locate specified Dockerfile: {path.lstrip('/')[:200]}", field="dockerfile"
-            ) from error
-        return await asyncio.to_thread(parse, data)
-
-    async def _without_ignored(self, root: Root, dockerfile: str) -> None:
-        """Clients send both files even if they are ignored; COPY does not see them then."""
-        found = [
-            (path, await _optional(root, path, LARGEST_IGNORE))
-            for path in (f"{dockerfile}.dockerignore", "/.dockerignore")
-        ]
-        name, data = next(((path, data) for path, data in found if data is not None), ("", None))
-        if data is None:
-            return
-        patterns: Patterns = read_ignore_file(data)
-        for path in (dockerfile, name):
-            if patterns.excludes(path.lstrip("/")):
-                await root.remove(path)
 
 
 def _count(dockerfile: Dockerfile, most: int) -> None:
@@ -225,19 +238,3 @@ def _declared(dockerfile: Dockerfile) -> set[str]:
     for stage in dockerfile.stages:
         found |= {name for each in stage.instructions if isinstance(each, Arg) for name, _ in each.pairs}
     return found | PROXIES | {"SOURCE_DATE_EPOCH"}
-
-
-async def _read(root: Root, path: str, limit: int) -> bytes:
-    data = bytearray()
-    async for block in await root.read(path):
-        data += block
-        if len(data) > limit:
-            raise TooLarge(f"{path[:200]} has more than {limit} bytes", field="dockerfile")
-    return bytes(data)
-
-
-async def _optional(root: Root, path: str, limit: int) -> bytes | None:
-    try:
-        return await _read(root, path, limit)
-    except NotFound:
-        return None

@@ -19,11 +19,19 @@ _IGNORE = ".dockerignore"
 
 
 class BuildContext:
-    """``dockerfile``: path of the Dockerfile, empty for the one in the directory. Raises OSError, InvalidInput."""
+    """``dockerfile``: path of the Dockerfile, empty for the one in the directory. Raises OSError, InvalidInput.
 
-    def __init__(self, directory: str, dockerfile: str = "") -> None:
+    ``needed``: whether there has to be one.
+    """
+
+    def __init__(self, directory: str, dockerfile: str = "", *, needed: bool = True) -> None:
         self._top = os.path.realpath(directory)
-        self._outside = ""
+        self._outside = self.dockerfile = ""
+        if not dockerfile and not needed:
+            os.stat(self._top)
+            self._ignore = os.path.join(self._top, _IGNORE)
+            self._patterns = _patterns(self._ignore)
+            return
         path = dockerfile or os.path.join(self._top, "Dockerfile")
         real = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
         os.stat(real)

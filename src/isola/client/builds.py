@@ -1,4 +1,4 @@
-"""Builds of images from Dockerfiles: the context is sent as it is read, events come as they happen."""
+"""Builds of images: the context is sent as it is read, events come as they happen."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Builds:
                     raise BadReply("The response does not conform to the API", evidence="a line is too long")
         finally:
             self._client.release(response)
+
+    def builders(self) -> list[dict[str, object]]:
+        """``name``, ``description``, ``available``, ``reason``, ``remedy``, ``options``."""
+        found = self._client.call("GET", f"{_ROOT}/builders").metadata
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
     def reply(self, token: str, message: bytes) -> None:
         """What an agent says to a program, in answer to an event of type ``agent``."""

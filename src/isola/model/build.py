@@ -22,13 +22,16 @@ class BuildRequest:
 
     names: tuple[str, ...] = ()
     """Aliases that point to the image."""
-    dockerfile: str = "Dockerfile"
-    """Its path in the context."""
+    builder: str = "dockerfile"
+    """The driver that makes instructions of the context."""
+    dockerfile: str = ""
+    """The path in the context of the Dockerfile, or of what another builder reads; empty: its usual one."""
     target: str = ""
     """A stage; empty: the last one."""
     platform: str = ""
     """``linux/amd64``; empty: the host's."""
     arguments: Mapping[str, str] = field(default_factory=dict)
+    """Build arguments; to builders other than that of Dockerfiles, their options."""
     labels: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     """By id. They are in no layer, no record and no log."""

@@ -13,26 +13,45 @@ if TYPE_CHECKING:
 
 _TAIL = 60
 """Lines of output of a failed instruction that are shown."""
+_DOCKERFILE = "dockerfile"
 _MODES = ("auto", "plain")
 _NO_AGENTS: Mapping[str, str] = {}
 
 
 def build(context: Context) -> int:
-    """Build an image from a Dockerfile."""
+    """Build an image from the files of a directory."""
     from isola.cli.build_context import BuildContext
 
     args = context.args
+    if args.flag("list-builders"):
+        return _builders(context)
     mode = args.text("progress") or "auto"
     if mode not in _MODES:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
     agents = dict(map(agent, args.many("ssh")))
-    path = args.text("PATH") or "."
-    found = None if path == "-" else BuildContext(path, args.text("file"))
-    name = (args.text("file") or "Dockerfile") if found is None else found.dockerfile
+    path, builder = args.text("PATH") or ".", args.text("builder") or _DOCKERFILE
+    needed = builder == _DOCKERFILE
+    found = None if path == "-" else BuildContext(path, args.text("file"), needed=needed)
+    name = args.text("file") if found is None else found.dockerfile
     stream = _input() if found is None else found.stream()
     show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"), agents=agents)
-    wanted = options(context, name, args.many("tag")) | {"network": args.text("network"), "agents": list(agents)}
+    wanted = options(context, name, args.many("tag")) | {
+        "builder": builder,
+        "network": args.text("network"),
+        "agents": list(agents),
+    }
     return show.run(context.client.builds.run(wanted, stream))
+
+
+def _builders(context: Context) -> int:
+    for each in context.client.builds.builders():
+        context.write(f"{each.get('name')}: {each.get('description')}")
+        if not each.get("available"):
+            context.write(f"    does not work here: {each.get('reason')}; {each.get('remedy')}")
+        found = each.get("options")
+        for name, help in (found if isinstance(found, dict) else {}).items():
+            context.write(f"    --build-arg {name}=...  {help}")
+    return 0
 
 
 def options(context: Context, dockerfile: str, names: Iterable[str]) -> dict[str, object]:
@@ -194,12 +213,16 @@ class Shown:
 COMMANDS = (
     Command(
         "build",
-        "Build an image from a Dockerfile and the files of a directory",
+        "Build an image from the files of a directory: with a Dockerfile, or with another builder",
         build,
         Argument("PATH", "The directory; `-` is a tar archive from standard input", optional=True, complete="paths"),
         Option("-t --tag", "A name for the image, such as app:1", value="NAME", repeat=True),
-        Option("-f --file", "The Dockerfile (default: PATH/Dockerfile)", value="FILE", complete="paths"),
-        Option("--build-arg", "A build argument; NAME takes that of the environment", value="NAME=VALUE", repeat=True),
+        Option("-f --file", "The Dockerfile (default: PATH/Dockerfile), or what the builder reads", value="FILE",
+               complete="paths"),
+        Option("--builder", "What makes the image (default: dockerfile); a unikernel: ipxe, make, kraft", value="NAME"),
+        Option("--list-builders", "Show the builders, whether they work on the daemon's host, and their options"),
+        Option("--build-arg", "An argument, or option of the builder; NAME takes the variable", value="NAME=VALUE",
+               repeat=True),
         Option("--target", "The stage to build (default: the last one)", value="STAGE"),
         Option("--no-cache", "Carry out all instructions again"),
         Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
@@ -213,6 +236,8 @@ COMMANDS = (
             ("isola build . -t app:1", "an image of the directory, named docker.io/library/app:1"),
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
             ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
+            ("isola build --builder ipxe -t probe:1 .", "a unikernel out of script.ipxe"),
+            ("isola build --builder make --build-arg image=gcc -t app:1 .", "a unikernel, compiled in an image"),
             ("isola build --secret id=token,src=token.txt .", "a file that only RUN --mount=type=secret sees"),
         ),
     ),

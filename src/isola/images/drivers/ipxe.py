@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from isola.errors import DriverUnavailable, InvalidInput
+from isola.errors import InvalidInput
 from isola.host import Host
+from isola.images.ipxe_program import PACKAGE, find_program, probe_program
 from isola.images.source import ImageSource, SourceRequest
 from isola.images.store import Intake
 from isola.images.unikernel_image import unikernel_image
@@ -18,8 +19,6 @@ from isola.operations import Operation
 from isola.settings import Setting, Settings
 
 _NAME = "ipxe"
-_PACKAGE = "ipxe"
-_PLACES = (Path("/usr/lib/ipxe/ipxe.lkrn"), Path("/boot/ipxe.lkrn"))
 _ASK = "dhcp && route ; shell"
 _LONGEST = 2000
 
@@ -41,11 +40,7 @@ class IpxeSource(ImageSource):
     @classmethod
     async def probe(cls, host: Host) -> Probe:
         """Needs the program of Debian's package, and x86-64."""
-        if (machine := host.system.kernel().architecture) != "x86_64":
-            return Probe(False, reason=f"Debian's iPXE starts on x86_64, not on {machine}")
-        if await _program(host) is None:
-            return Probe(False, reason="iPXE is not installed", remedy=f"apt-get install {_PACKAGE}")
-        return Probe(True)
+        return await probe_program(host)
 
     def offers(self) -> Mapping[str, str]:
         """The only image, ``ipxe``."""
@@ -58,9 +53,7 @@ class IpxeSource(ImageSource):
         self.settings.validate(request.options, where="options")
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
-        program = await _program(self.host)
-        if program is None:
-            raise DriverUnavailable("iPXE is not installed", remedy=f"apt-get install {_PACKAGE}")
+        program = await find_program(self.host)
         properties = {
             "os": "iPXE",
             "description": "iPXE, a unikernel",
@@ -72,15 +65,8 @@ class IpxeSource(ImageSource):
         kernel = place / "ipxe"
         await self.host.files.write(kernel, await self.host.files.read(program), durable=False)  # it may be a link
         return await unikernel_image(
-            op, self.host, intake, (kernel,), place, properties, made_by=_PACKAGE, source={"driver": _NAME}
+            op, self.host, intake, (kernel,), place, properties, made_by=PACKAGE, source={"driver": _NAME}
         )
-
-
-async def _program(host: Host) -> Path | None:
-    for place in _PLACES:
-        if await host.files.exists(place):
-            return place
-    return None
 
 
 DRIVER = IpxeSource

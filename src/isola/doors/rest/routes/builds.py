@@ -1,4 +1,4 @@
-"""Builds of images from Dockerfiles. Not in LXD's API."""
+"""Builds of images. Not in LXD's API."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _MOST_AGENTS = 16
 async def build(request: Request) -> web.StreamResponse:
     """The body is a JSON object on one line, then the context as a tar stream. The response is a stream of JSON lines.
 
-    Options: ``names``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``, ``secrets`` (base64),
-    ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH). Events have a ``type``:
-    ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a request, which
-    ``replies/TOKEN`` answers), and in the last line ``image`` or ``error``.
+    Options: ``names``, ``builder``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``,
+    ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH).
+    Events have a ``type``: ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a
+    request, which ``replies/TOKEN`` answers), and in the last line ``image`` or ``error``.
     """
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
@@ -51,6 +51,24 @@ async def build(request: Request) -> web.StreamResponse:
         with suppress(WrongState):
             operation.cancel()
         raise
+
+
+async def builders(request: Request) -> web.StreamResponse:
+    """What builds images, whether it works on this host and what it needs, and its options."""
+    return sync(
+        [
+            {
+                "name": each.name,
+                "description": each.kind.summary,
+                "file": each.kind.file,
+                "available": each.probe.available,
+                "reason": each.probe.reason,
+                "remedy": each.probe.remedy,
+                "options": {row.key: row.help for row in each.kind.settings},
+            }
+            for each in await request.services.builds.builders()
+        ]
+    )
 
 
 async def prune(request: Request) -> web.StreamResponse:
@@ -95,7 +113,8 @@ async def _joined(first: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[b
 def _wanted(fields: Fields, project: str) -> BuildRequest:
     return BuildRequest(
         names=tuple(_name(name) for name in fields.texts("names")),
-        dockerfile=fields.text("dockerfile", "") or "Dockerfile",
+        builder=fields.text("builder", "") or "dockerfile",
+        dockerfile=fields.text("dockerfile", ""),
         target=fields.text("target", ""),
         platform=fields.text("platform", ""),
         arguments=fields.mapping("arguments", empty=True),
@@ -160,6 +179,7 @@ def _ending(operation: Operation) -> Mapping[str, object]:
 
 
 ROUTES = (
+    ("GET", "/1.0/isola/builds/builders", builders, Permission.VIEW),
     ("POST", "/1.0/isola/builds", build, Permission.EDIT),
     ("POST", "/1.0/isola/builds/replies/{token}", reply, Permission.EDIT),
     ("DELETE", "/1.0/isola/builds/cache", prune, Permission.ADMIN),

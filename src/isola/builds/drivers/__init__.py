@@ -1,0 +1,1 @@
+"""Drivers of this kind; each file is found by its name."""

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from docker_door import DockerStand, docker_standing
 
-from isola.doors.docker.building import messages
-from isola.doors.docker.grpc import WAY_OUT
+from isola.doors.docker.building import WAY_OUT, messages
 from isola.model.build import BuildEvent, Told
 
 

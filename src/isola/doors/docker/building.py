@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import orjson
 
 from isola.builds.dockerfile.expansion import MAX_VALUE
-from isola.doors.docker.grpc import WAY_OUT
 from isola.doors.docker.networks.lookup import find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields, parse_object
@@ -18,9 +17,10 @@ from isola.images.registry.credentials import ANONYMOUS, Credentials, credential
 from isola.model.build import BuildEvent, BuildRequest, Told
 from isola.model.image_reference import DOCKER_HUB, parse
 
-_MOST_NAMES = 100
-_NETWORKS = {"": "default", "default": "default", "bridge": "default", "none": "none", "host": "host"}
-_HUB = "index.docker.io"
+MOST_NAMES = 100
+WAY_OUT = "the builder of old docker commands is asked with DOCKER_BUILDKIT=0, BuildKit's by docker buildx"
+NETWORKS = {"": "default", "default": "default", "bridge": "default", "none": "none", "host": "host"}
+HUB = "index.docker.io"
 
 
 def request_of(request: Request) -> BuildRequest:
@@ -32,8 +32,8 @@ def request_of(request: Request) -> BuildRequest:
         if query.get(name, "") not in ("", "0", "false", "[]"):
             raise Unsupported(f"{what} is not supported", field=name)
     names = tuple(dict.fromkeys(parse(name).tagged().full for name in request.values("t") if name))
-    if len(names) > _MOST_NAMES:
-        raise InvalidInput(f"more than {_MOST_NAMES} tags", field="t")
+    if len(names) > MOST_NAMES:
+        raise InvalidInput(f"more than {MOST_NAMES} tags", field="t")
     _refuse(query)
     return BuildRequest(
         names=names,
@@ -61,8 +61,8 @@ def _refuse(query: Mapping[str, str]) -> None:
 def _network(request: Request) -> str:
     """By the name or id that clients know it by. Raises NotFound."""
     mode = request.query.get("networkmode", "")
-    if mode in _NETWORKS:
-        return _NETWORKS[mode]
+    if mode in NETWORKS:
+        return NETWORKS[mode]
     if mode.startswith("container:"):
         raise Unsupported("The network of a container is not offered to builds", field="networkmode")
     found = find_network(request, mode)
@@ -76,7 +76,7 @@ def _cache_from(query: Mapping[str, str]) -> tuple[str, ...] | None:
         found = orjson.loads(query["cachefrom"])
     except orjson.JSONDecodeError:
         found = None
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found) or len(found) > _MOST_NAMES:
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found) or len(found) > MOST_NAMES:
         raise InvalidInput("cachefrom is not a JSON list of images", field="cachefrom")
     return tuple(found)
 
@@ -101,7 +101,7 @@ def credentials_for(known: Mapping[str, Credentials], domain: str) -> Credential
 
 def _domain(address: str) -> str:
     domain = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    return DOCKER_HUB if domain == _HUB else domain
+    return DOCKER_HUB if domain == HUB else domain
 
 
 def _object(query: Mapping[str, str], name: str) -> Mapping[str, str | None]:

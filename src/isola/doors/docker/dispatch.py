@@ -24,10 +24,17 @@ from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
 if TYPE_CHECKING:
+    from isola.doors.docker.buildkit.sessions import Sessions
     from isola.doors.docker.events.history import History
 
 log = logging.getLogger(__name__)
-_SHARED = {"images": Kind.IMAGE, "build": Kind.IMAGE, "networks": Kind.NETWORK, "volumes": Kind.STORAGE_VOLUME}
+_SHARED = {
+    "images": Kind.IMAGE,
+    "build": Kind.IMAGE,
+    "grpc": Kind.IMAGE,
+    "networks": Kind.NETWORK,
+    "volumes": Kind.STORAGE_VOLUME,
+}
 """Kinds that a project may share with the default project, by the first part of their paths."""
 
 
@@ -44,6 +51,12 @@ class Dispatcher:
     def _router(self) -> Router:
         """Loaded at the first request: a daemon without clients of this door does not need its modules."""
         return Router(all_routes())
+
+    @cached_property
+    def _sessions(self) -> Sessions:
+        from isola.doors.docker.buildkit.sessions import Sessions
+
+        return Sessions()
 
     @property
     def project(self) -> str:
@@ -76,6 +89,7 @@ class Dispatcher:
                 self.project,
                 self._lasting,
                 self._history_of(self.project),
+                self._sessions,
                 version,
                 parameters,
                 parse_pairs(query),

@@ -20,6 +20,7 @@ from isola.model.caller import Caller
 from isola.model.reference import Entity, Kind, Ref
 
 if TYPE_CHECKING:
+    from isola.doors.docker.buildkit.sessions import Sessions
     from isola.doors.docker.events.history import History
 
 Pairs = tuple[tuple[str, str], ...]
@@ -41,6 +42,8 @@ class Request:
     """Tasks that serve streams without an end, for the door to cancel."""
     history: History
     """Events so far, and to come."""
+    sessions: Sessions
+    """Of clients of BuildKit."""
     version: Version = NEWEST
     """What the client speaks; later fields are left out where it matters."""
     parameters: Mapping[str, str] = field(default_factory=dict)

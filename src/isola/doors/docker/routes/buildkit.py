@@ -1,42 +1,45 @@
-"""What BuildKit's clients ask, answered with the way out: the daemon has a builder of its own."""
+"""The connections of clients of BuildKit: their calls, and the sessions by which they are called back."""
 
 from __future__ import annotations
-
-import asyncio
-from contextlib import suppress
 
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS
-from isola.doors.docker.grpc import WAY_OUT, refuse_calls
+from isola.doors.docker.buildkit.control import Control
+from isola.doors.docker.buildkit.http2 import Connection
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
-from isola.doors.http.takeover import take_over
-from isola.errors import Unsupported
+from isola.doors.http.takeover import TakenOver, take_over
+from isola.errors import InvalidInput
 
 _H2C = "h2c"
-_SECONDS = 60.0
+_ID, _METHOD = "X-Docker-Expose-Session-Uuid", "X-Docker-Expose-Session-Grpc-Method"
 
 
 async def grpc(request: Request) -> web.StreamResponse:
-    """The connection of ``docker buildx``, whose calls are refused one by one: the message reaches the user."""
-    if request.http.headers.get("Upgrade", "").lower() != _H2C:
-        raise Unsupported(WAY_OUT, field="grpc")
-    connection = await take_over(request.http, _H2C, headers=HEADERS, reason="UPGRADED")
-    await refuse_calls(connection, WAY_OUT)
-    return connection.response
+    """Builds by BuildKit's protocol, as ``docker buildx`` asks for them: gRPC over HTTP/2."""
+    link = await _taken(request)
+    with request.lasts():
+        await Connection(link, Control(request).serve).run()
+    return link.response
 
 
 async def session(request: Request) -> web.StreamResponse:
-    """Of older docker commands, which show no error here, but that of the build that they ask for next."""
+    """The other direction: the daemon asks the client for its files, secrets and passwords while it builds."""
+    headers = request.http.headers
+    id, methods = headers.get(_ID, ""), headers.getall(_METHOD, [])
+    request.sessions.require_free(id)
+    link = await _taken(request)
+    connection = Connection(link)
+    with request.lasts(), request.sessions.held(id, connection, methods):
+        await connection.run()
+    return link.response
+
+
+async def _taken(request: Request) -> TakenOver:
     if request.http.headers.get("Upgrade", "").lower() != _H2C:
-        raise Unsupported(WAY_OUT, field="session")
-    connection = await take_over(request.http, _H2C, headers=HEADERS, reason="UPGRADED")
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_SECONDS):
-            while await connection.read_some():
-                pass
-    return connection.response
+        raise InvalidInput("the connection has to be upgraded to h2c", field="Upgrade")
+    return await take_over(request.http, _H2C, headers=HEADERS, reason="UPGRADED")
 
 
 ROUTES: tuple[Route, ...] = (

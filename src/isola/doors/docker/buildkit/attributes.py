@@ -1,0 +1,99 @@
+"""Options of BuildKit's Dockerfile frontend as a request for a build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from isola.doors.docker.building import MOST_NAMES, NETWORKS
+from isola.errors import InvalidInput, Unsupported
+from isola.model.build import BuildRequest
+from isola.model.image_reference import parse
+
+_SILENT = (
+    "frontend.caps", "cmdline", "contextkey", "dockerfilekey", "image-resolve-mode", "multi-platform",
+    "build-arg:BUILDKIT_INLINE_CACHE", "build-arg:BUILDKIT_MULTI_PLATFORM", "build-arg:BUILDKIT_SYNTAX",
+    "build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR", "cache-from", "cache-imports", "hostname", "source-policy",
+)  # fmt: skip
+"""Hints, and what says how BuildKit itself works."""
+_SILENT_PREFIXES = ("local-sessionid:", "vcs:", "attest:provenance")
+_READ = (
+    "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
+)  # fmt: skip
+_REMEDIES: Mapping[str, str] = {
+    "context": "contexts that the server fetches",
+    "context:": "further contexts (--build-context)",
+    "requestid": "questions about a Dockerfile (--call, --check)",
+    "attest:": "attestations",
+    "cgroup-parent": "--cgroup-parent",
+    "source": "frontends of one's own",
+    "entitlements": "entitlements",
+}
+_UPLOAD = "http://buildkit-session"
+_BUILD_ARGUMENT, _LABEL = "build-arg:", "label:"
+
+
+def request_of(attributes: Mapping[str, str], names: str, project: str) -> BuildRequest:
+    """``names``: those that the image gets, separated by commas. Raises InvalidInput, Unsupported."""
+    for name in attributes:
+        if name != "context" or not upload_in(attributes):
+            _require_known(name)
+    tagged = tuple(dict.fromkeys(parse(name).tagged().full for name in names.split(",") if name))
+    if len(tagged) > MOST_NAMES:
+        raise InvalidInput(f"more than {MOST_NAMES} tags", field="t")
+    mode = attributes.get("force-network-mode", "")
+    if mode not in NETWORKS:
+        raise Unsupported(f"Builds on the network {mode[:40]} are not offered to clients of BuildKit", field="network")
+    platform = attributes.get("platform", "")
+    if "," in platform:
+        raise Unsupported("Images for several platforms are not built at once", field="platform")
+    return BuildRequest(
+        names=tagged,
+        dockerfile=attributes.get("filename") or "Dockerfile",
+        target=attributes.get("target", ""),
+        platform=platform,
+        arguments=_with(attributes, _BUILD_ARGUMENT),
+        labels=_with(attributes, _LABEL),
+        no_cache="no-cache" in attributes,
+        pull=attributes.get("image-resolve-mode") == "pull",
+        network=NETWORKS[mode],
+        config=_config(attributes),
+        project=project,
+    )
+
+
+def upload_in(attributes: Mapping[str, str]) -> str:
+    """Where the client offers its context as one archive, as for ``docker build -``; empty if it has a directory."""
+    context = attributes.get("context", "")
+    return context.removeprefix(_UPLOAD) if context.startswith(_UPLOAD) else ""
+
+
+def _require_known(name: str) -> None:
+    if name in _SILENT or name in _READ or name.startswith((*_SILENT_PREFIXES, _BUILD_ARGUMENT, _LABEL)):
+        return
+    for beginning, what in _REMEDIES.items():
+        if name == beginning or (beginning.endswith(":") and name.startswith(beginning)):
+            raise Unsupported(f"This daemon's builder does not offer {what}", field=name)
+    raise Unsupported(f"This daemon's builder does not know the option {name[:80]!r}", field=name[:80])
+
+
+def _with(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
+    found = {name: value for name, value in attributes.items() if name.startswith(prefix) and name not in _SILENT}
+    return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+def _config(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    found = {key: make(value) for name, (key, make) in _KEYS.items() if (value := attributes.get(name))}
+    for limit in filter(None, attributes.get("ulimit", "").split(",")):
+        name, _, value = limit.partition("=")
+        found[f"limits.kernel.{name}"] = value.replace("-1", "unlimited")
+    return found
+
+
+def _same(text: str) -> str:
+    return text
+
+
+_KEYS: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "add-hosts": ("isola.hosts", _same),
+    "shm-size": ("isola.shm.size", _same),
+}

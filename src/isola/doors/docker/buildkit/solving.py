@@ -1,0 +1,225 @@
+"""One build for a client of BuildKit: its files come through its session, the rest is done by ``isola.builds``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from posixpath import normpath
+
+from isola.builds.dockerfile.expansion import expand
+from isola.builds.dockerfile.instructions import Copy, Dockerfile, Run
+from isola.builds.dockerfile.lines import MAX_FILE
+from isola.builds.dockerfile.mounts import read_mount, source_of
+from isola.builds.dockerfile.parsing import parse
+from isola.builds.following import Following
+from isola.doors.docker.building import credentials_for
+from isola.doors.docker.buildkit.attributes import request_of, upload_in
+from isola.doors.docker.buildkit.calls import Code, Failure, calling
+from isola.doors.docker.buildkit.files import Wanted, archive, small_files, tar_file, uploaded
+from isola.doors.docker.buildkit.http2 import Broken
+from isola.doors.docker.buildkit.progress import Progress
+from isola.doors.docker.buildkit.sessions import Session
+from isola.doors.docker.buildkit.wire import Message, message
+from isola.doors.docker.request import Request
+from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
+from isola.images.registry.credentials import Credentials
+from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
+from isola.model.image_reference import parse as parse_reference
+from isola.model.image_reference import parse_full
+from isola.operations import Operation
+
+_HIDDEN = ".isola-dockerfile"
+"""The Dockerfile's path in the context: its own may be outside of it. Ignored, so that COPY does not see it."""
+_END = bytes(1024)
+_MOST_ASKED = 100
+_FORWARD = "/moby.sshforward.v1.SSH/ForwardAgent"
+_LARGEST_REPLY = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """An image."""
+
+    fingerprint: str
+    names: tuple[str, ...]
+
+
+async def solve(
+    request: Request, session: Session, attributes: Mapping[str, str], names: str, progress: Progress
+) -> Solved:
+    """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
+    wanted, upload = request_of(attributes, names, request.project), upload_in(attributes)
+    known: Mapping[str, Credentials] = {}
+    if upload:
+        blocks = uploaded(session, upload)
+    else:
+        wanted, blocks, known = await _prepared(session, wanted, progress)
+    builds = request.services.builds
+    await progress.begin("[internal] load build context")
+    try:
+        received = await builds.receive(blocks)
+    except (IsolaError, Failure) as error:
+        await progress.done(str(error))
+        raise
+    await progress.done()
+    following = Following()
+    try:
+        operation = builds.start(
+            wanted, received, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
+        )
+    except BaseException:
+        await builds.discard(received)
+        raise
+    await _followed(request, session, operation, following, progress)
+    return await _ended(operation, wanted, progress)
+
+
+async def _prepared(
+    session: Session, wanted: BuildRequest, progress: Progress
+) -> tuple[BuildRequest, AsyncIterator[bytes], Mapping[str, Credentials]]:
+    """The request with what its Dockerfile asks the client for, the context, and passwords of registries."""
+    await progress.begin("[internal] load build definition from Dockerfile")
+    try:
+        text, ignored = await _definition(session, wanted.dockerfile)
+        dockerfile = await asyncio.to_thread(parse, text)
+        known = await _credentials(session, dockerfile, wanted)
+        wanted = replace(
+            wanted,
+            dockerfile=_HIDDEN,
+            secrets=await _secrets(session, dockerfile),
+            agents=_agents(session, dockerfile),
+        )
+    except (IsolaError, Failure) as error:
+        await progress.done(str(error))
+        raise
+    await progress.done()
+    return wanted, _context(session, text, ignored), known
+
+
+async def _context(session: Session, dockerfile: bytes, ignored: Sequence[str]) -> AsyncIterator[bytes]:
+    """As one tar archive."""
+    async for block in archive(session, Wanted("context", exclude=ignored)):
+        yield block
+    yield tar_file(_HIDDEN, dockerfile)
+    yield tar_file(f"{_HIDDEN}.dockerignore", f"{_HIDDEN}\n{_HIDDEN}.dockerignore\n".encode())
+    yield _END
+
+
+async def _followed(
+    request: Request, session: Session, operation: Operation, following: Following, progress: Progress
+) -> None:
+    """Until it has ended; without the client it is cancelled."""
+    try:
+        async for event in following.events(operation, session.connection.closed.is_set):
+            if event.what is Told.AGENT:
+                await _asked(request, session, event)
+            else:
+                await progress.told(event)
+    except (asyncio.CancelledError, ConnectionError):
+        with suppress(WrongState):
+            operation.cancel()
+        raise
+
+
+async def _ended(operation: Operation, wanted: BuildRequest, progress: Progress) -> Solved:
+    if operation.error is not None:
+        text = str(operation.error) if isinstance(operation.error, IsolaError) else "the build was cancelled"
+        await progress.failed(text)
+        raise Failure(Code.UNKNOWN, text)
+    await progress.failed("")
+    solved = Solved(str(operation.metadata["fingerprint"]), wanted.names)
+    vertex = await progress.begin("exporting to image")
+    await progress.status(vertex, f"writing image sha256:{solved.fingerprint}")
+    for name in solved.names:
+        found = parse_full(name)
+        await progress.status(vertex, f"naming to {found.familiar if found else name}")
+    await progress.done()
+    return solved
+
+
+async def _definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:
+    """The Dockerfile, and the patterns of files that are not sent. Raises InvalidInput."""
+    path = normpath(f"/{name}").lstrip("/")
+    found = await small_files(session, Wanted("dockerfile", include=(path, f"{path}.dockerignore")), MAX_FILE)
+    if path not in found:
+        raise InvalidInput(f"failed to read dockerfile: open {path[:200]}: no such file or directory")
+    ignore = found.get(f"{path}.dockerignore")
+    if ignore is None:
+        common = ".dockerignore"
+        ignore = (await small_files(session, Wanted("context", include=(common,)), LARGEST_IGNORE)).get(common, b"")
+    return found[path], tuple(_patterns(ignore))
+
+
+def _patterns(ignore: bytes) -> list[str]:
+    found = []
+    for line in ignore.decode("utf-8", "replace").lstrip("\ufeff").splitlines():
+        pattern = "" if line.startswith("#") else line.strip()
+        inverted = pattern.startswith("!")
+        pattern = pattern.removeprefix("!").strip()
+        if pattern:
+            found.append(("!" if inverted else "") + (normpath(pattern).lstrip("/") or "."))
+    return found
+
+
+async def _credentials(session: Session, dockerfile: Dockerfile, wanted: BuildRequest) -> dict[str, Credentials]:
+    """For the registries of all images that may be needed."""
+    domains = set()
+    for name in _images(dockerfile, wanted):
+        with suppress(IsolaError):
+            domains.add(parse_reference(name).domain)
+    return {domain: await session.credentials(domain) for domain in sorted(domains)[:_MOST_ASKED]}
+
+
+def _images(dockerfile: Dockerfile, wanted: BuildRequest) -> Iterable[str]:
+    arguments = {name: default or "" for each in dockerfile.arguments for name, default in each.pairs}
+    arguments |= wanted.arguments
+    for stage in dockerfile.stages:
+        with suppress(ValueError):
+            yield expand(stage.base.image, arguments, dockerfile.escape)
+        for instruction in stage.instructions:
+            if isinstance(instruction, Copy) and instruction.source_stage:
+                yield instruction.source_stage
+            if isinstance(instruction, Run):
+                for mount in instruction.mounts:
+                    with suppress(ValueError):
+                        yield source_of(mount)
+
+
+def _ids(dockerfile: Dockerfile, kind: str) -> list[str]:
+    found: dict[str, None] = {}
+    for stage in dockerfile.stages:
+        for instruction in stage.instructions:
+            for text in instruction.mounts if isinstance(instruction, Run) else ():
+                with suppress(ValueError):
+                    if (mount := read_mount(text)).type == kind:
+                        found[mount.id] = None
+    return list(found)[:_MOST_ASKED]
+
+
+async def _secrets(session: Session, dockerfile: Dockerfile) -> dict[str, bytes]:
+    asked = {id: await session.secret(id) for id in _ids(dockerfile, "secret")}
+    return {id: value for id, value in asked.items() if value is not None}
+
+
+def _agents(session: Session, dockerfile: Dockerfile) -> frozenset[str]:
+    return frozenset(_ids(dockerfile, "ssh")) if _FORWARD.lower() in session.methods else frozenset()
+
+
+async def _asked(request: Request, session: Session, event: BuildEvent) -> None:
+    """Pass a program's question to the client's agent, and the reply back."""
+    reply = b"\0\0\0\1\5"
+    with suppress(Failure, Broken, ValueError):
+        async with calling(session.connection, _FORWARD, {"buildkit.ssh.id": [event.text]}) as call:
+            await call.send(message({1: event.data}))
+            found = bytearray()
+            while len(found) < 4 or len(found) < 4 + int.from_bytes(found[:4]) <= _LARGEST_REPLY:
+                if (data := await call.read()) is None:
+                    raise Broken("the agent has ended")
+                found += Message(data).blob(1)
+            reply = bytes(found)
+    with suppress(NotFound, InvalidInput):
+        request.services.builds.reply(event.token, reply)

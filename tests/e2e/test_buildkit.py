@@ -1,0 +1,129 @@
+"""Builds by the protocol of BuildKit, as ``docker build`` asks for them where buildx is installed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from application_image import import_application
+from buildkit_client import CONTROL, Files, builder, files_of, tar_of, upgraded
+from daemon import Daemon
+from docker_command import Docker
+from waiting import until
+
+from isola.doors.docker.buildkit.calls import Code, Failure
+from isola.doors.docker.buildkit.wire import Message, message
+
+DOCKERFILE = """
+FROM app AS base
+ARG WHO=none
+RUN --mount=type=secret,id=token cat /run/secrets/token; echo $WHO >&2
+FROM base
+COPY . /context
+RUN ls -A /context
+"""
+
+
+@pytest.fixture(scope="module")
+def image(daemon: Daemon) -> Iterator[Daemon]:
+    fingerprint = import_application(daemon, "app")
+    yield daemon
+    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
+
+
+@pytest.fixture
+def docker(image: Daemon, tmp_path: Path) -> Iterator[Docker]:
+    made = Docker(image, tmp_path)
+    yield made
+    if found := made("images", "-q", "--filter", "label=of=test").split():
+        made("rmi", "-f", *dict.fromkeys(found))
+
+
+def door(daemon: Daemon) -> Path:
+    return daemon.directory / "docker.sock"
+
+
+def shown(responses: list[Message]) -> tuple[list[str], str, list[str]]:
+    """Names of the steps in their order, all output, and errors of steps."""
+    steps = [each for response in responses for each in response.messages(1)]
+    output = b"".join(log.blob(4) for response in responses for log in response.messages(3))
+    names = list(dict.fromkeys(step.text(3) for step in steps))
+    return names, output.decode(), [step.text(7) for step in steps if step.text(7)]
+
+
+async def test_a_build_with_all_that_a_client_is_asked_for(image: Daemon, docker: Docker) -> None:
+    files = Files(
+        {
+            "dockerfile": files_of(Dockerfile=DOCKERFILE),
+            "context": [*files_of(**{".dockerignore": "# c\n\n/log\n!log/keep\n"}), *files_of(kept="1")],
+        },
+        secrets={"token": b"s3cret\n", "other": b"x"},
+    )
+    async with builder(door(image), files) as client:
+        names = "one:v1,registry.example/two"
+        done = await client.build(names, {"build-arg:WHO": "me", "label:of": "test", "no-cache": ""})
+        steps, output, errors = shown(await client.told(1))
+    assert done["image.name"] == "docker.io/library/one:v1,registry.example/two:latest"
+    assert docker("images", "-q", "--no-trunc", "one:v1").strip() == done["containerimage.config.digest"]
+    assert steps[:3] == ["[internal] load build definition from Dockerfile", "[internal] load build context",
+                         "[1/7] FROM app AS base"]  # fmt: skip
+    assert steps[-1] == "exporting to image" and not errors
+    assert output == "s3cret\nme\n.dockerignore\nkept\n", "the Dockerfile is not in the context of this client"
+    assert files.asked[-1]["exclude-patterns"] == ["log", "!log/keep"]
+
+
+async def test_a_failure_names_its_step(image: Daemon) -> None:
+    files = Files({"dockerfile": files_of(Dockerfile="FROM app\nRUN exit 3\n"), "context": []})
+    async with builder(door(image), files) as client:
+        with pytest.raises(Failure, match="returned a non-zero code: 3"):
+            await client.build()
+        steps, _, errors = shown(await client.told(1))
+        assert steps[-1] == "[2/2] RUN exit 3" and len(errors) == 1
+        with pytest.raises(Failure, match=r"open missing: no such file"):
+            await client.build(options={"filename": "missing"})
+        with pytest.raises(Failure, match="output local"):
+            await client.build(exporter="local")
+
+
+async def test_an_archive_from_standard_input(image: Daemon, docker: Docker) -> None:
+    files = Files({}, upload=tar_of(Dockerfile="FROM app\nCOPY x /x\nRUN cat /x\n", x="from a tar\n"))
+    async with builder(door(image), files) as client:
+        await client.build("three", {"context": "http://buildkit-session/id", "label:of": "test"})
+        assert "from a tar" in shown(await client.told(1))[1]
+
+
+async def test_a_client_that_goes_ends_its_build(image: Daemon) -> None:
+    files = Files({"dockerfile": files_of(Dockerfile="FROM app\nRUN echo begun && sleep 1000\n"), "context": []})
+    async with builder(door(image), files) as client:
+        building = asyncio.ensure_future(client.build())
+        watching = asyncio.ensure_future(client.told(1))
+        await asyncio.to_thread(until, lambda: image.get("/1.0/instances"), 60)
+        building.cancel()
+        watching.cancel()
+        await asyncio.gather(building, watching, return_exceptions=True)
+    await asyncio.to_thread(until, lambda: image.get("/1.0/instances") == [])
+
+
+async def test_kept_results_are_counted_and_dropped(image: Daemon) -> None:
+    files = Files({"dockerfile": files_of(Dockerfile="FROM app\nRUN echo 1 > /kept\n"), "context": []})
+    async with builder(door(image), files) as client:
+        await client.build()
+        await client.build()
+        assert any(each.number(4) for response in await client.told(2) for each in response.messages(1)), "cached"
+        (used,) = Message(await client.ask(f"{CONTROL}DiskUsage", b"")).messages(1)
+        assert used.number(4) > 0
+        await client.ask(f"{CONTROL}Prune", b"")
+        assert not Message(await client.ask(f"{CONTROL}DiskUsage", b"")).messages(1)
+        with pytest.raises(Failure, match="has a builder of its own") as failed:
+            await client.ask(f"{CONTROL}ListenBuildHistory", message({}))
+        assert failed.value.code == Code.UNIMPLEMENTED
+
+
+async def test_a_session_is_one_clients(image: Daemon) -> None:
+    files = Files({"dockerfile": files_of(Dockerfile="FROM scratch\n"), "context": []})
+    async with builder(door(image), files, "mine"):
+        with pytest.raises(AssertionError, match="400 Bad Request"):
+            async with upgraded(door(image), "/v1.50/session", **{"X-Docker-Expose-Session-Uuid": ["mine"]}):
+                pass

@@ -12,9 +12,10 @@ from runtime_bench import MIB, PATH, Bench, shown
 
 from isola.errors import HostFailure, IsolaError, WrongState
 from isola.host.links import Tap
+from isola.model.disk import Disk
 from isola.model.limits import Limits
 from isola.operations import Operation
-from isola.runtimes import Capability, ExecSpec, Guest, Mount, Restore, RunSpec, TapNic
+from isola.runtimes import Capability, ExecSpec, Guest, Mount, Restore, RunSpec, TapNic, WithDisks
 from isola.runtimes.guest import Standing
 from isola.runtimes.qemu.saving import MEMORY, STATE
 
@@ -53,6 +54,7 @@ async def test_a_counter_goes_on_in_another_machine(machines: Bench) -> None:
         size = await _size(bench)
         await _goes_on_after_it_was_saved(bench, guest)
         await _is_refused_while_commands_run(bench, guest)
+        await _is_refused_with_disks(bench, guest)
         await _a_failure_leaves_it_running(bench, guest)
         before = await _saved(bench, guest, "images")
         await _what_does_not_fit_is_refused(bench, spec)
@@ -124,6 +126,18 @@ async def _is_refused_while_commands_run(bench: Bench, guest: Guest) -> None:
     with pytest.raises(WrongState, match="frozen"):
         await guest.checkpoint(bench.directory)
     await guest.resume()
+
+
+async def _is_refused_with_disks(bench: Bench, guest: Guest) -> None:
+    """Another could write to them until it continues."""
+    if not isinstance(guest, WithDisks):
+        return
+    disk = bench.directory / "disk.raw"
+    disk.write_bytes(bytes(MIB))
+    await guest.add_disk(Disk("data", disk))
+    with pytest.raises(WrongState, match="disks"):
+        await guest.checkpoint(bench.directory)
+    await guest.remove_disk("data")
 
 
 async def _a_failure_leaves_it_running(bench: Bench, guest: Guest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -59,6 +60,9 @@ def test_clients_run_commands_and_killed_parts_are_replaced(
     launch(own, name, isolation=isolation, config={"isola.restart": "always"})
     commands_have_their_status(own, docker, lxc, name)
     terminals_are_interactive(own, docker, lxc, name)
+    if isolation == "microvm":
+        a_machine_changes_while_it_runs(own, name)
+        a_port_is_published_and_the_address_shown(own, name)
     for part, why in WALLS[isolation].items():
         a_killed_part_is_replaced(own, name, part, why)
     own.run("PATCH", f"/1.0/instances/{name}", {"config": {"isola.restart": "no"}})
@@ -94,6 +98,46 @@ def terminals_are_interactive(own: Daemon, docker: Docker, lxc: Lxc, name: str) 
             assert terminal.wait(30) == 5, argv
         finally:
             terminal.close()
+
+
+def a_machine_changes_while_it_runs(own: Daemon, name: str) -> None:
+    """CPUs, memory and a disk, as typed and as its programs see them."""
+    isola = Cli(own)
+
+    def inside(script: str) -> str:
+        return isola("exec", name, "--", "sh", "-c", script).stdout.strip()
+
+    def memory() -> int:
+        return int(inside("busybox grep MemTotal /proc/meminfo").split()[1]) >> 10
+
+    most, before = str(min(2, os.cpu_count() or 1)), memory()
+    assert inside("busybox nproc") == "1"
+    isola("config", "set", name, f"limits.cpu={most}", "limits.memory=640MiB", "limits.cpu.allowance=50%")
+    assert (inside("busybox nproc"), memory() - before) == (most, 128)
+    isola("config", "set", name, "limits.cpu=1", "limits.memory=448MiB")
+    assert inside("busybox nproc") == "1" and before - 70 < memory() < before - 55
+    refused = isola("config", "set", name, "limits.memory=8200GiB", check=False)
+    assert refused.returncode != 0 and "MiB while it runs" in refused.stderr
+    isola("config", "unset", name, "limits.memory")
+    isola("storage", "volume", "create", "default/extra", "size=8MiB", "--type", "block")
+    isola("config", "device", "add", name, "extra", "disk", "pool=default", "source=extra")
+    until(lambda: inside("cat /sys/block/vda/serial; true") == "extra", seconds=20)
+    assert inside("echo kept > /dev/vda && busybox sync; busybox head -n 1 /dev/vda") == "kept"
+    isola("config", "device", "remove", name, "extra")
+    until(lambda: inside("ls /sys/block/vda 2>/dev/null || echo gone") == "gone", seconds=20)
+    isola("storage", "volume", "delete", "default/extra")
+
+
+def a_port_is_published_and_the_address_shown(own: Daemon, name: str) -> None:
+    isola, host = Cli(own), ["nsenter", f"--net=/run/netns/{own.netns}"]
+    address = str(own.get(f"/1.0/instances/{name}")["config"]["volatile.eth0.ipv4"])
+    until(lambda: address in isola("list").stdout, seconds=20)
+    assert f"inet {address}/" in isola("exec", name, "--", "busybox", "ip", "addr").stdout
+    isola("exec", name, "--", "sh", "-c", "cd /srv && echo page > index.html && busybox httpd -p 80")
+    isola("config", "device", "add", name, "web", "proxy", "listen=tcp:127.0.0.1:7080", "connect=tcp:127.0.0.1:80")
+    asked = [*host, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:7080/"]
+    assert subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout == "page\n"
+    isola("config", "device", "remove", name, "web")
 
 
 def a_killed_part_is_replaced(own: Daemon, name: str, part: str, why: str) -> None:

@@ -132,14 +132,16 @@ async def _gets_disks(bench: Bench, guest: Guest) -> None:
     """They come, grow and go while it runs."""
     bench.kind.capabilities.require(Capability.PLUGGED_DISKS)
     assert isinstance(guest, WithDisks)
-    file, disk = bench.directory / "more.raw", "/sys/block/sdb"
+    file = bench.directory / "more.raw"
+    node = "vdb" if bench.kind.capabilities.root is RootKind.SHARED else "sdb"
+    disk = f"/sys/block/{node}"
     file.write_bytes(bytes(8 * MIB))
     await guest.add_disk(Disk("more, 1", file))
     with pytest.raises(AlreadyExists):
         await guest.add_disk(Disk("more, 1", file))
     await _says(bench, b"16384", f"cat {disk}/size")
     assert {"root", "more, 1"} == await guest.disks()
-    assert (await bench.run("sh", "-c", "echo kept > /dev/sdb; sync"))[0] == 0
+    assert (await bench.run("sh", "-c", f"echo kept > /dev/{node}; sync"))[0] == 0
     assert file.read_bytes().startswith(b"kept\n")
     await guest.resize_disk("more, 1", 16 * MIB)
     await _says(bench, b"32768", f"cat {disk}/size")

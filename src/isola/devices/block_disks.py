@@ -8,7 +8,7 @@ from pathlib import Path
 from isola.devices.driver import Parts, Plug, Target
 from isola.errors import Forbidden, InUse, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.disk import VOLUME_DISK, Disk, DiskFormat
-from isola.model.isolation import VIRTUAL_MACHINE, type_of
+from isola.model.isolation import has_machine
 from isola.model.volume import FILESYSTEM, ISO, VolumeRecord, VolumeRef
 from isola.runtimes import Capability
 from isola.settings import boolean
@@ -33,10 +33,10 @@ class BlockDisks:
 
     def check(self, plug: Plug) -> None:
         """Raises InvalidInput if it is such a disk, and its instance has no block devices."""
-        if type_of(plug.instance.isolation) != VIRTUAL_MACHINE and self.are(plug):
+        if not has_machine(plug.instance.isolation) and self.are(plug):
             missing = "" if plug.config.get("path") else ".path"
             raise InvalidInput(
-                f"Device {plug.name!r} is a disk, which only virtual machines and unikernels can have",
+                f"Device {plug.name!r} is a disk, which only virtual machines, microVMs and unikernels can have",
                 field=f"{plug.field}{missing}",
                 remedy="set a path inside, with a directory or a volume of content type filesystem as its source",
             )

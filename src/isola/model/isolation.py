@@ -56,8 +56,14 @@ _ALL = (
 )
 ISOLATIONS: Mapping[str, Isolation] = {each.name: each for each in _ALL}
 _ORDER = tuple(ISOLATIONS)
+_MACHINES = frozenset({"microvm", "vm", "unikernel"})
 _NO_STANDBY = "unikernel"
 """Its images are no others', and it runs no others'."""
+
+
+def has_machine(isolation: str) -> bool:
+    """Whether guests have a virtual machine of their own, to which block devices can be attached."""
+    return isolation in _MACHINES
 
 
 def type_of(isolation: str) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from isola.host import Host
 from isola.model.probe import Probe
-from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, Machine, RuntimeCapabilities
+from isola.runtimes.capabilities import NO_FIRMWARE, NO_SCREEN, Capability, Lack, Machine, RuntimeCapabilities
 from isola.runtimes.qemu import probing
 from isola.runtimes.qemu.limits import DEFAULT_MEMORY
 from isola.runtimes.qemu.microvm import MicrovmRuntime
@@ -25,7 +25,6 @@ class QemuMicrovm(MicrovmRuntime):
         lacks={
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,
-            **NO_DISKS,
             Capability.DEVICES: Lack("A microVM has a kernel of its own, without the host's devices"),
             Capability.SOCKETS: Lack("A microVM has a kernel of its own, without the host's sockets"),
             Capability.PRIVILEGES: Lack("A microVM has a kernel of its own, and so no rights on the host's"),

@@ -27,8 +27,8 @@ class Drives:
     """As in a job."""
 
 
-async def drives_of(disks: Sequence[Disk], order: Mapping[str, int]) -> Drives:
-    """As QEMU gets them."""
+async def drives_of(disks: Sequence[Disk], order: Mapping[str, int] | None = None) -> Drives:
+    """As QEMU gets them; without an order nothing is booted from them."""
     made: list[Drive] = []
     opened: dict[str, tuple[str, bool]] = {}
     for number, disk in enumerate(disks):
@@ -45,7 +45,7 @@ async def drives_of(disks: Sequence[Disk], order: Mapping[str, int]) -> Drives:
                 backing=below,
                 read_only=disk.read_only or disk.cdrom,
                 cdrom=disk.cdrom,
-                order=order[disk.name],
+                order=0 if order is None else order[disk.name],
             )
         )
     return Drives(tuple(made), opened)

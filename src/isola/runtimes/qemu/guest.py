@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -302,7 +302,7 @@ class VmGuest:
             os.close(descriptor)
         await qmp.execute("netdev_add", {"type": "tap", "id": f"tap-{name}", "fd": f"fd-{name}"})
         try:
-            await self._insert(nic)
+            await self.insert(machine.nic_properties(nic.link, nic.mac) | {"romfile": ""})
             if not self.frozen():
                 await self.configure(nic)
         except BaseException:
@@ -319,20 +319,22 @@ class VmGuest:
                 await self._host.clock.sleep(_LOOK)
         await agent.configure(nic)
 
-    async def _insert(self, nic: TapNic) -> None:
-        slots = machine.HOT_PLUG_PORTS + len(self.session.spec.nics)
-        for number in range(slots):
-            properties = machine.nic_properties(nic.link, nic.mac) | {"bus": machine.port_name(number), "romfile": ""}
+    async def insert(self, properties: Mapping[str, object]) -> None:
+        """A device into the first slot that is free. Raises Unsupported if none is."""
+        spec = self.session.spec
+        for number in range(machine.HOT_PLUG_PORTS + len(spec.nics) + len(spec.disks)):
+            placed = {**properties, "bus": machine.port_name(number)}
             try:
-                return await self.session.qmp.execute("device_add", properties)  # type: ignore[no-any-return]
+                return await self.session.qmp.execute("device_add", placed)  # type: ignore[no-any-return]
             except HostFailure as error:
                 if "not found" in error.evidence:
                     break  # it continues from a state that had fewer
                 if "already" not in error.evidence and "in use" not in error.evidence:
                     raise
         raise Unsupported(
-            f"The virtual machine has no free slot: at most {machine.HOT_PLUG_PORTS} NICs can be added while it runs",
-            remedy="restart the instance, or remove another NIC first",
+            "The virtual machine has no free slot",
+            evidence=f"at most {machine.HOT_PLUG_PORTS} NICs and disks can be added while it runs",
+            remedy="restart the instance, or remove another one first",
         )
 
     async def unplug(self, link: str) -> None:

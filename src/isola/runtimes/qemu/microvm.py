@@ -14,7 +14,8 @@ from isola.model.network import HostTap
 from isola.runtimes.agent.agent import Agent, Identity
 from isola.runtimes.agent.plan import Console, plan_of
 from isola.runtimes.driver import Restore
-from isola.runtimes.qemu import machine, probing, saving
+from isola.runtimes.qemu import machine, probing, saving, slot_disks
+from isola.runtimes.qemu.blocks import drives_of
 from isola.runtimes.qemu.file_server import file_server, firmware
 from isola.runtimes.qemu.guest import VmGuest
 from isola.runtimes.qemu.layout import VmLayout
@@ -48,12 +49,16 @@ class MicrovmRuntime(QemuRuntime):
         if spec.root.kind is not RootKind.SHARED:
             raise Unsupported(f"The root of a microVM is a shared directory, not a {spec.root.kind.value} device")
         require_apart(spec)
+        for disk in spec.disks:
+            slot_disks.require_bus(disk)
         self._continuing.pop(spec.id, None)  # of a start that has failed
         self._booted.pop(spec.id, None)
 
     async def job(self, spec: RunSpec, common: Common) -> Job:
         """QEMU and the server of the root."""
         described = self._described(spec, common)
+        # Those of a kernel that has booted, or of a saved machine, are added when it runs.
+        disks = await drives_of(() if spec.warm or spec.id in self._continuing else spec.disks)
         if (state := self._continuing.get(spec.id)) is not None:
             described = saving.continued(described, state)
         elif spec.id in self._booted:
@@ -63,11 +68,17 @@ class MicrovmRuntime(QemuRuntime):
             user=common.user,
             groups=common.groups,
             servers=(file_server(common.engines, spec.root.path),),
-            program=(*common.engines.qemu, *firmware(common.engines), *machine.arguments(described)),
+            program=(
+                *common.engines.qemu,
+                *firmware(common.engines),
+                *machine.arguments(described),
+                *slot_disks.cold(disks.drives, len(described.nics)),
+            ),
             listen=(machine.CONTROL, machine.AGENT),
             taps={nic.descriptor: nic.link for nic in described.nics},
             shown=(*map(str, common.engines.trees), str(common.kit.kernel), str(common.kit.initramfs)),
             devices=("/dev/kvm",) if common.accelerator == "kvm" else (),
+            opened=disks.opened,
         )
 
     async def boot(self, session: Session) -> None:
@@ -81,6 +92,8 @@ class MicrovmRuntime(QemuRuntime):
         await agent.set_up_loopback()
         for nic in spec.nics:
             await (self.guest(session).plug(nic) if spec.warm else agent.configure(nic))
+        for disk in spec.disks if spec.warm else ():
+            await self.guest(session).add_disk(disk)
 
     async def _agent(self, session: Session) -> Agent:
         """That of a kernel that boots, or that has booted for another guest."""
@@ -143,6 +156,9 @@ class MicrovmRuntime(QemuRuntime):
         await self._made_new(await guest.session.agent())
         for nic in saving.later(state, wanted.nics):
             await guest.plug(nic)
+        assert isinstance(guest, MicrovmGuest)
+        for disk in wanted.disks:
+            await guest.add_disk(disk)
         if wanted.limits != guest.session.spec.limits:
             await guest.limit(wanted.limits)
         await guest.session.look()
@@ -181,7 +197,7 @@ class MicrovmRuntime(QemuRuntime):
             most_cpus=spare_cpus(spec.limits, there),
             clock=probing.clock(self.host),
             nics=() if spec.warm else nics_of(spec),
-            slots=machine.HOT_PLUG_PORTS + len(spec.nics),
+            slots=machine.HOT_PLUG_PORTS + len(spec.nics) + len(spec.disks),
             terminal=spec.terminal,
         )
 

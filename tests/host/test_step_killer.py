@@ -163,8 +163,7 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
     if not records(daemon, "images"):
         daemon.import_image(daemon.directory / "tiny.tar", "tiny")
     absent(daemon, runtime)
-    shares = len(RUNTIMES) * (2 if action == "kill" else 1)  # each kill needs a new daemon
-    walk(daemon, verb, runtime, action, (RUNTIMES.index(runtime), shares))
+    walk(daemon, verb, runtime, action, (RUNTIMES.index(runtime), len(RUNTIMES)))
     absent(daemon, runtime)
 
 
@@ -172,7 +171,7 @@ def test_every_step_of(verb: Verb, runtime: str, action: str, daemon: Daemon) ->
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_step_of_image_import(action: str, daemon: Daemon) -> None:
     absent(daemon, "runc")
-    walk(daemon, IMPORT, "runc", action, (0, 2 if action == "kill" else 1))
+    walk(daemon, IMPORT, "runc", action)
     no_image(daemon, "runc")
 
 
@@ -182,7 +181,7 @@ def test_every_step_of_commit(action: str, daemon: Daemon) -> None:
     if not records(daemon, "images"):
         daemon.import_image(daemon.directory / "tiny.tar", "tiny")
     absent(daemon, "runc")
-    walk(daemon, COMMIT, "runc", action, (0, 3 if action == "kill" else 1))
+    walk(daemon, COMMIT, "runc", action)
     absent(daemon, "runc")
     no_image(daemon, "runc")
 
@@ -194,5 +193,5 @@ def test_every_step_of_loading_images(action: str, daemon: Daemon) -> None:
     no_image(daemon, "runc")
     daemon.import_image(daemon.directory / "tiny.tar", "tiny")
     Cli(daemon)("image", "export", "tiny", str(daemon.directory / "saved.tar"), "--oci")
-    walk(daemon, LOAD, "runc", action, (0, 2 if action == "kill" else 1))
+    walk(daemon, LOAD, "runc", action)
     no_image(daemon, "runc")

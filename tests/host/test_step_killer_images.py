@@ -231,7 +231,7 @@ def tidied(bed: Bed, name: str) -> None:
 @pytest.mark.parametrize("name", ["pull", "push", "build", "delete", "archive"])
 def test_every_step_of(bed: Bed, name: str, action: str) -> None:
     verb: Verb = getattr(Verbs(bed), name)
-    walk(bed.daemon, verb, "", action, (0, 8 if action == "kill" else 3), tidy=lambda daemon: tidied(bed, name))
+    walk(bed.daemon, verb, "", action, tidy=lambda daemon: tidied(bed, name))
     verb.prepare(bed.daemon, "")
 
 
@@ -239,7 +239,7 @@ def test_every_step_of(bed: Bed, name: str, action: str) -> None:
 @pytest.mark.parametrize("name", ["pull", "push", "build", "delete", "archive", "upload", "drop"])
 def test_a_kill_before_every_change_of_a_file_by(bed: Bed, name: str) -> None:
     verb: Verb = getattr(Verbs(bed), name)
-    walk_changes(bed.daemon, verb, (0, 60 if name == "build" else 16), tidy=lambda daemon: tidied(bed, name))
+    walk_changes(bed.daemon, verb, tidy=lambda daemon: tidied(bed, name))
     verb.prepare(bed.daemon, "")
 
 

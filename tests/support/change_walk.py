@@ -10,22 +10,22 @@ from collections.abc import Callable
 
 from audit import settled
 from daemon import ApiError, Daemon
-from sampling import Share, chosen
+from sampling import chosen
 from step_walk import Verb
 
+MOST = 3
+"""Changes of each walk before which a run kills the daemon, unless it covers all."""
 _MOVING = re.compile(r"(\d{3,}|[0-9a-f]{16,})")
 
 
-def walk_changes(
-    daemon: Daemon, verb: Verb, share: Share = (0, 1), tidy: Callable[[Daemon], None] = lambda daemon: None
-) -> None:
-    """Count the changes of a clean run, then kill the daemon before each of a share of them.
+def walk_changes(daemon: Daemon, verb: Verb, *, tidy: Callable[[Daemon], None] = lambda daemon: None) -> None:
+    """Count the changes of a clean run, then kill the daemon before some of them.
 
     ``tidy`` removes what may stay after a kill until it is asked for, such as results of builds.
     """
     changes = changes_of(daemon, verb)
     assert len(changes) >= 4, changes
-    for number in chosen(len(changes), share):
+    for number in chosen(len(changes), (0, 1), MOST):
         daemon.idle()
         verb.prepare(daemon, "")
         result = _hit(daemon, verb, number)

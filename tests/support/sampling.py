@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Sequence
+from typing import TypeVar
 
 WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
 _RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()
 SEED = int(os.environ.get("ISOLA_TEST_SEED") or _RUN % 1_000_000)
 """The seed, which is the same for all workers of a run."""
+T = TypeVar("T")
 Share = tuple[int, int]
 """Index and number of the shares into which points are randomly divided; ``WHOLE``: each share has all points."""
 
 
-def chosen(points: int, share: Share) -> list[int]:
-    """The points of a share, in order. Prints the seed, which a failure then shows."""
-    number, count = (0, 1) if WHOLE else share
-    if count > 1:
-        print(f"ISOLA_TEST_SEED={SEED}")
-    return sorted(random.Random(SEED).sample(range(points), points)[number::count])
+def chosen(points: int, share: Share, most: int) -> list[int]:
+    """At most so many points of a share, in order. Prints the seed, which a failure then shows."""
+    if WHOLE:
+        return list(range(points))
+    print(f"ISOLA_TEST_SEED={SEED}")
+    number, count = share
+    return sorted(random.Random(SEED).sample(range(points), points)[number::count][:most])
+
+
+def some(values: Sequence[T], most: int) -> list[T]:
+    """So many of the parameters of a test, whose name then shows them; all of them if ``WHOLE``."""
+    return [values[index] for index in chosen(len(values), (0, 1), most)]

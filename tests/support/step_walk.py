@@ -17,6 +17,8 @@ from sampling import Share, chosen
 from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
+MOST = {"fail": 4, "cancel": 4, "kill": 2}
+"""Points of each walk that a run covers, unless it covers all; each kill needs a new daemon."""
 ISOLATIONS = {"runsc": "sandbox", "qemu_microvm": "microvm"}
 """Of runtimes that do not run containers."""
 
@@ -107,7 +109,7 @@ def walk(
     """
     points = learn(daemon, verb, runtime)
     assert len(points) >= verb.fewest, points
-    for number in chosen(len(points), share):
+    for number in chosen(len(points), share, MOST[action]):
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)

@@ -106,6 +106,18 @@ async def test_a_bios_has_no_secure_boot(world: World) -> None:
         await world.create("web1", config={"security.csm": "true", "security.secureboot": "false"})
 
 
+async def test_an_image_says_that_it_does_not_start_with_secure_boot(world: World) -> None:
+    await world.import_image("unsigned", **{"requirements.secureboot": "False"})
+    request = InstanceRequest(name="vm1", image="unsigned", isolation="vm")
+    await world.finish(world.parts.services.instances.create(request))
+    with pytest.raises(InvalidInput, match=r"cannot start with secure boot.*set security\.secureboot=false") as caught:
+        await world.finish(world.parts.services.instances.start(VM))
+    assert caught.value.field == "config.security.secureboot"
+    await update(world, "vm1", config={"security.secureboot": "false"})
+    await world.finish(world.parts.services.instances.start(VM))
+    await world.create("web1", image="unsigned", start=True)
+
+
 async def test_a_tpm_is_there_from_the_start_and_alone(world: World) -> None:
     with pytest.raises(IsolaError):
         await _make(world, devices={"one": {"type": "tpm"}, "two": {"type": "tpm"}})

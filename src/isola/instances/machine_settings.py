@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from isola.errors import InvalidInput
 from isola.model.instance import Config
 from isola.settings import Parser, Setting, boolean
 
 _NO = ("false", "no", "0", "off")
+_REQUIRED = "requirements.secureboot"
+"""The property of images by which LXD's say that their boot loader is not signed."""
 SECURE_BOOT, CSM, AGENT_METRICS = "security.secureboot", "security.csm", "security.agent.metrics"
 
 
@@ -82,4 +86,15 @@ def check_firmware(config: Config) -> None:
     if boolean(config.get(CSM) or "false") and boolean(config.get(SECURE_BOOT) or "true"):
         raise InvalidInput(
             "A BIOS has no secure boot", field=f"config.{CSM}", remedy=f"set {SECURE_BOOT}=false too, or unset {CSM}"
+        )
+
+
+def check_image(config: Config, properties: Mapping[str, str]) -> None:
+    """Raises InvalidInput if an image says that it does not start with secure boot, which the machine would have."""
+    if properties.get(_REQUIRED, "").lower() in _NO and boolean(config.get(SECURE_BOOT) or "true"):
+        raise InvalidInput(
+            "The image cannot start with secure boot",
+            evidence=f"it has the property {_REQUIRED}=false",
+            field=f"config.{SECURE_BOOT}",
+            remedy=f"set {SECURE_BOOT}=false",
         )

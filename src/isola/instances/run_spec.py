@@ -12,7 +12,7 @@ from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.log_settings import log_of
-from isola.instances.machine_settings import CSM, SECURE_BOOT
+from isola.instances.machine_settings import CSM, SECURE_BOOT, check_image
 from isola.instances.name_files import host_names, name_files
 from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
@@ -77,7 +77,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         confinement=confinement(config),
         kernel=begins.kernel,
         oom_score_adj=_number(config, "isola.oom.score_adj"),
-        firmware=_firmware(config, devices) if runtime.capabilities.has(Capability.FIRMWARE) else None,
+        firmware=_firmware(instance, config, devices) if runtime.capabilities.has(Capability.FIRMWARE) else None,
         warm=_true(config, "isola.microvm.warm"),
         host_stack=config.get("isola.sandbox.network") == HOST,
     )
@@ -133,7 +133,8 @@ async def _devices(context: Context, config: Config) -> tuple[DeviceNode, ...]:
     )
 
 
-def _firmware(config: Config, devices: Devices) -> Firmware:
+def _firmware(instance: Instance, config: Config, devices: Devices) -> Firmware:
+    check_image(config, instance.image_properties)
     return Firmware(
         secure_boot=bool(SETTINGS.value(config, SECURE_BOOT)),
         bios=bool(SETTINGS.value(config, CSM)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from command import Cli
 from daemon import ApiError, Daemon
 from lxc_client import Lxc
 from waiting import until
+
+from isola.runtimes.gvisor.options import Version
 
 Json = dict[str, Any]
 SERVE = "echo page > /srv/index.html; exec httpd -f -p 80 -h /srv"
@@ -93,6 +96,62 @@ def test_a_disk_is_added_and_removed_while_it_runs(own: Daemon, tmp_path: Path) 
     assert own.exec("disks", "cat", "/mnt/host/file")[1] == "of the host\n"
     own.run("PUT", "/1.0/instances/disks", found)
     assert own.exec_status("disks", "cat", "/mnt/host/file") != 0
+
+
+def listens(own: Daemon, name: str, port: int) -> bool:
+    """Whether the host's network stack has a socket there, in the namespace of the instance."""
+    table = Path(f"/proc/{own.pid(name)}/net/tcp").read_text() + Path(f"/proc/{own.pid(name)}/net/tcp6").read_text()
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in table.splitlines()[1:])
+
+
+def test_the_stack_of_the_host_is_used_or_refused_with_the_reason(own: Daemon) -> None:
+    """runsc of Debian 12 has no rights in a user namespace without a stack of its own."""
+    host = {"isola.sandbox.network": "host"}
+    if Version.read(own.inside("runsc", "--version").stdout).has_host_stack:
+        launch(own, "hosts", SERVE, config=host, devices={"web": published(18083)})
+        until(lambda: page(own, 18083) == "page\n")
+        assert listens(own, "hosts", 80)
+    else:
+        with pytest.raises(AssertionError, match=r"cannot use the host's network stack.*unset isola\.sandbox\.network"):
+            launch(own, "hosts", SERVE, config=host)
+        assert own.status("hosts") == "Stopped"
+    narrow = {"restricted": "true", "features.profiles": "false", "features.images": "false"}
+    own.request("POST", "/1.0/projects", {"name": "narrow", "config": narrow})
+    try:
+        with pytest.raises(ApiError, match=r"restricted\.containers\.lowlevel"):
+            body = {"name": "no", "source": {"type": "none"}, "config": host}
+            own.run("POST", "/1.0/instances?project=narrow", body)
+    finally:
+        own.request("DELETE", "/1.0/projects/narrow")
+
+
+def test_nics_are_not_added_to_a_stack_that_has_started(own: Daemon) -> None:
+    launch(own, "owns", SERVE, devices={"web": published(18084)})
+    until(lambda: page(own, 18084) == "page\n")
+    assert not listens(own, "owns", 80), "the host's stack has no socket"
+    found = own.get("/1.0/instances/owns")
+    more = {**found["devices"], "eth1": {**found["expanded_devices"]["eth0"], "name": "eth1"}}
+    with pytest.raises((ApiError, AssertionError), match="takes its NICs over when it starts"):
+        own.run("PATCH", "/1.0/instances/owns", {"devices": more})
+    assert "eth1" not in own.get("/1.0/instances/owns/state")["network"]
+    assert page(own, 18084) == "page\n"
+
+
+def test_a_full_disk_at_a_stateful_stop_leaves_nothing_and_the_instance_runs_on(own: Daemon) -> None:
+    launch(own, "full", "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done")
+    until(lambda: int(own.exec("full", "cat", "/srv/count")[1] or 0) > 3)
+    states = own.directory / "states"
+    states.mkdir(mode=0o700, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", states], check=True)
+    try:
+        with pytest.raises(AssertionError, match="no room for the state"):
+            own.change("full", "stop", stateful=True)
+        assert list(states.iterdir()) == []
+    finally:
+        subprocess.run(["umount", states], check=True)
+    assert (own.status("full"), own.get("/1.0/instances/full")["stateful"]) == ("Running", False)
+    count = int(own.exec("full", "cat", "/srv/count")[1])
+    until(lambda: int(own.exec("full", "cat", "/srv/count")[1]) > count)
 
 
 def test_it_runs_on_when_the_daemon_is_killed(own: Daemon) -> None:

@@ -93,7 +93,7 @@ async def _has_its_network(bench: Bench, guest: Guest) -> None:
     """A NIC comes and goes: as a tap, or as a link in its namespace."""
     if bench.kind.capabilities.shares_kernel:
         assert "lo" in {each.name for each in guest.interfaces()}
-        return
+        return bench.kind.capabilities.require(Capability.PLUGGED_NICS)
     nic = TapNic(f"iswall{os.getpid() % 0xFFFF:x}", "0a:69:73:00:00:09", "eth9")
     await bench.host.links.create_tap(Tap(nic.link, ""))
     try:

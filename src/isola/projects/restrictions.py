@@ -95,6 +95,8 @@ def _is_low_level(key: str, value: str) -> bool:
     """Keys with which an instance comes closer to the kernel than others."""
     if key == "isola.seccomp":
         return value != "default"
+    if key == "isola.sandbox.network":
+        return value == "host"
     if key == "isola.oom.score_adj":
         return value.startswith("-")
     return key.startswith((*_LOWLEVEL, "isola.paths.", "isola.devices.allow")) or _reaches_host(key, value)

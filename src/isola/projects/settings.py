@@ -53,8 +53,8 @@ def _ranges(value: str) -> str:
 
 
 _LOWLEVEL = (
-    "Whether `raw.*`, `isola.seccomp`, `isola.paths.*`, `isola.devices.allow`, a negative `isola.oom.score_adj` and "
-    "namespaces of the host may be set."
+    "Whether `raw.*`, `isola.seccomp`, `isola.paths.*`, `isola.devices.allow`, a negative `isola.oom.score_adj`, "
+    "`isola.sandbox.network=host` and namespaces of the host may be set."
 )
 SETTINGS = Settings(
     "project",

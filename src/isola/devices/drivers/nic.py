@@ -317,6 +317,8 @@ class NicDevice(DeviceDriver):
     def _require(self, plug: Plug, target: Target) -> None:
         if plug.config.get(_BOOT, "0") not in ("", "0"):
             target.capabilities.require(Capability.FIRMWARE)
+        if target.running is not None and not (target.running.plan is not None and target.running.plan.host_stack):
+            target.capabilities.require(Capability.PLUGGED_NICS)
         if isinstance(target.ends, HostTap) and self._is_macvlan(plug):
             raise Unsupported(
                 "A macvlan ends in a network namespace, which a guest with its own kernel does not have",

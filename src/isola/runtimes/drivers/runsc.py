@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, NotFound, WrongState
+from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
@@ -57,6 +57,10 @@ class Runsc(OciRuntime):
             Capability.DISPLAY: NO_SCREEN,
             Capability.FIRMWARE: NO_FIRMWARE,
             **NO_DISKS,
+            Capability.PLUGGED_NICS: Lack(
+                "The network stack of a sandbox takes its NICs over when it starts",
+                remedy="restart the instance after the change, or set isola.sandbox.network=host before",
+            ),
             Capability.DEVICES: Lack(
                 f"{_OWN_KERNEL}, which has no drivers for devices of the host", remedy="use a container"
             ),
@@ -113,6 +117,7 @@ class Runsc(OciRuntime):
         """A shell enters the control groups before it executes runsc, so that all its processes inherit them."""
         groups = self.host.cgroups.directories(self.names.cgroup(id))
         engine = await self._options(own_network=self._has_own_network(id))
+        self._require_stack(id)
         if restore is not None:
             layout = self.layout(id)
             engine = with_own_network(engine) if self._has_own_network(id) else engine
@@ -215,6 +220,16 @@ class Runsc(OciRuntime):
             raise HostFailure(
                 "The saved state could not be restored", evidence=evidence, remedy="start it without its state"
             ) from error
+
+    def _require_stack(self, id: str) -> None:
+        """Raises Unsupported."""
+        if self._has_own_network(id) or self._platform is None or self._platform.version.has_host_stack:
+            return
+        raise Unsupported(
+            f"This version of runsc ({self._platform.version.day or 'unknown'}) cannot use the host's network stack",
+            field="config.isola.sandbox.network",
+            remedy="unset isola.sandbox.network, or install runsc of August 2023 or later",
+        )
 
     def _has_own_network(self, id: str) -> bool:
         return self._own_network.get(id, False)

@@ -28,6 +28,8 @@ from isola.runtimes.spec import ExecSpec
 _LOOK, _LONGEST, _IDLE_LOOKS = 0.002, 1.0, 25
 _SAVED = 300.0
 """Seconds in which its state has to be written."""
+_CACHES = ("active_file", "inactive_file")
+"""What the kernel keeps of files, which is in no state."""
 _ANSWER = 10.0
 """Seconds in which its kernel has to answer."""
 
@@ -104,6 +106,7 @@ class GvisorGuest(OciGuest):
                 "Commands run in the instance, whose connections to their clients cannot be saved",
                 remedy="end them first, also shells and consoles",
             )
+        await self._require_space_for_state(to)
         name = self._sandboxes.called(self.id)
         argv = [*await self._sandboxes.argv(self.id), "checkpoint", "--image-path", str(to), name]
         try:
@@ -120,6 +123,18 @@ class GvisorGuest(OciGuest):
         except TimeoutError:
             await super().signal(SIGKILL)
         await self._host.files.flush(*[to / each for each in await self._host.files.names(to)], to)
+
+    async def _require_space_for_state(self, place: Path) -> None:
+        """Raises HostFailure: its kernel does not survive a state that cannot be written."""
+        found, space = self.stats(), await self._host.files.space(place)
+        known = found.memory_stats
+        needed = max(0, found.memory - sum(known.get(f"total_{kind}", known.get(kind, 0)) for kind in _CACHES))
+        if needed > (free := space.total - space.used):
+            raise HostFailure(
+                "There is no room for the state of the instance, which runs on",
+                evidence=f"it has {needed >> 20} MiB in memory, and {free >> 20} MiB are free",
+                remedy="free space in the daemon's directory, or stop it without its state",
+            )
 
     async def process_table(self) -> ProcessTable:
         """By its kernel, which names programs without their arguments."""

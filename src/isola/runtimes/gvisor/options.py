@@ -11,6 +11,8 @@ from isola.runtimes.spec import RunSpec
 
 SYSTRAP, KVM, PTRACE = "systrap", "kvm", "ptrace"
 _FIRST_WITH_SYSTRAP = 20230330
+_FIRST_WITH_HOST_STACK = 20230801
+"""Before, a sandbox with the host's stack has no rights in its user namespace, and ends at once."""
 
 # runsc refuses its own network stack where /proc/sys/net/core/rmem_default exists, which it takes for a sign of the
 # host's network. Kernels since 6.8 have that file in every network namespace. A mount on the directory itself is not
@@ -36,6 +38,11 @@ class Version:
             if len(day) == 8 and day.isdigit():
                 return cls(int(day))
         return cls()
+
+    @property
+    def has_host_stack(self) -> bool:
+        """Whether its sandboxes can have the host's network stack in a user namespace."""
+        return self.day >= _FIRST_WITH_HOST_STACK
 
     @property
     def has_systrap(self) -> bool:

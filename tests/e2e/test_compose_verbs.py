@@ -81,6 +81,7 @@ def test_one_command_has_what_the_service_has_its_own_streams_and_status(compose
         "uid=33(www) gid=33 groups=33\n",
     )
     assert compose.ended("run", "--rm", "nothing", "true")[0] == 1
+    assert [compose.ended("run", "--rm", "web", program)[0] for program in ("missing", "/etc")] == [127, 126]
     assert compose("run", "-d", "--name", "apart", "-P", "web", "httpd", "-f", "-p", "8080").stdout == "apart\n"
     device = application.get("/1.0/instances/apart")["devices"]["port-18081-8080-tcp"]
     assert device["listen"] == "tcp:[::]:18081"

@@ -209,6 +209,15 @@ def test_a_privileged_instance_is_one(daemon: Daemon, launch: Any, permitted: No
         daemon.run("DELETE", "/1.0/instances/keys2?force=1")
 
 
+def test_control_groups_of_the_host_are_seen_and_not_changed(daemon: Daemon, launch: Any, permitted: None) -> None:
+    name = launch("keys1", **{"isola.namespaces.cgroup": "host"})
+    own = shell(daemon, name, "sed -n s/0:://p /proc/self/cgroup").strip()
+    assert own.startswith("/isola") and own.count("/") == 2
+    assert "cgroup.procs" in shell(daemon, name, f"ls /sys/fs/cgroup{own}")
+    assert fails(daemon, name, f"mkdir /sys/fs/cgroup{own}/mine")
+    assert shell(daemon, name, "grep -c cgroup /proc/mounts").strip() == "1"
+
+
 def test_an_instance_in_the_network_of_the_host_sees_it(daemon: Daemon, launch: Any, permitted: None) -> None:
     name = launch("keys1", **{NETWORK: "host", "isola.namespaces.pid": "host"})
     assert set(shell(daemon, name, "ls /sys/class/net").split()) == {"lo", *daemon.links()}

@@ -43,6 +43,7 @@ _EFFECTS = """
     hostname: h
     init: true
     ipc: host
+    cgroup: host
     labels: [a=b]
     logging: {driver: none}
     mac_address: "02:00:00:00:00:01"
@@ -126,7 +127,6 @@ def test_listed_attributes_are_known(path: str) -> None:
     [
         ("gpus: all", "", "services.web.gpus"),
         ("network_mode: other", "", "services.web.network_mode"),
-        ("cgroup: host", "", "services.web.cgroup"),
         ("userns_mode: 'keep-id'", "", "services.web.userns_mode"),
         ("volumes: [{type: image, source: i, target: /i}]", "", "services.web.volumes[0].type"),
         ("security_opt: [label=x, systempaths=unconfined]", "", "services.web.security_opt"),

@@ -116,8 +116,11 @@ def test_networks() -> None:
     [
         ("network_mode: host\nhostname: x", {"network": "host"}),
         ("network_mode: 'service:db'\npid: service:db\nipc: host", {"network": "db", "pid": "db", "ipc": "host"}),
-        ("network_mode: 'container:other'\nuts: host", {"network": "container:other", "uts": "host"}),
-        ("network_mode: none\nipc: shareable\npid: private", {}),
+        (
+            "network_mode: 'container:other'\nuts: host\ncgroup: host",
+            {"network": "container:other", "uts": "host", "cgroup": "host"},
+        ),
+        ("network_mode: none\nipc: shareable\npid: private\ncgroup: private", {}),
     ],
 )
 def test_namespaces_of_others(service: str, keys: dict[str, str]) -> None:

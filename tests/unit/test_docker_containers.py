@@ -77,6 +77,7 @@ async def test_a_container_is_an_instance_with_its_life(docker: DockerStand) -> 
             ("POST /containers/create", {"Image": "tiny", "HostConfig": host}, 400, message)
             for host, message in (
                 ({"PidMode": "container:gone"}, "No such container: gone"),
+                ({"CgroupnsMode": "mine"}, "invalid cgroup namespace mode: mine"),
                 (
                     {"NetworkMode": "container:gone"},
                     "joining network namespace of container: No such container: gone",

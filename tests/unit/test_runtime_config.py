@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from isola.model.capabilities import granted
 from isola.model.confinement import Confinement
 from isola.model.identity import IdRange
-from isola.runtimes import ExecSpec, Root, RunSpec, seccomp_profile
+from isola.runtimes import ExecSpec, Root, RunSpec, Shareable, seccomp_profile
 from isola.runtimes.oci.config import Surroundings, bundle, exec_process
+from isola.runtimes.oci.config import given as given_paths
 from isola.runtimes.oci.console import raw
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.monitor import arguments, entering
@@ -50,6 +52,19 @@ def test_every_instance_has_namespaces_of_its_own_and_no_host_ids() -> None:
         assert linux["uidMappings"] == linux["gidMappings"] == [{"containerID": 0, "hostID": 200000, "size": 65536}]
         assert linux["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
         assert linux["cgroupsPath"] == "/isola/one"
+
+
+def test_control_groups_of_the_host_are_seen_and_not_changed() -> None:
+    tree = Path("/sys/fs/cgroup/unified")
+    outside = replace(HERE, groups=tree, seen=lambda path: Path("/seen") / path.name)
+    shown = spec(host_namespaces=(Shareable.CGROUP,))
+    assert tree in given_paths(shown, tree) and tree not in given_paths(spec(), tree)
+    for wanted, kind, source in ((shown, "bind", "/seen/unified"), (spec(), "cgroup2", "cgroup2")):
+        found = bundle(wanted, User(), outside)
+        (mount,) = [each for each in found["mounts"] if each["destination"] == "/sys/fs/cgroup"]  # type: ignore[attr-defined]
+        assert (mount["type"], mount["source"], "rbind" in mount["options"]) == (kind, source, False)
+        kinds = {namespace["type"] for namespace in found["linux"]["namespaces"]}  # type: ignore[index]
+        assert ("cgroup" in kinds, "ro" in mount["options"]) == (kind == "cgroup2", kind == "bind" or not wanted.system)
 
 
 def test_capabilities_stay_within_what_the_host_can_give() -> None:

@@ -91,7 +91,6 @@ LIMITED: Mapping[str, tuple[Refusal, str]] = {
     "services.*.build.entitlements": (anything_given, "builds have no rights on the host"),
     "services.*.build.privileged": (anything_given, "builds have no rights on the host"),
     "services.*.build.isolation": (_unless("", "default"), "for Windows"),
-    "services.*.cgroup": (_unless("private"), "control groups of the host are not shown"),
     "services.*.cgroup_parent": (anything_given, "the daemon makes the control groups"),
     "services.*.cpu_count": (anything_given, "for Windows: use `cpus`"),
     "services.*.cpu_percent": (anything_given, "for Windows: use `cpus`"),

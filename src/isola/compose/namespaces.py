@@ -10,7 +10,7 @@ from isola.errors import InvalidInput
 
 Tree = dict[str, Any]
 _OWN = ("", "private", "shareable")
-_KINDS = (("network_mode", "network"), ("ipc", "ipc"), ("pid", "pid"), ("uts", "uts"))
+_KINDS = (("network_mode", "network"), ("ipc", "ipc"), ("pid", "pid"), ("uts", "uts"), ("cgroup", "cgroup"))
 
 
 def namespaces(application: Application, name: str) -> dict[str, str]:

@@ -119,6 +119,12 @@ RUN = (
         for kind, what in (("pid", "Processes that it sees"), ("ipc", "Shared memory and queues"), ("uts", "Host name"))
     ),
     Setting(
+        "isola.namespaces.cgroup",
+        one_of("private", "host"),
+        "Control groups that it sees: `private`, its own, or those of the `host`, which it cannot change.",
+        "private",
+    ),
+    Setting(
         "isola.sandbox.network",
         one_of("own", "host"),
         "Network stack of a sandbox: its `own`, or that of the `host` in its network namespace, which is faster.",

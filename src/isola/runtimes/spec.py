@@ -104,6 +104,7 @@ class Shareable(Enum):
     PID = "pid"
     IPC = "ipc"
     UTS = "uts"
+    CGROUP = "cgroup"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from isola.compose.changes import Recreation, instance_name
 from isola.compose.env_files import parse_env
 from isola.compose.oneoff import Wish, changed, one_off
 from isola.environment import variable
+from isola.errors import IsolaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     from isola.cli.context import Context
     from isola.compose.application import Application
+
+
+_NOT_EXECUTED = (126, 127)
+"""Exit status of a program that may not be executed, or that is not there."""
 
 
 class OneOff:
@@ -85,13 +90,26 @@ class OneOff:
 
         session = self._client.instances.attach(name, ahead=True, stdin=self._wish.stdin)
         try:
-            self._context.follow(self._client.instances.start(name), f"Starting {name}")
+            try:
+                self._context.follow(self._client.instances.start(name), f"Starting {name}")
+            except IsolaError as error:
+                return self._not_executed(name, error)
             if session.interactive:
                 session.resize(*size(1))
             attach(session, 0 if self._wish.stdin else None)
             return wait(self._client, name)
         finally:
             session.close()
+
+    def _not_executed(self, name: str, error: IsolaError) -> int:
+        """Show why; 126 or 127 for a program that cannot be executed, as in a shell. Raises other errors again."""
+        from isola.cli.failures import report
+
+        status = (self._client.instances.get(name).get("last_run") or {}).get("exit_status")
+        if status not in _NOT_EXECUTED:
+            raise error
+        report(error)
+        return status
 
     def _remove(self, name: str) -> None:
         from isola.errors import NotFound

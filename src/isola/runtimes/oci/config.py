@@ -51,6 +51,8 @@ class Surroundings:
     cgroup: str
     user_namespace: Path
     """The file of the instance's user namespace."""
+    groups: Path | None = None
+    """Where the host has mounted cgroup v2."""
     joined: Mapping[str, Path] = field(default_factory=dict)
     """Files of existing namespaces to join, by kind (``pid``, ``network``)."""
     seen: Callable[[Path], Path] = field(default=lambda path: path)
@@ -90,12 +92,13 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
     }
 
 
-def given(spec: RunSpec) -> list[Path]:
-    """Paths of the host that an engine needs, without duplicates."""
+def given(spec: RunSpec, groups: Path | None = None) -> list[Path]:
+    """Paths of the host that an engine needs, without duplicates; ``groups`` is where cgroup v2 is mounted."""
     binds = (Path(mount.source) for mount in spec.mounts if mount.kind == "bind")
     lxcfs = () if spec.lxcfs is None else (spec.lxcfs,)
     memory = (SHARED_MEMORY,) if Shareable.IPC in spec.host_namespaces else ()
-    return list(dict.fromkeys([spec.root.path, *lxcfs, *memory, *binds]))
+    tree = (groups,) if groups is not None and Shareable.CGROUP in spec.host_namespaces else ()
+    return list(dict.fromkeys([spec.root.path, *lxcfs, *memory, *tree, *binds]))
 
 
 def exec_process(spec: ExecSpec, base: Mapping[str, object]) -> dict[str, object]:
@@ -234,6 +237,7 @@ def _outside(spec: RunSpec, host: Surroundings) -> Outside:
         processes=Shareable.PID in spec.host_namespaces,
         network=isinstance(spec.network, HostNetwork),
         memory=host.seen(SHARED_MEMORY) if Shareable.IPC in spec.host_namespaces else None,
+        groups=host.seen(host.groups) if host.groups and Shareable.CGROUP in spec.host_namespaces else None,
     )
 
 

@@ -51,6 +51,8 @@ class Outside:
     network: bool = False
     memory: Path | None = None
     """Where the host's /dev/shm is."""
+    groups: Path | None = None
+    """Where its control groups are, without other mounts below: all are seen, and none can be changed."""
 
 
 _NOTHING = Outside()
@@ -89,15 +91,16 @@ def _kernel(outside: Outside, *, writable: bool, groups: bool) -> list[Mount]:
     # Type cgroup2 and not cgroup: in its own cgroup namespace an instance sees its own group whichever hierarchies the
     # host has, where engines would build the host's mixture of hierarchies that no systemd accepts any more.
     access = "rw" if groups else "ro"
+    own: Mount = {
+        "destination": "/sys/fs/cgroup",
+        "type": "cgroup2",
+        "source": "cgroup2",
+        "options": [*_PROC, "relatime", access],
+    }
     return [
         _pseudo("/proc", "proc", outside.processes, *_PROC),
         _pseudo("/sys", "sysfs", outside.network, *_PROC, "rw" if writable else "ro"),
-        {
-            "destination": "/sys/fs/cgroup",
-            "type": "cgroup2",
-            "source": "cgroup2",
-            "options": [*_PROC, "relatime", access],
-        },
+        own if outside.groups is None else _shown(outside.groups, "/sys/fs/cgroup"),
     ]
 
 
@@ -106,6 +109,10 @@ def _pseudo(destination: str, kind: str, outside: bool, *options: str) -> Mount:
         options = ("rbind", "rslave", *options)
         return {"destination": destination, "type": "bind", "source": destination, "options": list(options)}
     return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
+
+
+def _shown(source: Path, destination: str) -> Mount:
+    return {"destination": destination, "type": "bind", "source": str(source), "options": ["bind", *_PROC, "ro"]}
 
 
 def _room(tmpfs: int) -> list[str]:

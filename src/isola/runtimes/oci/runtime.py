@@ -88,7 +88,8 @@ class OciRuntime(MonitoredRuntime):
         self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
-            caller = await self.maker(id, given(spec), restore.path if restore is not None else None)
+            needed = given(spec, self.host.cgroups.unified)
+            caller = await self.maker(id, needed, restore.path if restore is not None else None)
             process = await op.effect(
                 f"prepare run of {id}",
                 lambda: self._prepare(spec, namespace, joined, caller.place.seen),
@@ -184,6 +185,7 @@ class OciRuntime(MonitoredRuntime):
             release=_release(self.host.system.kernel().release),
             bounding=self.host.system.capabilities(),
             cgroup=group,
+            groups=self.host.cgroups.unified,
             user_namespace=namespace,
             joined=joined,
             seen=seen,

@@ -11,7 +11,7 @@ from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.model.instance import Config
 
 _PREFIX = "isola.namespaces."
-_FIELDS = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "NetworkMode": "network"}
+_FIELDS = {"PidMode": "pid", "IpcMode": "ipc", "UTSMode": "uts", "NetworkMode": "network", "CgroupnsMode": "cgroup"}
 _PRIVATE = ("", "private", "shareable", "default", "bridge")
 _JOINED = "container:"
 
@@ -21,6 +21,8 @@ def namespace_keys(request: Request, host: Fields) -> dict[str, str]:
     keys = {}
     for field, kind in _FIELDS.items():
         mode = host.text(field, "")
+        if kind == "cgroup" and mode not in ("", "private", "host"):
+            raise InvalidInput(f"invalid cgroup namespace mode: {mode[:80]}", field=f"HostConfig.{field}")
         if mode.startswith(_JOINED):
             keys[_PREFIX + kind] = _JOINED + _peer(request, kind, mode.removeprefix(_JOINED))
         elif mode == "host" or (mode == "none" and kind == "network"):

@@ -25,7 +25,6 @@ def _said(*harmless: str) -> _Test:
 _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
     (_number, ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory")),
     (_filled, ("BlkioWeightDevice", "DeviceRequests")),
-    (_said("private"), ("CgroupnsMode",)),
     (_said("host", "private"), ("UsernsMode",)),
     (_said(), ("CgroupParent",)),
 )

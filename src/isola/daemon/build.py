@@ -22,6 +22,7 @@ from isola.images.repositories import Repositories
 from isola.instances import Instances
 from isola.instances.after_end import after_end
 from isola.instances.context import Context
+from isola.instances.disk_growth import disk_grown
 from isola.instances.expand import merge, validate
 from isola.instances.keep_mending import keep_mending
 from isola.instances.layers import Layers
@@ -176,6 +177,7 @@ async def build(
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
     stock = _stock(ground)
     context = _context(ground, stock)
+    stock.volumes.grown = partial(disk_grown, context)
     services = _services(ground, stock, context, Instances(context))
     follower = Follower(store, host.clock, records.collections)
     return Parts(services, context, records, Lxcfs(host, directory), follower)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from isola.errors import InUse, InvalidInput
+from isola.errors import InvalidInput
 from isola.host import Host
 from isola.host.cancellation import finish
 from isola.model.disk import VOLUME_DISK
@@ -18,6 +18,8 @@ from isola.storage.volume_records import VolumeContext
 CONTENTS = (FILESYSTEM, BLOCK, ISO)
 _SIZE = 10 << 30
 _LARGEST = 1 << 50
+Grown = Callable[[str, int], Awaitable[None]]
+"""Told of a holder whose disk has this size now."""
 _SECTOR = 512
 
 
@@ -56,6 +58,10 @@ def _sized(config: dict[str, str]) -> dict[str, str]:
     return config
 
 
+async def nobody(holder: str, size: int) -> None:
+    """Where no guests have disks."""
+
+
 @asynccontextmanager
 async def consumed(host: Host, disc: Path | None) -> AsyncIterator[None]:
     """Remove the directory of an uploaded disc at the end."""
@@ -80,7 +86,7 @@ async def fill(context: VolumeContext, op: Operation, record: VolumeRecord, disc
 
 
 def check_change(record: VolumeRecord, wanted: VolumeRecord) -> None:
-    """Raises InvalidInput for a smaller disk, InUse for one of another size while it is attached."""
+    """Raises InvalidInput for a smaller disk, and for a disc of another size."""
     if record.content_type == FILESYSTEM:
         return
     old, new = size_of(record.config) or 0, size_of(wanted.config) or 0
@@ -93,17 +99,16 @@ def check_change(record: VolumeRecord, wanted: VolumeRecord) -> None:
             field="config.size",
             remedy="make a smaller volume, and copy what is needed",
         )
-    if new > old and record.attachments:
-        raise InUse(
-            f"Storage volume {record.name!r} is in use", remedy="stop its instance, or detach it, to enlarge it"
-        )
 
 
-async def grow(context: VolumeContext, op: Operation, record: VolumeRecord, wanted: VolumeRecord) -> None:
-    """Enlarge its file; one that is larger than recorded does no harm."""
+async def grow(context: VolumeContext, op: Operation, record: VolumeRecord, wanted: VolumeRecord, grown: Grown) -> None:
+    """Enlarge its file, and tell guests that have it; one that is larger than recorded does no harm."""
     check_change(record, wanted)
     if record.content_type != BLOCK or size_of(wanted.config) == size_of(record.config):
         return
     async with context.driver(record).visit(record.volume()) as place:
         size = size_of(wanted.config) or _SIZE
         await op.effect("enlarge disk", lambda: context.host.files.allocate(place / VOLUME_DISK, size))
+    for holder in record.attachments:
+        with op.step("Tell the guest"):
+            await grown(holder, size)

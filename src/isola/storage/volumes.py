@@ -61,6 +61,8 @@ class Volumes:
         self.copies = Copies(self._context)
         self.refresh = Refresh(self._context).begin
         self.snapshots = Snapshots(self._context)
+        self.grown: disks.Grown = disks.nobody
+        """Told of the holders of a disk that was enlarged."""
 
     async def open(self) -> None:
         """At daemon start: complete interrupted creations and deletions. Volumes without a record are left alone."""
@@ -206,7 +208,7 @@ class Volumes:
         async def work(op: Operation) -> None:
             record = self._context.usable(ref)
             wanted = decide(record)
-            await disks.grow(self._context, op, record, wanted)
+            await disks.grow(self._context, op, record, wanted, self.grown)
             if wanted.size != record.size:
                 await self._context.driver(record).resize_volume(op, record.volume(), wanted.size)
             await op.commit(lambda: self._context.records.change(ref.key, changed))

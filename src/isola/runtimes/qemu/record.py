@@ -14,8 +14,8 @@ from isola.runtimes import plan
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.spec import RunSpec
 
-FILES = "server"
-"""Name of the server of files."""
+FILES, TPM = "server", "tpm"
+"""Names of the servers of files and of the TPM."""
 
 
 @dataclass(frozen=True, slots=True)

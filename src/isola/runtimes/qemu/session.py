@@ -115,10 +115,14 @@ class Session:
 
     async def _require_listener(self) -> None:
         """Raises WrongState if no program of the guest has opened the agent's port."""
+        if not await self.has_listener():
+            raise WrongState("No agent has answered in this virtual machine", remedy=_AGENTLESS)
+
+    async def has_listener(self) -> bool:
+        """Whether a program of the guest has opened the agent's port; asked of the hypervisor."""
         found = await self.qmp.execute("query-chardev")
         known = found if isinstance(found, list) else []
-        if not any(each.get("label") == machine.AGENT and each.get("frontend-open") for each in known):
-            raise WrongState("No agent has answered in this virtual machine", remedy=_AGENTLESS)
+        return any(each.get("label") == machine.AGENT and each.get("frontend-open") for each in known)
 
     def hold(self, *, paused: bool) -> None:
         """Its virtual CPUs were stopped, or run again; meanwhile the silence of its agent means nothing."""
@@ -264,7 +268,7 @@ class Session:
         alive = self._host.processes.alive
         if self.removed or self.failure or self.oom_killed():
             return
-        names = {record.FILES: "file server"}
+        names = {record.FILES: "file server", record.TPM: "TPM"}
         lost = [
             names.get(name, name)
             for name, each in (*self.run.servers, ("monitor", self.run.monitor))

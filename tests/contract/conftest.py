@@ -88,8 +88,13 @@ def _boots(name: str) -> bool:
     return kind.capabilities.machine is not None
 
 
+def _root(name: str) -> RootKind:
+    kind: type[Runtime] = registry.load("runtimes", name)
+    return kind.capabilities.root
+
+
 def _boots_busybox(name: str) -> bool:
-    return _boots(name) and registry.load("runtimes", name).capabilities.root is RootKind.SHARED
+    return _boots(name) and _root(name) is RootKind.SHARED
 
 
 @pytest.fixture(params=["fake", "fake-vm", *(name for name in registry.names("runtimes") if not _boots(name))])
@@ -101,6 +106,13 @@ async def bench(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIter
 @pytest.fixture(params=[name for name in registry.names("runtimes") if _boots_busybox(name)])
 async def machines(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
     """For drivers whose guests boot a kernel, which takes seconds each."""
+    async with _bench(request, runtime_root) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in registry.names("runtimes") if _root(name) is RootKind.DISKS])
+async def firmwares(request: pytest.FixtureRequest, runtime_root: Path) -> AsyncIterator[Bench]:
+    """For drivers whose guests boot from disks."""
     async with _bench(request, runtime_root) as made:
         yield made
 

@@ -142,3 +142,24 @@ def test_the_seed_is_only_read_not_booted_from_and_none_of_the_disks() -> None:
     assert nodes(argv)["seed-file"]["read-only"] and nodes(argv)["seed"]["driver"] == "raw"
     (device,) = (value for value in values(argv, "-device") if "serial=isola-seed" in value)
     assert "bootindex" not in device and vm_machine.name_of_device("seed") is None
+
+
+def test_disks_are_on_the_bus_that_is_asked_for() -> None:
+    blk, nvme = Drive("data", "raw", "disk2", bus="virtio-blk"), Drive("fast, one", "raw", "disk3", bus="nvme")
+    wanted = dataclasses.replace(MACHINE, drives=(nvme, ROOT, blk, dataclasses.replace(DISC, bus="virtio-scsi")))
+    devices = [json.loads(each) for each in values(vm_machine.arguments(wanted), "-device") if each.startswith("{")]
+    assert [(each["driver"], each["bus"]) for each in devices] == [
+        ("nvme", "port1"),
+        ("scsi-hd", vm_machine.BUS),
+        ("virtio-blk-pci", "port2"),
+        ("scsi-cd", vm_machine.BUS),
+    ]
+    assert wanted.ports == HOT_PLUG_PORTS + 3, "the NIC, and each disk with a slot of its own"
+
+
+def test_no_device_depends_on_the_cpus_that_can_change() -> None:
+    def devices(machine: Machine) -> list[str]:
+        return values(vm_machine.arguments(machine), "-device")
+
+    assert devices(MACHINE) == devices(dataclasses.replace(MACHINE, cpus=3))
+    assert "num_queues=4" in " ".join(devices(MACHINE))

@@ -13,6 +13,8 @@ from isola.model.volume import FILESYSTEM, ISO, VolumeRecord, VolumeRef
 from isola.runtimes import Capability
 from isola.settings import boolean
 
+_OF_DISCS = "virtio-scsi"
+
 
 class BlockDisks:
     """What a disk device means for a guest with disks of its own."""
@@ -123,6 +125,12 @@ class BlockDisks:
 
     def _disk(self, plug: Plug, path: Path, format: DiskFormat, *, read_only: bool, disc: bool) -> Disk:
         boot, bus = int(plug.config.get("boot.priority") or 0), plug.config.get("io.bus", "")
+        if disc and bus not in ("", _OF_DISCS):
+            raise InvalidInput(
+                f"Discs are in drives, which {bus} has not",
+                field=f"{plug.field}.io.bus",
+                remedy=f"use {_OF_DISCS}, or no io.bus",
+            )
         return Disk(plug.name, path, format, read_only=read_only, cdrom=disc, boot=boot, bus=bus)
 
     def _find(self, plug: Plug) -> VolumeRecord | None:

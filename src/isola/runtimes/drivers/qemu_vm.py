@@ -24,9 +24,6 @@ class QemuVm(VmRuntime):
         root=RootKind.DISKS,
         machine=Machine(memory=1024 * MIB),
         lacks={
-            Capability.CHECKPOINT: Lack(
-                "The state of a running virtual machine cannot be saved yet", remedy="stop it, or take a snapshot of it"
-            ),
             Capability.DEVICES: Lack("A virtual machine has a kernel of its own, without the host's devices"),
             Capability.SOCKETS: Lack("A virtual machine has a kernel of its own, without the host's sockets"),
             Capability.PRIVILEGES: Lack("A virtual machine has a kernel of its own, and so no rights on the host's"),

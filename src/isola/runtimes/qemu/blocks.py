@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound
+from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host.disk_files import is_device, open_disk
 from isola.host.threads import in_thread
 from isola.model.disk import Disk
@@ -45,6 +45,7 @@ async def drives_of(disks: Sequence[Disk], order: Mapping[str, int] | None = Non
                 backing=below,
                 read_only=disk.read_only or disk.cdrom,
                 cdrom=disk.cdrom,
+                bus=disk.bus,
                 order=0 if order is None else order[disk.name],
             )
         )
@@ -71,7 +72,13 @@ class Blocks:
         except OSError as error:
             raise _unopened(paths[0], error) from error
         drive = Drive(
-            disk.name, disk.format.value, "", device=device, read_only=disk.read_only or disk.cdrom, cdrom=disk.cdrom
+            disk.name,
+            disk.format.value,
+            "",
+            device=device,
+            read_only=disk.read_only or disk.cdrom,
+            cdrom=disk.cdrom,
+            bus=disk.bus,
         )
         sets: list[int] = []
         try:
@@ -97,21 +104,29 @@ class Blocks:
                 await self._session.qmp.execute("blockdev-del", {"node-name": node})
 
     async def resize(self, name: str, size: int) -> None:
-        """QEMU grows the file, and tells the guest. Raises NotFound, InvalidInput if it is larger already."""
+        """QEMU grows the file, and tells the guest.
+
+        Raises NotFound, InvalidInput if it is larger already, Unsupported if the guest only reads it.
+        """
         present = await self.size(name)
         if size < present:
             raise InvalidInput(f"The disk {name!r} has {present} bytes already; disks do not shrink")
+        if (await self._node(name)).get("ro"):
+            raise Unsupported(f"The disk {name!r} is only read, and has its new size at the next start")
         await self._session.qmp.execute("block_resize", {"node-name": vm_machine.node_of(name), "size": size})
 
     async def size(self, name: str) -> int:
         """Bytes; 0 if QEMU does not say it. Raises NotFound."""
+        present = (await self._node(name)).get("image", {}).get("virtual-size", 0)
+        return present if isinstance(present, int) else 0
+
+    async def _node(self, name: str) -> Mapping[str, Any]:
         node = vm_machine.node_of(name)
         found: Any = await self._session.qmp.execute("query-named-block-nodes", {"flat": True})
         known = {each["node-name"]: each for each in found if isinstance(each, dict) and "node-name" in each}
         if node not in known:
             raise NotFound(f"The virtual machine has no disk {name!r}")
-        present = known[node].get("image", {}).get("virtual-size", 0)
-        return present if isinstance(present, int) else 0
+        return cast(Mapping[str, Any], known[node])
 
     async def _lend(self, path: str, *, writable: bool) -> int:
         """The number of a set of QEMU's with the file's descriptor."""

@@ -9,9 +9,14 @@ from isola.runtimes.qemu.engines import Engines
 from isola.runtimes.qemu.record import FILES
 
 
-def file_server(found: Engines, directory: Path) -> Server:
-    """It serves its own root, with the ids and the mounts that it sees."""
-    return Server(FILES, str(directory), (*found.virtiofsd, *_options(found)), "files", powerful=True)
+def file_server(found: Engines, directory: Path, *, forgiving: bool = False) -> Server:
+    """It serves its own root, with the ids and the mounts that it sees.
+
+    ``forgiving``: a guest that continues gets errors for files that are gone, also where they are in its caches alone,
+    and is not refused. virtiofsd has that since it saves states.
+    """
+    more = ("--migration-on-error=guest-error",) if forgiving else ()
+    return Server(FILES, str(directory), (*found.virtiofsd, *_options(found), *more), "files", powerful=True)
 
 
 def _options(found: Engines) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
 from isola.model.stats import GroupStats, ProcessTable
+from isola.runtimes.agent.agent import Agent
 from isola.runtimes.agent.listing import table_of
 from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
@@ -135,7 +136,7 @@ class VmGuest:
         await self._ready_to_save()
         await self.pause()
         try:
-            await self.save(to)
+            await self.write_state(to)
         except BaseException:
             await finish(asyncio.ensure_future(self.resume()))
             raise
@@ -144,6 +145,10 @@ class VmGuest:
 
     async def save(self, to: Path) -> None:
         """The same for one that is paused, which stays so."""
+        await self.write_state(to)
+
+    async def write_state(self, to: Path) -> None:
+        """Of a machine that stands still."""
         await saving.save(self._host, self.session.qmp, self._vm_layout, to)
 
     async def _ready_to_save(self) -> None:
@@ -163,8 +168,11 @@ class VmGuest:
         await self.session.qmp.execute("cont")
         self.session.hold(paused=False)
         with suppress(IsolaError):
-            now = self._host.clock.now().timestamp()
-            await (await self.session.agent()).set_clock(int(now * 1_000_000_000))
+            await self.set_clock(await self.session.agent())
+
+    async def set_clock(self, agent: Agent) -> None:
+        """To that of the host."""
+        await agent.set_clock(int(self._host.clock.now().timestamp() * 1_000_000_000))
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -328,7 +336,7 @@ class VmGuest:
                 return await self.session.qmp.execute("device_add", placed)  # type: ignore[no-any-return]
             except HostFailure as error:
                 if "not found" in error.evidence:
-                    break  # it continues from a state that had fewer
+                    break  # it has no more
                 if "already" not in error.evidence and "in use" not in error.evidence:
                     raise
         raise Unsupported(

@@ -37,6 +37,11 @@ class VmLayout(Layout):
         return self.run / "machine.json"
 
     @property
+    def added(self) -> Path:
+        """Disks that were added while it runs, in JSON."""
+        return self.run / "disks.json"
+
+    @property
     def seed(self) -> Path:
         """A disk for the agent and cloud-init."""
         return self.run / "seed.img"

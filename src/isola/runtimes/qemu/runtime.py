@@ -92,7 +92,7 @@ class QemuRuntime(MonitoredRuntime):
         if restore is None:
             await op.effect(f"start program of {id}", lambda: self.start(session))
             return guest
-        await op.effect(f"load state of {id}", lambda: saving.load(self.host, session.qmp, restore.path))
+        await op.effect(f"load state of {id}", lambda: self.load(session, restore))
         await restore.spend()
         await op.effect(f"continue {id}", lambda: self.go_on(guest, wanted))
         return guest
@@ -121,9 +121,10 @@ class QemuRuntime(MonitoredRuntime):
         session = self._sessions.get(found[0]) if found else None
         if session is not None:
             session.removed = True
+            await self._remove_groups(id)
+            await session.ended()  # which is recorded in its directory: not while that is removed
         await super().remove(id)
         if session is not None:
-            await session.ended()
             self._sessions.pop(session.run, None)
 
     @classmethod
@@ -155,6 +156,10 @@ class QemuRuntime(MonitoredRuntime):
 
     async def mount(self, session: Session) -> None:
         """What has to be there before a state is loaded."""
+
+    async def load(self, session: Session, restore: Restore) -> None:
+        """Fill the machine, to which devices have been attached. Raises HostFailure, WrongState."""
+        await saving.load(self.host, session.qmp, restore.path)
 
     async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
         """From a state that was loaded, as far as it can be as it is wanted now."""

@@ -6,7 +6,7 @@ QEMU describes neither the machine nor its version in them, so both are written 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from isola.runtimes.spec import TapNic
 
 MEMORY, STATE = "memory", "machine.json"
 """Names of files in a directory of a saved state."""
+Describe = Callable[[], Awaitable[Mapping[str, object]]]
 _LONGEST = 300.0
 """Seconds that writing or reading may take."""
 _LOOK = 0.02
+_MOST = 1 << 20
+"""Bytes of the description of a machine."""
 _WITHOUT_STATE = "start it without its state"
 _OLD = "non-migratable"
 """In QEMU's refusal where it or the file server is too old."""
@@ -93,21 +96,28 @@ async def note_cpus(host: Host, layout: VmLayout, cpus: int) -> None:
 
 
 async def save(
-    host: Host, qmp: Qmp, layout: VmLayout, to: Path, *, nics: Sequence[tuple[int, str]] | None = None
+    host: Host,
+    qmp: Qmp,
+    layout: VmLayout,
+    to: Path,
+    *,
+    nics: Sequence[tuple[int, str]] | None = None,
+    more: Describe | None = None,
 ) -> None:
     """Write a machine that stands still, durably; it can go on afterwards. Raises HostFailure, Unsupported.
 
-    ``nics``: those of a machine without slots, by number.
+    ``nics``: those of a machine without slots, by number. ``more``, asked when the machine has written all that it had,
+    is kept beside what this module knows.
     """
     state = await _state(host, qmp, layout, nics)
-    text = json.dumps(asdict(state)).encode()
     try:
         async with opened(to / MEMORY, new=True) as descriptor:
             await qmp.execute("getfd", {"fdname": "saved"}, descriptor=descriptor)
         await qmp.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40})
         await qmp.execute("migrate", {"uri": "fd:saved"})
         await _finished(host, qmp)
-        await host.files.write(to / STATE, text)
+        found = asdict(state) | dict(await more() if more is not None else {})
+        await host.files.write(to / STATE, json.dumps(found).encode())
         await host.files.flush(to / MEMORY, to)
     except IsolaError as error:
         if _OLD in error.evidence:
@@ -139,7 +149,7 @@ async def load(host: Host, qmp: Qmp, images: Path) -> None:
 async def read(host: Host, images: Path) -> State:
     """What was saved. Raises WrongState if it is incomplete or damaged."""
     try:
-        found = json.loads(await host.files.read(images / STATE, 65536))
+        found = json.loads(await host.files.read(images / STATE, _MOST))
         shape = Shape(**found["shape"])
         nics = [(int(slot), str(mac)) for slot, mac in found["nics"]]
         if await host.files.exists(images / MEMORY):
@@ -181,6 +191,11 @@ def require_fit(state: State, shape: Shape, qemu: str, nics: Sequence[TapNic], *
     differing += further
     there = {nic.mac.lower() for nic in nics}
     differing += [f"a NIC had the address {mac}" for _, mac in state.nics if mac.lower() not in there]
+    require_unchanged(differing)
+
+
+def require_unchanged(differing: Sequence[str]) -> None:
+    """Raises WrongState if there is a difference. Pure."""
     if differing:
         raise WrongState(
             "The instance was changed since its state was saved",
@@ -236,26 +251,31 @@ async def _state(host: Host, qmp: Qmp, layout: VmLayout, nics: Sequence[tuple[in
         version = ".".join(str(int(said["qemu"][part])) for part in ("major", "minor", "micro"))
         if nics is not None:
             return State(version, shape, nics)
-        plugged = list(_plugged(await qmp.execute("query-pci"), shape.slots))
+        plugged = await plugged_in(qmp, shape.slots)
     except (KeyError, TypeError, ValueError) as error:
         raise HostFailure("The hypervisor does not keep to its protocol", evidence=str(error)[:200]) from error
     found = []
-    for slot, device in plugged:
+    for device, slot in plugged.items():
+        if not device.startswith("nic-"):
+            continue
         mac = await qmp.execute("qom-get", {"path": f"/machine/peripheral/{device}", "property": "mac"})
         found.append((slot, str(mac)[:17]))
     return State(version, shape, found)
 
 
-def _plugged(found: Sequence[Mapping[str, Any]], slots: int) -> Iterator[tuple[int, str]]:
-    """Slots with NICs, and the NICs' ids."""
+async def plugged_in(qmp: Qmp, slots: int) -> dict[str, int]:
+    """Ids of devices in so many slots, and the slots' numbers. Raises KeyError, TypeError, ValueError."""
+    return dict(_plugged(await qmp.execute("query-pci"), slots))
+
+
+def _plugged(found: Sequence[Mapping[str, Any]], slots: int) -> Iterator[tuple[str, int]]:
     numbers = {port_name(number): number for number in range(slots)}
     for bus in found:
         for device in bus["devices"]:
             number = numbers.get(device["qdev_id"])
             for inner in device.get("pci_bridge", {}).get("devices", ()) if number is not None else ():
-                if str(inner["qdev_id"]).startswith("nic-"):
-                    assert number is not None
-                    yield number, str(inner["qdev_id"])
+                assert number is not None
+                yield str(inner["qdev_id"]), number
 
 
 async def _finished(host: Host, qmp: Qmp) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 
 from isola.errors import NotFound
 from isola.host import Host
@@ -31,11 +32,31 @@ class Shares:
         self._file = layout.run / "shares.json"
         self._spec = spec
         self._turn = asyncio.Lock()
+        self._expected: set[str] = set()
+        """What a guest that continues from a state finds mounted already."""
+
+    async def begin(self, there: Sequence[str]) -> None:
+        """The guest continues from a state in which these were mounted; empty: it had none, or no agent."""
+        self._expected = set(there)
+        mounted = {"": _PLACE, "own": ""} if there else {}
+        await self._write({}, mounted)
+
+    async def there(self) -> tuple[str, ...]:
+        """Where the agent has mounted them, for ``begin``; the first is that of the shared directory."""
+        _, mounted = await self._read()
+        return tuple(sorted(target for number, target in mounted.items() if number != "own"))
+
+    def missing(self) -> tuple[str, ...]:
+        """Those of ``begin`` that have not been added again."""
+        return tuple(sorted(self._expected - {_PLACE}))
 
     async def add(self, number: int, target: str, agent: Agent | None) -> None:
         """A mount of the file server is below the shared directory, at the path that it gets inside."""
         async with self._turn:
             waiting, mounted = await self._read()
+            if target in self._expected:
+                self._expected.discard(target)
+                return await self._write(waiting, mounted | {str(number): target})
             await self._write(waiting | {str(number): target}, mounted)
             if agent is not None:
                 await self._show(agent)

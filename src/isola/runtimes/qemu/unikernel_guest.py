@@ -65,7 +65,7 @@ class UnikernelGuest(VmGuest):
             await self.session.qmp.execute("cont")
             self.session.hold(paused=False)
 
-    async def save(self, to: Path) -> None:
+    async def write_state(self, to: Path) -> None:
         """With its NICs by number: it has no slots."""
         nics = [(number, nic.mac) for number, nic in enumerate(self.session.spec.nics)]
         await saving.save(self._host, self.session.qmp, self._vm_layout, to, nics=nics)

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, Unsupported
 from isola.host.guest_mounts import Tree
 from isola.host.sockets import Stream
 from isola.model.disk import Disk
 from isola.model.limits import Limits
-from isola.runtimes.agent.agent import Agent
-from isola.runtimes.qemu import vm_machine
+from isola.runtimes.agent.agent import Agent, Identity
+from isola.runtimes.qemu import saving, vm_machine, vm_saving
 from isola.runtimes.qemu.blocks import Blocks
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.guest import VmGuest, worked
 from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, of_group
+from isola.runtimes.qemu.vm_machine import Drive
 from isola.runtimes.spec import TapNic
 
-_RELEASING = 10.0
+_RELEASING = 15.0
 """Seconds that a guest has to release a disk."""
 _WRITING = 5.0
 """Seconds that a guest has to write to its disks before it is paused."""
+_WAKING, _LOOK = 30.0, 0.2
+"""Seconds that an agent has to answer after its machine was loaded, and between attempts."""
+log = logging.getLogger(__name__)
 _VIEWERS = itertools.count(1)
 _SCREENS = ("spice", "vnc")
 
@@ -51,6 +59,49 @@ class DiskGuest(VmGuest):
                 async with asyncio.timeout(_WRITING):
                     await (await self.session.agent(seconds=_WRITING)).sync()
         await super().pause()
+
+    async def save(self, to: Path) -> None:
+        """For a snapshot, which has its root alone. Raises Unsupported too."""
+        disks = await self._present()
+        vm_saving.require_known_buses(disks)
+        vm_saving.require_own_disks(self.session.spec, disks)
+        await super().save(to)
+
+    async def write_state(self, to: Path) -> None:
+        """With its disks as they are: QEMU has written all that it had of them."""
+        session = self.session
+        assert session.shares is not None
+        shares, agent = await session.shares.there(), await session.has_listener()
+
+        async def describe() -> Mapping[str, object]:
+            disks = await self._present()
+            return await vm_saving.described(self._host, session.qmp, session.spec, disks, shares, agent=agent)
+
+        await self._host.files.duplicate(self._vm_layout.seed, to / vm_saving.SEED)
+        await saving.save(self._host, session.qmp, self._vm_layout, to, more=describe)
+
+    async def _ready_to_save(self) -> None:
+        """Without an agent there are no commands. Raises Unsupported for a disk that cannot be saved."""
+        vm_saving.require_known_buses(await self._present())
+        if await self.session.has_listener():
+            await super()._ready_to_save()
+
+    async def woken(self, entropy: str) -> Agent | None:
+        """After it was loaded: its agent, which has mixed this into the guest's random numbers; None without one."""
+        end = self._host.clock.monotonic() + _WAKING
+        while True:
+            try:
+                agent = await self.session.agent()
+                await agent.identify(Identity(entropy=bytes.fromhex(entropy)))
+                await self.set_clock(agent)
+                return agent
+            except IsolaError as error:
+                if self._host.clock.monotonic() > end:
+                    log.warning(
+                        "The agent of instance %s has not answered since its state was loaded: %s", self.id, error
+                    )
+                    return None
+                await self._host.clock.sleep(_LOOK)
 
     async def limit(self, limits: Limits) -> None:
         """Memory and CPUs are added and removed; less memory than at its start is taken by the balloon."""
@@ -102,8 +153,10 @@ class DiskGuest(VmGuest):
             raise AlreadyExists(f"The virtual machine has a disk {disk.name!r} already")
         drive = await self._blocks.open(disk)
         try:
-            await self.session.qmp.execute("device_add", vm_machine.disk_properties(drive))
+            await self._insert_disk(drive)
+            await self._remember(lambda added: {**added, disk.name: disk})
         except BaseException:
+            await worked(self.session.qmp.execute, "device_del", {"id": vm_machine.device_of(disk.name)})
             await self._blocks.forget(disk.name)
             raise
 
@@ -116,10 +169,28 @@ class DiskGuest(VmGuest):
         if await worked(self.session.qmp.execute, "device_del", {"id": device}):
             await self.session.removal(device, _RELEASING)
         await self._blocks.forget(name)
+        await self._remember(lambda added: {each: disk for each, disk in added.items() if each != name})
 
     async def resize_disk(self, name: str, size: int) -> None:
         """QEMU grows the file, and tells the guest."""
         await self._blocks.resize(name, size)
+
+    async def _present(self) -> tuple[Disk, ...]:
+        """What its disks are: those of its start that are still there, and those that came later."""
+        there, added = await self.disks(), await vm_saving.read_disks(self._host, self._vm_layout.added)
+        known = {disk.name: disk for disk in self.session.spec.disks} | added
+        return tuple(disk for name, disk in known.items() if name in there)
+
+    async def _remember(self, change: Callable[[Mapping[str, Disk]], Mapping[str, Disk]]) -> None:
+        place = self._vm_layout.added
+        await vm_saving.write_disks(self._host, place, change(await vm_saving.read_disks(self._host, place)))
+
+    async def _insert_disk(self, drive: Drive) -> None:
+        """On its controller, or in the first free slot."""
+        if not drive.slotted:
+            await self.session.qmp.execute("device_add", vm_machine.disk_properties(drive))
+            return
+        await self.insert(vm_machine.disk_properties(replace(drive, place=0)))
 
     # --- directories of the host -------------------------------------------------------------------------------
 

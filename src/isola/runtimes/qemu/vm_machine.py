@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isola.model.agent_service import SEED_SERIAL
@@ -23,6 +24,13 @@ SEED = "seed"
 """Node of the disk for the agent and cloud-init, and its descriptor."""
 BUS = "scsi.0"
 """Of disks, which can be added to it while the machine runs."""
+VIRTIO_SCSI, VIRTIO_BLK, NVME = "virtio-scsi", "virtio-blk", "nvme"
+SLOTTED = {VIRTIO_BLK: "virtio-blk-pci", NVME: "nvme"}
+"""Disks that are PCIe devices of their own, and their drivers in QEMU."""
+MOST_SLOTTED = 16
+"""NICs and such disks of the start, so that there are numbers left on the first PCIe bus."""
+_QUEUES = 4
+"""Of the controller of disks; QEMU's default is the number of CPUs, which is another when a saved machine continues."""
 _DEVICE = "disk-of-"
 _TRANSLATED_CODE = 64
 _FIRST_SET = 10
@@ -46,6 +54,15 @@ class Drive:
     cdrom: bool = False
     order: int = 0
     """Place among the devices to boot from, from 1; 0: not booted from."""
+    bus: str = ""
+    """As in ``Disk.bus``."""
+    place: int | None = None
+    """Its address on the controller, or its slot, as a machine that continues had it; None: the next one."""
+
+    @property
+    def slotted(self) -> bool:
+        """Whether it is a PCIe device of its own."""
+        return self.bus in SLOTTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +88,15 @@ class Machine:
     spice: bool = True
     terminal: bool = True
     """Its standard streams are a terminal."""
+    slots: int = 0
+    """For devices that can be plugged; 0: those of its NICs and some more."""
+    incoming: bool = False
+    """It waits for a saved state, and stands still after that."""
+
+    @property
+    def ports(self) -> int:
+        """How many slots there are."""
+        return self.slots or slots_of(len(self.nics), [drive.bus for drive in self.drives])
 
 
 def arguments(wanted: Machine) -> list[str]:
@@ -86,11 +112,12 @@ def arguments(wanted: Machine) -> list[str]:
         "-device", f"virtio-balloon-pci,id={machine.BALLOON},free-page-reporting=on",
         *_screen(wanted),
         *_tpm(wanted),
-        *machine.ports(machine.HOT_PLUG_PORTS + len(wanted.nics)),
+        *machine.ports(wanted.ports),
         *(word for number, nic in enumerate(wanted.nics) for word in machine.cold(nic, number)),
-        "-device", f"virtio-scsi-pci,id={BUS.split('.', maxsplit=1)[0]}",
-        *(word for number, drive in enumerate(wanted.drives) for word in _cold(drive, number)),
+        "-device", f"virtio-scsi-pci,id={BUS.split('.', maxsplit=1)[0]},num_queues={_queues(wanted)}",
+        *(word for number, drive in enumerate(placed(wanted)) for word in _cold(drive, number)),
         *_seed(),
+        *(("-incoming", "defer") if wanted.incoming else ()),
     ]  # fmt: skip
 
 
@@ -151,15 +178,35 @@ def failing_node(name: str) -> str:
     return f"gone-{node_of(name)[5:]}"
 
 
+def slots_of(nics: int, buses: Sequence[str]) -> int:
+    """How many a machine has that starts with these NICs and disks."""
+    return machine.HOT_PLUG_PORTS + nics + sum(bus in SLOTTED for bus in buses)
+
+
+def placed(wanted: Machine) -> list[Drive]:
+    """Its disks; those with slots are in those after the NICs."""
+    free = itertools.count(len(wanted.nics))
+    return [
+        replace(drive, place=next(free)) if drive.slotted and drive.place is None else drive for drive in wanted.drives
+    ]
+
+
 def disk_properties(drive: Drive) -> dict[str, object]:
-    """Of its device. The guest sees the name as serial number."""
+    """Of its device. The guest sees the name as serial number, which virtio-blk shortens."""
     found: dict[str, object] = {
-        "driver": "scsi-cd" if drive.cdrom else "scsi-hd",
+        "driver": SLOTTED.get(drive.bus) or ("scsi-cd" if drive.cdrom else "scsi-hd"),
         "id": device_of(drive.name),
         "bus": BUS,
         "drive": node_of(drive.name),
-        "serial": drive.name[:36],
+        "serial": drive.name[: 20 if drive.slotted else 36],
     }
+    if drive.slotted:
+        assert drive.place is not None
+        found["bus"] = machine.port_name(drive.place)
+    elif drive.place is not None:
+        found["scsi-id"] = drive.place
+    if drive.bus == VIRTIO_BLK:
+        found["num-queues"] = 1
     return found | ({"bootindex": drive.order} if drive.order else {})
 
 
@@ -181,6 +228,10 @@ def _base(wanted: Machine) -> list[str]:
         "-cpu", "max" if wanted.accelerator == "tcg" else "host",
         "-smp", f"cpus={wanted.cpus},maxcpus={wanted.most_cpus}",
     ]  # fmt: skip
+
+
+def _queues(wanted: Machine) -> int:
+    return min(wanted.most_cpus, _QUEUES)
 
 
 def _uuid(id: str) -> str:
@@ -251,7 +302,7 @@ def _seed() -> list[str]:
         "-add-fd", f"set=4,fd=@{SEED}@",
         "-blockdev", json.dumps(_file(f"{SEED}-file", "/dev/fdset/4", read_only=True)),
         "-blockdev", json.dumps({"driver": "raw", "node-name": SEED, "file": f"{SEED}-file", "read-only": True}),
-        "-device", f"virtio-blk-pci,drive={SEED},serial={SEED_SERIAL}",
+        "-device", f"virtio-blk-pci,drive={SEED},serial={SEED_SERIAL},num-queues=1",
     ]  # fmt: skip
 
 

@@ -41,7 +41,8 @@ def _expected(world: World, plug: Plug) -> list[tuple[str, str]]:
     config, owner = plug.config, plug.instance.id
     own = f"{owner}/{plug.name}"
     if plug.state.kind == "disk" and config.get("path") != "/":
-        found = [("mounts", f"{owner}/{config['path'].lstrip('/')}"), ("notes", f"{own}.json")]
+        mount = ("mounts", f"{owner}/{config['path'].lstrip('/')}") if config.get("path") else ("disks", own)
+        found = [mount, ("notes", f"{own}.json")]
         return found + ([("volumes held", own)] if config.get("pool") else [])
     if plug.state.kind in ("unix-char", "unix-block"):
         inside = (config.get("path") or config["source"]).lstrip("/")
@@ -74,6 +75,7 @@ async def _seen(world: World, instances: list[Instance]) -> Found:
     assert len(forwarders) == len(set(forwarders)), f"forwarders twice: {sorted(forwarders)}"
     return {
         "mounts": {f"{id}{target}" for id, guest in guests.items() for target in guest.mounts.values()},
+        "disks": {f"{id}/{name}" for id, guest in guests.items() for name in guest.disks if name != "root"},
         "rules": {f"{id}/{device.rule}" for id, guest in guests.items() for device in guest.devices},
         "forwarders": set(forwarders),
         "ports": {owner for owner, _ in host.published.ports.values()},

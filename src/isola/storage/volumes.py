@@ -20,6 +20,7 @@ from isola.operations import Operation, Operations
 from isola.state import Collection, References
 from isola.storage import volume_disks as disks
 from isola.storage.capabilities import Feature
+from isola.storage.driver import VISITOR
 from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
 from isola.storage.volume_records import VolumeContext
@@ -78,6 +79,8 @@ class Volumes:
             await self._finish(record.ref, "Removing incomplete storage volume", self._sweeping(record))
             return
         driver = self._context.driver(record)
+        if await driver.is_mounted(record.volume(), VISITOR):  # by a daemon that was killed meanwhile
+            await driver.hide(record.volume(), VISITOR)
         mounted = [holder for holder in record.attachments if await driver.is_mounted(record.volume(), holder)]
         if len(mounted) < len(record.attachments):  # after a reboot, or a kill of the daemon during attach or detach
             await self._hold(record, lambda held: tuple(holder for holder in held if holder in mounted))

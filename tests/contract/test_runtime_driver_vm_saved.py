@@ -51,7 +51,7 @@ async def test_a_counter_goes_on_in_another_machine(firmwares: Bench) -> None:
         (bench.directory / "more.raw").write_bytes(bytes(8 * MIB))
         await _saved(bench, await bench.guest())
         _older(bench.directory / "more.raw")
-        with pytest.raises(WrongState, match="disk 'more' was changed"):
+        with pytest.raises(WrongState, match="disk 'second' was changed"):
             await _restored(bench, again)
 
 

@@ -35,7 +35,7 @@ async def test_a_counter_goes_on_in_another_machine(firmwares: Bench) -> None:
     assert bench.has(Capability.CHECKPOINT)
     async with _spec(bench) as spec:
         guest = await bench.launch(spec)
-        await shown(bench, lambda log: b"booted" in log)
+        await shown(bench, lambda log: b"booted" in log, seconds=300)
         assert isinstance(guest, WithDisks) and isinstance(guest, Standing)
         more = await _changed_while_it_runs(bench, guest)
         await _is_kept_by_a_snapshot_if_its_disks_are(bench, guest, more)

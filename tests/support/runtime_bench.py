@@ -149,9 +149,9 @@ async def until(stream: object, wanted: bytes) -> bytes:
     return data
 
 
-async def shown(bench: Bench, wanted: Callable[[bytes], bool], id: str = "one") -> None:
+async def shown(bench: Bench, wanted: Callable[[bytes], bool], id: str = "one", *, seconds: float = 120) -> None:
     """Wait for the console's log."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(seconds):
         while not wanted(await bench.runtime.console_log(id)):  # noqa: ASYNC110 - a program elsewhere writes it
             await asyncio.sleep(0.01)
 

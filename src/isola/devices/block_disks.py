@@ -77,8 +77,10 @@ class BlockDisks:
         read_only = disc or _true(plug.config, "readonly")
         others = [each for each in record.attachments if each != holder]
         if others and not read_only:
+            same = all(each.startswith(f"{plug.instance.id}/") for each in others)
+            by = "another device of this instance" if same else "another instance"
             raise InUse(
-                f"Storage volume {record.name!r} is in use by another instance, and two guests would destroy it",
+                f"Storage volume {record.name!r} is in use by {by}, and two writers would destroy it",
                 field=f"{plug.field}.source",
                 remedy="detach it there, or attach it with readonly=true to all",
             )

@@ -58,7 +58,7 @@ def _sized(config: dict[str, str]) -> dict[str, str]:
     return config
 
 
-async def nobody(holder: str, size: int) -> None:
+async def untold(holder: str, size: int) -> None:
     """Where no guests have disks."""
 
 

@@ -62,7 +62,7 @@ class Volumes:
         self.copies = Copies(self._context)
         self.refresh = Refresh(self._context).begin
         self.snapshots = Snapshots(self._context)
-        self.grown: disks.Grown = disks.nobody
+        self.grown: disks.Grown = disks.untold
         """Told of the holders of a disk that was enlarged."""
 
     async def open(self) -> None:

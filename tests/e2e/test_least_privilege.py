@@ -62,6 +62,27 @@ def test_the_profile_has_what_was_used_and_no_more(daemon: Daemon, least: str) -
     assert config["user.learned.ports"] == "tcp/8080"
 
 
+def test_an_image_is_learned_in_a_container_that_is_deleted(daemon: Daemon, least: str) -> None:
+    isola, before = Cli(daemon), daemon.get("/1.0/instances")
+    once = shlex.join(["/bin/busybox", "sh", "-c", "mkdir /srv/once && echo x >/srv/once/file && sleep 2"])
+    try:
+        isola("profile", "learn", "--image", "least-app", "--command", once, "--into", "once")
+        config = daemon.get("/1.0/profiles/once")["config"]
+        assert {"execve", "mkdir"} <= set(config["security.syscalls.allow"].split("\n"))
+        assert "/srv" in config["isola.paths.writable"].split(",") and "user.learned.ports" not in config
+        asked = 'test -n "$ISOLA_INSTANCE" && exit 7'
+        done = isola(
+            "profile", "learn", "--image", "least-app", "--command", "/bin/busybox sleep 99", "--while", asked,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 7, done.stderr
+        assert daemon.get("/1.0/instances") == before
+        for wrong in ((), ("one", "--image", "least-app"), ("one", "--command", "x")):
+            assert isola("profile", "learn", *wrong, check=False).returncode == 2
+    finally:
+        isola("profile", "delete", "once", check=False)
+
+
 def test_what_was_learned_works_and_the_rest_is_refused(daemon: Daemon, confined: str) -> None:
     assert run(daemon, confined, FETCH)[:2] == (0, "hello\n")
     status, _, errors = run(daemon, confined, "busybox chown 1 /srv/www/index.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import FORMAT, Column, document, show
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from isola.client.shapes import LearnedInfo
 
 _REFUSED = "System call refused"
+_NAME = "ISOLA_INSTANCE"
+"""Variable of the command: what is recorded."""
 _REPLACED = ("security.syscalls.allow", "isola.capabilities.", "isola.paths.writable", "user.learned.")
 
 
@@ -30,7 +33,38 @@ _COLUMNS = (
 
 def learn(context: Context) -> int:
     """Record what an instance uses until the command ends, or Ctrl-C, and write it to a profile."""
-    name, profile, instances = context.args.text("INSTANCE"), context.args.text("into"), context.client.instances
+    name, image = context.args.text("INSTANCE"), context.args.text("image")
+    if bool(name) == bool(image):
+        raise UsageError("Either an instance or --image is needed", hint="isola profile learn --image IMAGE")
+    if not image and context.args.given("command"):
+        raise UsageError("--command is for --image", hint="an instance has its program already")
+    return _in_a_new_one(context, image) if image else _learn(context, name)
+
+
+def _in_a_new_one(context: Context, image: str) -> int:
+    """A container that is deleted afterwards, also if this command is killed."""
+    from isola.cli.guardian import Guardian
+    from isola.client.interpreter import signal
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    context.client.patience = 0  # a guardian is needed as soon as the instance exists
+    config = {"oci.entrypoint": context.args.text("command")} if context.args.given("command") else {}
+    operation = context.client.instances.create(image=image, config=config, isolation="container")
+    name = operation.resource("instances")
+    guardian = Guardian(context.client, name)
+    try:
+        context.follow(operation, f"Creating {name}")
+        try:
+            return _learn(context, name)
+        finally:
+            context.client.instances.delete(name, force=True).wait()
+    finally:
+        guardian.relieve()
+
+
+def _learn(context: Context, name: str) -> int:
+    profile, instances = context.args.text("into"), context.client.instances
     instances.begin_learning(name)
     try:
         _begin_program(context, name)
@@ -64,18 +98,22 @@ def _begin_program(context: Context, name: str) -> None:
 
 def _wait(context: Context, name: str) -> int:
     if command := context.args.text("while"):
+        import os
         import subprocess
 
         context.say(f"Recording what {name} uses while this runs: {command}")
-        return subprocess.run(command, shell=True, check=False).returncode
+        given = {**os.environ, _NAME: name}
+        return subprocess.run(command, shell=True, check=False, env=given).returncode
     import time
 
     context.say(f"Recording what {name} uses: do with it what it has to be able to do, then press Ctrl-C")
+    of_image = context.args.given("image")
     try:
-        while True:
-            time.sleep(60)
+        while not of_image or context.client.instances.get(name)["status"] == "Running":
+            time.sleep(1 if of_image else 60)
     except KeyboardInterrupt:
-        return 0
+        pass
+    return 0
 
 
 def _write(context: Context, profile: str, found: LearnedInfo) -> None:
@@ -108,17 +146,21 @@ LEARN = Command(
     "learn",
     "Record what an instance uses, and write a profile that permits no more",
     learn,
-    Argument("INSTANCE", "A container; it is started, or restarted", complete="instances"),
+    Argument("INSTANCE", "A container; it is started, or restarted", optional=True, complete="instances"),
+    Option("--image", "In place of an instance: a container of this image, deleted afterwards", value="IMAGE"),
+    Option("--command", "With --image: the program in place of that of the image", value="COMMAND"),
     Option("--into", "The profile to write (default: print its keys); other keys of it stay", value="PROFILE"),
     Option(
         "--while", "Record until this command of a shell on this machine has ended, not until Ctrl-C", value="COMMAND"
     ),
     FORMAT,
     Option("--no-restart", "Record from now on: what it does at its start is not learned"),
-    details="The exit status is that of the command.",
+    details="The exit status is that of the command of --while, which finds the name in ISOLA_INSTANCE. With --image "
+    "and without --while the recording ends with the program.",
     examples=(
         ("isola profile learn web1 --into web-least", "until Ctrl-C"),
         ("isola profile learn web1 --into web-least --while ./test.sh", "while a test runs"),
+        ("isola profile learn --image my/job --into job-least", "one run of a program"),
     ),
 )
 REFUSALS = Command(

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from daemon_starter import Started, starter
 from loop_devices import loops
 
 from isola.host.id_ranges import CLAIMS
@@ -83,8 +84,9 @@ class Daemon:
         self.log = self.directory / "logs" / "daemon.log"
         self._environment = os.environ | dict(environment or {})
         self._module = "isola.testing.daemon" if faults else "isola.daemon.main"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Started | None = None
         self.program: tuple[str, ...] = (sys.executable, "-m", self._module)
+        """If a test changes it, it is run; else a process that has imported the same starts the daemon."""
         self._enter = [] if mirror else ["nsenter", f"--net=/run/netns/{self.netns}"]
         if self._owns_netns:
             subprocess.run(["ip", "netns", "add", self.netns], check=True)
@@ -107,14 +109,7 @@ class Daemon:
         arguments = [str(self.directory)] if "testing" in self._module else ["--dir", str(self.directory)]
         arguments += [] if self._enter else ["--minimal"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self._enter, *self.program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=self._environment,
-            )
+            self.process = self._begin(arguments, log.fileno())
         end = time.monotonic() + timeout
         while True:
             if self.process.poll() is not None:
@@ -126,6 +121,19 @@ class Daemon:
             if time.monotonic() > end:
                 raise AssertionError(f"the daemon does not answer: {self.log.read_text()[-3000:]}")
             time.sleep(0.02)
+
+    def _begin(self, arguments: list[str], log: int) -> subprocess.Popen[bytes] | Started:
+        if self.program == (sys.executable, "-m", self._module):
+            netns = f"/run/netns/{self.netns}" if self._enter else None
+            return starter().start(self._module, arguments, self._environment, netns, log)
+        return subprocess.Popen(
+            [*self._enter, *self.program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=self._environment,
+        )
 
     def kill(self) -> None:
         """Kill it with SIGKILL."""

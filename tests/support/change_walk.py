@@ -13,7 +13,7 @@ from daemon import ApiError, Daemon
 from sampling import chosen
 from step_walk import Verb
 
-MOST = 3
+MOST = 2
 """Changes of each walk before which a run kills the daemon, unless it covers all."""
 _MOVING = re.compile(r"(\d{3,}|[0-9a-f]{16,})")
 

@@ -106,7 +106,7 @@ def starter() -> Starter:
 
 
 def main() -> None:
-    """Serve until the other side is closed."""
+    """Serve until EOF."""
     control = socket.socket(fileno=int(sys.argv[1]))
     for module in (*MODULES, "isola.daemon.serve"):
         importlib.import_module(module)

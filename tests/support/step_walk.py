@@ -17,7 +17,7 @@ from sampling import Share, chosen
 from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
-MOST = {"fail": 4, "cancel": 4, "kill": 2}
+MOST = {"fail": 3, "cancel": 3, "kill": 2}
 """Points of each walk that a run covers, unless it covers all; each kill needs a new daemon."""
 ISOLATIONS = {"runsc": "sandbox", "qemu_microvm": "microvm"}
 """Of runtimes that do not run containers."""

@@ -15,7 +15,7 @@ from isola.errors import IsolaError
 from isola.testing.parts import World
 
 ACTIONS = ("fail", "cancel", "crash")
-MOST = 6
+MOST = 4
 """Points of each walk that a run covers, unless it covers all."""
 
 

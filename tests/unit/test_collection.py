@@ -126,6 +126,22 @@ async def test_names_are_unique(store: SlowStore) -> None:
     assert [thing.name for thing in records] == ["b", "c"] and await same(store, records)
 
 
+async def test_records_stay_sorted_while_they_come_go_and_change(store: SlowStore) -> None:
+    records, there = things(store), set[str]()
+    for name in "gdbhafceB":
+        await records.add(name, Thing(name))
+        there.add(name)
+        assert [thing.name for thing in records] == sorted(there)
+        await replace(records, 3, name)
+        if len(there) > 3:
+            gone = sorted(there)[len(there) // 2]
+            await records.remove(gone)
+            there.remove(gone)
+        assert [thing.name for thing in records] == sorted(there)
+    await rename(records, min(there), "z")
+    assert [thing.name for thing in records] == [*sorted(there)[1:], "z"] and await same(store, records)
+
+
 async def test_revisions_change_with_every_write_and_only_then(store: SlowStore) -> None:
     records = things(store)
     assert records.revision("a") == 0

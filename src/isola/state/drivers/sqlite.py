@@ -35,8 +35,8 @@ PRAGMA user_version = 1;
 _RESERVE_SECONDS = 10.0
 _TOGETHER = 32
 """Most commits in one transaction."""
-_GATHERED_FOR = 0.02
-"""Seconds in which further writes are collected after the first."""
+_GATHERED_FOR = 0.2
+"""Seconds in which further writes are collected after the first. Most are our own, of which watchers know already."""
 _LATE = 1.0
 """Seconds after the last write until one more check: a commit becomes visible some time after it is in the WAL."""
 _OTHERWISE_EVERY = 1.0

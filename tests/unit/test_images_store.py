@@ -1,13 +1,16 @@
 """The content store: atomic writes, verification, mark and sweep."""
 
 import asyncio
+import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 import pytest
 
 from isola.errors import InvalidInput, NotFound
+from isola.host.files import Files
 from isola.images.descriptor import Descriptor
 from isola.images.store import ContentStore
 from isola.state import Intents
@@ -106,6 +109,15 @@ async def test_the_same_content_is_stored_once(store: ContentStore, host: FakeHo
     assert await host.files.names(PLACE / "scratch") == ()
 
 
+async def test_a_document_that_is_there_is_not_written_again(store: ContentStore, host: FakeHost) -> None:
+    first = await store.intake().put_bytes(b"x", "a")
+    await host.files.remove_tree(PLACE / "scratch")
+    second = store.intake()
+    assert (await second.put_bytes(b"x", "a")) == first
+    with pytest.raises(NotFound):
+        await second.put_bytes(b"y", "a")
+
+
 async def test_the_sweep_removes_unreferenced_blobs(store: ContentStore) -> None:
     intake = store.intake()
     named = (await intake.put_bytes(b"named", "x")).digest
@@ -147,6 +159,39 @@ async def test_the_sweep_keeps_blobs_that_were_added_again(store: ContentStore) 
 
     assert await store.sweep(meanwhile) == 0
     assert await store.digests() == (digest,)
+
+
+class SlowRemovals:
+    """Files whose removal takes a while."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._files, name)
+
+    async def remove_tree(self, path: Path, *, flush: Sequence[Path] = ()) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await self._files.remove_tree(path, flush=flush)
+
+
+@pytest.mark.parametrize("later", range(0, 20, 2))
+async def test_a_document_that_is_just_being_removed_is_written_again(host: FakeHost, later: int) -> None:
+    slow = dataclasses.replace(host, files=SlowRemovals(host.files))  # type: ignore[arg-type]
+    store = ContentStore(slow, PLACE, Intents(FakeStore(host.clock)))
+    await store.open()
+    first = store.intake()
+    digest = (await first.put_bytes(b"again", "x")).digest
+    first.close()
+
+    async def again() -> None:
+        for _ in range(later):
+            await asyncio.sleep(0)
+        await store.intake().put_bytes(b"again", "x")
+
+    await asyncio.gather(store.sweep(nothing), again())
+    assert await store.read(digest) == b"again"
 
 
 async def test_sweeps_and_intakes_at_once_lose_nothing(store: ContentStore) -> None:

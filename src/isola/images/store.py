@@ -158,6 +158,11 @@ class ContentStore:
         self._held[digest] += 1
         self._added_since_sweep.add(digest)
 
+    async def stays(self, digest: str) -> bool:
+        """Whether a held blob exists. A sweep that has decided before it was held ends first."""
+        async with self._changing:
+            return await self.has(digest)
+
     async def move_in(self, digest: str, temporary: Path) -> None:
         """Move a temporary file to the path of a held blob, unless that exists already."""
         async with self._changing:
@@ -220,15 +225,19 @@ class Intake:
         digest = digest_of(data, algorithm_of(expected) if expected is not None else SHA256)
         if expected is not None and digest != expected:
             raise _mismatch(digest, expected)
-        temporary = self._temporary()
-        await self._store.host.files.write(temporary, data)
-        await self._take(digest, temporary)
+        if not await self._claim(digest):
+            temporary = self._temporary()
+            try:
+                await self._store.host.files.write(temporary, data)
+                await self._store.move_in(digest, temporary)
+            except BaseException:
+                await self._store.host.files.remove_tree(temporary)
+                raise
         return Descriptor(media_type, digest, len(data))
 
     async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress = lambda done: None) -> Descriptor:
         """Download a blob, shared with concurrent callers. Raises the errors of ``Downloads.fetch``."""
-        await self._claim(check_digest(blob.digest))
-        if await self._store.has(blob.digest):
+        if await self._claim(check_digest(blob.digest)):
             progress(blob.size)
         else:
             await self._store.downloads.fetch(blob, source, progress)
@@ -241,7 +250,8 @@ class Intake:
 
     async def keep(self, digest: str) -> None:
         """Protect a blob that is to stay, existing or not."""
-        await self._claim(check_digest(digest))
+        if digest not in self._digests:
+            await self._claim(check_digest(digest))
 
     async def holds(self, digest: str) -> bool:
         """Whether the store has this blob already."""
@@ -266,14 +276,16 @@ class Intake:
     def _temporary(self) -> Path:
         return self._store.scratch / f"blob-{self._store.host.clock.token(8)}"
 
-    async def _claim(self, digest: str) -> None:
-        """Protect a blob, existing or to be added, from the sweep."""
+    async def _claim(self, digest: str) -> bool:
+        """Protect a blob, existing or to be added, from the sweep; returns whether it exists, and then it stays."""
         self._store.hold(digest)
         self._digests.append(digest)
-        if not await self._store.has(digest):
-            # The intent comes first, since the sweep never removes blobs without one.
-            self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
-            await self._store.intents.begin(self._intent)
+        if await self._store.stays(digest):
+            return True
+        # The intent comes first, since the sweep never removes blobs without one.
+        self._intent = replace(self._intent, digests=(*self._intent.digests, digest))
+        await self._store.intents.begin(self._intent)
+        return False
 
     async def _take(self, digest: str, temporary: Path) -> None:
         try:

@@ -38,3 +38,9 @@ def outside_containers() -> set[int]:
             if os.readlink(f"/proc/{pid}/ns/pid") == own:
                 found.add(pid)
     return found
+
+
+def resident(pid: int, field: str = "Pss") -> float:
+    """The proportional (``Pss``) or the whole (``Rss``) resident set of a process, in MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024

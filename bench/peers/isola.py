@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.dockerlike import DockerLike
-from bench.lxdlike import LxdLike
-from bench.objects import started
 from bench.processes import processes
 from bench.program import command
 from bench.shell import Trouble, run, together, until
+from bench.walls import Walls
 from isola.model.identity import HostNames
 
 DOCKER = "docker"
@@ -18,7 +17,7 @@ ISOLA = command("isola")
 ISOLAD = command("isolad")
 
 
-class Isola(LxdLike, DockerLike):
+class Isola(Walls, DockerLike):
     """isolad and its command line; ``program.py`` selects which."""
 
     title = "isola"
@@ -82,43 +81,6 @@ class Isola(LxdLike, DockerLike):
     def start_tiny_on_runc(self, name: str) -> None:
         """The engine is named, not chosen by the probe."""
         self.run(ISOLA, "launch", "tiny", name, "--runtime", "runc")
-
-    def make_wall(self, wall: str, name: str) -> None:
-        """An instance with this isolation, of one program."""
-        program = {"entrypoint": [""], "arguments": ["/bin/busybox", "sleep", "1000000"]}
-        source = {"type": "image", "alias": "tiny"}
-        self.act("POST", "/1.0/instances", {"name": name, "source": source, "isolation": wall, "program": program})
-
-    def start_container(self, name: str) -> None:
-        """By API; made if it is not there."""
-        self._start_wall("container", name)
-
-    def start_sandbox(self, name: str) -> None:
-        """The same."""
-        self._start_wall("sandbox", name)
-
-    def start_microvm(self, name: str) -> None:
-        """The same."""
-        self._start_wall("microvm", name)
-
-    def inside(self, name: str, *argv: str) -> str:
-        """By the command line."""
-        return self.run(ISOLA, "exec", name, "--", *argv)
-
-    def end_wall(self, name: str) -> None:
-        """At once."""
-        self.delete(name)
-
-    def writes_to_disk(self) -> None:
-        """Its root is a volume."""
-
-    def _start_wall(self, wall: str, name: str) -> None:
-        if name not in self._walls():
-            self.make_wall(wall, name)
-        self.act(*started(name))
-
-    def _walls(self) -> set[str]:
-        return {each["name"] for each in self.act("GET", "/1.0/instances?recursion=1")}
 
     def run_true(self) -> None:
         """And removed."""

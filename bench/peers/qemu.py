@@ -1,4 +1,4 @@
-"""Plain QEMU with the machine of microVMs: no daemon, no confinement, no agent; a shell on its serial console."""
+"""Plain QEMU with the machines of microVMs and unikernels: no daemon, no confinement, no agent."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 
+from bench import machines
 from bench.shell import Trouble, run
 from bench.subject import Subject
 from isola.host.linux import linux_host
@@ -17,6 +18,13 @@ from isola.runtimes.qemu.machine import Machine, trial
 
 _READY = "wall-is-ready"
 _INIT = f"#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs none /dev\necho {_READY}\nexec /bin/busybox sh\n"
+
+
+_DIRECT = (
+    "-nodefaults", "-no-reboot", "-display", "none", "-vga", "none", "-machine", "q35,graphics=off",
+    "-accel", "tcg,thread=multi,tb-size=32", "-cpu", "max", "-smp", "1", "-m", "128M", "-serial", "stdio",
+)  # fmt: skip
+"""The same machine as that of a unikernel; a virtual CPU more would cost memory."""
 
 
 class Qemu(Subject):
@@ -35,6 +43,8 @@ class Qemu(Subject):
         machine = Machine("bench", self._kit.kernel, initramfs, "tcg", 512 << 20, clock=probing.clock(host))
         self._argv = [*found.qemu, *firmware(found), *trial(machine), "-initrd", str(initramfs)]
         self._program = list(found.qemu)
+        self._unikernel = machines.write("unikernel", self.directory / "unikernel")
+        self._direct = [*found.qemu, *firmware(found), *_DIRECT, "-kernel", str(self._unikernel), "-append", "hello"]
 
     def _entries(self) -> Iterator[Entry]:
         with tarfile.open(self.images.rootfs("tiny")) as tar:
@@ -57,9 +67,16 @@ class Qemu(Subject):
 
     def start_microvm(self, name: str) -> None:
         """Until its first program has written a line."""
-        guest = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._start(name, self._argv, _READY)
+
+    def start_unikernel(self, name: str) -> None:
+        """Until it has written one."""
+        self._start(name, self._direct, machines.SAYS["unikernel"])
+
+    def _start(self, name: str, argv: list[str], says: str) -> None:
+        guest = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._guests[name] = guest
-        _until(guest, _READY)
+        _until(guest, says)
 
     def inside(self, name: str, *argv: str) -> str:
         """By the console."""

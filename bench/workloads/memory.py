@@ -1,20 +1,13 @@
 """Memory of the host: the processes that supervise one instance, and the idle daemon."""
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.objects import new, remove_all, started
-from bench.processes import outside_containers
+from bench.processes import outside_containers, resident
 from bench.workload import Workload
 
 ORDER = 50
 _PORTS = 18100
-
-
-def resident(pid: int, field: str = "Pss") -> float:
-    """The proportional (``Pss``) or the whole (``Rss``) resident set of a process, in MiB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 class PerInstance(Workload):

@@ -1,14 +1,14 @@
-"""What each wall costs: its start, memory, system calls and writes, beside what it is made of, run alone."""
+"""What each wall costs: its start, memory, system calls, writes and network, beside what it is made of, run alone."""
 
 from typing import Any, ClassVar
 
-from bench.processes import processes
+from bench.processes import processes, resident
 from bench.workload import Workload, milliseconds
-from bench.workloads.memory import resident
+from bench.workloads.ports import rate
 
 ORDER = 55
-FLOORS = {"container": "runc", "sandbox": "runsc", "microvm": "qemu"}
-"""What a wall is made of."""
+FLOORS = {"container": "runc", "sandbox": "runsc", "microvm": "qemu", "vm": "", "unikernel": "qemu"}
+"""What a wall is made of. Plain QEMU is not compared with virtual machines: what their firmware does is most of it."""
 NAME = "bench-wall"
 _REACH = 1.15
 _CALLS = 100_000
@@ -111,12 +111,35 @@ class Writes(OfWall):
         return _MIB / self.seconds(subject, *argv)
 
 
+class Network(OfWall):
+    """From the host, over the bridge, to a program that reads."""
+
+    what, short, unit = "Data to an instance over the bridge", "network", "MiB/s"
+    more_is_better = True
+
+    def start(self, subject: Any, name: str) -> None:
+        """It reads all that is sent to its port 80."""
+        subject.serve_wall(self.wall, name)
+
+    def sample(self, subject: Any) -> float:
+        """One connection."""
+        return rate(subject.wall_address(f"{NAME}0"), 80)
+
+
+_EVERYWHERE = (Boot, Memory)
+_OF_PROGRAMS = (*_EVERYWHERE, MemoryOfTwenty, SystemCalls, Writes, Network)
+"""Not of guests in which no command can be started, or which are too large here to run twenty of them."""
+KINDS: dict[str, tuple[type[OfWall], ...]] = {"vm": _EVERYWHERE, "unikernel": (*_EVERYWHERE, MemoryOfTwenty)}
+
+
 def _of(kind: type[OfWall], wall: str) -> type[OfWall]:
     reach = 1 / _REACH if kind.more_is_better else _REACH
-    alone = kind is Writes and wall == "microvm"  # QEMU by itself has no root on a disk
-    needs = [f"start_{wall}", "end_wall", "inside"]
-    if kind is Writes:
-        needs.append("writes_to_disk")
+    # QEMU by itself has no root on a disk; the engines have no network.
+    alone = not FLOORS[wall] or kind is Network or (kind is Writes and wall == "microvm")
+    needs = [f"start_{wall}", "end_wall"]
+    needs += ["inside"] if kind in (SystemCalls, Writes) else []
+    needs += ["writes_to_disk"] if kind is Writes else []
+    needs += ["serve_wall"] if kind is Network else []
     return type(
         f"{kind.__name__}Of{wall.title()}",
         (kind,),
@@ -126,10 +149,13 @@ def _of(kind: type[OfWall], wall: str) -> type[OfWall]:
             "name": f"wall-{kind.short}-{wall}",
             "title": f"{kind.what}: {wall}",
             "needs": tuple(needs),
+            # Firmware that is emulated takes a minute on a busy host.
+            "samples": 1 if wall == "vm" else kind.samples,
+            "warm_up": kind.warm_up and wall != "vm",
             "alone": alone,
             "targets": {} if alone else {FLOORS[wall]: round(reach, 2)},
         },
     )
 
 
-WORKLOADS = tuple(_of(kind, wall) for wall in FLOORS for kind in (Boot, Memory, MemoryOfTwenty, SystemCalls, Writes))
+WORKLOADS = tuple(_of(kind, wall) for wall in FLOORS for kind in KINDS.get(wall, _OF_PROGRAMS))

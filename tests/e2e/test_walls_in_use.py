@@ -196,4 +196,18 @@ def test_docker_runs_a_sandbox_by_the_name_of_its_runtime(own: Daemon, docker: D
     assert own.get("/1.0/instances/dsand")["isolation"] == "sandbox"
     docker("cp", "/etc/hostname", "dsand:/tmp/given")
     assert docker("exec", "dsand", "cat", "/tmp/given") == Path("/etc/hostname").read_text()
+    checkpoints_are_made_and_used(docker, "dsand")
     docker("rm", "-f", "dsand")
+
+
+def checkpoints_are_made_and_used(docker: Docker, name: str) -> None:
+    """A file in the memory of the sandbox's kernel is there again with it."""
+    docker("exec", name, "sh", "-c", "echo before > /dev/shm/state")
+    docker("checkpoint", "create", "--leave-running", name, "one")
+    docker("exec", name, "sh", "-c", "echo after > /dev/shm/state")
+    assert docker("checkpoint", "ls", name).split() == ["CHECKPOINT", "NAME", "one"]
+    docker("stop", "-t", "0", name)
+    docker("start", "--checkpoint", "one", name)
+    assert docker("exec", name, "cat", "/dev/shm/state") == "before\n"
+    docker("checkpoint", "rm", name, "one")
+    assert docker("checkpoint", "ls", name).split() == ["CHECKPOINT", "NAME"]

@@ -29,7 +29,7 @@ async def test_ping_names_the_newest_version(docker: DockerStand, path: str) -> 
         assert (found.status, await found.text(), found.content_type) == (200, "OK", "text/plain")
     for answer in (head, found):
         named = {name: answer.headers[name] for name in ("Api-Version", "Ostype", "Docker-Experimental", "Swarm")}
-        assert named == {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "false", "Swarm": "inactive"}
+        assert named == {"Api-Version": "1.51", "Ostype": "linux", "Docker-Experimental": "true", "Swarm": "inactive"}
         assert answer.headers["Builder-Version"] == "1" and answer.headers["Server"].endswith(" (linux)")
         assert "no-store" in answer.headers["Cache-Control"]
 

@@ -49,6 +49,9 @@ use it unmodified:
 - Networks are bridges (`bridge`), or `macvlan` on a link of the host (`-o parent=eth0`, `-o macvlan_mode=...`), which
   has to be there: the host itself cannot reach containers on such a network, and it has no names of containers.
   `ipvlan` is not offered.
+- Checkpoints (`docker checkpoint create`, `docker start --checkpoint`) are stateful snapshots: they have the files of
+  the same moment, which come back with the memory. Sandboxes and microVMs have them; of containers they are refused
+  with the reason. Directories of the client's choice (`--checkpoint-dir`) are refused.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS, empty, not_modified
+from isola.doors.docker.containers import checkpoints
 from isola.doors.docker.containers.starting import start_container
 from isola.doors.docker.containers.stopping import kill_container, restart_container, stop_container
 from isola.doors.docker.containers.view import view
@@ -20,12 +21,16 @@ _CONDITIONS = {each.value: each for each in Until} | {"": Until.NOT_RUNNING}
 
 
 async def start(request: Request) -> web.StreamResponse:
-    """304 if it runs already."""
+    """304 if it runs already; with ``checkpoint`` from there."""
     seen = view(request, named(request))
     if seen.state == "paused":
         raise Conflict("cannot start a paused container, try unpause instead")
     if seen.running and seen.state != "restarting":
         return not_modified()
+    if checkpoint := request.query.get("checkpoint", ""):
+        checkpoints.require_own_place(request.query.get("checkpoint-dir", ""))
+        await request.services.operations.finish(checkpoints.begin_from(request, seen.instance, checkpoint))
+        return empty()
     await start_container(request, seen.instance)
     return empty()
 

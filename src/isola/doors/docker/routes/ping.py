@@ -12,7 +12,7 @@ _HEADERS = {
     **HEADERS,
     "Builder-Version": "1",
     "Cache-Control": "no-cache, no-store, must-revalidate",
-    "Docker-Experimental": "false",
+    "Docker-Experimental": "true",
     "Pragma": "no-cache",
     "Swarm": "inactive",
 }

@@ -41,11 +41,11 @@ _ABILITIES: Mapping[str, Any] = {
     **dict.fromkeys(
         (
             "MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet", "PidsLimit",
-            "IPv4Forwarding", "LiveRestoreEnabled",
+            "IPv4Forwarding", "LiveRestoreEnabled", "ExperimentalBuild",
         ),
         True,
     ),
-    **dict.fromkeys(("Debug", "OomKillDisable", "ExperimentalBuild"), False),
+    **dict.fromkeys(("Debug", "OomKillDisable"), False),
     **dict.fromkeys(("HttpProxy", "HttpsProxy", "NoProxy", "Isolation"), ""),
     "ContainerdCommit": {"ID": ""},
     "RuncCommit": {"ID": ""},
@@ -74,7 +74,7 @@ async def version(request: Request) -> web.StreamResponse:
     details = {
         "ApiVersion": text(NEWEST),
         "Arch": architecture,
-        "Experimental": "false",
+        "Experimental": "true",
         "KernelVersion": kernel.release,
         "MinAPIVersion": text(OLDEST),
         "Os": "linux",

@@ -93,6 +93,23 @@ def test_commands_have_their_exit_status_and_a_kernel_of_their_own(own: Daemon, 
     assert "systemd" in isola("top", vm).stdout
 
 
+def test_a_serial_port_that_appears_late_has_a_login(own: Daemon, vm: str) -> None:
+    until(lambda: has_login(own), seconds=120)
+    serial_port(own, "remove")
+    until(lambda: not has_login(own), seconds=120)
+    serial_port(own, "add")
+    until(lambda: has_login(own), seconds=120)
+
+
+def serial_port(own: Daemon, action: str) -> None:
+    """Have the guest's system believe that it comes or goes."""
+    inside(own, f"udevadm trigger --action={action} --settle /sys/class/tty/ttyS0")
+
+
+def has_login(own: Daemon) -> bool:
+    return inside(own, "systemctl is-active serial-getty@ttyS0") == "active"
+
+
 def test_files_go_in(own: Daemon, lxc: Lxc, vm: str, tmp_path: Path) -> None:
     block = os.urandom(300_000)
     (tmp_path / "in").write_bytes(block)

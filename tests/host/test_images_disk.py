@@ -91,6 +91,7 @@ def test_the_root_grows_and_boots_by_its_identifier() -> None:
     files = LAYOUT.files()
     assert f"UUID={LAYOUT.root} / ext4" in files["etc/fstab"] and "x-systemd.growfs" in files["etc/fstab"]
     assert "Type=root" in files["etc/repart.d/50-isola-root.conf"]
+    assert "serial-getty@ttyS0.service" in files["etc/udev/rules.d/91-isola-console.rules"]
     assert f"root=UUID={LAYOUT.root}" in files["boot/grub/grub.cfg"]
     assert "console=ttyS0" in files["boot/grub/grub.cfg"]
     assert "etc/systemd/system/isola-agent.service" in files

@@ -17,6 +17,7 @@ from daemon import Daemon
 
 _TREE = Path(__file__).resolve().parents[2]
 _RECIPE = sorted((_TREE / "src/isola/images").rglob("debian*.py"))
+_DISK_RECIPE = [_TREE / "src/isola/images/disk_recipe.py", _TREE / "src/isola/model/agent_service.py"]
 
 
 def debian_image(name: str = "debian/12") -> tuple[Path, Path]:
@@ -24,7 +25,8 @@ def debian_image(name: str = "debian/12") -> tuple[Path, Path]:
 
     Concurrent test runs wait for the one that builds.
     """
-    key = hashlib.sha256(b"".join(file.read_bytes() for file in _RECIPE)).hexdigest()[:16]
+    recipe = _RECIPE + (_DISK_RECIPE if name.endswith("/vm") else [])
+    key = hashlib.sha256(b"".join(file.read_bytes() for file in recipe)).hexdigest()[:16]
     place = _TREE / ".cache" / f"{name.replace('/', '-')}-{key}"
     place.parent.mkdir(exist_ok=True)
     with alone(place.parent):

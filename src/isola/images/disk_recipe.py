@@ -82,6 +82,10 @@ class Layout:
 UUID={self.root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
 UUID={serial} /boot/efi vfat umask=0077,noauto,x-systemd.automount,x-systemd.idle-timeout=1min 0 0
 """,
+            # On a slow machine systemd may have given up waiting for the port when it appears.
+            "etc/udev/rules.d/91-isola-console.rules": """\
+SUBSYSTEM=="tty", KERNEL=="ttyS0", ENV{SYSTEMD_WANTS}+="serial-getty@ttyS0.service"
+""",
             "etc/repart.d/50-isola-root.conf": "# Grows with the disk.\n[Partition]\nType=root\n",
             "etc/default/grub.d/50-isola.cfg": f"""\
 GRUB_TIMEOUT=0

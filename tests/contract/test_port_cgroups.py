@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -316,6 +317,21 @@ async def test_limits_of_some_kernels_are_set_or_refused(real: Side, limits: Lim
     assert control(real, file) == before
 
 
+async def test_memory_nodes_of_a_group_with_processes_are_those_of_its_parent_again(real: Side) -> None:
+    child = await real.spawn()
+    await real.cgroups.enter(GROUP, child.ref)
+    await real.cgroups.limit(GROUP, Limits(memory_nodes=(0,)))
+    await real.cgroups.limit(GROUP, Limits())
+    everywhere = next(
+        file.read_text().strip()
+        for path in real.cgroups.directories(GROUP)
+        for file in (path.parent / "cpuset.mems.effective", path.parent / "cpuset.effective_mems")
+        if file.exists()
+    )
+    assert control(real, "cpuset.mems") in ("", everywhere)
+    assert real.processes.alive(child.ref)
+
+
 async def test_a_weight_of_disks_is_set_or_refused(real: Side) -> None:
     files = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")
     if has(real, *files):
@@ -382,8 +398,15 @@ async def test_a_refused_memory_limit_leaves_the_old_one_and_the_process(real: S
     assert real.processes.alive(child.ref)
 
 
-async def test_page_cache_gives_way_to_a_lower_limit(real: Side, tmp_path: Path) -> None:
-    script = f"sleep 0.2; head -c 100000000 /dev/zero > {tmp_path}/file; sync {tmp_path}/file; exec sleep 600"
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A directory that is not in memory, as /tmp may be."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="isola-cgroups-") as made:
+        yield Path(made)
+
+
+async def test_page_cache_gives_way_to_a_lower_limit(real: Side, on_disk: Path) -> None:
+    script = f"sleep 0.2; head -c 100000000 /dev/zero > {on_disk}/file; sync {on_disk}/file; exec sleep 600"
     child = await real.spawn("sh", "-c", script)
     await real.cgroups.enter(GROUP, child.ref)
     for _ in range(1000):

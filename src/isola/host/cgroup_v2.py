@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from isola.errors import HostFailure
@@ -65,10 +65,7 @@ class UnifiedTree(Tree):
         set_limit(
             "processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None or limits.by_default
         )
-        # A new group has its parent's CPUs; once set, they cannot be cleared while processes are in the group.
-        if limits.cpus is not None or read(f"{directory}/cpuset.cpus").strip():
-            cpus = there if limits.cpus is None else format_cpus(limits.cpus)
-            set_limit("CPUs", f"{directory}/cpuset.cpus", cpus, unlimited=limits.cpus is None)
+        _choose("CPUs", directory, "cpuset.cpus", limits.cpus)
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
@@ -149,8 +146,7 @@ def _limit_more(directory: str, limits: Limits) -> None:
     shares = None if limits.cpu_shares is None else 1 + (limits.cpu_shares - 2) * 9999 // 262142
     bring("shares of CPU time", f"{directory}/cpu.weight", shares, "100")
     bring("reserved memory", f"{directory}/memory.low", limits.memory_reserved, "0")
-    nodes = None if limits.memory_nodes is None else format_cpus(limits.memory_nodes)
-    bring("memory nodes", f"{directory}/cpuset.mems", nodes, read(f"{directory}/cpuset.mems.effective").strip())
+    _choose("memory nodes", directory, "cpuset.mems", limits.memory_nodes)
     weights = [f"{directory}/{name}" for name in ("io.bfq.weight", "io.weight")]
     weight = next((file for file in weights if os.path.exists(file)), weights[-1])
     scaled = limits.io_weight
@@ -165,6 +161,17 @@ def _limit_more(directory: str, limits: Limits) -> None:
             evidence="cgroup v2 does not have it",
             remedy="leave the limit unset",
         )
+
+
+def _choose(limit: str, directory: str, name: str, numbers: Sequence[int] | None) -> None:
+    """A new group has what its parent has. Once set, it cannot be cleared while processes are in it: then all that
+    the parent has is set.
+    """
+    file = f"{directory}/{name}"
+    if numbers is None and (not read(file).strip() or try_write(file, "\n")):
+        return
+    wanted = read(f"{os.path.dirname(directory)}/{name}.effective").strip() if numbers is None else format_cpus(numbers)
+    set_limit(limit, file, wanted, unlimited=numbers is None)
 
 
 def _limit_disks(directory: str, rates: Iterable[str]) -> None:

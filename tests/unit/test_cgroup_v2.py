@@ -1,0 +1,38 @@
+"""Limits in the files of control groups v2, as a machine with several memory nodes shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from isola.host.cgroup_v2 import UnifiedTree
+from isola.model.limits import Limits
+
+FILES = ("memory.max", "memory.low", "pids.max", "cpu.max", "cpu.weight", "io.max", "io.weight")
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    """Of a machine with two nodes and four CPUs; the group has one node and one CPU."""
+    place = tmp_path / "one"
+    place.mkdir()
+    for name in FILES:
+        (place / name).touch()
+    for directory, nodes, cpus in ((tmp_path, "0-1", "0-3"), (place, "1", "2")):
+        for kind, value in (("mems", nodes), ("cpus", cpus)):
+            (directory / f"cpuset.{kind}").write_text(value if directory is place else "")
+            (directory / f"cpuset.{kind}.effective").write_text(value)
+    return place
+
+
+def chosen(group: Path) -> tuple[str, str]:
+    return (group / "cpuset.mems").read_text(), (group / "cpuset.cpus").read_text()
+
+
+def test_nodes_and_cpus_are_set_and_cleared(tmp_path: Path, group: Path) -> None:
+    tree = UnifiedTree(tmp_path)
+    tree.limit("/one", Limits(memory_nodes=(0,), cpus=(1, 3)))
+    assert chosen(group) == ("0", "1,3")
+    for kind in ("mems", "cpus"):  # unlike the kernel's, an ordinary file keeps what is not written over
+        (group / f"cpuset.{kind}").write_text("1")
+    tree.limit("/one", Limits())
+    assert [text.strip() for text in chosen(group)] == ["", ""]

@@ -322,3 +322,19 @@ async def test_endless_new_processes_in_a_group_are_reported() -> None:
     await on.cgroups.create("/isola/one")
     with pytest.raises(HostFailure, match="Cannot remove the control group"):
         await driver("crun", on).remove("one")
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [("1.1.5+ds1", True), ("1.1.10", True), ("1.1.11", False), ("1.1.15+ds1", False), ("1.2.0", False), ("?", True)],
+)
+async def test_newer_versions_of_runc_read_the_mappings_of_the_namespace(said: str, given: bool) -> None:
+    async def answer(call: Call) -> int:
+        call.out(f"runc version {said}\ncommit: 0\n".encode())
+        return 0
+
+    runtime = driver("runc", host(layout="hybrid", runc=answer))
+    config: dict[str, object] = {"linux": {"uidMappings": [1], "gidMappings": [2], "cgroupsPath": "/one"}, "root": {}}
+    await runtime.maker("one", [])
+    wanted = config if given else {"linux": {"cgroupsPath": "/one"}, "root": {}}
+    assert runtime.adapted(SPEC, config) == wanted

@@ -91,7 +91,7 @@ class Toolchain(Builder):
             raise InvalidInput(
                 "It has to be said which image has the tool",
                 field="arguments.image",
-                remedy="give one: --build-arg image=NAME",
+                remedy="give the build argument image its name",
             )
 
     async def instructions(self, context: Root, request: BuildRequest) -> bytes:

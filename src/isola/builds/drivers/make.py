@@ -22,7 +22,7 @@ class MakeBuilder(Toolchain):
             raise InvalidInput(
                 "The builder 'make' takes no file",
                 field="dockerfile",
-                remedy="name it in the command: --build-arg run='make -f FILE'",
+                remedy="name it in the command, by the build argument run: make -f FILE",
             )
 
     def argv(self, request: BuildRequest) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ AGENT_PORT = "agent-port"
 _AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
 _PATIENCE = 5.0
 """Seconds that QEMU has to end when it is told to."""
+_ENDING = 1.0
+"""Seconds in which it is seen whether it is ending itself, when one of its servers has ended."""
 _LOOKING, _FRESH, _SILENT = 1.0, 0.5, 30.0
 """Seconds that an agent has to answer, after which it is asked again, and in which one that did not is left alone."""
 _RESETS = frozenset({"guest-reset", "guest-panic"})
@@ -247,7 +249,7 @@ class Session:
     async def _status(self) -> tuple[bool, int]:
         """Whether QEMU ends by itself now, and the exit status."""
         if not self._stopped.done():
-            self._note_loss()
+            await self._note_loss()
             self._stopped.set_result(False)
             return False, ending.KILLED
         assert self._qmp is not None
@@ -263,7 +265,7 @@ class Session:
             return True, ending.PANICKED
         return True, ending.status(said, kernel, reset=self._stopped.result())
 
-    def _note_loss(self) -> None:
+    async def _note_loss(self) -> None:
         """None of its processes ends by itself before the machine does."""
         alive = self._host.processes.alive
         if self.removed or self.failure or self.oom_killed():
@@ -274,7 +276,10 @@ class Session:
             for name, each in (*self.run.servers, ("monitor", self.run.monitor))
             if not alive(each)
         ]
-        # Without the hypervisor the others end, too.
+        # Without the hypervisor the others end, too, and sooner than it has given back its memory.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING):
+                await self._host.processes.gone(self.run.qemu)
         self.failure = f"Its {lost[0] if lost and alive(self.run.qemu) else 'hypervisor'} was killed or has failed"
 
     async def _finish(self, process: ProcessRef, *, quitting: bool) -> None:

@@ -179,7 +179,7 @@ def _ending(operation: Operation) -> Mapping[str, object]:
 
 
 ROUTES = (
-    ("GET", "/1.0/isola/builds/builders", builders, Permission.VIEW),
+    ("GET", "/1.0/isola/builds/builders", builders, Permission.TRUSTED),
     ("POST", "/1.0/isola/builds", build, Permission.EDIT),
     ("POST", "/1.0/isola/builds/replies/{token}", reply, Permission.EDIT),
     ("DELETE", "/1.0/isola/builds/cache", prune, Permission.ADMIN),

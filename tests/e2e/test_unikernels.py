@@ -219,7 +219,7 @@ def test_builders_make_unikernels(isola: Cli, images: None, names: list[str], tm
         assert failed.returncode != 0 and "make" in failed.stderr
         for given, says in (
             (("none",), "dockerfile, ipxe, kraft, make"),
-            (("make",), "image=NAME"),
+            (("make",), "build argument image"),
             (("ipxe", "--build-arg", "machine=microvm"), "q35, pc"),
             (("ipxe", "-f", str(tmp_path / "Kraftfile")), "#!ipxe"),
         ):

@@ -138,7 +138,7 @@ def a_machine_changes_while_it_runs(own: Daemon, name: str) -> None:
     assert refused.returncode != 0 and "MiB while it runs" in refused.stderr
     isola("config", "unset", name, "limits.memory")
     isola("storage", "volume", "create", "default/extra", "size=8MiB", "--type", "block")
-    isola("config", "device", "add", name, "extra", "disk", "pool=default", "source=extra")
+    isola("storage", "volume", "attach", "default/extra", name)
     until(lambda: inside("cat /sys/block/vda/serial; true") == "extra", seconds=20)
     assert inside("echo kept > /dev/vda && busybox sync; busybox head -n 1 /dev/vda") == "kept"
     isola("config", "device", "remove", name, "extra")

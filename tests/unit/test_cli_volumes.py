@@ -79,12 +79,22 @@ def test_pool_and_volume_may_be_two_arguments(isola: Run) -> None:
     assert devices["other"]["path"] == "/srv" and devices["more-of-it"] == {
         "type": "disk", "pool": "default", "source": "more", "path": "/more",
     }  # fmt: skip
+    assert "is expected" in isola(*volume, "attach", "default", "more", "web", "srv", status=2)
     assert "no device 'x'" in isola(*volume, "detach", "default", "more", "web", "x", status=2)
     assert yaml.safe_load(isola(*volume, "info", "default", "more"))["used by"] == ["instances/web"]
     isola(*volume, "detach", "default", "more", "web", "more-of-it")
     isola(*volume, "detach", "default", "other", "web")
     isola(*volume, "delete", "default", "other", "more")
     assert "custom" not in isola(*volume, "list", "default")
+
+
+def test_a_disk_is_attached_without_a_path(isola: Run) -> None:
+    volume = ("storage", "volume")
+    isola(*volume, "create", "default", "disk", "size=8MiB", "--type", "block")
+    isola("create", "--empty", "web")
+    assert "no PATH" in isola(*volume, "attach", "default", "disk", "web", "/srv", status=2)
+    refused = isola(*volume, "attach", "default", "disk", "web", status=1)  # this daemon has containers only
+    assert "PATH" not in refused and "disk" in refused
 
 
 @pytest.mark.parametrize(
@@ -94,7 +104,7 @@ def test_pool_and_volume_may_be_two_arguments(isola: Run) -> None:
         (("create", "none/data"), "not found"),
         (("create", "default/data", "size=1GiB"), "does not limit"),
         (("delete", "default/none"), "not found"),
-        (("attach", "default/data", "web", "srv"), "is expected"),
+        (("attach", "default/data", "web", "srv"), "not found"),
         (("snapshot", "show", "default/data"), "is expected"),
         (("copy", "a/b/c/d", "default/x"), "is expected"),
     ],

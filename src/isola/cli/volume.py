@@ -138,20 +138,23 @@ def attach(context: Context) -> None:
     """Add a disk device for the volume to an instance."""
     pool, name = _volume(context)
     instance, path, device = (context.args.text(argument) for argument in ("INSTANCE", "PATH", "DEVICE"))
-    if device.startswith("/"):  # the order of arguments in LXD's clients
+    if not path.startswith("/"):  # a disk has none; and the order of arguments in LXD's clients
         path, device = device, path
-    if not path.startswith("/"):
-        raise UsageError(f"A PATH that begins with / is expected, not {path!r}")
+    disk = context.client.volumes.read(pool, name)[0].get("content_type") != "filesystem"
+    if disk and path:
+        raise UsageError(f"{pool}/{name} is a disk, which has no PATH", hint="it appears as a device inside")
+    if not disk and not path.startswith("/"):
+        raise UsageError("A PATH that begins with / is expected" + (f", not {path!r}" if path else ""))
     device = device or name
     whole, etag = context.client.instances.read(instance)
     devices = dict(whole.get("devices") or {})
     if device in devices:
         raise UsageError(f"{instance} has a device {device!r} already", hint="name another DEVICE")
-    devices[device] = {"type": "disk", "pool": pool, "source": name, "path": path}
+    devices[device] = {"type": "disk", "pool": pool, "source": name, **({"path": path} if path else {})}
     context.follow(
         context.client.instances.update(instance, {**whole, "devices": devices}, etag=etag), f"Attaching {name}"
     )
-    context.say(f"Storage volume {pool}/{name} is device {device} of {instance}, at {path}")
+    context.say(f"Storage volume {pool}/{name} is device {device} of {instance}{f', at {path}' if path else ''}")
 
 
 def detach(context: Context) -> None:
@@ -385,9 +388,12 @@ GROUP = Group(
         attach,
         _NAME,
         Argument("INSTANCE", "The instance", complete="instances"),
-        Argument("PATH", "Mount point inside"),
+        Argument("PATH", "Mount point inside; a disk (type block or iso) has none", optional=True),
         Argument("DEVICE", "Name of the device (default: the volume's)", optional=True),
-        examples=(("isola storage volume attach fast/data web1 /srv", "several instances may share one"),),
+        examples=(
+            ("isola storage volume attach fast/data web1 /srv", "several instances may share one"),
+            ("isola storage volume attach fast/disk vm1", "a disk, for an instance with a kernel of its own"),
+        ),
     ),
     Command(
         "detach",

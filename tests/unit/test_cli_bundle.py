@@ -17,7 +17,7 @@ LATER = Path("/opt/isola/lib-later")
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     """An installed copy with its bundle and its command ``isola``."""
-    for package in (*PACKAGES, "isola/model"):
+    for package in sorted((*PACKAGES, "isola/cli/compose", "isola/model")):
         (tmp_path / package).mkdir()
         for source in (ROOT / "src" / package).glob("*.py"):
             shutil.copy(source, tmp_path / package)

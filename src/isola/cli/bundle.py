@@ -14,7 +14,13 @@ import sys
 from pathlib import Path
 from types import CodeType
 
-PACKAGES = ("isola", "isola/cli", "isola/cli/commands", "isola/client")
+PACKAGES = (
+    "isola",
+    "isola/cli",
+    "isola/cli/commands",
+    "isola/cli/compose/commands",
+    "isola/client",
+)
 
 
 def write(directory: Path, later: Path) -> Path:

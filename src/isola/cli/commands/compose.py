@@ -6,11 +6,11 @@ import time
 
 from isola.cli.arguments import UsageError, pairs
 from isola.cli.commands.exec import EXEC_OPTIONS
-from isola.cli.compose_chosen import each, instance_of, instances_of
-from isola.cli.compose_images import IMAGES
-from isola.cli.compose_lifecycle import LIFECYCLE, TIMEOUT
-from isola.cli.compose_more import ATTACHING
-from isola.cli.compose_verbs import MORE, recreation, scales
+from isola.cli.compose.commands.attaching import ATTACHING
+from isola.cli.compose.commands.chosen import SERVICES, each, instance_of, instances_of
+from isola.cli.compose.commands.images import IMAGES
+from isola.cli.compose.commands.inspecting import INSPECTING, recreation, scales
+from isola.cli.compose.commands.lifecycle import LIFECYCLE, TIMEOUT
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -36,7 +36,6 @@ _OPTIONS = (
     Option("--profile", "A profile whose services are used, too", value="NAME", repeat=True),
     Option("--env-file", "Variables of the compose file, instead of .env", value="FILE", repeat=True, complete="paths"),
 )
-_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 
 
 def config(context: Context) -> None:
@@ -270,7 +269,7 @@ COMMANDS = (
             "up",
             "Create and start the application, or change it to what the file says",
             up,
-            _SERVICES,
+            SERVICES,
             Option("-d --detach", "Accepted for other tools: the command never stays"),
             Option("--build", "Build the images of services that have a build, also existing ones"),
             Option("--no-build", "Build no image; one that is missing is an error"),
@@ -315,7 +314,7 @@ COMMANDS = (
             "ps",
             "List the instances of the application",
             ps,
-            _SERVICES,
+            SERVICES,
             Option("--names", "Print their names only"),
             Option("--services", "Print the names of their services only"),
             Option("--status", "Only those with this status: running, stopped, frozen", value="STATUS", repeat=True),
@@ -342,7 +341,7 @@ COMMANDS = (
             "config",
             "Check the compose file, and print it as it is understood",
             config,
-            _SERVICES,
+            SERVICES,
             Option("--services", "Print the names of the services only"),
             Option("--volumes", "Print the names of the volumes only"),
             Option("--networks", "Print the names of the networks only"),
@@ -359,7 +358,7 @@ COMMANDS = (
             "logs",
             "Print the output of services",
             logs,
-            _SERVICES,
+            SERVICES,
             Option("-f --follow", "Print what follows, too, until their runs end"),
             Option("-n --tail", "Only the last lines of each instance", value="LINES", default="all"),
             Option("--since", "Only what is younger", value="TIME"),
@@ -370,7 +369,7 @@ COMMANDS = (
         ),
         *LIFECYCLE,
         *IMAGES,
-        *MORE,
+        *INSPECTING,
         *ATTACHING,
         options=_OPTIONS,
     ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from isola.cli.arguments import UsageError
-from isola.cli.compose_verbs import recreation, scales
+from isola.cli.compose.commands.chosen import SERVICES, instance_of, instances_of
+from isola.cli.compose.commands.inspecting import recreation, scales
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isola.cli.context import Context
-
-_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 
 
 def run(context: Context) -> int:
@@ -46,7 +45,6 @@ def attach(context: Context) -> int:
     """Connect to the output and input of a service's program, until it ends."""
     from isola.cli.attached import attach as attach_to
     from isola.cli.commands.console import Detacher
-    from isola.cli.compose_chosen import instance_of
     from isola.cli.terminal import size
     from isola.client.runs import wait
 
@@ -74,7 +72,6 @@ def events(context: Context) -> None:
 def stats(context: Context) -> None:
     """Print what the services use, once or again and again."""
     from isola.cli.commands.top import measure
-    from isola.cli.compose_chosen import instances_of
 
     found = instances_of(context, context.args.many("SERVICE"))
     running = [one["name"] for one in found if one["status"] == "Running"]
@@ -166,7 +163,7 @@ ATTACHING = (
         "create",
         "Create what the file says, and start nothing",
         create,
-        _SERVICES,
+        SERVICES,
         Option("--build", "Build the images of services that have a build, also existing ones"),
         Option("--no-build", "Build no image; one that is missing is an error"),
         Option("--force-recreate", "Replace instances that are as the file says, too"),
@@ -189,7 +186,7 @@ ATTACHING = (
         "events",
         "Print what happens to the instances of the application",
         events,
-        _SERVICES,
+        SERVICES,
         Option("--json", "One JSON object on each line"),
         examples=(("isola compose events --json", "until Ctrl-C"),),
     ),
@@ -197,13 +194,13 @@ ATTACHING = (
         "stats",
         "Show what services use: CPU, memory, network, disks",
         stats,
-        _SERVICES,
+        SERVICES,
         Option("--follow", "Print them again and again, until Ctrl-C"),
         Option("--no-stream", "Accepted for other tools: once is the default"),
         FORMAT,
         examples=(("isola compose stats web", "of one service"),),
     ),
-    Command("volumes", "List the volumes of the application", volumes, _SERVICES, FORMAT,
+    Command("volumes", "List the volumes of the application", volumes, SERVICES, FORMAT,
             examples=(("isola compose volumes", "all of them"),)),
     Command(
         "version",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from isola.cli.compose_chosen import each, instances_of
-from isola.cli.grammar import Argument, Command, Option
+from isola.cli.compose.commands.chosen import SERVICES, each, instances_of
+from isola.cli.grammar import Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     Verb = Callable[[Context], int]
 
-_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 TIMEOUT = Option(
     "-t --timeout", "Seconds until an instance is killed (default: stop_grace_period, or 10)", value="SECONDS"
 )
@@ -128,13 +127,13 @@ def restart(context: Context) -> int:
 
 
 LIFECYCLE = (
-    Command("start", "Start stopped services", start, _SERVICES, examples=(("isola compose start web", "one"),)),
-    Command("stop", "Stop services", stop, _SERVICES, TIMEOUT, examples=(("isola compose stop", "all"),)),
+    Command("start", "Start stopped services", start, SERVICES, examples=(("isola compose start web", "one"),)),
+    Command("stop", "Stop services", stop, SERVICES, TIMEOUT, examples=(("isola compose stop", "all"),)),
     Command(
         "restart",
         "Restart services",
         restart,
-        _SERVICES,
+        SERVICES,
         TIMEOUT,
         Option("--no-deps", "Leave services alone that depend on these with restart: true"),
         examples=(("isola compose restart", "all"),),
@@ -143,20 +142,20 @@ LIFECYCLE = (
         "kill",
         "Kill services, or send their programs a signal",
         kill,
-        _SERVICES,
+        SERVICES,
         Option("-s --signal", "Another signal than SIGKILL", value="SIGNAL"),
         examples=(
             ("isola compose kill web", "without a shutdown"),
             ("isola compose kill -s HUP web", "to its program alone"),
         ),
     ),
-    Command("pause", "Freeze services", pause, _SERVICES, examples=(("isola compose pause web", "one"),)),
-    Command("unpause", "Thaw services", unpause, _SERVICES, examples=(("isola compose unpause web", "one"),)),
+    Command("pause", "Freeze services", pause, SERVICES, examples=(("isola compose pause web", "one"),)),
+    Command("unpause", "Thaw services", unpause, SERVICES, examples=(("isola compose unpause web", "one"),)),
     Command(
         "rm",
         "Remove stopped instances",
         rm,
-        _SERVICES,
+        SERVICES,
         Option("-s --stop", "Stop those that run before"),
         Option("-f --force", "Accepted for other tools: nothing is asked"),
         Option("-v --volumes", "Remove their volumes without a name, too"),

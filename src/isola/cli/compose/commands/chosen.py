@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from isola.cli.grammar import Argument
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from isola.client.shapes import InstanceInfo
 
     Begin = Callable[[str], Operation]
+
+SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 
 
 def instances_of(context: Context, services: Sequence[str] = (), *, one_off: bool = False) -> list[InstanceInfo]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from isola.cli.arguments import pairs
-from isola.cli.grammar import Argument, Command, Option
+from isola.cli.compose.commands.chosen import SERVICES, instances_of
+from isola.cli.grammar import Command, Option
 from isola.cli.output import FORMAT, Column, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from isola.cli.context import Context
-
-_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 
 
 def build(context: Context) -> None:
@@ -59,7 +58,6 @@ def images(context: Context) -> None:
     """Print the images that instances were made from."""
     from isola.cli.compose.builds import image_name
     from isola.cli.compose.files import application
-    from isola.cli.compose_chosen import instances_of
     from isola.compose.instances import SERVICE
 
     found = application(context)
@@ -102,7 +100,7 @@ IMAGES = (
         "build",
         "Build the images of services",
         build,
-        _SERVICES,
+        SERVICES,
         Option("--pull", "Fetch newer images to build from"),
         Option("--no-cache", "Use no kept results"),
         Option("--build-arg", "A build argument; NAME takes that of the environment", value="NAME=VALUE", repeat=True),
@@ -114,7 +112,7 @@ IMAGES = (
         "pull",
         "Fetch the images of services",
         pull,
-        _SERVICES,
+        SERVICES,
         Option("--include-deps", "Also of those that the named services depend on"),
         Option("--ignore-pull-failures", "Go on with the others when one cannot be fetched"),
         Option("--policy", "missing: not those that are there", value="WHEN", choices=("always", "missing")),
@@ -124,7 +122,7 @@ IMAGES = (
         "images",
         "List the images of instances",
         images,
-        _SERVICES,
+        SERVICES,
         FORMAT,
         examples=(("isola compose images", "of all"),),
     ),
@@ -132,7 +130,7 @@ IMAGES = (
         "push",
         "Push the images of services that have a build",
         push,
-        _SERVICES,
+        SERVICES,
         examples=(("isola compose push", "under the names in the file"),),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.arguments import UsageError
+from isola.cli.compose.commands.chosen import SERVICES, instance_of, instances_of
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.output import FORMAT, Column, show
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from isola.client.shapes import InstanceInfo
     from isola.compose.changes import Recreation
 
-_SERVICES = Argument("SERVICE", "Services; all of them if none is named", optional=True, many=True)
 _INDEX = Option("--index", "Which of its instances", value="NUMBER", default="1")
 
 
@@ -117,7 +117,6 @@ def _place(text: str) -> tuple[str, str] | None:
 
 
 def _instances(context: Context) -> list[InstanceInfo]:
-    from isola.cli.compose_chosen import instances_of
 
     return instances_of(context, context.args.many("SERVICE"))
 
@@ -127,12 +126,11 @@ def _running(context: Context) -> list[InstanceInfo]:
 
 
 def _instance(context: Context, service: str) -> InstanceInfo:
-    from isola.cli.compose_chosen import instance_of
 
     return instance_of(context, service)
 
 
-MORE = (
+INSPECTING = (
     Command(
         "cp",
         "Copy files and directories between a service and here",
@@ -155,9 +153,9 @@ MORE = (
         _INDEX,
         examples=(("isola compose port web 80", "for example 0.0.0.0:8080"),),
     ),
-    Command("top", "List the processes of services", top, _SERVICES, FORMAT,
+    Command("top", "List the processes of services", top, SERVICES, FORMAT,
             examples=(("isola compose top web", "of one service"),)),
-    Command("wait", "Wait until services have ended", wait, _SERVICES,
+    Command("wait", "Wait until services have ended", wait, SERVICES,
             Option("--down-project", "Then stop and remove the application"),
             examples=(("isola compose wait setup", "exits with its status"),)),
     Command(

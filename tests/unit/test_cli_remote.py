@@ -17,6 +17,7 @@ from https_peer import free_port, pair
 from served_daemon import ServedDaemon
 
 from isola.model.project import Project
+from isola.server import SETTINGS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ISOLA = [sys.executable, "-m", "isola.cli.main"]
@@ -89,6 +90,9 @@ def test_the_daemons_own_keys_are_set_and_shown(here: Run, port: int) -> None:
     wrong = here("config", "set", "core.nonsense=1")
     assert wrong.returncode == 1 and "core.nonsense" in wrong.stderr
     assert here("config", "get", "web1").returncode == 2, "an instance needs a key"
+    ok(here("config", "set", "builds.limits.time", "3600"))
+    for setting in SETTINGS:
+        assert here("config", "get", setting.key.replace("*", "a")).returncode == 0, setting.key
 
 
 def test_a_remote_is_added_by_a_token_and_used_everywhere(daemon: ServedDaemon, far: Run, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from isola import devices, registry
-from isola.doors.rest.addresses import ROOT
 from isola.instances.settings import SETTINGS as INSTANCE_KEYS
 from isola.projects import SETTINGS as PROJECT_KEYS
 from isola.server import SETTINGS as SERVER_KEYS
@@ -65,7 +64,7 @@ def _sections() -> Iterator[str]:
             )
     yield from ("", "## Projects", "", "    isola project set NAME KEY=VALUE", "")
     yield from _table(PROJECT_KEYS)
-    yield from ("", "## The server", "", f'    isola query -X PATCH -d \'{{"config": {{"KEY": "VALUE"}}}}\' {ROOT}', "")
+    yield from ("", "## The server", "", "    isola config set KEY=VALUE", "")
     yield from _table(SERVER_KEYS)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
     from isola.client.operations import Operation
 
-_SERVER_KEYS = ("core.", "images.", "user.")
+_SERVER_KEYS = ("builds.", "core.", "docker.", "images.", "registry.", "security.", "user.")
 """A NAME with one of these prefixes is a key of the daemon's own configuration."""
 _EXAMPLES = {
     "get": ("isola config get core.https_address", "the daemon's own key"),

@@ -22,6 +22,7 @@ from isola.images.debian_recipe import HOOKS, KEYRING
 from isola.images.manifest import parts_of
 from isola.images.oci_manifest import read_document
 from isola.images.source import SourceRequest
+from isola.model.probe import Probe
 from isola.testing.host import fake_host
 from isola.testing.processes import Call
 from isola.testing.registry import FakeRegistry
@@ -37,9 +38,6 @@ DEBIAN = tar(
 
 async def mmdebstrap(call: Call) -> int:
     """Imitates the output of mmdebstrap, and writes a small root to the target."""
-    if "--version" in call.argv:
-        call.out(b"mmdebstrap 1.3.5\n")
-        return 0
     if any("no.such.mirror" in argument for argument in call.argv):
         call.err(b"Err:1 http://no.such.mirror bookworm InRelease\nE: apt-get update failed\n")
         return 25
@@ -357,6 +355,20 @@ async def test_debian_names_missing_packages() -> None:
     assert not probe.available
     assert "mmdebstrap" in probe.remedy
     assert "debian-archive-keyring" in probe.remedy
+
+
+@pytest.mark.parametrize(
+    ("script", "version"),
+    [(b"#!/usr/bin/perl\n\nour $VERSION = '1.3.5';\n", "1.3.5"), (b"\xff\0", ""), (None, "")],
+)
+async def test_debian_reports_the_version_of_mmdebstrap(script: bytes | None, version: str) -> None:
+    made = await on_fake_host("debian")
+    if script is not None:
+        await made.host.files.make_directory(Path("/usr/bin"))
+        await made.host.files.write(PROGRAMS["mmdebstrap"], script)
+    await made.host.files.make_directory(Path(HOOKS))
+    assert await made.source.probe(made.host) == Probe(True, version=version)
+    assert made.host.processes.calls == []  # type: ignore[attr-defined]
 
 
 async def test_debian_uses_the_repositories_of_this_machine() -> None:

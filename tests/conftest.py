@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from leftovers import place, remove_claims, remove_leftovers
-from spreading import compile_tests, freeze, spread
+from spreading import compile_tests, freeze, hold_collector, spread
 
 _TESTS = Path(__file__).resolve().parent
 _SOURCE = _TESTS.parent / "src"
@@ -19,13 +19,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:  # in the background, under nohup: programs would ignore it too
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    if hasattr(session.config, "workerinput"):
-        return  # the run that it belongs to has done so
+    several = session.config.getoption("dist", "no") != "no"
+    worker = hasattr(session.config, "workerinput")
+    if worker or not several:
+        hold_collector()
+    if worker:
+        return  # the run that it belongs to has done the rest
     remove_leftovers(place())
     # Hundreds of daemons and commands are started: none compiles for itself, even where Python is told to keep nothing.
     for directory in (_SOURCE, _TESTS / "support"):
-        compileall.compile_dir(directory, quiet=2)
-    if session.config.getoption("dist", "no") != "no":
+        compileall.compile_dir(directory, quiet=2, workers=0)
+    if several:
         compile_tests(session.config.args)
 
 

@@ -6,16 +6,14 @@ Kept below ``.cache``, like the Debian image that they fit.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import zstandard
-from debian import alone, debian_image
+from debian import debian_image, made_once
 
 _TREE = Path(__file__).resolve().parents[2]
 DEBIAN = {"db": "postgresql", "web": "python3"}
@@ -32,16 +30,13 @@ def application_packages() -> Path:
     rootfs = debian_image()[1]
     wanted = (rootfs.parent.name, *DEBIAN.values(), *PYTHON)
     place = _TREE / ".cache" / f"application-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:16]}"
-    with alone(place.parent):
-        if not place.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=place.parent))
-            try:
-                _debs(rootfs, scratch)
-                _wheels(scratch / "web" / "wheels")
-                os.rename(scratch, place)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+    made_once(place, lambda scratch: _download(rootfs, scratch))
     return place
+
+
+def _download(rootfs: Path, target: Path) -> None:
+    _debs(rootfs, target)
+    _wheels(target / "web" / "wheels")
 
 
 def _debs(rootfs: Path, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -10,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from daemon import Daemon
@@ -28,24 +27,25 @@ def debian_image(name: str = "debian/12") -> tuple[Path, Path]:
     recipe = _RECIPE + (_DISK_RECIPE if name.endswith("/vm") else [])
     key = hashlib.sha256(b"".join(file.read_bytes() for file in recipe)).hexdigest()[:16]
     place = _TREE / ".cache" / f"{name.replace('/', '-')}-{key}"
-    place.parent.mkdir(exist_ok=True)
-    with alone(place.parent):
-        if not place.is_dir():
-            scratch = Path(tempfile.mkdtemp(dir=place.parent))
-            try:
-                _build(scratch, name)
-                os.rename(scratch, place)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+    made_once(place, lambda scratch: _build(scratch, name))
     return place / "metadata", place / "rootfs"
 
 
-@contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    held = os.open(directory, os.O_DIRECTORY | os.O_CLOEXEC)
+def made_once(place: Path, make: Callable[[Path], None]) -> None:
+    """Have a directory, which is made in another one if it is missing; others who want this one wait."""
+    place.parent.mkdir(exist_ok=True)
+    if place.is_dir():
+        return
+    held = os.open(place.parent / f"{place.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+        if not place.is_dir():
+            scratch = Path(tempfile.mkdtemp(dir=place.parent))
+            try:
+                make(scratch)
+                os.rename(scratch, place)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
     finally:
         os.close(held)
 

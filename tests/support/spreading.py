@@ -8,14 +8,25 @@ import importlib
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
 
-WEIGHTS = {"chaos": 20, "e2e": 12, "host": 6, "contract": 2, "style": 10}
-"""Directory -> length of its average test, compared with a unit test."""
+AVERAGE = {"chaos": 3.0, "e2e": 0.8, "host": 0.5, "contract": 0.15, "style": 3.0}
+"""Directory -> seconds that a CPU works for its average test."""
+UNIT = 0.03
+"""The same of a unit test."""
+SECONDS = {
+    "test_vm.py": 240, "test_compose_whole.py": 60, "test_deploy.py": 35, "test_state_lost.py": 35,
+    "test_runtime_driver_walls.py": 29, "test_saved_memory.py": 29, "test_runtime_driver_vm_saved.py": 25,
+    "test_compose_clients.py": 24, "test_chaos_faults.py": 23, "test_images_source.py": 21, "test_chaos_power.py": 20,
+    "test_installation.py": 20, "test_runtime_driver.py": 16, "test_port_templates.py": 14,
+    "test_port_archives.py": 12, "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
+}  # fmt: skip
+"""File -> seconds of all of its tests and of what is made for them, where that is more than the average tells."""
 TOGETHER = "debian"
 """A fixture of a whole run that is so expensive that one process makes it for all tests that use it."""
 
@@ -39,8 +50,8 @@ def spread(tests: Sequence[T], workers: int) -> list[T]:
     """
     files = [list(group) for _, group in itertools.groupby(tests, key=lambda test: test.path)]
     shared = [test for file in files if _shares(file) for test in file]
-    long = [file for file in files if _weight(file[0]) > 1 and not _shares(file)]
-    short = [test for file in files if _weight(file[0]) == 1 and not _shares(file) for test in file]
+    long = [file for file in files if _is_long(file[0]) and not _shares(file)]
+    short = [test for file in files if not _is_long(file[0]) and not _shares(file) for test in file]
     portions: list[list[T]] = [[] for _ in range(workers)]
     for group in sorted([shared, *long], key=_length, reverse=True):
         min(portions, key=_length).extend(group)
@@ -54,22 +65,29 @@ def spread(tests: Sequence[T], workers: int) -> list[T]:
     return [*itertools.chain(*portions), *short]
 
 
-def _weight(test: Test) -> int:
-    return WEIGHTS.get(test.path.parent.name, 1)
+def _is_long(test: Test) -> bool:
+    return test.path.parent.name in AVERAGE
 
 
-def _length(tests: Sequence[Test]) -> int:
-    return sum(map(_weight, tests))
+def _length(tests: Sequence[Test]) -> float:
+    """Seconds of whole files."""
+    counts = Counter(test.path for test in tests)
+    return sum(SECONDS.get(path.name) or count * AVERAGE.get(path.parent.name, UNIT) for path, count in counts.items())
 
 
 def _shares(file: Sequence[Test]) -> bool:
     return any(TOGETHER in getattr(test, "fixturenames", ()) for test in file)
 
 
+def hold_collector() -> None:
+    """Until ``freeze``: while thousands of tests are collected nothing is garbage, and it takes a third of the time."""
+    gc.disable()
+
+
 def freeze() -> None:
     """Thousands of collected tests live until the end: the garbage collector need not look at them again and again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def compile_tests(places: Sequence[str]) -> None:

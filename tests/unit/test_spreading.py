@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from spreading import WEIGHTS, compile_tests, spread
+from spreading import AVERAGE, SECONDS, compile_tests, spread
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ LONG = [
     *file("e2e/test_system.py", 5, "debian"),
     *file("host/test_steps.py", 11),
 ]
+OTHERS = [*file("contract/test_port.py", 9), *file("unit/test_c.py", 83)]
 SHORT = [*file("unit/test_a.py", 170), *file("unit/test_b.py", 30)]
 
 
@@ -38,7 +39,7 @@ def test_every_portion_begins_with_long_tests_and_ends_with_unit_tests() -> None
     assert len(order) == 232
     for start in range(0, 232, 58):
         kinds = [test.path.parent.name for test in order[start : start + 58]]
-        assert kinds[0] in WEIGHTS
+        assert kinds[0] in AVERAGE
         assert kinds[-1] == "unit"
         assert all(kind == "unit" for kind in kinds[kinds.index("unit") :])
 
@@ -49,6 +50,18 @@ def test_files_stay_whole_and_those_with_an_expensive_fixture_together() -> None
     assert places == list(range(places[0], places[0] + 9))
     places = [number for number, test in enumerate(order) if "debian" in test.fixturenames]
     assert places == list(range(places[0], places[0] + 9))
+
+
+def test_the_longest_files_are_begun_first() -> None:
+    longest = sorted(SECONDS, key=lambda name: SECONDS[name], reverse=True)[:4]
+    files = [file(f"e2e/{name}", 2) for name in longest]
+    order = spread([*OTHERS, *(test for tests in files for test in tests)], 4)
+    assert {order[start].path.name for start in range(0, len(order), len(order) // 4)} == set(longest)
+
+
+def test_files_that_are_known_to_be_long_exist() -> None:
+    there = {path.name for path in Path(__file__).parents[1].rglob("test_*.py")}
+    assert set(SECONDS) <= there
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])

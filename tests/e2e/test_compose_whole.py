@@ -55,12 +55,12 @@ class Shop:
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[list[str]]:
-        """The answers of one client that asks without a pause, each time on a new connection; empty: none."""
+        """The answers of one client that asks again and again, each time on a new connection; empty: none."""
         found: list[str] = []
         done = threading.Event()
 
         def ask() -> None:
-            while not done.is_set():
+            while not done.wait(0.02):
                 found.append(self.ask("/version").strip())
 
         asker = threading.Thread(target=ask)

@@ -25,9 +25,11 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class Installation:
-    """A checkout and the installation made from it, both in the test's directory."""
+    """A checkout and the installation made from it, both in one directory."""
 
     def __init__(self, place: Path) -> None:
+        self.place, self._kept = place / "used", place / "kept"
+        place = self.place
         self.root = place / "root"
         self.checkout = place / "checkout"
         self.commands = self.root / "usr/local/bin"
@@ -47,6 +49,14 @@ class Installation:
             shutil.copytree(CHECKOUT / name, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(CHECKOUT / "requirements.lock", self.checkout)
         self._libraries()
+
+    def keep(self) -> None:
+        """What it is now can be brought back: an installation takes seconds, and knows its path."""
+        subprocess.run(["cp", "-a", self.place, self._kept], check=True)
+
+    def bring_back(self) -> None:
+        subprocess.run(["rm", "-rf", self.place], check=True)
+        subprocess.run(["cp", "-a", self._kept, self.place], check=True)
 
     def _libraries(self) -> None:
         """The libraries of the tests, under the path of the installation's own."""
@@ -112,15 +122,24 @@ class Installation:
         (self.root / "etc/systemd/system/isola.service").touch()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    installation = Installation(tmp_path_factory.mktemp("installation"))
+    installation.install()
+    installation.keep()
+    return installation
+
+
 @pytest.fixture
-def installation(tmp_path: Path) -> Installation:
-    return Installation(tmp_path)
+def installation(made: Installation) -> Installation:
+    """As it was made: of a machine without systemd, without what guests start from."""
+    made.bring_back()
+    return made
 
 
 @pytest.fixture
 def installed(installation: Installation) -> Iterator[Daemon]:
     """A daemon that runs from the installation."""
-    installation.install()
     daemon = Daemon()
     daemon.program = (str(installation.commands / "isolad"),)
     try:
@@ -163,7 +182,6 @@ def test_a_running_daemon_survives_a_new_version(installation: Installation, ins
 
 
 def test_nothing_is_repeated(installation: Installation) -> None:
-    installation.install()
     before = (installation.commands / "isolad").stat().st_mtime_ns, installation.copies()
     done = installation.run("program")
     assert (done.returncode, done.stdout) == (0, "")
@@ -174,7 +192,6 @@ def test_nothing_is_repeated(installation: Installation) -> None:
 
 def test_commands_find_the_libraries_of_the_installation(installation: Installation, tmp_path: Path) -> None:
     """A certificate is made with a library, a configuration is read with another one."""
-    installation.install()
     environment = os.environ | {"HOME": str(tmp_path), "ISOLA_DEBUG": "1"}
     isola = str(installation.commands / "isola")
     token = base64.b64encode(
@@ -204,7 +221,10 @@ def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Inst
     removed = installation.run("uninstall", KEEP_PACKAGES="1", KEEP_DATA="1", YES="1")
     assert removed.returncode == 0, removed.stderr
     assert kept.exists() and f"stay in {kept.parent}" in removed.stdout
-    installation.install()
+    assert not installation.prefix.exists()
+    installation.bring_back()
+    kept.parent.mkdir(parents=True)
+    kept.touch()
     removed = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
     assert not kept.exists()
     assert removed.returncode == 0, removed.stderr
@@ -256,7 +276,6 @@ def test_removing_a_second_daemon_keeps_the_unit(installation: Installation, ins
 
 
 def test_a_failing_daemon_does_not_block_the_installation(installation: Installation) -> None:
-    installation.install()
     place = installation.root / "var/lib/isola"
     (place / "isola.db").mkdir(parents=True)
     failed = installation.run("up")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ from isola.testing.images import tiny_image
 
 FILL = {
     "blocks": "dd if=/dev/zero of=/fill bs=1M; dd if=/dev/zero of=/fill2 bs=512; true",
-    "inodes": "mkdir /fill; i=0; while touch /fill/$i; do i=$((i+1)); done 2>/dev/null; true",
+    "inodes": "mkdir /fill; cd /fill; i=0; while touch $i a$i b$i c$i; do i=$((i+1)); done 2>/dev/null; true",
 }
 OPTIONS = {"blocks": ("-m", "0"), "inodes": ("-m", "0", "-N", "1400")}
 
@@ -58,16 +59,14 @@ def command(script: str) -> dict[str, object]:
 
 
 def fill_as_root(place: Path, kind: str) -> None:
-    try:
+    with contextlib.suppress(OSError):
         place.mkdir()
-        for number in range(100_000):
-            with (place / f"{number}").open("wb") as file:
-                if kind == "blocks":
-                    while True:
-                        file.write(bytes(1024))
-                        file.flush()
-    except OSError:
-        return
+        for number in range(100_000 if kind == "inodes" else 0):
+            (place / f"{number}").touch()
+    for size in (MIB, 1024):
+        with contextlib.suppress(OSError), (place / f"{size}").open("wb", buffering=0) as file:
+            while file.write(bytes(size)):
+                pass
 
 
 def test_it_starts_serves_and_deletes_and_recovers_with_free_space(full: Full) -> None:

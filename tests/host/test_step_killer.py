@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -154,10 +153,11 @@ def load(daemon: Daemon, runtime: str) -> None:
 
 WALKS = [
     (verb, action, runtime)
-    for number, (verb, action) in enumerate(itertools.product(VERBS, ACTIONS))
+    for number, verb in enumerate(VERBS)
     for runtime in (RUNTIMES if WHOLE else [RUNTIMES[(number + SEED) % len(RUNTIMES)]])
+    for action in ACTIONS
 ]
-"""Each run walks the steps with one of the runtimes, unless all are asked for."""
+"""Each run walks the steps of a verb with one of the runtimes, unless all are asked for."""
 COMMIT = Verb("commit", "Creating image from instance", uncommitted, commit, has_committed, always=runs)
 LOAD = Verb("load", "Loading images", no_image, load, lambda d: bool(records(d, "images")))
 IMPORT = Verb("import", "Importing image", no_image, import_image, lambda d: bool(records(d, "images")))

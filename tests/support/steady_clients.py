@@ -35,7 +35,7 @@ def work():
         except OSError as error:
             with lock:
                 failures.append(f"{begun:.3f} +{time.time() - begun:.3f}: {error!r}")
-        time.sleep(0.004)
+        time.sleep(0.02)
 
 workers = [threading.Thread(target=work) for _ in range(threads)]
 for worker in workers:

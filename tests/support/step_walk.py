@@ -17,8 +17,10 @@ from sampling import Share, chosen
 from isola.testing.images import tiny_image
 
 ACTIONS = ("fail", "cancel", "kill")
-MOST = {"fail": 3, "cancel": 3, "kill": 2}
+MOST = {"fail": 2, "cancel": 2, "kill": 1}
 """Points of each walk that a run covers, unless it covers all; each kill needs a new daemon."""
+_LEARNED: dict[tuple[str, str, str], list[str]] = {}
+"""Directory of a daemon, verb and runtime -> points."""
 ISOLATIONS = {"runsc": "sandbox", "qemu_microvm": "microvm"}
 """Of runtimes that do not run containers."""
 
@@ -99,17 +101,19 @@ def walk(
     verb: Verb,
     runtime: str,
     action: str,
-    share: Share = (0, 1),
+    share: Share | None = None,
     *,
     tidy: Callable[[Daemon], None] = lambda daemon: None,
 ) -> None:
-    """Record the points of a clean run, then inject the fault at each of them.
+    """Record the points of a clean run, once for all actions, then inject the fault at each of them.
 
+    A point that is not walked whole has one of the actions, unless a share of the points is given.
     ``tidy`` removes what may stay until it is asked for, such as results of builds.
     """
-    points = learn(daemon, verb, runtime)
+    place = (str(daemon.directory), verb.name, runtime)
+    points = _LEARNED[place] = _LEARNED.get(place) or learn(daemon, verb, runtime)
     assert len(points) >= verb.fewest, points
-    for number in chosen(len(points), share, MOST[action]):
+    for number in chosen(len(points), share or (ACTIONS.index(action), len(ACTIONS)), MOST[action]):
         point = points[number]
         daemon.idle()
         verb.prepare(daemon, runtime)

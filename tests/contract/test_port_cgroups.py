@@ -21,6 +21,7 @@ MOUNT = Path("/sys/fs/cgroup")
 TOP = f"/isola-contract-{os.getpid()}"
 GROUP = f"{TOP}/one"
 OWNER = 100_000
+DELEGABLE = {"memory.oom.group", *Path("/sys/kernel/cgroup/delegate").read_text().split()}
 
 
 def only_cgroup2() -> Path:
@@ -432,7 +433,10 @@ async def test_a_fork_bomb_is_killed(real: Side) -> None:
     await real.cgroups.limit(GROUP, Limits(processes=200))
     child = await real.spawn("sh", "-c", "sleep 0.2; f() { f | f & sleep 600; }; f")
     await real.cgroups.enter(GROUP, child.ref)
-    await asyncio.sleep(0.6)
+    for _ in range(100):  # an emulated processor takes seconds for it
+        await asyncio.sleep(0.2)
+        if len(real.cgroups.processes(GROUP)) > 50:
+            break
     assert len(real.cgroups.processes(GROUP)) > 50
     await asyncio.wait_for(real.cgroups.kill(GROUP), 10)
     await child.wait()
@@ -471,7 +475,8 @@ async def test_a_device_is_opened_as_allowed(real: Side) -> None:
 async def test_owner_gets_the_cgroup2_directory_and_no_other(real: Side) -> None:
     (tree,) = (path for path in real.cgroups.directories(GROUP) if (path / "cgroup.controllers").exists())
     owned = {path.name for path in [tree, *tree.iterdir()] if path.stat().st_uid == OWNER}
-    assert owned - {"memory.oom.group"} == {tree.name, "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+    needed = {tree.name, "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+    assert needed <= owned <= needed | DELEGABLE
     others = set(real.cgroups.directories(GROUP)) - {tree}
     assert all(path.stat().st_uid == 0 for path in others)
 

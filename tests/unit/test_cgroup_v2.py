@@ -36,3 +36,10 @@ def test_nodes_and_cpus_are_set_and_cleared(tmp_path: Path, group: Path) -> None
         (group / f"cpuset.{kind}").write_text("1")
     tree.limit("/one", Limits())
     assert [text.strip() for text in chosen(group)] == ["", ""]
+
+
+def test_what_the_kernel_names_is_delegated_too(tmp_path: Path) -> None:
+    (tmp_path / "delegate").write_text("cgroup.procs\nmemory.reclaim\n../memory.high\n")
+    always = ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group")
+    assert UnifiedTree(tmp_path, tmp_path / "delegate").delegated == (*always, "memory.reclaim")
+    assert UnifiedTree(tmp_path, tmp_path / "missing").delegated == always

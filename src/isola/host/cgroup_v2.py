@@ -29,7 +29,9 @@ from isola.model.limits import Limits, Usage
 from isola.model.stats import GroupStats
 
 _WANTED = ("cpuset", "cpu", "io", "memory", "pids")
-_DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads", "/memory.oom.group")
+_DELEGATED = frozenset({"cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group"})
+_DELEGABLE = Path("/sys/kernel/cgroup/delegate")
+"""What the kernel names as safe for the owner of a delegated group: newer ones have more."""
 _IO_MAX = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 _MOST_GROUPS = 4096
 _DEEPEST = 64
@@ -39,8 +41,9 @@ _DEEPEST = 64
 class UnifiedTree(Tree):
     """Limits, usage and delegation in cgroup2."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, delegable: Path = _DELEGABLE) -> None:
         super().__init__(root, frozenset(read(f"{root}/cgroup.controllers").split()))
+        self.delegated = ("", *sorted(_DELEGATED.union(_names(delegable))))
 
     def create(self, path: str, owner: int | None) -> None:
         """Create the group, with controllers enabled in all parents, and delegate it."""
@@ -125,9 +128,9 @@ class UnifiedTree(Tree):
         return "frozen 1" in read(f"{self.directory(path)}/cgroup.events").splitlines()
 
     def _delegate(self, directory: str, owner: int) -> None:
-        for name in _DELEGATED:
+        for name in self.delegated:
             with contextlib.suppress(FileNotFoundError):
-                os.chown(f"{directory}{name}", owner, owner)
+                os.chown(f"{directory}/{name}", owner, owner)
         try_write(f"{directory}/cgroup.max.descendants", str(_MOST_GROUPS))
         try_write(f"{directory}/cgroup.max.depth", str(_DEEPEST))
 
@@ -137,6 +140,10 @@ class UnifiedTree(Tree):
         value = "max" if memory is None else str(memory)
         set_limit("memory", f"{directory}/memory.max", value, unlimited=memory is None)
         try_write(f"{directory}/memory.swap.max", "max" if memory is None or swap is None else str(swap))
+
+
+def _names(delegable: Path) -> frozenset[str]:
+    return frozenset(name for name in read(str(delegable)).split() if "/" not in name)
 
 
 def _limit_more(directory: str, limits: Limits) -> None:

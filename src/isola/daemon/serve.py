@@ -15,6 +15,7 @@ from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
 from isola.daemon.doors import open_doors
 from isola.daemon.due import Due
+from isola.daemon.log_lines import log_lines
 from isola.daemon.remedies import ways_out
 from isola.errors import Conflict, IsolaError, SuspectState
 from isola.events import Events
@@ -36,13 +37,19 @@ def run(
     observer: Observer | None = None,
 ) -> int:
     """Serve until SIGTERM (instances keep running) or SIGPWR (instances and networks are stopped first)."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _begin_log()
     try:
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
     except IsolaError as error:
         log.error("The daemon cannot run: %s%s", error, ways_out(error))
         # Status 2: the supervisor does not restart it, because it would fail again.
         return 2 if isinstance(error, SuspectState | Conflict) else 1
+
+
+def _begin_log() -> None:
+    lines = logging.StreamHandler()
+    lines.setFormatter(log_lines())
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
 
 
 async def _serve(

@@ -11,6 +11,7 @@
     │   ├── InUse               in_use
     │   ├── Busy                busy                  another operation holds the resource; it is named
     │   ├── WrongState          wrong_state           e.g. starting what runs
+    │   ├── Exhausted           exhausted             every address of a range is in use
     │   ├── PreconditionFailed  precondition_failed   an ETag or compare-and-swap did not match
     │   └── Compacted           compacted             changes of that long ago are forgotten: read everything again
     ├── Unsupported             unsupported           a driver cannot do it; the capability is named
@@ -113,6 +114,12 @@ class WrongState(Conflict):
     """The resource is not in a state that allows the verb."""
 
     code = "wrong_state"
+
+
+class Exhausted(Conflict):
+    """Every address of a network is in use; ``evidence`` is its name, ``field`` says which kind of address."""
+
+    code = "exhausted"
 
 
 class PreconditionFailed(Conflict):

@@ -95,6 +95,37 @@ def test_addresses_that_are_asked_for(docker: DockerClient) -> None:
     assert "has active endpoints" in docker("network", "rm", "lab", status=1)
 
 
+def test_a_container_has_an_address_while_it_runs(docker: DockerClient, daemon: Daemon) -> None:
+    def address(name: str) -> str:
+        return str(docker.inspect("inspect", name)["NetworkSettings"]["Networks"]["small"]["IPAddress"])
+
+    id = docker("network", "create", "--subnet", "10.97.0.0/29", "small")
+    names = [f"small{number}" for number in range(8)]
+    for name in names:
+        docker("create", "--name", name, "--network", "small", "-p", "80", *SERVE)
+    docker("start", *names[:5])
+    assert {address(name) for name in names} == {*(f"10.97.0.{number}" for number in range(2, 7)), ""}
+    full = f"no available IPv4 addresses on this network's address pools: small ({id})"
+    assert full in docker("start", names[5], status=1)
+    freed = address(names[1])
+    docker("stop", "-t", "0", names[1])
+    assert address(names[1]) == "" and names[1] not in docker("network", "inspect", "small")
+    docker("start", names[6])
+    assert address(names[6]) == freed and reaches(docker, names[0], freed)
+    assert f"Address: {freed}" in knows(docker, names[0], names[6])
+    assert freed not in knows(docker, names[0], names[1])
+    host = ["nsenter", f"--net=/run/netns/{daemon.netns}"]
+    port = docker("port", names[6], "80").split()[0].rpartition(":")[2]
+    assert "404" in ask(host, "GET / HTTP/1.0\r\n\r\n", "tcp", "127.0.0.1", port)
+    kept = address(names[0])
+    docker("restart", "-t", "0", names[0])
+    assert address(names[0]) == kept
+    assert full in docker("start", names[1], status=1)
+    docker("network", "disconnect", "-f", "small", names[6])
+    docker("start", names[1])
+    assert address(names[1]) == freed
+
+
 def test_an_internal_network_and_none_lead_nowhere(docker: DockerClient) -> None:
     docker("network", "create", "--internal", "inner")
     docker("run", "-d", "--name", "web", *SERVE)

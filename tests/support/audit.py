@@ -74,8 +74,9 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
         "links", {link for link in daemon.links() if link.startswith(daemon.names.short) and "-" not in link}, veths
     )
     hosts = daemon.directory / "networks" / "isolabr0" / "nics" / "hosts.d"
-    entries = {daemon.names.veth(id, "eth0") for id in recorded}
-    compare("DHCP entries", _names(hosts), entries | _ends(daemon, instances.values(), networks=True))
+    entries = {daemon.names.veth(id, "eth0") for id in running}
+    known = _ends(daemon, (one for one in instances.values() if one["id"] in running), networks=True)
+    compare("DHCP entries", _names(hosts), entries | known)
     found += _devices(daemon, {n: one for n, one in instances.items() if one["id"] in running - doomed})
     found += _images(daemon)
     found += _states(daemon, instances)

@@ -151,6 +151,7 @@ async def _networks(world: World, instances: list[Instance]) -> list[str]:
     expected = {
         nic.host_link: f"{nic.mac} {nic.ipv4} {nic.ipv6} {nic.instance_name}"
         for record in kept
+        if _runs(record)
         for nic in nics_of(context, record)
     }
     found = _compare("NICs registered", set(registered) - doomed, set(expected))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isola.errors import AlreadyExists, Conflict, InvalidInput
+from isola.errors import AlreadyExists, Conflict, Exhausted, InvalidInput
 from isola.model.network import Nic
 from isola.model.reference import Ref
 from isola.network.addresses import AddressPlan, AddressPool, choose_ipv4, choose_ipv6, eui64, subnets
@@ -173,3 +174,47 @@ def test_a_plan_contains_its_addresses() -> None:
     assert PLAN.holds(nic(1, "10.1.2.9", "fd42::9")) and PLAN.holds(nic(1, None))
     assert not PLAN.holds(nic(1, "10.1.3.9")) and not AddressPlan().holds(nic(1, "10.1.2.9"))
     assert PLAN.prefixed(nic(1, "10.1.2.9", "fd42::9")) == ("10.1.2.9/24", "fd42::9/64")
+
+
+def test_one_that_rests_holds_no_address_but_gets_its_own_again() -> None:
+    pool = AddressPool(PLAN)
+    first, _ = pool.choose(mac(1), None, None, 0)
+    pool.rest(mac(1))
+    second, _ = pool.choose(mac(2), None, None, 0)
+    assert second != first, "an address that may be wanted again is chosen last"
+    assert pool.choose(mac(1), None, None, 0)[0] == first
+    pool.rest(mac(1))
+    pool.choose(mac(3), first, None, 0)
+    assert pool.choose(mac(1), None, None, 0, before=first)[0] not in (None, first, second)
+
+
+def test_one_that_is_created_is_told_an_address_as_long_as_there_are_some() -> None:
+    pool = AddressPool(PLAN)
+    told = [pool.choose(mac(number), None, None, 0, resting=True)[0] for number in range(300)]
+    assert len(set(told[:253])) == 253 and None not in told[:253] and not any(told[253:])
+    started = [pool.choose(mac(number), None, None, 0, before=told[number])[0] for number in range(253)]
+    assert started == told[:253]
+    with pytest.raises(Exhausted, match="Every IPv4 address"):
+        pool.choose(mac(299), None, None, 0)
+    pool.rest(mac(7))
+    assert pool.choose(mac(299), None, None, 0)[0] == told[7]
+    with pytest.raises(Exhausted):
+        pool.choose(mac(7), None, None, 0)
+
+
+def test_what_rests_is_known_again_after_a_restart() -> None:
+    pool = AddressPool(PLAN)
+    resting = replace(nic(1, None), resting=True, before="10.1.2.2")
+    pool.refresh([resting, nic(2, "10.1.2.3")], 0)
+    assert pool.choose(mac(3), None, None, 0)[0] == "10.1.2.4"
+    assert pool.choose(mac(1), None, None, 0)[0] == "10.1.2.2"
+    taken = AddressPool(PLAN)
+    taken.refresh([resting, nic(2, "10.1.2.2")], 0)
+    assert taken.choose(mac(1), None, None, 0, before="10.1.2.2")[0] == "10.1.2.3"
+
+
+def test_an_address_that_a_network_gives_no_more_is_not_given_again() -> None:
+    pool = AddressPool(PLAN)
+    for gone in ("10.9.9.9", "10.1.2.1", "10.1.2.255"):
+        assert pool.choose(mac(1), None, None, 0, before=gone)[0] not in (None, gone)
+        pool.release(mac(1))

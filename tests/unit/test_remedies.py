@@ -79,7 +79,7 @@ async def test_errors_name_the_users_of_a_profile_or_address(world: World) -> No
     services = world.parts.services
     await services.profiles.create(Profile("extra"))
     nic = {"type": "nic", "network": "isolabr0", "name": "eth0"}
-    made = await world.create("web1", profiles=("default", "extra"))
+    made = await world.create("web1", start=True, profiles=("default", "extra"))
     with pytest.raises(InUse, match="by instance web1"):
         await services.profiles.delete(Ref.default("extra"))
     taken = nic | {"ipv4.address": made.plugged["eth0"].facts["ipv4"]}

@@ -246,6 +246,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         unknown=stock.unknown,
         layers=stock.layers,
         nics=stock.nics,
+        saved=stock.nics.saved,
         permit=ground.guard.instances_as,
         disk_paths=ground.guard.disk_paths,
         snapshots=records.instance_snapshots,

@@ -69,15 +69,20 @@ class Devices:
         for plug in self.plugs(instance):
             self.driver(plug.state.kind).require_fit(plug, target)
 
-    async def choose(self, op: Operation, instance: Instance, devices: Configured) -> dict[str, DeviceState]:
-        """The states of expanded devices; facts in the record of the same devices are kept if they still apply."""
+    async def choose(
+        self, op: Operation, instance: Instance, devices: Configured, *, starting: bool = False
+    ) -> dict[str, DeviceState]:
+        """The states of expanded devices; facts in the record of the same devices are kept if they still apply.
+
+        ``starting``: the instance is about to run.
+        """
         found: dict[str, DeviceState] = {}
         plugs = list(self._wanted(instance, devices))
         # NICs first: other devices depend on their addresses.
         for plug in sorted(plugs, key=lambda plug: self.driver(plug.state.kind).stage):
             known = instance.plugged.get(plug.name)
             so_far = Plug(replace(instance, plugged=dict(found)), plug.name, plug.state)
-            found[plug.name] = await self.driver(plug.state.kind).choose(op, so_far, known)
+            found[plug.name] = await self.driver(plug.state.kind).choose(op, so_far, known, starting=starting)
         return {plug.name: found[plug.name] for plug in plugs}
 
     def forget(self, plugs: Iterable[Plug], *, but: Instance | None = None) -> None:
@@ -87,6 +92,11 @@ class Devices:
             other = kept.get(plug.name)
             if other is None or not self.driver(plug.state.kind).shares(plug.state, other):
                 self.driver(plug.state.kind).forget(plug)
+
+    def rest(self, instance: Instance) -> None:
+        """Release what was chosen for a run that has ended."""
+        for plug in self.plugs(instance):
+            self.driver(plug.state.kind).rest(plug)
 
     def forgotten(self, states: States) -> dict[str, DeviceState]:
         """What is known of devices that were released, to choose the same again."""

@@ -1,8 +1,9 @@
 """The device driver kind. ``drivers/<type>.py`` exports its class as ``DRIVER``.
 
 A device has three stages. ``choose`` runs when the instance is created or changed, and determines permanent properties
-such as addresses. The device is *registered* as long as the instance has it, running or not. It is *attached* while the
-instance runs. The same ``attach`` and ``detach`` are used for start, hot-plug, rollback, repair and stop.
+such as MAC addresses; when it starts, what it needs for its run, such as IPv4 addresses. The device is *registered* as
+long as the instance has it, running or not. It is *attached* while the instance runs. The same ``attach`` and
+``detach`` are used for start, hot-plug, rollback, repair and stop.
 """
 
 from __future__ import annotations
@@ -185,8 +186,13 @@ class DeviceDriver(ABC):
         """
         return None
 
-    async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
-        """Its new state; facts in ``known`` are kept if they still apply. Undone by a rollback."""
+    async def choose(
+        self, op: Operation, plug: Plug, known: DeviceState | None, *, starting: bool = False
+    ) -> DeviceState:
+        """Its new state; facts in ``known`` are kept if they still apply. Undone by a rollback.
+
+        ``starting``: the instance is about to run, and needs what is chosen for its runs only.
+        """
         return plug.state
 
     def stands_for(self, plug: Plug, state: DeviceState) -> bool:
@@ -199,6 +205,10 @@ class DeviceDriver(ABC):
 
     def forget(self, plug: Plug) -> None:
         """Release what was chosen, after it has been removed from the record."""
+        return None
+
+    def rest(self, plug: Plug) -> None:
+        """Release what was chosen for a run that has ended."""
         return None
 
     def forgotten(self, state: DeviceState) -> DeviceState:

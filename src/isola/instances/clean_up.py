@@ -105,6 +105,8 @@ async def record_stopped(
 
     stopped = (await context.records.change(ref, without_run, pure=True)).value
     forget_run(context, stopped.id)
+    if stopped.desired is Desired.STOPPED and stopped.id not in context.saved:
+        context.devices.rest(stopped)
     if reboots:
         context.restarts[stopped.id] = Restart(reboots, policy)
     context.waits.stopped(stopped.id, last_status(context, stopped), ran=ending is not None)

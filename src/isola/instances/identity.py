@@ -17,13 +17,19 @@ def nics_of(context: Context, instance: Instance) -> list[Nic]:
     return [context.nics.nic(plug) for plug in context.nics.of(instance)]
 
 
-async def refreshed(context: Context, op: Operation, instance: Instance, devices: Devices) -> Instance:
+async def refreshed(
+    context: Context, op: Operation, instance: Instance, devices: Devices, *, starting: bool = False
+) -> Instance:
     """The record with the new states of its expanded devices; unchanged devices keep theirs.
+
+    ``starting``: it is about to run.
 
     Raises the errors of devices that conflict with the host or another instance, or that its wall cannot have.
     """
     await context.devices.require(instance, devices)
-    chosen = dataclasses.replace(instance, plugged=await context.devices.choose(op, instance, devices))
+    chosen = dataclasses.replace(
+        instance, plugged=await context.devices.choose(op, instance, devices, starting=starting)
+    )
     require_fit(context, chosen)
     return chosen
 

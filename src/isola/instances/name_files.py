@@ -64,10 +64,10 @@ async def name_files(context: Context, instance: Instance, config: Config, hostn
 
 
 def _of_instance(context: Context, instance: Instance, value: str, networks: Sequence[Ref]) -> tuple[str, ...]:
-    """Addresses of ``container:NAME`` on these networks; none of what is no instance, or is gone."""
+    """Addresses of ``container:NAME`` on these networks; none of what is no instance, or does not run."""
     kind, _, name = value.partition(":")
     found = (context.records.find(Ref(instance.project, name)) or context.by_id(name)) if kind == OTHER else None
-    if found is None or found.project != instance.project:
+    if found is None or found.project != instance.project or not context.runs(found):
         return ()
     nics = [nic for nic in nics_of(context, found) if nic.network in networks]
     return tuple(address for nic in nics for address in (nic.ipv4, nic.ipv6) if address)

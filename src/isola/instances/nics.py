@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from isola.devices import Plug
 from isola.devices.nics import NETWORK, nic_of
 from isola.devices.uses import Home
 from isola.instances.unknowns import Unknowns
 from isola.model.identity import HostNames
-from isola.model.instance import Instance
+from isola.model.instance import Desired, Instance
 from isola.model.names import hostname
 from isola.model.network import Nic
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
@@ -33,11 +34,13 @@ class Nics:
         self._unknown = unknown
         self._home = home
         self._names = names
+        self.saved: set[str] = set()
+        """Ids of instances of which there is a saved state, and which keep their addresses for it."""
 
     def on(self, network: Ref) -> list[Nic]:
         """All on one network, by instance and name of device."""
         return [
-            self.nic(plug)
+            self._resting(plug) if plug.instance.desired is not Desired.RUNNING else self.nic(plug)
             for instance in self._holders(network)
             for plug in self.of(instance)
             if self.network(plug) == network
@@ -55,12 +58,21 @@ class Nics:
         """A NIC as its network driver expects it."""
         return nic_of(plug, self._names, self.network(plug), dns_name(plug.instance))
 
+    def _resting(self, plug: Plug) -> Nic:
+        """Of an instance that does not run: it holds no IPv4 address but a configured one."""
+        nic = self.nic(plug)
+        if plug.instance.id in self.saved or plug.config.get("ipv4.address"):
+            return replace(nic, resting=True)
+        return replace(nic, resting=True, ipv4=None, before=nic.ipv4)
+
     def _holders(self, network: Ref) -> Iterator[Instance]:
         for holder in self._references.users(Entity.of(Kind.NETWORK, network)):
             instance: Instance | None = None
             if holder.kind is Kind.INSTANCE:
                 instance = self._records.find(holder.ref)
             elif holder.kind is Kind.UNKNOWN and (unknown := self._unknown.get(holder.names[0])):
-                instance = unknown.instance
+                instance = unknown.instance  # as described: whether it runs was seen on the host
+                if instance is not None and unknown.running:
+                    instance = replace(instance, desired=Desired.RUNNING)
             if instance is not None:
                 yield instance

@@ -55,7 +55,7 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0,
     require_stopped(context, held.value)
     marks(context, op, held.value.id)
     config, devices = expanded(context, held.value)
-    instance = await refreshed(context, op, held.value, devices)
+    instance = await refreshed(context, op, held.value, devices, starting=True)
     await end_sessions(context, instance)
     spec, target = await both(
         _mounted(context, op, instance, config, devices),

@@ -67,7 +67,7 @@ class Nic:
     host_link: str
     """Name of the host end of the pair."""
     ipv4: str | None = None
-    """Address without prefix length, chosen by ``Networks.allocate``."""
+    """Address without prefix length, chosen by ``Networks.allocate``; of an instance that does not run a fixed one."""
     ipv6: str | None = None
     mtu: int = 1500
     configure: bool = False
@@ -76,6 +76,10 @@ class Nic:
     """Further names in DNS, without the domain."""
     priority: int = 0
     """Of several NICs that the host configures, the one with the highest provides the default route."""
+    resting: bool = False
+    """Whether its instance does not run: it is known neither in DHCP nor in DNS."""
+    before: str | None = None
+    """Of a resting one: the IPv4 address that it had, which it gets again if that is free."""
 
 
 @dataclass(frozen=True, slots=True)

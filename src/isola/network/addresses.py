@@ -15,7 +15,7 @@ from ipaddress import (
     ip_network,
 )
 
-from isola.errors import AlreadyExists, Conflict, InvalidInput
+from isola.errors import AlreadyExists, Conflict, Exhausted, InvalidInput
 from isola.model.network import Nic
 
 _POOLS = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
@@ -116,38 +116,68 @@ class AddressPool:
     holders: dict[str, str] = field(default_factory=dict)
     """Address -> MAC."""
     owned: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    """MAC -> its addresses."""
+    """MAC -> its addresses, also an IPv4 address that it had and does not hold now."""
+    remembered: dict[str, str] = field(default_factory=dict)
+    """IPv4 address -> the MAC that had it last: others get it when no other address is free."""
     fresh: dict[str, float] = field(default_factory=dict)
     """MAC -> time at which it got addresses that may not be recorded yet."""
     cursor: int = 0
 
     def refresh(self, nics: Iterable[Nic], now: float) -> None:
         """Rebuild the holders from the recorded NICs and from recent choices."""
-        young = {mac: self.owned[mac] for mac, since in self.fresh.items() if now - since < _FRESH_SECONDS}
+        young = {
+            mac: (*self.owned[mac], self.holders.get(self.owned[mac][0] or "") == mac)
+            for mac, since in self.fresh.items()
+            if now - since < _FRESH_SECONDS
+        }
         self.fresh = {mac: self.fresh[mac] for mac in young}
         self.holders.clear()
         self.owned.clear()
-        for mac, (ipv4, ipv6) in young.items():
-            self._hold(mac, ipv4, ipv6)
+        self.remembered.clear()
         for nic in nics:
             self._hold(nic.mac, nic.ipv4, nic.ipv6)
+            if nic.before is not None:
+                self._remember(nic.mac, nic.before)
+        for mac, (ipv4, ipv6, held) in young.items():
+            self._hold(mac, ipv4 if held else None, ipv6)
+            if ipv4 is not None and not held:
+                self._remember(mac, ipv4)
 
     def choose(
-        self, mac: str, ipv4: str | None, ipv6: str | None, now: float, leased: Mapping[str, str] = _NO_LEASES
+        self,
+        mac: str,
+        ipv4: str | None,
+        ipv6: str | None,
+        now: float,
+        leased: Mapping[str, str] = _NO_LEASES,
+        *,
+        before: str | None = None,
+        resting: bool = False,
     ) -> tuple[str | None, str | None]:
-        """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Conflict.
+        """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Exhausted.
 
-        Addresses ``leased`` (address -> MAC) to other clients are chosen last: the caller must end their leases.
+        ``before``: an IPv4 address that it gets if that is free. A ``resting`` one holds no IPv4 address but a
+        requested one: it is told which it had or may have, if any. Addresses ``leased`` (address -> MAC) to other
+        clients are chosen last: the caller must end their leases.
         """
         mac = mac.lower()
         others = {address for address, holder in leased.items() if holder != mac}
-        held4, held6 = self.owned.get(mac, (None, None))
-        chosen4 = self._wanted(ipv4, self.plan.ipv4, mac, "ipv4.address") if ipv4 else held4 or self._free_ipv4(others)
+        had4, held6 = self.owned.get(mac, (None, None))
+        if ipv4:
+            chosen4: str | None = self._wanted(ipv4, self.plan.ipv4, mac, "ipv4.address")
+        elif had4 is not None and self.holders.get(had4) == mac:
+            chosen4 = had4
+        elif again := self._again(before or had4, mac, others):
+            chosen4 = again
+        else:
+            chosen4 = self._pick(others | self.remembered.keys()) if resting else self._free_ipv4(others)
         chosen6 = (
             self._wanted(ipv6, self.plan.ipv6, mac, "ipv6.address") if ipv6 else held6 or self._free_ipv6(mac, others)
         )
         self.release(mac)
-        self._hold(mac, chosen4, chosen6)
+        self._hold(mac, chosen4 if ipv4 or not resting else None, chosen6)
+        if resting and not ipv4 and chosen4 is not None:
+            self._remember(mac, chosen4)
         self.fresh[mac] = now
         return chosen4, chosen6
 
@@ -156,11 +186,30 @@ class AddressPool:
         for address in self.owned.pop(mac.lower(), ()):
             if address is not None and self.holders.get(address) == mac.lower():
                 del self.holders[address]
+            if address is not None and self.remembered.get(address) == mac.lower():
+                del self.remembered[address]
         self.fresh.pop(mac.lower(), None)
+
+    def rest(self, mac: str) -> None:
+        """Release the IPv4 address of a MAC, if it has one, and remember it."""
+        mac = mac.lower()
+        ipv4, _ = self.owned.get(mac, (None, None))
+        if ipv4 is not None and self.holders.get(ipv4) == mac:
+            del self.holders[ipv4]
+            self._remember(mac, ipv4)
+        self.fresh.pop(mac, None)
+
+    def _remember(self, mac: str, ipv4: str) -> None:
+        if ipv4 in self.holders:
+            return
+        self.owned[mac.lower()] = (ipv4, self.owned.get(mac.lower(), (None, None))[1])
+        self.remembered[ipv4] = mac.lower()
 
     def _hold(self, mac: str, ipv4: str | None, ipv6: str | None) -> None:
         self.owned[mac.lower()] = (ipv4, ipv6)
         self.holders |= {address: mac.lower() for address in (ipv4, ipv6) if address is not None}
+        if ipv4 is not None:
+            self.remembered.pop(ipv4, None)
 
     def _wanted(self, text: str, own: IPv4Interface | IPv6Interface | None, mac: str, key: str) -> str:
         if own is None:
@@ -179,20 +228,34 @@ class AddressPool:
             raise AlreadyExists(f"Address {address} is in use", evidence=f"by {self.holders[str(address)]}")
         return str(address)
 
+    def _again(self, before: str | None, mac: str, others: Set[str]) -> str | None:
+        """An address that it had, if the network still gives it away and no other holds it."""
+        own = self.plan.ipv4
+        if own is None or before is None or before in others or self.holders.get(before, mac) != mac:
+            return None
+        number = int(IPv4Address(before))
+        free = any(first <= number <= last for first, last in self.plan.spans)
+        return before if free and before != str(own.ip) else None
+
     def _free_ipv4(self, others: Set[str]) -> str | None:
-        own, spans = self.plan.ipv4, self.plan.spans
-        size = sum(last - first + 1 for first, last in spans)
-        if own is None or not size:
+        if self.plan.ipv4 is None or not self.plan.spans:
             return None
         # Unknown clients that have leased all addresses must not block instances: their addresses are chosen last.
-        for avoided in (others, frozenset[str]()):
-            # One more attempt than there are addresses in use (and the gateway) finds a free one.
-            for _ in range(min(size, len(self.holders) + len(avoided) + 2)):
-                address = str(IPv4Address(_nth(spans, self.cursor % size)))
-                self.cursor = (self.cursor + 1) % size
-                if address not in self.holders and address not in avoided and address != str(own.ip):
-                    return address
-        raise Conflict("Every IPv4 address of the network is in use", remedy="use a network with a larger subnet")
+        for avoided in (others | self.remembered.keys(), others, frozenset[str]()):
+            if (address := self._pick(avoided)) is not None:
+                return address
+        raise _exhausted(4)
+
+    def _pick(self, avoided: Set[str]) -> str | None:
+        own, spans = self.plan.ipv4, self.plan.spans
+        size = sum(last - first + 1 for first, last in spans)
+        # One more attempt than there are addresses in use (and the gateway) finds a free one.
+        for _ in range(min(size, len(self.holders) + len(avoided) + 2)) if own is not None else ():
+            address = str(IPv4Address(_nth(spans, self.cursor % size)))
+            self.cursor = (self.cursor + 1) % size
+            if address not in self.holders and address not in avoided and own is not None and address != str(own.ip):
+                return address
+        return None
 
     def _free_ipv6(self, mac: str, others: Set[str]) -> str | None:
         own = self.plan.ipv6
@@ -205,7 +268,15 @@ class AddressPool:
             free = IPv6Address(number)
             if free != own.ip and str(free) not in self.holders and str(free) not in others:
                 return str(free)
-        raise Conflict("Every IPv6 address of the network is in use", remedy="use a network with a larger subnet")
+        raise _exhausted(6)
+
+
+def _exhausted(version: int) -> Exhausted:
+    return Exhausted(
+        f"Every IPv{version} address of the network is in use",
+        field=f"ipv{version}.address",
+        remedy="use a network with a larger subnet",
+    )
 
 
 def _blocks(pool: IPv4Network, subnet: IPv4Network) -> range:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from isola import registry
@@ -13,6 +14,7 @@ from isola.errors import (
     AlreadyExists,
     Conflict,
     DriverUnavailable,
+    Exhausted,
     Forbidden,
     InUse,
     InvalidInput,
@@ -254,18 +256,28 @@ class Networks:
         await self._described.remove(name)
 
     async def allocate(
-        self, network: Ref, mac: str, *, ipv4: str | None = None, ipv6: str | None = None
+        self,
+        network: Ref,
+        mac: str,
+        *,
+        ipv4: str | None = None,
+        ipv6: str | None = None,
+        before: str | None = None,
+        resting: bool = False,
     ) -> tuple[str | None, str | None]:
         """Choose the addresses of a NIC; they are reserved until ``release``, or as long as a record names them.
 
-        IPv4 is a free one of the DHCP ranges, not leased if possible, IPv6 follows from the MAC. Wanted ones are
-        checked: InvalidInput (outside the subnet), AlreadyExists (taken). Conflict when none is free.
+        IPv4 is ``before`` if that is free, else a free one of the DHCP ranges, not leased if possible, IPv6 follows
+        from the MAC. A ``resting`` NIC holds no IPv4 address but a wanted one: it is told
+        what it may get when it starts. Wanted ones are checked: InvalidInput
+        (outside the subnet), AlreadyExists (taken). Exhausted when none is free.
         """
         leased = {lease.address: lease.mac for lease in await self.driver(network).leases(self.get(network))}
         now = self._host.clock.monotonic()
         pool = self._pools.get(network) or self._pool(network, now)
+        choose = partial(pool.choose, mac, ipv4, ipv6, now, leased, before=before, resting=resting)
         try:
-            return pool.choose(mac, ipv4, ipv6, now, leased)
+            return choose()
         except InvalidInput:
             raise
         except Conflict:
@@ -273,7 +285,10 @@ class Networks:
             nics = self._nics(network)
             pool.refresh(nics, now)
             try:
-                return pool.choose(mac, ipv4, ipv6, now, leased)
+                return choose()
+            except Exhausted as error:
+                error.evidence = network.name
+                raise
             except AlreadyExists as error:
                 names = {f"by {nic.mac}": f"by instance {nic.instance_name}" for nic in nics}
                 raise AlreadyExists(error.message, evidence=names.get(error.evidence, error.evidence)) from error
@@ -282,6 +297,11 @@ class Networks:
         """Release the addresses of a removed NIC; no effect if it had none."""
         if network in self._pools:
             self._pools[network].release(mac)
+
+    def rest(self, network: Ref, mac: str) -> None:
+        """Release the IPv4 address of a NIC whose instance has stopped: it gets it again as long as that is free."""
+        if network in self._pools:
+            self._pools[network].rest(mac)
 
     def gateways(self, ref: Ref) -> tuple[str, ...]:
         """The network's own addresses: router and name server of its NICs. None where the daemon serves neither."""

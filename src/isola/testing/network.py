@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isola.host import Host
 from isola.host.links import Bridge, Inside, Pair, Tap
+from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import leases
@@ -26,6 +27,10 @@ class FakeNetwork(NetworkDriver):
     capabilities = NetworkCapabilities(dhcp=True, dns=True, nat=True)
     settings = bridge.SETTINGS
     of_host = bridge.OF_HOST
+
+    def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
+        super().__init__(host, directory, names)
+        self._started: set[str] = set()
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -74,10 +79,14 @@ class FakeNetwork(NetworkDriver):
         await self.host.firewall.apply(self.names.table(network.name), f"# {link}")
         home = self._home(network.name)
         await self.host.files.make_directory(home)
-        for name in set(await self.host.files.names(home)) - {nic.host_link for nic in nics} - {_LEASES}:
+        first = network.name not in self._started
+        self._started.add(network.name)
+        kept = {nic.host_link for nic in nics if not (first and nic.resting)}
+        for name in set(await self.host.files.names(home)) - kept - {_LEASES}:
             await self.host.files.remove_tree(home / name)
         for nic in nics:
-            await self._register(network, nic)
+            if not nic.resting:
+                await self._register(network, nic)
 
     async def _stop(self, network: Network) -> None:
         await self.host.files.remove_tree(self._home(network.name))

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import ClassVar
 
 from isola.devices import values
+from isola.devices.addresses import RELEASED, allocated
 from isola.devices.driver import DeviceDriver, Plug, Stage, Target
 from isola.devices.filters import bridge_table, routed_table
 from isola.devices.nics import (
@@ -31,8 +32,8 @@ from isola.devices.nics import (
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.host.links import Inside, Macvlan, Pair, Routing, Tap
 from isola.model.device import DeviceState
+from isola.model.instance import Desired
 from isola.model.network import HostTap, Network, Nic
-from isola.model.reference import Ref
 from isola.network import NetworkDriver
 from isola.operations import Operation
 from isola.runtimes import Capability, TapNic
@@ -44,8 +45,6 @@ _ISOLATION = "security.port_isolation"
 """Key of NICs, and of networks for all of theirs."""
 _MADE = "link"
 """Key in the note of a link that was created under a configured name."""
-_RELEASED = "released"
-"""In place of NETWORK in facts that are known of a NIC which was released."""
 _BOOT = "boot.priority"
 _COMMON = ("nictype", "parent", "name", "hwaddr", "mtu", _BOOT)
 _LIMITS = ("limits.ingress", "limits.egress", "limits.max")
@@ -99,7 +98,8 @@ class NicDevice(DeviceDriver):
         Setting(
             "ipv4.address",
             values.address(4, several=True),
-            "Static IPv4 address, or `none`; by default chosen once. A routed NIC may have several.",
+            "Static IPv4 address, or `none`; by default chosen at each start, that of the last run if it is free. A "
+            "routed NIC may have several.",
         ),
         Setting(
             "ipv6.address",
@@ -236,9 +236,12 @@ class NicDevice(DeviceDriver):
                 remedy="leave out limits.*, security.* and host_name",
             )
 
-    async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
-        """Its MAC address and, on a managed network, its IP addresses."""
-        held = known.facts if known is not None and known.kind == "nic" else {}
+    async def choose(
+        self, op: Operation, plug: Plug, known: DeviceState | None, *, starting: bool = False
+    ) -> DeviceState:
+        """Its MAC address and, on a managed network, its IP addresses: one for IPv4 only for a run, or if fixed."""
+        known = known if known is not None and known.kind == "nic" else None
+        held = known.facts if known is not None else {}
         mac = (plug.config.get("hwaddr") or held.get(HWADDR) or self._new_mac()).lower()
         facts = {HWADDR: mac, NAME: plug.config.get("name") or plug.name}
         network = self._network(plug)
@@ -246,7 +249,10 @@ class NicDevice(DeviceDriver):
             facts |= {f"ipv{v}": ",".join(addresses(plug.config, v)) for v in (4, 6)}
             facts[MTU] = plug.config.get("mtu") or ""
         else:
-            facts |= await self._allocated(op, plug, network, mac, held)
+            facts |= await allocated(self.parts, op, plug, network.name, mac=mac, known=known, starting=starting)
+            facts[MTU] = (
+                plug.config.get("mtu") or network.config.get("bridge.mtu") or network.config.get("mtu") or "1500"
+            )
         return DeviceState("nic", plug.config, {key: value for key, value in facts.items() if value})
 
     def stands_for(self, plug: Plug, state: DeviceState) -> bool:
@@ -272,9 +278,15 @@ class NicDevice(DeviceDriver):
             key = self.parts.network_ref(plug.instance.project, plug.state.facts[NETWORK])
             self.parts.networks.release(key, plug.state.facts[HWADDR])
 
+    def rest(self, plug: Plug) -> None:
+        """An IPv4 address that is not configured is free for others; the facts say which it was."""
+        if NETWORK in plug.state.facts and not plug.config.get("ipv4.address"):
+            key = self.parts.network_ref(plug.instance.project, plug.state.facts[NETWORK])
+            self.parts.networks.rest(key, plug.state.facts[HWADDR])
+
     def forgotten(self, state: DeviceState) -> DeviceState:
         """It has no address of its network any more, but may get the same one again."""
-        facts = {_RELEASED if key == NETWORK else key: value for key, value in state.facts.items()}
+        facts = {RELEASED if key == NETWORK else key: value for key, value in state.facts.items()}
         return DeviceState(state.kind, state.config, facts)
 
     async def update(self, op: Operation, old: Plug, new: Plug, target: Target) -> None:
@@ -290,14 +302,21 @@ class NicDevice(DeviceDriver):
         await op.effect(f"change device {new.name}", lambda: behave(new), undo=lambda: behave(old))
 
     async def _register(self, plug: Plug) -> None:
-        if (on := self._on(plug)) is not None:
-            driver, network, nic = on
-            await driver.enroll(network, nic)
+        """Only while its instance runs: before that it has no IPv4 address, and is not to be called."""
+        if plug.instance.desired is Desired.RUNNING:
+            await self._enroll(plug)
 
     async def _unregister(self, plug: Plug) -> None:
         if (on := self._on(plug)) is not None:
             driver, network, nic = on
-            await driver.strike_off(network, nic)
+            # Another instance may have the address that this one had.
+            found = nic if plug.instance.desired is Desired.RUNNING else replace(nic, ipv4=None)
+            await driver.strike_off(network, found)
+
+    async def _enroll(self, plug: Plug) -> None:
+        if (on := self._on(plug)) is not None:
+            driver, network, nic = on
+            await driver.enroll(network, nic)
 
     def tap(self, plug: Plug) -> TapNic:
         """With the configuration that a container of the same image gets from the host."""
@@ -331,6 +350,7 @@ class NicDevice(DeviceDriver):
             await self.notes.write(plug.instance.id, plug.name, {_MADE: name})
         # The filter comes first, so that no frame can be sent before its rules exist.
         await self._filter(plug)
+        await self._enroll(plug)
         if (on := self._on(plug)) is not None:
             driver, network, nic = on
             await driver.connect(network, nic, target.ends)
@@ -359,6 +379,10 @@ class NicDevice(DeviceDriver):
         await driver.share_names(plug.instance.id, nics)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        await self._disconnect(plug, target)
+        await self._unregister(plug)
+
+    async def _disconnect(self, plug: Plug, target: Target | None) -> None:
         if (on := self._on(plug)) is not None:
             if target is None:
                 await on[0].share_names(plug.instance.id, ())
@@ -454,34 +478,6 @@ class NicDevice(DeviceDriver):
         family = "bridge" if kind(plug.config) == "bridged" else "inet"
         if Behaviour.read(plug.config) != _FREE or kind(plug.config) == "routed":
             await self.host.firewall.delete(self.parts.names.device_table(plug.instance.id, plug.name), family)
-
-    async def _allocated(
-        self, op: Operation, plug: Plug, network: Network, mac: str, held: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Addresses on a network: existing ones if they match the configuration, else new ones with an undo."""
-        same = held.get(NETWORK) == network.name and held.get(HWADDR) == mac
-        wanted = {v: plug.config.get(f"ipv{v}.address") or None for v in (4, 6)}
-        again = held.get(_RELEASED) == network.name and held.get(HWADDR) == mac
-        before = {v: held.get(f"ipv{v}") if same or again else None for v in (4, 6)}
-        key = self.parts.network_ref(plug.instance.project, network.name)
-        if same and all(wanted[v] in (None, before[v]) for v in (4, 6)):
-            ipv4, ipv6 = before[4], before[6]
-        else:
-            asked = {v: None if wanted[v] == NONE else wanted[v] or before[v] for v in (4, 6)}
-            op.on_rollback(f"give back addresses of {plug.name}", lambda: self._give_back(plug, key, mac, held))
-            ipv4, ipv6 = await self.parts.networks.allocate(key, mac, ipv4=asked[4], ipv6=asked[6])
-        return {
-            NETWORK: network.name,
-            MTU: plug.config.get("mtu") or network.config.get("bridge.mtu") or network.config.get("mtu") or "1500",
-            IPV4: "" if wanted[4] == NONE else ipv4 or "",
-            IPV6: "" if wanted[6] == NONE else ipv6 or "",
-        }
-
-    async def _give_back(self, plug: Plug, key: Ref, mac: str, held: Mapping[str, str]) -> None:
-        self.parts.networks.release(key, mac)
-        if HWADDR in held and NETWORK in held:
-            before = self.parts.network_ref(plug.instance.project, held[NETWORK])
-            await self.parts.networks.allocate(before, held[HWADDR], ipv4=held.get(IPV4), ipv6=held.get(IPV6))
 
     def _network(self, plug: Plug) -> Network | None:
         """The managed network of its configuration; None if there is no such network, or its type needs none."""

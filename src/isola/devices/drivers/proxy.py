@@ -11,7 +11,7 @@ from isola.devices import values
 from isola.devices.companions import Forwarders
 from isola.devices.driver import DeviceDriver, Parts, Plug, Stage, Target
 from isola.devices.endpoints import Endpoint, parse
-from isola.devices.nics import own_addresses
+from isola.devices.nics import networks_of, own_addresses
 from isola.devices.ports import Ports
 from isola.devices.publishing import IPV4, IPV6, PORTS
 from isola.errors import HostFailure, InvalidInput, Unsupported
@@ -128,7 +128,9 @@ class Proxy(DeviceDriver):
         else:
             _ = target.network
 
-    async def choose(self, op: Operation, plug: Plug, known: DeviceState | None) -> DeviceState:
+    async def choose(
+        self, op: Operation, plug: Plug, known: DeviceState | None, *, starting: bool = False
+    ) -> DeviceState:
         """With ``nat``: the addresses of the instance, and a port if the configured one is 0."""
         if not _true(plug.config, "nat"):
             return plug.state
@@ -226,7 +228,7 @@ class Proxy(DeviceDriver):
                 f"A guest with a kernel of its own forwards nothing to {connect.host}",
                 remedy="use 0.0.0.0, which stands for its own address",
             )
-        if not any(own):
+        if not networks_of(plug.instance):
             raise Unsupported(
                 "The instance has no address", remedy="add a NIC on a managed network, from which it gets one"
             )

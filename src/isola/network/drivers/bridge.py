@@ -119,6 +119,7 @@ class BridgeNetworks(NetworkDriver):
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
         config, link = self._config(network), link_of(self.names, network)
+        first = network.name not in self._nameservers
         await self._raise_bridge(network, link, config)
         await self.host.links.join(link, [nic.host_link for nic in nics])
         await self.host.links.enable_forwarding(
@@ -128,7 +129,7 @@ class BridgeNetworks(NetworkDriver):
         )
         await self.host.firewall.apply(self.names.table(network.name), rules.render(link, config))
         await self._memory(network.name).open()
-        await self._write_files(network, config, nics)
+        await self._write_files(network, config, nics, first=first)
         user = await self._dnsmasq_user(network)
         await self._nameserver(network.name).ensure(
             dnsmasq.configuration(link, config, self._home(network.name), user=user)
@@ -247,9 +248,11 @@ class BridgeNetworks(NetworkDriver):
         await self._memory(name).discard()
         await self.host.files.remove_tree(self._home(name))
 
-    async def _write_files(self, network: Network, config: BridgeConfig, nics: Sequence[Nic]) -> None:
-        """Write the configuration and the files of exactly these NICs."""
-        expected = {nic.host_link for nic in nics}
+    async def _write_files(self, network: Network, config: BridgeConfig, nics: Sequence[Nic], *, first: bool) -> None:
+        """Write the configuration and the files of exactly these NICs; resting ones may be about to be registered,
+        unless it is the ``first`` time that this daemon does so.
+        """
+        expected = {nic.host_link for nic in nics if not (first and nic.resting)}
         changed = False
         for directory in self._directories(network.name):
             await self.host.files.make_directory(directory, mode=0o755)
@@ -257,7 +260,8 @@ class BridgeNetworks(NetworkDriver):
                 await self.host.files.remove_tree(directory / name)
                 changed = True
         for nic in nics:
-            changed |= await self._put_files(network, config, nic)
+            if not nic.resting:
+                changed |= await self._put_files(network, config, nic)
         if changed:
             self._nameserver(network.name).reload()
 

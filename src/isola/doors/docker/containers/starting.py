@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from isola.doors.docker.containers.wording import of_start
+from isola.doors.docker.networks.lookup import no_address
 from isola.doors.docker.request import Request
-from isola.errors import IsolaError
+from isola.errors import Exhausted, IsolaError
 from isola.model.instance import Instance
 
 
@@ -20,4 +21,6 @@ async def start_container(request: Request, instance: Instance) -> None:
             with suppress(IsolaError):
                 removal = request.services.instances.delete(instance.ref, force=True, caller=request.caller)
                 await request.services.operations.finish(removal)
+        if isinstance(error, Exhausted):
+            raise no_address(request, error) from None
         raise of_start(next(iter(instance.start.command), ""), instance.runtime, error) from None

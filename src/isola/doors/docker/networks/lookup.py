@@ -11,7 +11,7 @@ from isola.devices.nics import network_name
 from isola.doors.docker.identity import long_id
 from isola.doors.docker.networks.notes import note_of
 from isola.doors.docker.request import Request
-from isola.errors import InvalidInput, NotFound
+from isola.errors import Exhausted, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.model.network import Network
 from isola.model.reference import Kind, Ref
 
@@ -75,6 +75,14 @@ def all_networks(request: Request) -> Iterator[Shown]:
     for network in request.services.networks:
         if network.project == home and (default is None or network.ref != default.ref):
             yield Shown(_name(network), network)
+
+
+def no_address(request: Request, error: Exhausted) -> IsolaError:
+    """As Docker says it, with the network that is full."""
+    network = request.services.networks.find(request.ref(error.evidence, Kind.NETWORK))
+    each = Shown(error.evidence, network) if network is None else shown(request, network)
+    version = 6 if (error.field or "").startswith("ipv6") else 4
+    return HostFailure(f"no available IPv{version} addresses on this network's address pools: {each.name} ({each.id})")
 
 
 def find_network(request: Request, text: str) -> Shown:

@@ -11,13 +11,21 @@ from isola.doors.docker.filtering import finds, matches_labels
 from isola.doors.docker.identity import container_id, find
 from isola.doors.docker.networks.creation import new_network, overlap_of
 from isola.doors.docker.networks.endpoints import connected, disconnected, networks_of
-from isola.doors.docker.networks.lookup import PREDEFINED, RESERVED, Shown, all_networks, default_network, find_network
+from isola.doors.docker.networks.lookup import (
+    PREDEFINED,
+    RESERVED,
+    Shown,
+    all_networks,
+    default_network,
+    find_network,
+    no_address,
+)
 from isola.doors.docker.networks.notes import labels_of, note_of
 from isola.doors.docker.networks.shape import network_json
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.docker.times import nanoseconds, parse_time
-from isola.errors import AlreadyExists, Forbidden, InUse, InvalidInput, IsolaError, NotFound
+from isola.errors import AlreadyExists, Exhausted, Forbidden, InUse, InvalidInput, IsolaError, NotFound
 from isola.model.instance import Instance, InstanceUpdate
 from isola.model.reference import Entity, Kind
 
@@ -122,7 +130,10 @@ def _named(request: Request) -> Shown:
 
 async def _update(request: Request, instance: Instance, decide: Callable[[Instance], InstanceUpdate]) -> None:
     operation = request.services.instances.update(instance.ref, decide, caller=request.caller)
-    await request.services.operations.finish(operation)
+    try:
+        await request.services.operations.finish(operation)
+    except Exhausted as error:
+        raise no_address(request, error) from None
 
 
 def _endpoints(request: Request, users: Sequence[Entity]) -> str:

@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from docker_door import DockerStand, docker_standing
 
+from isola.access import Permission
+from isola.doors.docker.routing import all_routes, needed
+from isola.doors.rest.routing import all_routes as rest_routes
 from isola.model.reference import Ref
 
 
@@ -69,3 +72,12 @@ async def test_errors_are_those_of_docker(docker: DockerStand) -> None:
     found = await take(docker, "two")
     assert found[0] == 409 and "is not running" in str(found[1])
     assert not await runs(docker)
+
+
+def test_to_start_from_one_needs_what_a_restore_needs() -> None:
+    rest = {route[:2]: route[3] for route in rest_routes()}
+    _, _, start, permission = next(each for each in all_routes() if each[1] == "/containers/{name}/start")
+    assert needed(start, permission, {}) == needed(start, permission, {"checkpoint": ""}) == Permission.OPERATE
+    assert needed(start, permission, {"checkpoint": "one"}) == rest["PUT", "/1.0/instances/{name}"] == Permission.EDIT
+    _, _, stop, permission = next(each for each in all_routes() if each[1] == "/containers/{name}/stop")
+    assert needed(stop, permission, {"checkpoint": "one"}) == permission

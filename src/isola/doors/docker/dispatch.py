@@ -14,7 +14,7 @@ from isola.doors import Services
 from isola.doors.docker import versions
 from isola.doors.docker.answers import failure
 from isola.doors.docker.request import Request
-from isola.doors.docker.routing import Router, all_routes
+from isola.doors.docker.routing import Router, all_routes, needed
 from isola.doors.http.body import parse_pairs, readable
 from isola.doors.http.refusals import Refusals
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound
@@ -94,6 +94,7 @@ class Dispatcher:
                 parameters,
                 parse_pairs(query),
             )
+            self._require_allowed(caller, needed(handler, permission, request.query), path)
             return await handler(request)
         except IsolaError as error:
             if isinstance(error, Forbidden):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from isola.doors.docker.containers.refused import refused_fields
-from isola.doors.docker.routing import Route, all_routes
+from isola.doors.docker.routing import Route, all_routes, needs_in_words
 from isola.doors.docker.versions import NEWEST, OLDEST, text
 
 _HEAD = """# The Docker Engine API
@@ -89,7 +89,7 @@ def _table() -> list[str]:
 def _row(route: Route) -> str:
     method, path, handler, permission = route
     about = " ".join((handler.__doc__ or "").split()).replace("``", "`").replace("|", "&#124;")
-    return f"| {method} | `{path.replace('...', '')}` | {about} | {permission.name.lower()} |"
+    return f"| {method} | `{path.replace('...', '')}` | {about} | {needs_in_words(handler, permission)} |"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from isola.doors.docker.containers.stopping import kill_container, restart_conta
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
-from isola.doors.docker.routing import Permission
+from isola.doors.docker.routing import Permission, needs_with
 from isola.doors.http.json import dumps
 from isola.errors import Conflict, InvalidInput, NotFound
 from isola.model.last_run import Until
@@ -20,6 +20,7 @@ from isola.model.signals import signal_number
 _CONDITIONS = {each.value: each for each in Until} | {"": Until.NOT_RUNNING}
 
 
+@needs_with("checkpoint", Permission.EDIT)  # which replaces the files, as a restore does
 async def start(request: Request) -> web.StreamResponse:
     """304 if it runs already; with ``checkpoint`` from there."""
     seen = view(request, named(request))

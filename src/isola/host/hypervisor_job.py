@@ -1,21 +1,24 @@
 """What the launcher of hypervisors (``hypervisor``) starts. Pure.
 
-In command lines ``@NAME@`` stands for the number of a descriptor.
+In command lines ``@NAME@`` stands for the number of a descriptor. Tuples with names: each start of a guest imports this
+in a new process, and dataclasses would bring a third of all that is imported there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 SHARED = "/shared"
 """Where a server sees its directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Server(NamedTuple):
     """A process on which the hypervisor depends."""
 
     name: str
@@ -32,8 +35,7 @@ class Server:
     """What it alone sees of the host, besides what all see."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What is started. Paths are strings, because it is stored as JSON."""
 
     ids: tuple[int, int]
@@ -55,14 +57,15 @@ class Job:
     """Files and directories of the host that all see, read-only."""
     devices: tuple[str, ...] = ()
     """Character devices that the hypervisor may open."""
-    opened: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    opened: Mapping[str, tuple[str, bool]] = _NONE
     """Descriptor -> regular file or block device of the host, and whether it is written to."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = _NONE
     """The hypervisor's."""
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        found = self._asdict() | {"servers": [each._asdict() for each in self.servers]}
+        return json.dumps(found, default=dict).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Job:

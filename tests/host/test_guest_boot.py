@@ -111,7 +111,7 @@ def clock() -> str:
     """What a kernel finds out by itself only with luck under emulation."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     khz = next(float(line.split(":")[1]) * 1000 for line in lines if line.startswith("cpu MHz"))
-    return f"tsc_early_khz={khz:.0f} lpj={khz * 4:.0f}"
+    return f"no_timer_check tsc_early_khz={khz:.0f} lpj={khz * 4:.0f}"
 
 
 def test_the_kernel_boots_to_the_agent(agent: socket.socket) -> None:

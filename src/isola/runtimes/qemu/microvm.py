@@ -67,7 +67,7 @@ class MicrovmRuntime(QemuRuntime):
             ids=common.ids,
             user=common.user,
             groups=common.groups,
-            servers=(file_server(common.engines, spec.root.path),),
+            servers=(file_server(common.engines, spec.root.path, forgiving=state is not None),),
             program=(
                 *common.engines.qemu,
                 *firmware(common.engines),

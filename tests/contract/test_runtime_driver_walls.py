@@ -48,7 +48,13 @@ async def test_every_row(wall: Bench, furnished: tuple[Payload, RunSpec]) -> Non
     guest = await bench.launch(spec)
     assert await guest.settled() is None
     await shown(bench, lambda log: found.says in log)
-    wrong = [said for row in ROWS if (said := await _wrong(bench, guest, row))]
+    wrong = []
+    for row in ROWS:
+        if said := await _wrong(bench, guest, row):
+            wrong.append(said)
+        if (now := await bench.runtime.find("one")) is None:
+            break
+        guest = now
     assert not wrong, "\n".join(wrong)
     if not bench.has(Capability.REBOOT):
         await guest.signal(9) if bench.has(Capability.SIGNAL) else await bench.runtime.remove("one")

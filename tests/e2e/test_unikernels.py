@@ -9,8 +9,10 @@ from pathlib import Path
 import kernels
 import pytest
 from command import Cli
+from compiler import compiler
 from daemon import Daemon
 from docker_client import DockerClient
+from linux_unikernel import arguments, web_server
 from lxc_client import Lxc
 from waiting import until
 
@@ -178,6 +180,30 @@ def test_a_dockerfile_makes_one_that_a_registry_keeps_and_whose_health_is_checke
         isola("image", "delete", "docker.io/library/made:1")
 
 
+def test_its_web_server_is_asked_for_its_health(
+    daemon: Daemon, isola: Cli, images: None, names: list[str], tmp_path: Path
+) -> None:
+    """Linux with one program, in the place of a library that would be a web server by itself."""
+    files = [str(path) for path in web_server(tmp_path)]
+    isola("image", "import", *files, "--type", "unikernel", "--argument", arguments(), "--alias", "web")
+    names.append("health1")
+
+    def health() -> str:
+        return str(daemon.get("/1.0/instances/health1/state")["health"]["status"])
+
+    try:
+        isola(
+            "launch", "web", "health1", "-c", "isola.health.http=80/well", "-c", "isola.health.interval=1s",
+            "-c", "isola.health.retries=1", "-c", "limits.memory=192MiB",
+        )  # fmt: skip
+        until(lambda: "serves at" in isola("logs", "health1").stdout, 120)
+        until(lambda: health() == "healthy", 60)
+        until(lambda: health() == "unhealthy", 60)  # when it does not have the page any more
+    finally:
+        isola("delete", "--force", "health1", check=False)
+        isola("image", "delete", "web")
+
+
 KRAFT = """#!/bin/sh
 set -eu
 expected="build --log-type basic --no-prompt --no-check-updates --plat qemu --arch x86_64 ."
@@ -191,26 +217,29 @@ echo "built by $(id -u)"
 
 
 def test_builders_make_unikernels(isola: Cli, images: None, names: list[str], tmp_path: Path) -> None:
+    """One of C by the compiler in an image."""
     shown = isola("build", "--list-builders").stdout
     assert {"dockerfile:", "ipxe:", "kraft:", "make:"} <= set(shown.split()) and "does not work" not in shown
-    (tmp_path / "script.ipxe").write_text("#!ipxe\necho script of ${product}\nshell\n")
-    kernels.place(tmp_path / "app")
-    (tmp_path / "Kraftfile").write_text("spec: v0.6\nname: app\n")
-    (tmp_path / "kraft").write_text(KRAFT)
-    (tmp_path / "kraft").chmod(0o755)
-    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY kraft /usr/bin/kraft\n")
-    here, tags = str(tmp_path), ("made/script:1", "made/copied:1", "made/kraft:1", "made/tools:1")
+    context, tools = tmp_path / "context", tmp_path / "tools"
+    context.mkdir()
+    (context / "script.ipxe").write_text("#!ipxe\necho script of ${product}\nshell\n")
+    kernels.place(context / "app")
+    (context / "Kraftfile").write_text("spec: v0.6\nname: app\n")
+    (context / "Makefile").write_text(f"kernel.elf: sector.c\n\t{kernels.COMPILE} -o $@ $<\n")
+    (context / "sector.c").write_bytes(kernels.SECTOR.read_bytes())
+    compiler(tools / "tree")
+    (tools / "kraft").write_text(KRAFT)
+    (tools / "kraft").chmod(0o755)
+    (tools / "Dockerfile").write_text("FROM busybox\nCOPY kraft /usr/bin/kraft\nCOPY tree /\n")
+    here, tags = str(context), ("made/script:1", "made/compiled:1", "made/kraft:1", "made/tools:1")
     try:
         isola("build", "--builder", "ipxe", "-t", tags[0], here)
-        isola(
-            "build", "--builder", "make", "-t", tags[1], "--build-arg", "image=busybox", "--build-arg",
-            "run=test -f app; cp app kernel.elf", "--build-arg", "command=from {hostname}", here,
-        )  # fmt: skip
-        isola("build", "-t", tags[3], here)
+        isola("build", "-t", tags[3], str(tools))
+        isola("build", "--builder", "make", "-t", tags[1], "--build-arg", f"image={tags[3]}", here)
         done = isola("build", "--builder", "kraft", "-t", tags[2], "--build-arg", f"image={tags[3]}", here)
         assert "built by 0" in done.stderr
         for number, (tag, says) in enumerate(
-            ((tags[0], "script of Standard PC"), (tags[1], "from up1"), (tags[2], "ready"))
+            ((tags[0], "script of Standard PC"), (tags[1], "disk: "), (tags[2], "ready"))
         ):
             names.append(f"up{number}")
             isola("launch", f"docker.io/{tag}", f"up{number}")
@@ -221,7 +250,7 @@ def test_builders_make_unikernels(isola: Cli, images: None, names: list[str], tm
             (("none",), "dockerfile, ipxe, kraft, make"),
             (("make",), "build argument image"),
             (("ipxe", "--build-arg", "machine=microvm"), "q35, pc"),
-            (("ipxe", "-f", str(tmp_path / "Kraftfile")), "#!ipxe"),
+            (("ipxe", "-f", str(context / "Kraftfile")), "#!ipxe"),
         ):
             failed = isola("build", "--builder", *given, here, check=False)
             assert failed.returncode != 0 and says in failed.stderr, failed.stderr

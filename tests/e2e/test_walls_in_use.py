@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from application_daemon import application_daemon
 from audit import settled
+from boot_media import data_disc
 from command import Cli
 from daemon import ApiError, Daemon
 from docker_command import Docker
@@ -54,7 +55,7 @@ def launch(own: Daemon, name: str, **more: Any) -> None:
 
 @pytest.mark.parametrize("isolation", WALLS)
 def test_clients_run_commands_and_killed_parts_are_replaced(
-    own: Daemon, docker: Docker, lxc: Lxc, isolation: str
+    own: Daemon, docker: Docker, lxc: Lxc, isolation: str, tmp_path: Path
 ) -> None:
     """The guest of the microVM is shared by all of it, because it takes seconds to boot."""
     name = f"in-{isolation}"
@@ -62,7 +63,9 @@ def test_clients_run_commands_and_killed_parts_are_replaced(
     commands_have_their_status(own, docker, lxc, name)
     terminals_are_interactive(own, docker, lxc, name)
     if isolation == "microvm":
-        a_machine_changes_while_it_runs(own, name)
+        a_machine_changes_while_it_runs(own, docker, lxc, name)
+        a_disc_is_mounted_inside(own, name, tmp_path)
+        checkpoints_are_made_and_used(docker, name)
         a_port_is_published_and_the_address_shown(own, name)
     for part, why in WALLS[isolation].items():
         a_killed_part_is_replaced(own, name, part, why)
@@ -118,8 +121,8 @@ def terminals_are_interactive(own: Daemon, docker: Docker, lxc: Lxc, name: str) 
             terminal.close()
 
 
-def a_machine_changes_while_it_runs(own: Daemon, name: str) -> None:
-    """CPUs, memory and a disk, as typed and as its programs see them."""
+def a_machine_changes_while_it_runs(own: Daemon, docker: Docker, lxc: Lxc, name: str) -> None:
+    """CPUs, memory and a disk, as typed for each client and as its programs see them."""
     isola = Cli(own)
 
     def inside(script: str) -> str:
@@ -130,8 +133,13 @@ def a_machine_changes_while_it_runs(own: Daemon, name: str) -> None:
 
     most, before = str(min(2, os.cpu_count() or 1)), memory()
     assert inside("busybox nproc") == "1"
-    isola("config", "set", name, f"limits.cpu={most}", "limits.memory=640MiB", "limits.cpu.allowance=50%")
+    lxc("config", "set", name, "limits.cpu", most)
+    docker("update", "--memory", "640m", "--memory-swap", "-1", name)
     assert (inside("busybox nproc"), memory() - before) == (most, 128)
+    lxc("config", "set", name, "limits.memory", "576MiB")
+    assert memory() - before == 64
+    docker("update", "--cpus", "0.5", name)
+    assert docker.inspect(name)["HostConfig"]["NanoCpus"] == 500_000_000
     isola("config", "set", name, "limits.cpu=1", "limits.memory=448MiB")
     assert inside("busybox nproc") == "1" and before - 70 < memory() < before - 55
     refused = isola("config", "set", name, "limits.memory=8200GiB", check=False)
@@ -144,6 +152,24 @@ def a_machine_changes_while_it_runs(own: Daemon, name: str) -> None:
     isola("config", "device", "remove", name, "extra")
     until(lambda: inside("ls /sys/block/vda 2>/dev/null || echo gone") == "gone", seconds=20)
     isola("storage", "volume", "delete", "default/extra")
+
+
+def a_disc_is_mounted_inside(own: Daemon, name: str, scratch: Path) -> None:
+    """An ISO, as a volume that is attached while it runs; it cannot be written to."""
+    isola, file = Cli(own), scratch / "data.iso"
+    file.write_bytes(data_disc("SEEN.TXT", b"on the disc\n"))
+    isola("storage", "volume", "import", "default/disc", str(file))
+    isola("storage", "volume", "attach", "default/disc", name)
+    mounting = "busybox mkdir -p /mnt; busybox mount -t iso9660 /dev/vda /mnt"
+    reading = f"{mounting} && busybox cat /mnt/seen.txt && ! (echo x > /dev/vda)"
+
+    def mounted() -> bool:
+        done = isola("exec", name, "--", "sh", "-c", f"{reading} 2>/dev/null; busybox umount /mnt", check=False)
+        return done.stdout == "on the disc\n" and done.returncode == 0
+
+    until(mounted, seconds=30)
+    isola("config", "device", "remove", name, "disc")
+    isola("storage", "volume", "delete", "default/disc")
 
 
 def a_port_is_published_and_the_address_shown(own: Daemon, name: str) -> None:
@@ -201,7 +227,7 @@ def test_docker_runs_a_sandbox_by_the_name_of_its_runtime(own: Daemon, docker: D
 
 
 def checkpoints_are_made_and_used(docker: Docker, name: str) -> None:
-    """A file in the memory of the sandbox's kernel is there again with it."""
+    """A file in the memory of the guest's kernel is there again with it."""
     docker("exec", name, "sh", "-c", "echo before > /dev/shm/state")
     docker("checkpoint", "create", "--leave-running", name, "one")
     docker("exec", name, "sh", "-c", "echo after > /dev/shm/state")

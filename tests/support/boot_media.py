@@ -1,4 +1,4 @@
-"""Discs and disks that machines boot from: an installer for UEFI, and a boot sector for a BIOS."""
+"""Discs and disks that machines boot from: an installer for UEFI, and a boot sector for a BIOS. And a disc of data."""
 
 from __future__ import annotations
 
@@ -47,6 +47,22 @@ def installer(scratch: Path) -> Path:
     subprocess.run(["ld", *linking, parts, "-o", program], check=True)
     disc.write_bytes(_disc({"EFI/BOOT/BOOTX64.EFI": program.read_bytes()}))
     return disc
+
+
+def data_disc(name: str, content: bytes) -> bytes:
+    """ISO 9660 with one file in its root; ``name`` is in upper case, with a dot."""
+    text, at = name.encode() + b";1", _ROOT + 1
+    where = struct.pack("<I", at) + struct.pack(">I", at) + struct.pack("<I", len(content))
+    record = where + struct.pack(">I", len(content)) + bytes(7) + b"\0\0\0" + b"\1\0\0\1" + bytes([len(text)]) + text
+    size = 2 + len(record) + len(record) % 2
+    files = bytes((size, 0)) + record.ljust(size - 2, b"\0")
+    blocks = {
+        _PRIMARY: _primary(at + -(-len(content) // _BLOCK)),
+        _RECORD: b"\xffCD001\1",
+        _ROOT: _directory(b"\0") + _directory(b"\1") + files,
+    }
+    head = b"".join(blocks.get(number, b"").ljust(_BLOCK, b"\0") for number in range(at))
+    return head + content.ljust(-(-len(content) // _BLOCK) * _BLOCK, b"\0")
 
 
 def _disc(files: dict[str, bytes]) -> bytes:

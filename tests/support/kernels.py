@@ -45,13 +45,18 @@ def place(path: Path) -> None:
     path.write_bytes(multiboot())
 
 
+SECTOR = Path(__file__).with_name("sector.c")
+"""A program that reads and writes a disk, and counts."""
+COMPILE = (
+    "gcc -m32 -O1 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none -mno-sse -nostdlib -static -no-pie "
+    "-Wl,--build-id=none,-z,max-page-size=4096,--section-start=.multiboot=0x100000,-Ttext=0x101000"
+)
+"""Makes a kernel of it."""
+
+
 def sector(path: Path) -> None:
-    """Compile ``sector.c``, which reads and writes a disk, and counts."""
-    options = "-m32 -O1 -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none -mno-sse -nostdlib -static"
-    linked = "--build-id=none,-z,max-page-size=4096,--section-start=.multiboot=0x100000,-Ttext=0x101000"
-    source = Path(__file__).with_name("sector.c")
-    argv = ["gcc", *options.split(), "-no-pie", f"-Wl,{linked}", "-o", str(path), str(source)]
-    subprocess.run(argv, check=True, timeout=60)
+    """Compile it."""
+    subprocess.run([*COMPILE.split(), "-o", str(path), str(SECTOR)], check=True, timeout=60)
 
 
 def pvh(*, note: bytes = b"Xen\0", machine: int = 62, **changed: int) -> bytes:

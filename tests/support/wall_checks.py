@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runtime_bench import MIB, PATH, Bench, everything, until
+from wall_saving import is_saved
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.guest_mounts import Graft
@@ -478,12 +479,6 @@ async def _of_first_process(bench: Bench, field: str) -> str:
     return next(line.partition(":")[2].strip() for line in text.decode().splitlines() if line.startswith(f"{field}:"))
 
 
-async def _is_saved(bench: Bench, guest: Guest) -> None:
-    """Only where it is refused: what is saved is another run then."""
-    if not bench.has(Capability.CHECKPOINT):
-        await guest.checkpoint(bench.directory)
-
-
 async def _reboots(bench: Bench, guest: Guest) -> None:
     """The last one."""
     bench.kind.capabilities.require(Capability.REBOOT)
@@ -528,6 +523,6 @@ ROWS = (
     Row("sysctls", _has_sysctls, NEEDED.SYSCTLS, _with_sysctls, inside=True),
     Row("ulimits", _has_ulimits, NEEDED.ULIMITS, _with_ulimits, inside=True),
     Row("process limit", _has_a_process_limit, NEEDED.PROCESS_LIMIT, _with_process_limit, inside=True),
-    Row("checkpoint", _is_saved, NEEDED.CHECKPOINT),
+    Row("checkpoint", is_saved, NEEDED.CHECKPOINT),
     Row("reboot", _reboots, NEEDED.REBOOT),
 )

@@ -49,7 +49,7 @@ def make_disk(path: Path, *, more: str = "") -> Path:
     sections = [
         (".osrel", b"ID=payload\n", 0x20000),
         (".cmdline", b"console=ttyS0 quiet panic=-1", 0x30000),
-        (".linux", supplied.kernel.read_bytes(), 0x2000000),
+        (".linux", supplied.packed_kernel.read_bytes(), 0x2000000),
         (".initrd", supplied.initramfs.read_bytes() + archive(own), 0x4000000),
     ]
     disk = fat("PAYLOAD", {"EFI/BOOT/BOOTX64.EFI": _joined(path.parent, sections)}, size=SIZE)

@@ -55,3 +55,16 @@ def test_a_kit_without_its_kernel_is_not_used(kit: Path, effect: object) -> None
     effect(kit / "vmlinuz")
     with pytest.raises(DriverUnavailable):
         find()
+
+
+def test_an_unpacked_kernel_is_preferred_and_belongs_to_the_kit(kit: Path) -> None:
+    record = json.loads((kit / "kit.json").read_text())
+    record["checksums"]["vmlinux"] = hashlib.sha256(b"unpacked").hexdigest()
+    (kit / "kit.json").write_text(json.dumps(record))
+    with pytest.raises(DriverUnavailable, match="damaged"):
+        find()
+    (kit / "vmlinux").write_bytes(b"unpacked")
+    found = find()
+    assert (found.kernel, found.packed_kernel, found.damaged()) == (kit / "vmlinux", kit / "vmlinuz", ())
+    (kit / "vmlinux").write_bytes(b"changed")
+    assert find().damaged() == ("vmlinux",)

@@ -83,6 +83,7 @@ def test_an_emulated_processor_is_told_its_frequency() -> None:
     assert "tsc" not in machine.kernel_arguments(dataclasses.replace(MACHINE, accelerator="kvm"))
     assert "tsc" not in machine.kernel_arguments(dataclasses.replace(MACHINE, clock=0))
     assert "net.ifnames=0" in machine.kernel_arguments(MACHINE), "udev keeps the names of links"
+    assert "no_timer_check" in machine.kernel_arguments(MACHINE), "late ticks are no broken timer"
     argv = machine.arguments(dataclasses.replace(MACHINE, accelerator="kvm"))
     assert (values(argv, "-accel"), values(argv, "-cpu")) == (["kvm"], ["host"])
 

@@ -18,7 +18,8 @@ from isola.errors import DriverUnavailable
 VARIABLE = "ISOLA_GUEST_KIT"
 """Names the directory of another kit than that of the installation."""
 _REMEDY = "Run install/guest of the release, or make up, on a machine that reaches Debian's packages"
-_FILES = ("vmlinuz", "initramfs", "agent")
+_PACKED, _UNPACKED = "vmlinuz", "vmlinux"
+_FILES = (_PACKED, "initramfs", "agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,13 @@ class Kit:
 
     @property
     def kernel(self) -> Path:
-        return self.directory / "vmlinuz"
+        """Unpacked, if the installation could do that."""
+        return self.directory / (_UNPACKED if any(name == _UNPACKED for name, _ in self.checksums) else _PACKED)
+
+    @property
+    def packed_kernel(self) -> Path:
+        """As Debian has it, which firmware starts too."""
+        return self.directory / _PACKED
 
     @property
     def initramfs(self) -> Path:
@@ -76,8 +83,9 @@ def _read(directory: Path) -> Kit:
     try:
         record = json.loads((directory / "kit.json").read_bytes())
         texts = [record[name] for name in ("release", "version", "stamp")]
-        checksums = tuple((name, record["checksums"][name]) for name in _FILES)
-        sizes = [(directory / name).stat().st_size for name in _FILES]
+        names = (*_FILES, *([_UNPACKED] if _UNPACKED in record["checksums"] else []))
+        checksums = tuple((name, record["checksums"][name]) for name in names)
+        sizes = [(directory / name).stat().st_size for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DriverUnavailable(
             f"The kernel for guests in {directory} is damaged", evidence=str(error), remedy=_REMEDY

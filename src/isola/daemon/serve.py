@@ -20,6 +20,7 @@ from isola.daemon.remedies import ways_out
 from isola.errors import Conflict, IsolaError, SuspectState
 from isola.events import Events
 from isola.host import Host, background, tags
+from isola.host.kernel import give_back_memory
 from isola.host.linux import linux_host
 from isola.host.threads import in_thread
 from isola.model.event import EventKind
@@ -93,6 +94,7 @@ async def _ready(directory: Path, ready: Callable[[], None]) -> None:
     # All objects so far are permanent: exclude them from garbage collection.
     gc.collect()
     gc.freeze()
+    give_back_memory()
     background.notify("READY=1")
     ready()
     log.info("Ready in %s", directory)

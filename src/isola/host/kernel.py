@@ -57,6 +57,12 @@ def _syscall(number: int, what: str, *arguments: object) -> int:
     return _checked(_libc.syscall(ctypes.c_long(number), *arguments), what)
 
 
+def give_back_memory() -> None:
+    """Return memory that the allocator of the C library has freed, but keeps for later, to the system."""
+    if hasattr(_libc, "malloc_trim"):  # glibc has it, musl does not
+        _libc.malloc_trim(ctypes.c_size_t(0))
+
+
 def clone_tree(path: Path, *, recursive: bool = False) -> int:
     """A detached copy of the mount of ``path``, with ``path`` as its root; returns a descriptor.
 

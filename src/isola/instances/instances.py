@@ -137,6 +137,20 @@ class Instances:
             found = self._context.by_id(instance.id)
         return None if found is None else self._context.records.read(found.ref)
 
+    @property
+    def generation(self) -> tuple[object, ...]:
+        """Changes with every change of any record or status, and with what ``is_saved`` answers."""
+        context = self._context
+        states = [live.state for live in context.live.values()]
+        return (
+            context.records.generation,
+            [*context.live],
+            states,
+            [*context.restarts],
+            [*context.faults],
+            [*context.saved],
+        )
+
     def status(self, instance: Instance) -> Status:
         """Observed status."""
         return self._context.status(instance)

@@ -8,13 +8,49 @@ from isola.errors import WrongState
 from isola.model.instance import Desired, Instance, Status
 
 
+class Phase(Enum):
+    """State of an instance, and its status in the API."""
+
+    STOPPED = "stopped", Status.STOPPED
+    RUNNING = "running", Status.RUNNING
+    FROZEN = "frozen", Status.FROZEN
+    STOPPING = "stopping", Status.RUNNING
+    ENDED = "ended", Status.RUNNING
+    """Its run is being cleaned up."""
+    STARTING = "starting", Status.STARTING
+    """It has rebooted and waits for its next start."""
+    BROKEN = "broken", Status.ERROR
+    """Its state does not match its record: the repair is retried in the background and by the next verb."""
+    DELETING = "deleting", Status.ERROR
+    """Its deletion has begun and is not complete."""
+
+    # Attributes, since lists ask for the status of each instance: a member's hash is computed in Python.
+    status: Status
+
+    def __new__(cls, name: str, status: Status) -> Phase:
+        """``name`` is its value."""
+        member = object.__new__(cls)
+        member._value_, member.status = name, status
+        return member
+
+
 class RunState(Enum):
-    RUNNING = "running"
-    FROZEN = "frozen"
-    STOPPING = "stopping"
+    """State of a run, and the phase of its instance."""
+
+    RUNNING = "running", Phase.RUNNING
+    FROZEN = "frozen", Phase.FROZEN
+    STOPPING = "stopping", Phase.STOPPING
     """A verb waits for its end, and cleans up."""
-    ENDED = "ended"
+    ENDED = "ended", Phase.ENDED
     """It has to be cleaned up."""
+
+    phase: Phase
+
+    def __new__(cls, name: str, phase: Phase) -> RunState:
+        """``name`` is its value."""
+        member = object.__new__(cls)
+        member._value_, member.phase = name, phase
+        return member
 
 
 FOLLOWING = {
@@ -26,50 +62,10 @@ FOLLOWING = {
 """Permitted transitions of a run."""
 
 
-class Phase(Enum):
-    """State of an instance."""
-
-    STOPPED = "stopped"
-    RUNNING = "running"
-    FROZEN = "frozen"
-    STOPPING = "stopping"
-    ENDED = "ended"
-    """Its run is being cleaned up."""
-    STARTING = "starting"
-    """It has rebooted and waits for its next start."""
-    BROKEN = "broken"
-    """Its state does not match its record: the repair is retried in the background and by the next verb."""
-    DELETING = "deleting"
-    """Its deletion has begun and is not complete."""
-
-    @property
-    def status(self) -> Status:
-        """The status in the API."""
-        return _STATUS[self]
-
-
-_STATUS = {
-    Phase.STOPPED: Status.STOPPED,
-    Phase.RUNNING: Status.RUNNING,
-    Phase.FROZEN: Status.FROZEN,
-    Phase.STOPPING: Status.RUNNING,
-    Phase.ENDED: Status.RUNNING,
-    Phase.STARTING: Status.STARTING,
-    Phase.BROKEN: Status.ERROR,
-    Phase.DELETING: Status.ERROR,
-}
-_OF_RUN = {
-    RunState.RUNNING: Phase.RUNNING,
-    RunState.FROZEN: Phase.FROZEN,
-    RunState.STOPPING: Phase.STOPPING,
-    RunState.ENDED: Phase.ENDED,
-}
-
-
 def phase_of(desired: Desired, run: RunState | None, *, restarts: bool, fault: bool) -> Phase:
     """Derived from the record, the state of its run, a pending start and a fault."""
     if run is not None:
-        return _OF_RUN[run]
+        return run.phase
     if desired is Desired.DELETED:
         return Phase.DELETING
     if restarts:

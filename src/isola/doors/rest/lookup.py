@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from isola.doors.rest.request import Request
 from isola.errors import InvalidInput, NotFound
 from isola.model.instance import Instance
@@ -30,6 +32,12 @@ def instances_of(request: Request) -> list[Instance]:
         home = request.home(Kind.INSTANCE)
         found = [instance for instance in instances if instance.project == home]
     return found if required is None else [instance for instance in found if instance.type == required]
+
+
+def scope_of(request: Request) -> Hashable:
+    """Requests of the same scope refer to the same instances."""
+    projects = request.caller.projects if request.everywhere else request.home(Kind.INSTANCE)
+    return _wanted_type(request), projects
 
 
 def _wanted_type(request: Request) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
-from isola.doors.rest.lookup import instance_of, instances_of
+from isola.doors.rest.lookup import instance_of, instances_of, scope_of
 from isola.doors.rest.programs import program_of
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission, in_every_tree
@@ -28,13 +29,17 @@ from isola.operations import Operation
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, instances, or instances with their states."""
     match = parse_filter(request.query.get("filter", ""))
+    recursion, rendering = request.recursion, request.rendering
+    if recursion and match is None:
+        scope, choose = scope_of(request), partial(instances_of, request)
+        whole = rendering.every(scope, choose) if recursion == 1 else await rendering.every_full(scope, choose)
+        return sync_bytes(whole)
     chosen = _chosen(request, match)
-    recursion = request.recursion
     if recursion == 0:
         return sync([in_project(f"/1.0/{request.tree}/{instance.name}", instance.project) for instance in chosen])
     if recursion == 1:
-        return sync_bytes(request.rendering.many(chosen))
-    return sync_bytes(await request.rendering.many_full(chosen, match))
+        return sync_bytes(rendering.many(chosen))
+    return sync_bytes(await rendering.many_full(chosen, match))
 
 
 async def create(request: Request) -> web.StreamResponse:

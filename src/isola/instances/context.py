@@ -266,6 +266,12 @@ class Context:
                 remedy="switch features.networks off while the project is empty, or use a macvlan, routed or p2p NIC",
             ) from error
 
+    @property
+    def generation(self) -> tuple[object, ...]:
+        """Changes with every change of any record or status, and when a saved state comes or goes."""
+        states = [live.state for live in self.live.values()]
+        return self.records.generation, [*self.live], states, [*self.restarts], [*self.faults], [*self.saved]
+
     def phase(self, instance: Instance) -> Phase:
         """Its state, derived from its record, its run and its faults."""
         live, id = self.live.get(instance.id), instance.id

@@ -54,9 +54,10 @@ from isola.instances.still import let_go_on
 from isola.instances.stop import Manner
 from isola.instances.suspend import require_stoppable, stop_saving
 from isola.instances.unknowns import entity_of as unknown_entity
+from isola.instances.volatile import kept_keys
 from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
-from isola.model.instance import Config, Desired, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
+from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.last_run import Until
 from isola.model.log_query import LogQuery
 from isola.model.reference import DEFAULT_PROJECT, Ref
@@ -140,16 +141,7 @@ class Instances:
     @property
     def generation(self) -> tuple[object, ...]:
         """Changes with every change of any record or status, and with what ``is_saved`` answers."""
-        context = self._context
-        states = [live.state for live in context.live.values()]
-        return (
-            context.records.generation,
-            [*context.live],
-            states,
-            [*context.restarts],
-            [*context.faults],
-            [*context.saved],
-        )
+        return self._context.generation
 
     def status(self, instance: Instance) -> Status:
         """Observed status."""
@@ -158,19 +150,11 @@ class Instances:
     def expanded(self, instance: Instance) -> tuple[Config, Devices]:
         """Configuration and devices including those of profiles, image and daemon."""
         config, devices = expanded(self._context, instance)
-        return dict(config) | self._kept(instance), devices
+        return dict(config) | kept_keys(instance), devices
 
     def config(self, instance: Instance) -> Config:
         """Local configuration including keys of image and daemon."""
-        return dict(instance.config) | self._kept(instance)
-
-    def _kept(self, instance: Instance) -> dict[str, str]:
-        kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
-        kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
-        for name, state in instance.plugged.items():
-            kept |= {f"volatile.{name}.{fact}": value for fact, value in state.facts.items()}
-        kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
-        return kept
+        return dict(instance.config) | kept_keys(instance)
 
     def unknown(self) -> list[Unknown]:
         """Instances on the host without a record."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from isola.model.instance import Desired, Instance
+
 LAST_BOOT = "last_state.boot"
 """The boot of the host in which the instance was last made or started."""
 START_TIME = "last_state.start_ms"
@@ -35,3 +37,13 @@ DEPLOYED_AT = "deploy.at"
 HISTORY = "deploy.history"
 """Of a version that serves: those before it, newest first: ``TIME=FINGERPRINT,...``."""
 NEXT, RETIRING, PREVIOUS = "next", "retiring", "previous"
+
+
+def kept_keys(instance: Instance) -> dict[str, str]:
+    """What is shown with the configuration: ``image.*`` and ``volatile.*``."""
+    kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
+    kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
+    for name, state in instance.plugged.items():
+        kept |= {f"volatile.{name}.{fact}": value for fact, value in state.facts.items()}
+    kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
+    return kept

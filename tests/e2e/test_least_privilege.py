@@ -59,7 +59,8 @@ def test_the_profile_has_what_was_used_and_no_more(daemon: Daemon, least: str) -
     assert calls == sorted(calls)
     assert config["isola.capabilities.drop"] == "ALL" and "isola.capabilities.add" not in config
     assert "/srv" in config["isola.paths.writable"].split(",")
-    assert config["user.learned.ports"] == "tcp/8080"
+    assert (config["isola.ports.listen"], config["isola.ports.connect"]) == ("tcp/8080", "tcp/8080")
+    assert {"/bin", "/srv/www"} <= set(config["user.learned.opened"].split(","))
 
 
 def test_an_image_is_learned_in_a_container_that_is_deleted(daemon: Daemon, least: str) -> None:
@@ -69,7 +70,7 @@ def test_an_image_is_learned_in_a_container_that_is_deleted(daemon: Daemon, leas
         isola("profile", "learn", "--image", "least-app", "--command", once, "--into", "once")
         config = daemon.get("/1.0/profiles/once")["config"]
         assert {"execve", "mkdir"} <= set(config["security.syscalls.allow"].split("\n"))
-        assert "/srv" in config["isola.paths.writable"].split(",") and "user.learned.ports" not in config
+        assert "/srv" in config["isola.paths.writable"].split(",") and config["isola.ports.listen"] == "none"
         asked = 'test -n "$ISOLA_INSTANCE" && exit 7'
         done = isola(
             "profile", "learn", "--image", "least-app", "--command", "/bin/busybox sleep 99", "--while", asked,
@@ -90,6 +91,30 @@ def test_what_was_learned_works_and_the_rest_is_refused(daemon: Daemon, confined
     status, _, errors = run(daemon, confined, "echo x >/etc/new")
     assert status != 0 and "Read-only file system" in errors
     assert run(daemon, confined, "echo x >/srv/www/more && echo x >/tmp/more")[0] == 0
+
+
+def test_other_ports_are_refused(daemon: Daemon, confined: str) -> None:
+    """In a container by the call; what leaves a sandbox is dropped."""
+    gateway = daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"].partition("/")[0]
+    patience = "timeout 3 " if confined == "least-sandbox" else ""
+
+    def connected(port: int) -> str:
+        """Whether the answer of the host has come: nothing listens there."""
+        _, _, errors = run(daemon, confined, f"busybox {patience}wget -O /tmp/page http://{gateway}:{port}/")
+        return next((word for word in ("refused", "not permitted") if word in errors), "no answer")
+
+    no = "not permitted" if confined == "least-container" else "no answer"
+    assert [connected(8080), connected(8081)] == ["refused", no]
+    daemon.run("PATCH", f"/1.0/instances/{confined}", {"config": {"isola.ports.connect": "tcp/8081"}})
+    assert [connected(8080), connected(8081)] == [no, "refused"]
+    if confined == "least-container":
+        assert "not permitted" in run(daemon, confined, "busybox httpd -f -p 9090")[2]
+        daemon.kill()
+        daemon.start()
+        assert connected(8082) == no
+        isola = Cli(daemon)
+        until(lambda: "connecting to tcp/8082" in isola("profile", "refusals", confined).stdout)
+        assert "listening on tcp/9090" in isola("profile", "refusals", confined).stdout
 
 
 def test_refused_calls_are_reported() -> None:

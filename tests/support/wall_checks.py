@@ -425,6 +425,17 @@ async def _has_system_calls(bench: Bench, guest: Guest) -> None:
     assert await _of_first_process(bench, "Seccomp") == "2"
 
 
+def _with_ports(bench: Bench, spec: RunSpec) -> RunSpec:
+    return dataclasses.replace(spec, limits=dataclasses.replace(spec.limits, connects=("tcp/1",)))
+
+
+async def _has_ports(bench: Bench, guest: Guest) -> None:
+    """Its loopback is the host's, or within a kernel that the host does not see."""
+    _, output, _ = await bench.run("sh", "-c", "wget -O /tmp/page http://127.0.0.1:2/ 2>&1")
+    seen = bench.kind.capabilities.unrecordable is None
+    assert (b"not permitted" in output, dict(guest.refused_ports())) == (seen, {"connect tcp/2": 1} if seen else {})
+
+
 def _with_umask(bench: Bench, spec: RunSpec) -> RunSpec:
     return dataclasses.replace(spec, umask=0o27)
 
@@ -519,6 +530,7 @@ ROWS = (
     Row("capabilities", _has_capabilities, NEEDED.CONFINEMENT, _with_capabilities, inside=True),
     Row("filters", _has_filters, NEEDED.FILTERS, _with_filters, inside=True),
     Row("system calls", _has_system_calls, NEEDED.SYSTEM_CALLS, _with_system_calls, inside=True),
+    Row("ports", _has_ports, NEEDED.PORTS, _with_ports, inside=True),
     Row("umask", _has_an_umask, NEEDED.UMASK, _with_umask, inside=True),
     Row("sysctls", _has_sysctls, NEEDED.SYSCTLS, _with_sysctls, inside=True),
     Row("ulimits", _has_ulimits, NEEDED.ULIMITS, _with_ulimits, inside=True),

@@ -10,9 +10,11 @@ from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.host import refusals
 from isola.host.bpf import EXIT, JUMP, MOVE_IMMEDIATE, Code
 from isola.host.btf import KernelTypes
-from isola.host.recording import Recorded, parse_sockets
+from isola.host.recording import parse_sockets
 from isola.model.file_change import ChangeKind, FileChange
-from isola.model.learned import directories, learned
+from isola.model.learned import directories, fewer, learned
+from isola.model.ports import joined, spans
+from isola.model.recorded import Recorded
 from isola.model.reference import Ref
 from isola.model.system_calls import NAMES
 from isola.model.warning import WarningType
@@ -42,13 +44,14 @@ def test_the_topmost_directories_that_were_written_stay_writable() -> None:
 
 
 def test_what_is_written_at_the_top_leaves_the_root_writable() -> None:
-    found = learned({0}, (), paths(("/new", ADDED)), (), mounted=frozenset(), compat=False)
+    found = learned(Recorded(frozenset({0})), paths(("/new", ADDED)), (), mounted=frozenset())
     assert "isola.paths.writable" not in found.config
     assert "the root stays writable" in found.notes[0]
 
 
 def test_the_configuration_permits_what_was_seen() -> None:
-    found = learned({59, 0, 9999}, {10, 21}, (), {"udp/53", "tcp/8080", "tcp/80"}, mounted=frozenset(), compat=True)
+    seen = Recorded(frozenset({59, 0, 9999}), True, frozenset({10, 21}))
+    found = learned(seen, (), {"udp/53", "tcp/8080", "tcp/80"}, mounted=frozenset())
     assert found.config == {
         "security.syscalls.allow": "execve\nread",
         "isola.capabilities.drop": "ALL",
@@ -59,6 +62,41 @@ def test_the_configuration_permits_what_was_seen() -> None:
     assert [note.partition(" are left out")[0] for note in found.notes] == [
         "system calls without a known name", "system calls of 32-bit programs",
     ]  # fmt: skip
+
+
+def test_ports_of_the_kernel_replace_the_note_and_what_was_missed_is_told() -> None:
+    seen = Recorded(listens=frozenset({"tcp/80"}), connects=frozenset(), missed=("some of the ports",))
+    found = learned(seen, (), {"tcp/8080"}, mounted=frozenset())
+    assert found.config["isola.ports.listen"] == "tcp/80,tcp/8080" and found.config["isola.ports.connect"] == "none"
+    assert "user.learned.ports" not in found.config
+    assert found.notes == ("not recorded: some of the ports",)
+
+
+def test_names_that_programs_choose_name_nothing_else() -> None:
+    names = ("x,", "a ", "b\nc", "d" * 201)
+    changed = paths(*((f"/srv/{name}/file", ADDED) for name in names), ("/opt/e,/etc/f", ADDED))
+    assert directories(changed) == ("/opt", "/srv", "/tmp", "/var/tmp")
+
+
+def test_a_million_directories_are_few_names() -> None:
+    opened = frozenset({f"/srv/{number % 7}/{number}" for number in range(100_000)} | {"/etc", "/lib/x"})
+    found = learned(Recorded(opened=opened), (), (), mounted=frozenset())
+    assert found.opened == ("/etc", "/lib/x", *(f"/srv/{number}" for number in range(7)))
+    assert fewer([f"/{each}" for each in range(999)], 100) == ("/",)
+
+
+def test_ports_are_ranges_and_too_many_are_joined() -> None:
+    assert joined({"tcp/80", "tcp/81", "tcp/82", "udp/53", "tcp/9"}) == ("tcp/9", "tcp/80-82", "udp/53")
+    many = joined({f"{kind}/{port}" for kind in ("tcp", "udp") for port in range(1, 40_000, 3)})
+    assert len(many) == 64 and {each.partition("/")[0] for each in many} == {"tcp", "udp"}
+
+
+@pytest.mark.parametrize(
+    "value", ["80", "tcp/0", "tcp/65536", "tcp/9-8", "sctp/1", "tcp/1;drop", "", "tcp/\u0661", ",".join(["tcp/1"] * 65)]
+)
+def test_other_ports_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        spans(value)
 
 
 def rules(*names: str, system: bool = False, report: bool = True) -> dict[str, object]:
@@ -204,6 +242,31 @@ async def test_refusals_are_an_event_and_a_warning_of_their_instance(world: Worl
     assert [each.message for each in found] == ["chown of /bin/app, 3 times"]
     world.parts.services.instances.learning.refused.close()
     assert world.host.refusals.listeners == []
+
+
+async def test_refused_ports_are_told_as_refused_calls_are(world: World) -> None:
+    ref = Ref.default("web1")
+    await world.create("web1", config={"isola.ports.listen": "tcp/80", "isola.ports.connect": "none"}, start=True)
+    refused = world.parts.services.instances.learning.refused
+    running = world.runtime.instances[world.parts.services.instances.get(ref).id]
+    assert (running.limits.listens, running.limits.connects) == (("tcp/80",), ())
+    for count in (1, 3, 2):  # counting began anew
+        running.refused_ports = {"listen tcp/81": count}
+        refused.look()
+    await world.parts.services.warnings.settled()
+    (found,) = [each for each in world.parts.services.warnings if each.type == WarningType.CALLS_REFUSED.text]
+    assert found.message == "listening on tcp/81, 5 times"
+    with pytest.raises(InvalidInput):
+        await world.parts.services.instances.learning.begin(ref)
+
+
+async def test_a_run_that_begins_is_followed(world: World) -> None:
+    await world.create("web1")
+    await world.parts.services.instances.learning.begin(Ref.default("web1"))
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
+    (recording,) = world.host.recorder.open
+    (group,) = (group for _, group in recording.followed)
+    assert str(group).endswith(f"/{world.parts.services.instances.get(Ref.default('web1')).id}")
 
 
 async def test_a_flood_of_refusals_is_bounded(world: World) -> None:

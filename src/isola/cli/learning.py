@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from isola.client.shapes import LearnedInfo
 
 _REFUSED = "System call refused"
+_MOST_SHOWN = 8
 _NAME = "ISOLA_INSTANCE"
 """Variable of the command: what is recorded."""
-_REPLACED = ("security.syscalls.allow", "isola.capabilities.", "isola.paths.writable", "user.learned.")
+_REPLACED = ("security.syscalls.allow", "isola.capabilities.", "isola.paths.writable", "isola.ports.", "user.learned.")
 
 
 def _instance(item: Mapping[str, Any]) -> str:
@@ -81,7 +82,7 @@ def _learn(context: Context, name: str) -> int:
 
 
 def refusals(context: Context) -> None:
-    """Print the system calls that instances were refused."""
+    """Print the system calls and ports that instances were refused."""
     name = context.args.text("INSTANCE")
     found = [each for each in context.client.warnings.all() if each["type"] == _REFUSED]
     show(context, [each for each in found if not name or _instance(each) == name], _COLUMNS)
@@ -136,10 +137,16 @@ def _report(context: Context, found: LearnedInfo, profile: str) -> None:
     context.say(
         f"{f'Profile {profile} permits' if profile else 'It used'} {len(found['system_calls'])} system calls; "
         f"capabilities: {', '.join(found['capabilities']) or 'none'}; "
-        f"written: {', '.join(found['written']) or 'nothing'}; listens on: {', '.join(found['ports']) or 'nothing'}"
+        f"written: {', '.join(found['written']) or 'nothing'}; opened: {_few(found['opened'])}; "
+        f"listens on: {', '.join(found['ports']) or 'nothing'}; connects to: {_few(found['connects'] or [])}"
     )
     for note in found["notes"]:
         context.say(f"Note: {note}")
+
+
+def _few(items: list[str]) -> str:
+    shown = ", ".join(items[:_MOST_SHOWN]) or "nothing"
+    return f"{shown} and {len(items) - _MOST_SHOWN} more" if len(items) > _MOST_SHOWN else shown
 
 
 LEARN = Command(
@@ -165,7 +172,7 @@ LEARN = Command(
 )
 REFUSALS = Command(
     "refusals",
-    "List system calls that instances were refused",
+    "List system calls and ports that instances were refused",
     refusals,
     Argument("INSTANCE", "One of them", optional=True, complete="instances"),
     FORMAT,

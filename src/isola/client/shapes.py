@@ -229,7 +229,10 @@ class LearnedInfo(TypedDict):
     system_calls: list[str]
     capabilities: list[str]
     written: list[str]
+    opened: list[str]
     ports: list[str]
+    listens: list[str] | None
+    connects: list[str] | None
     notes: list[str]
     config: dict[str, str]
 

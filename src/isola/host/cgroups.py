@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure
+from isola.host import port_programs
 from isola.host.cancellation import finish
 from isola.host.cgroup_tree import Tree, subdirectories
 from isola.host.cgroup_v1 import LegacyTrees
@@ -63,6 +64,13 @@ class Cgroups(Protocol):
 
     async def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; one that is None is removed. Raises HostFailure, e.g. for less memory than is in use."""
+        ...
+
+    def refused_ports(self, path: str) -> Mapping[str, int]:
+        """How often its processes were refused a port since the limit was set, by ``listen tcp/80``.
+
+        None if there is no limit.
+        """
         ...
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
@@ -175,7 +183,10 @@ class LinuxCgroups:
         await _in_thread(lambda: self._enter(path, process))
 
     async def limit(self, path: str, limits: Limits) -> None:
-        await _in_thread(lambda: self._limiting().limit(path, limits))
+        await _in_thread(lambda: self._limit(path, limits))
+
+    def refused_ports(self, path: str) -> Mapping[str, int]:
+        return port_programs.refused(self._unified.directory(path)) if self._unified else {}
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
         return await in_thread(self._legacy.allow_devices, path, rules)
@@ -259,6 +270,13 @@ class LinuxCgroups:
             self._legacy.create(monitor, self._legacy.necessary)
             if self._unified and not self._legacy.trees:
                 self._unified.create(monitor, None)
+
+    def _limit(self, path: str, limits: Limits) -> None:
+        self._limiting().limit(path, limits)
+        if self._unified:
+            port_programs.limit(self._unified.directory(path), limits.listens, limits.connects)
+        elif (limits.listens, limits.connects) != (None, None):
+            raise HostFailure("Ports can be limited with cgroup2 alone", remedy="mount it, or unset isola.ports.*")
 
     def _enter(self, path: str, process: ProcessRef) -> None:
         with hold(process):

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from isola.errors import IsolaError, Unsupported
 from isola.host import bpf
 from isola.host.bpf import Code, Table
 from isola.host.btf import KernelTypes
+from isola.host.opened_files import OpenedFiles
+from isola.host.port_programs import PortRecording
 from isola.host.proc import ProcessRef, open_of
 from isola.host.threads import in_thread
 from isola.model.identity import IdRange
+from isola.model.recorded import Recorded
 
 _LISTENS, _LOOPBACK_6 = "0A", "00000000000000000000000001000000"
 _MOST_TEXT = 4 << 20
@@ -35,19 +38,15 @@ _VALUE, _KEY, _SEGMENT, _COMMAND = -8, -16, -24, -40
 """Places on the stack of the programs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What has been seen so far."""
-
-    calls: frozenset[int] = frozenset()
-    """Numbers of system calls."""
-    calls_of_32_bit: bool = False
-    capabilities: frozenset[int] = frozenset()
-    """Numbers of those that made a difference."""
-
-
 class Recording(Protocol):
     """A recording in progress."""
+
+    async def follow(self, process: ProcessRef | None, group: Path | None) -> None:
+        """A run begins: files in the root of this process and ports of this group are recorded, too.
+
+        ``group``: its directory in cgroup2. What cannot be recorded is noted.
+        """
+        ...
 
     async def read(self) -> Recorded:
         """What has been seen until now."""
@@ -129,7 +128,27 @@ class _Programs:
             calls = _counting_calls(ids, mode, segment, self._calls)
             stack.callback(os.close, bpf.attach(calls, bpf.RAW_TRACEPOINT, tracepoint="sys_enter"))
             stack.callback(os.close, _watch_rights(types, ids, mode, self._rights))
+            self._missed: list[str] = []
+            self._files: OpenedFiles | None = None
+            try:
+                self._files = OpenedFiles()
+                stack.callback(self._files.close)
+            except OSError as error:
+                self._missed.append(f"files that are opened: {error.strerror}")
+            self._ports = _Ports(self._missed)
+            stack.callback(self._ports.close)
             self._open = stack.pop_all()
+
+    async def follow(self, process: ProcessRef | None, group: Path | None) -> None:
+        await in_thread(self._follow, process, group)
+
+    def _follow(self, process: ProcessRef | None, group: Path | None) -> None:
+        if self._files is not None and process is not None:
+            try:
+                self._files.follow(process)
+            except (OSError, IsolaError) as error:
+                self._missed.append(f"files that are opened: {error}")
+        self._ports.follow(group)
 
     async def read(self) -> Recorded:
         return await in_thread(self._read)
@@ -143,7 +162,53 @@ class _Programs:
             frozenset(each for each in calls if each < _CALLS_OF_32_BIT),
             any(each >= _CALLS_OF_32_BIT for each in calls),
             frozenset(_number(key) for key, _ in self._rights.items()),
+            opened=frozenset(self._files.directories) if self._files is not None else frozenset(),
+            listens=self._ports.seen("listen"),
+            connects=self._ports.seen("connect"),
+            missed=tuple(dict.fromkeys((*self._missed, *self._lost()))),
         )
+
+    def _lost(self) -> Iterator[str]:
+        if self._files is not None and self._files.lost:
+            yield "some of the files that were opened: there were too many"
+        if self._ports.full:
+            yield "some of the ports: there were too many"
+
+
+class _Ports:
+    """Of one run after the other."""
+
+    def __init__(self, missed: list[str]) -> None:
+        self.full = False
+        self._missed, self._known = missed, set[tuple[str, str]]()
+        self._now: PortRecording | None = None
+        self._works = True
+
+    def follow(self, group: Path | None) -> None:
+        self.close()
+        if group is None:
+            self._works = False
+            return
+        try:
+            self._now = PortRecording(str(group))
+        except OSError as error:
+            self._works = False
+            self._missed.append(f"ports that are connected to: {error.strerror}")
+
+    def seen(self, kind: str) -> frozenset[str] | None:
+        self._look()
+        return frozenset(port for of, port in self._known if of == kind) if self._works else None
+
+    def close(self) -> None:
+        self._look()
+        if self._now is not None:
+            self._now.close()
+            self._now = None
+
+    def _look(self) -> None:
+        if self._now is not None:
+            self._known |= self._now.read()
+            self.full = self.full or self._now.full()
 
 
 def _number(key: bytes) -> int:

@@ -16,6 +16,7 @@ from isola.devices.uses import Home
 from isola.errors import HostFailure, NotFound
 from isola.events import Events
 from isola.host import Host
+from isola.host.recording import Recording
 from isola.images import ImageLibrary
 from isola.instances.bases import Bases
 from isola.instances.layers import Layers
@@ -172,6 +173,8 @@ class Context:
     """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    """Of what instances use, by id."""
     attaching: dict[str, list[Any]] = field(default_factory=dict)
     """Clients that are attached to the next run of an instance (``attaching.Ahead``), by id."""
     health: dict[str, Health] = field(default_factory=dict)

@@ -16,13 +16,14 @@ from isola.instances.commit import MOUNT_POINTS
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.differences import whole
+from isola.instances.following import follow
 from isola.instances.refused import Refused
 from isola.instances.run_spec import confinement
 from isola.model.caller import DAEMON, Caller
 from isola.model.confinement import UNCONFINED
 from isola.model.identity import PRIVILEGED
 from isola.model.instance import Instance
-from isola.model.learned import Learned, learned
+from isola.model.learned import CONNECT, LISTEN, Learned, learned
 from isola.model.reference import Ref
 from isola.runtimes import Lack
 
@@ -67,6 +68,9 @@ class Learning:
             course = _Course(await self._context.host.recorder.record(instance.idmap))
         finally:
             self._beginning.discard(instance.id)
+        self._context.recordings[instance.id] = course.recording
+        if (live := self._context.live.get(instance.id)) is not None:
+            await follow(self._context, instance.id, live.guest)
         course.sampling = asyncio.get_running_loop().create_task(self._sample(instance.id, course))
         self._courses[instance.id] = course
         self._context.tell("learning-started", ref, caller=caller)
@@ -77,14 +81,7 @@ class Learning:
         seen = await course.recording.read()
         await self._look(instance.id, course)
         changed = await whole(self._context, ref, caller)
-        return learned(
-            seen.calls,
-            seen.capabilities,
-            changed,
-            course.ports,
-            mounted={f"/{path}" for path in MOUNT_POINTS},
-            compat=seen.calls_of_32_bit,
-        )
+        return learned(seen, changed, course.ports, mounted={f"/{path}" for path in MOUNT_POINTS})
 
     async def end(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """End the recording; what was seen is lost."""
@@ -109,6 +106,7 @@ class Learning:
 
     def _forget(self, id: str) -> None:
         course = self._courses.pop(id)
+        self._context.recordings.pop(id, None)
         if course.sampling is not None:
             course.sampling.cancel()
         course.recording.close()
@@ -124,6 +122,13 @@ class Learning:
             raise InvalidInput(
                 f"{instance.name!r} is not confined, so its processes cannot be told from others",
                 remedy="unset security.privileged, isola.privileged and isola.seccomp",
+            )
+        limited = next((key for key in (LISTEN, CONNECT) if config.get(key)), None)
+        if limited is not None:
+            raise InvalidInput(
+                f"{instance.name!r} has a list of ports already: nothing beyond it would be learned",
+                field=f"config.{limited}",
+                remedy="remove the profile with it, or unset it",
             )
         if wanted.system_calls:
             raise InvalidInput(
@@ -151,7 +156,10 @@ def as_mapping(found: Learned) -> Mapping[str, object]:
         "system_calls": found.calls,
         "capabilities": found.capabilities,
         "written": found.written,
+        "opened": found.opened,
         "ports": found.ports,
+        "listens": found.listens,
+        "connects": found.connects,
         "notes": found.notes,
         "config": found.config,
     }

@@ -119,6 +119,8 @@ def _finer(config: Config) -> Limits:
             for kind in KINDS
             for path, rate in SETTINGS.value(config, f"isola.limits.disk.{kind}") or ()  # type: ignore[attr-defined]
         ),
+        listens=_ports(config, "isola.ports.listen"),
+        connects=_ports(config, "isola.ports.connect"),
     )
 
 
@@ -134,6 +136,11 @@ def _cpu_shares(config: Config, allowance: object) -> int | None:
 def _io_weight(config: Config) -> int | None:
     weight, priority = _whole(config, "isola.limits.disk.weight"), _whole(config, "limits.disk.priority")
     return weight if weight is not None or priority is None else max(priority * 100, 10)
+
+
+def _ports(config: Config, key: str) -> tuple[str, ...] | None:
+    found = SETTINGS.value(config, key)
+    return tuple(map(str, found)) if isinstance(found, tuple) else None
 
 
 def _whole(config: Config, key: str) -> int | None:

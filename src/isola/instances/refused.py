@@ -1,4 +1,4 @@
-"""System calls that instances were refused: each is told once as an event, and counted in a warning."""
+"""System calls and ports that instances were refused: each is told once as an event, and counted in a warning."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from isola.host.refusals import Refusal
 from isola.instances.context import Context
 from isola.model.system_calls import NAMES
 from isola.model.warning import WarningType
+from isola.runtimes import Guest
 
 MOST = 32
 """Different calls and programs that are told apart for an instance."""
 PAUSE = 1.0
 """Seconds in which refusals are gathered before they are written."""
+PORTS_PAUSE = 2.0
+"""Seconds between looks at refused ports."""
 log = logging.getLogger(__name__)
 _What = tuple[str, str]
-"""Name of the call, and the program."""
+"""Name of the call, and the program; or what was tried with a port, and the port."""
+_BIND, _CONNECT = "listening on", "connecting to"
+_PORTS = (_BIND, _CONNECT)
 
 
 class Refused:
@@ -32,9 +37,13 @@ class Refused:
         self._owners: dict[int, str] = {}
         self._end: Callable[[], None] | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._ports: dict[str, tuple[object, Counter[str]]] = {}
+        """The guest, and how often it had been refused each port when it was last looked at."""
 
     async def open(self) -> None:
         """Listen, if this host can tell."""
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name="look for refused ports")
         try:
             self._end = await self._context.host.refusals.listen(self._note)
         except Unsupported as error:
@@ -44,8 +53,9 @@ class Refused:
         if self._end is not None:
             self._end()
             self._end = None
-        if self._writing is not None:
-            self._writing.cancel()
+        for task in (self._writing, self._looking):
+            if task is not None:
+                task.cancel()
 
     def _note(self, refusal: Refusal) -> None:
         id = self._owner(refusal.uid)
@@ -58,6 +68,30 @@ class Refused:
             fresh[what] += 1
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="note refused calls")
+
+    async def _look(self) -> None:
+        """The kernel counts refused ports and tells nobody."""
+        while True:
+            await self._context.host.clock.sleep(PORTS_PAUSE)
+            self.look()
+
+    def look(self) -> None:
+        """Once."""
+        for gone in self._ports.keys() - self._context.live.keys():
+            del self._ports[gone]
+        for id, live in list(self._context.live.items()):
+            if (live.limits.listens, live.limits.connects) != (None, None):
+                self._look_at(id, live.guest)
+
+    def _look_at(self, id: str, guest: Guest) -> None:
+        counted = Counter(guest.refused_ports())
+        known, before = self._ports.get(id, (guest, Counter[str]()))
+        # Counting begins anew with each run and each change of the limit.
+        same = known is guest and all(counted[what] >= count for what, count in before.items())
+        fresh = counted - before if same else counted
+        self._ports[id] = guest, counted
+        if fresh:
+            self._tell(id, Counter({_port(what): count for what, count in fresh.items()}))
 
     def _owner(self, uid: int) -> str:
         """The id of the running instance with this id of the host; empty if there is none."""
@@ -84,13 +118,24 @@ class Refused:
         seen = self._seen.setdefault(id, Counter())
         for what, count in found.items():
             if what not in seen and len(seen) < MOST:
-                call, program = what
-                log.warning("Instance %s was refused the system call %s of %s", instance.ref, call, program)
-                self._context.tell("call-refused", instance.ref, call=call, program=program)
+                log.warning("Instance %s was refused %s", instance.ref, _spoken(what))
+                if what[0] in _PORTS:
+                    self._context.tell("port-refused", instance.ref, call=what[0], port=what[1])
+                else:
+                    self._context.tell("call-refused", instance.ref, call=what[0], program=what[1])
             if what in seen or len(seen) < MOST:
                 seen[what] += count
-        text = "; ".join(f"{call} of {program}, {_times(count)}" for (call, program), count in seen.most_common())
+        text = "; ".join(f"{_spoken(what)}, {_times(count)}" for what, count in seen.most_common())
         self._context.warnings.report(WarningType.CALLS_REFUSED, instance.entity, text)
+
+
+def _port(text: str) -> _What:
+    kind, _, port = text.partition(" ")
+    return {"listen": _BIND, "connect": _CONNECT}[kind], port
+
+
+def _spoken(what: _What) -> str:
+    return f"{what[0]} {what[1]}" if what[0] in _PORTS else f"{what[0]} of {what[1]}"
 
 
 def _times(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isola.instances import run_values
 from isola.model.capabilities import capabilities
+from isola.model.ports import spans
 from isola.settings import Setting, boolean, one_of, text, whole
 
 _MOST_IDS = 65_534
@@ -83,6 +84,22 @@ RUN = (
         run_values.paths,
         "Paths in its root that stay writable, while all others are read-only; `none`: no path. What is mounted there, "
         "as volumes and `/tmp` of systems, is not affected.",
+    ),
+    Setting(
+        "isola.ports.listen",
+        spans,
+        "Ports to which its programs may bind: `tcp/80,udp/8000-8100`, or `none`; all others are refused and reported. "
+        "A port that the kernel chooses is always permitted.",
+        expects="ports such as `tcp/80,udp/8000-8100`, or none",
+        live=True,
+    ),
+    Setting(
+        "isola.ports.connect",
+        spans,
+        "Ports, of whatever host, to which its programs may connect or send datagrams, or `none`; all others are "
+        "refused and reported. Datagrams from a port of `isola.ports.listen` are answers and permitted.",
+        expects="ports such as `tcp/443,udp/53`, or none",
+        live=True,
     ),
     Setting(
         "isola.paths.masked",

@@ -17,6 +17,7 @@ from isola.instances.disks import has_disks, root_disk
 from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
+from isola.instances.following import follow
 from isola.instances.identity import refreshed
 from isola.instances.last_run import counted, note_failed_start
 from isola.instances.mend import marks, mend
@@ -121,6 +122,7 @@ async def _run(
 
     async def held(guest: Guest) -> None:
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROCESS)
+        await follow(context, instance.id, guest)
         await attaching.begin(context, instance.id, guest)
         if saved is not None and not saved.wanted:
             await saved.state.spend()

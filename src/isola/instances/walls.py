@@ -29,6 +29,7 @@ _PREFIXES = {
     "isola.devices.allow": Capability.DEVICES,
     "isola.capabilities.": Capability.CONFINEMENT,
     "isola.paths.writable": Capability.SYSTEM_CALLS,
+    "isola.ports.": Capability.PORTS,
     "security.syscalls.": Capability.SYSTEM_CALLS,
     "isola.paths.": Capability.FILTERS,
     "isola.seccomp": Capability.FILTERS,

@@ -36,6 +36,10 @@ class Limits:
     """How fast it may access disks of the host, each as ``isola.model.disk_rates.encoded`` writes it."""
     vcpus: int | None = None
     """How many CPUs a guest has that has CPUs of its own; None: it uses those of the host."""
+    listens: tuple[str, ...] | None = None
+    """Ports to which its programs may bind, as ``isola.model.ports`` writes them."""
+    connects: tuple[str, ...] | None = None
+    """Ports of others to which they may connect and send."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ class Capability(Enum):
     UMASK = "umask"
     SYSTEM_CALLS = "system calls"
     """A list of the system calls that its programs may make, and paths that alone are writable."""
+    PORTS = "ports"
+    """Ports to which its programs alone may bind and connect."""
     SYSCTLS = "sysctls"
     ULIMITS = "ulimits"
     PROCESS_LIMIT = "process limit"

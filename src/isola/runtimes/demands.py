@@ -36,6 +36,7 @@ def demands(spec: RunSpec) -> Iterator[Capability]:
         or wanted.read_only
         or wanted.no_new_privileges,
         Capability.SYSTEM_CALLS: wanted.system_calls or wanted.writable is not None,
+        Capability.PORTS: (spec.limits.listens, spec.limits.connects) != (None, None),
         Capability.UMASK: spec.umask is not None,
     }
     yield from (capability for capability, need in found.items() if need)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -172,6 +173,13 @@ class Watched(Protocol):
 
     async def limit(self, limits: Limits) -> None:
         """Change its limits. Raises Unsupported."""
+        ...
+
+    def refused_ports(self) -> Mapping[str, int]:
+        """How often it was refused a port since its limits were set, by ``listen tcp/80``; never blocks.
+
+        None where nobody can tell.
+        """
         ...
 
     async def plug(self, nic: TapNic) -> None:

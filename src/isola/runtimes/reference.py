@@ -43,6 +43,7 @@ _VERBS: Mapping[Capability, str] = {
     Capability.FILTERS: "`isola.seccomp`, `isola.no_new_privileges`, `isola.paths.*`",
     Capability.UMASK: "`isola.umask`",
     Capability.SYSTEM_CALLS: "`security.syscalls.allow`, `isola.paths.writable`",
+    Capability.PORTS: "`isola.ports.*`",
     Capability.SYSCTLS: "`linux.sysctl.*`",
     Capability.ULIMITS: "`limits.kernel.*`",
     Capability.PROCESS_LIMIT: "`limits.processes`",

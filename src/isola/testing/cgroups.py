@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class FakeGroup:
     members: set[int] = field(default_factory=set)
     frozen: bool = False
     oom_kills: int = 0
+    refused_ports: dict[str, int] = field(default_factory=dict)
     devices: tuple[str, ...] | None = None
 
 
@@ -79,6 +80,11 @@ class FakeCgroups:
         if limits.memory is not None and limits.memory < group.usage.memory:
             raise memory_in_use(limits.memory, group.usage.memory)
         group.limits = limits
+
+    def refused_ports(self, path: str) -> Mapping[str, int]:
+        """As set by the test."""
+        self._names.directory(path)
+        return self.groups[path].refused_ports if path in self.groups else {}
 
     async def allow_devices(self, path: str, rules: Sequence[str]) -> bool:
         """Recorded on layouts with v1."""

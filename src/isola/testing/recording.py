@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from isola.errors import Unsupported
 from isola.host.process import ProcessRef
-from isola.host.recording import Recorded, Recording
+from isola.host.recording import Recording
 from isola.host.refusals import Refusal
 from isola.model.identity import IdRange
+from isola.model.recorded import Recorded
 
 
 @dataclass
@@ -18,6 +20,11 @@ class FakeRecording:
 
     recorder: FakeRecorder
     ids: IdRange
+
+    followed: list[tuple[ProcessRef | None, Path | None]] = field(default_factory=list)
+
+    async def follow(self, process: ProcessRef | None, group: Path | None) -> None:
+        self.followed.append((process, group))
 
     async def read(self) -> Recorded:
         return self.recorder.seen

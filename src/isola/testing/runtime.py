@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -104,6 +104,7 @@ class FakeInstance:
     consoles: list[FakeStream] = field(default_factory=list)
     displays: list[FakeStream] = field(default_factory=list)
     """The far ends of connections to its screen."""
+    refused_ports: dict[str, int] = field(default_factory=dict)
     clients: int = 0
     """Connections that others have opened to it."""
     attached: list[FakeAttachment] = field(default_factory=list)
@@ -483,6 +484,11 @@ class FakeGuest:
         """As set by a test."""
         instance = self._instance()
         return instance.clients if instance is not None and instance.status is None else 0
+
+    def refused_ports(self) -> Mapping[str, int]:
+        """As set by a test."""
+        instance = self._instance()
+        return dict(instance.refused_ports) if instance is not None else {}
 
     async def limit(self, limits: Limits) -> None:
         instance = self._require()

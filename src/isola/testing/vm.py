@@ -42,6 +42,7 @@ class FakeVm(FakeRuntime):
             Capability.CONFINEMENT: Lack("The fake's agent confines no program"),
             Capability.FILTERS: Lack("The fake's agent confines no program"),
             Capability.SYSTEM_CALLS: Lack("The fake's agent confines no program"),
+            Capability.PORTS: Lack("The fake's machine has sockets of its own"),
             Capability.SIGNAL: Lack("A virtual machine has no first process on the host", remedy="stop it"),
             Capability.FIRMWARE: Lack("A machine without disks has no firmware"),
             **NO_DISKS,

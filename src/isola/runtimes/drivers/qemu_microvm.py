@@ -37,6 +37,9 @@ class QemuMicrovm(MicrovmRuntime):
                 "System calls of programs in a microVM are answered by its own kernel",
                 remedy="use a sandbox or a container",
             ),
+            Capability.PORTS: Lack(
+                "The sockets of a microVM are those of its own kernel", remedy="use a sandbox or a container"
+            ),
             Capability.PROCESS_LIMIT: Lack("The processes in a microVM are counted by its own kernel"),
             Capability.SHARED_NAMESPACES: Lack("MicroVMs share no kernel, and so no namespaces"),
         },

@@ -54,6 +54,7 @@ class QemuUnikernel(UnikernelRuntime):
             Capability.CONFINEMENT: Lack("A unikernel has all rights on its machine, which is its alone"),
             Capability.FILTERS: Lack("A unikernel makes no system calls"),
             Capability.SYSTEM_CALLS: Lack("A unikernel makes no system calls"),
+            Capability.PORTS: Lack("A unikernel has no sockets of the host"),
             Capability.SYSCTLS: Lack("A unikernel has no sysctls", remedy="use its arguments"),
             Capability.ULIMITS: _NO_PROCESSES,
             Capability.PROCESS_LIMIT: _NO_PROCESSES,

@@ -33,6 +33,7 @@ class QemuVm(VmRuntime):
             Capability.SYSTEM_CALLS: Lack(
                 "System calls of programs in a virtual machine are answered by its own kernel"
             ),
+            Capability.PORTS: Lack("The sockets of a virtual machine are those of its own kernel"),
             Capability.SYSCTLS: Lack("A virtual machine sets its kernel by itself", remedy="write /etc/sysctl.d in it"),
             Capability.ULIMITS: Lack(
                 "A virtual machine limits its programs by itself", remedy="write /etc/security/limits.d in it"

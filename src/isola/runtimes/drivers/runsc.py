@@ -13,10 +13,11 @@ from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
+from isola.model.limits import Limits
 from isola.model.network import NetworkNamespace
 from isola.model.probe import Probe
 from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
-from isola.runtimes.gvisor import config, interfaces
+from isola.runtimes.gvisor import config, interfaces, port_rules
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
 from isola.runtimes.gvisor.options import (
@@ -31,6 +32,7 @@ from isola.runtimes.gvisor.platform import Platform, platform
 from isola.runtimes.oci import monitor
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH
+from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import MONITOR_SUFFIX
 from isola.runtimes.oci.probing import probe_engine
 from isola.runtimes.oci.record import Found, Run
@@ -162,6 +164,8 @@ class Runsc(OciRuntime):
         """Raises HostFailure."""
         await self._configure(id, with_one_route)
         await self._note_interfaces(id)
+        if (found := await self._find(id)) is not None and found.plan is not None:
+            await self.limit_ports(found, found.plan.limits, again=False)
         if await self.host.files.exists(self.layout(id).run / HOLD):
             await self._continue(id)
         else:
@@ -200,6 +204,33 @@ class Runsc(OciRuntime):
     def taken(self, id: str) -> Sequence[InterfaceState]:
         """Its interfaces as they were when it began."""
         return self._taken.get(id, ())
+
+    async def limit_ports(self, found: OciGuest, limits: Limits, *, again: bool) -> None:
+        """What its own network stack sends; of another one the kernel limits the sockets. Raises HostFailure.
+
+        ``again``: there may be limits already.
+        """
+        nothing = (limits.listens, limits.connects) == (None, None)
+        own = found.plan is not None and has_own_network(found.plan)
+        if (
+            not own
+            or found.plan is None
+            or not isinstance(found.plan.network, NetworkNamespace)
+            or (nothing and not again)
+        ):
+            return
+        names = [each.name for each in self.taken(found.id) if each.name != "lo"]
+        rules = port_rules.script(names, limits.listens, limits.connects)
+        with self.host.namespaces.network_file(found.plan.network.path) as file:
+            try:
+                argv = port_rules.command(file)
+                await self.host.processes.run(argv, stdin=rules.encode(), env={"PATH": PATH}, timeout=10)
+            except CommandFailed as error:
+                raise HostFailure(
+                    "Ports of the sandbox cannot be limited on this host",
+                    evidence=error.evidence,
+                    remedy="use Linux 5.16 or later with nftables, or unset isola.ports.*",
+                ) from error
 
     # --- how ----------------------------------------------------------------------------------------------------
 

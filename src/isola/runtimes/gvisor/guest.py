@@ -15,6 +15,7 @@ from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut, WrongSt
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.host.process import ProcessRef
 from isola.model.instance import InterfaceState
+from isola.model.limits import Limits
 from isola.model.stats import ProcessTable
 from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
@@ -43,6 +44,8 @@ class Sandboxes(Engine, Protocol):
 
     async def argv(self, id: str) -> list[str]: ...
 
+    async def limit_ports(self, found: OciGuest, limits: Limits, *, again: bool) -> None: ...
+
     def taken(self, id: str) -> Sequence[InterfaceState]: ...
 
 
@@ -58,6 +61,11 @@ class GvisorGuest(OciGuest):
     def world(self) -> ProcessRef:
         """The gofer."""
         return self._gofer
+
+    async def limit(self, limits: Limits) -> None:
+        """Also of what its own network stack sends."""
+        await super().limit(limits)
+        await self._sandboxes.limit_ports(self, limits, again=True)
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,10 @@ class OciGuest:
     async def limit(self, limits: Limits) -> None:
         """Of its group."""
         await self._host.cgroups.limit(self._group, limits)
+
+    def refused_ports(self) -> Mapping[str, int]:
+        """By the programs of its group."""
+        return self._host.cgroups.refused_ports(self._group)
 
     async def plug(self, nic: TapNic) -> None:
         """It shares a namespace with its NICs."""

@@ -259,6 +259,10 @@ class VmGuest:
         """As its agent has reported last."""
         return self.session.interfaces()
 
+    def refused_ports(self) -> Mapping[str, int]:
+        """Its own kernel has its sockets."""
+        return {}
+
     async def limit(self, limits: Limits) -> None:
         """Memory by the balloon, which can be as large as the RAM it was started with; CPU time by the host."""
         ram, wanted = memory_of(self.session.spec.limits), memory_of(limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -118,6 +118,10 @@ class UnikernelGuest(VmGuest):
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """as its networks know them; it does not report any."""
         return tuple(_state(nic) for nic in self.session.spec.nics) if self.session.alive else ()
+
+    def refused_ports(self) -> Mapping[str, int]:
+        """Its own kernel has its sockets."""
+        return {}
 
     async def limit(self, limits: Limits) -> None:
         """CPU time by the host; its memory is that of its start."""

@@ -192,3 +192,11 @@ def test_a_container_says_why_it_has_no_saved_state(own: Daemon) -> None:
     launch(own, "plain", "exec sleep 99", isolation="container")
     done = Cli(own)("stop", "plain", "--stateful", check=False)
     assert done.returncode != 0 and "saved" in done.stderr and own.status("plain") == "Running"
+
+
+def test_a_system_with_systemd_is_refused_with_the_reason(debian: Daemon, isola: Cli) -> None:
+    try:
+        done = isola("launch", "debian/12", "with-systemd", "--isolation", "sandbox", check=False)
+        assert done.returncode != 0 and "systemd cannot run in a sandbox" in done.stderr
+    finally:
+        isola("delete", "with-systemd", "--force", check=False)

@@ -250,7 +250,7 @@ async def test_refused_ports_are_told_as_refused_calls_are(world: World) -> None
     refused = world.parts.services.instances.learning.refused
     running = world.runtime.instances[world.parts.services.instances.get(ref).id]
     assert (running.limits.listens, running.limits.connects) == (("tcp/80",), ())
-    for count in (1, 3, 2):  # counting began anew
+    for count in (1, 3, 2):  # counting began at zero
         running.refused_ports = {"listen tcp/81": count}
         refused.look()
     await world.parts.services.warnings.settled()

@@ -21,7 +21,8 @@ LISTEN, CONNECT = 1, 2
 _NAMES = {LISTEN: "listen", CONNECT: "connect"}
 _BINDS, _CONNECTS, _SENDS = (8, 9), (10, 11), (14, 15)
 """Points of observation, for IPv4 and IPv6."""
-_MOST = 256
+_MOST, _MOST_REFUSED = 256, 64
+"""Ports that are told apart by a recording, and of refused ones, which the daemon reads often."""
 _PORT, _TYPE, _PROTOCOL, _SOCKET, _SOURCE_PORT = 24, 32, 36, 64, 44
 """Places in ``struct bpf_sock_addr``; the last one in ``struct bpf_sock``."""
 _STREAM, _DATAGRAM = 1, 2
@@ -115,7 +116,7 @@ def _wanted(
     before = (program for point in (_BINDS[0], _CONNECTS[0]) if (program := _own(stack, group, point)) is not None)
     table = next((table for program in before for table in _tables(stack, program)), None)
     if table is None:
-        table = Table(4, 8, _MOST)
+        table = Table(4, 8, _MOST_REFUSED)
         stack.callback(table.close)
     bound = tuple(map(span, listens or ()))
     points = (*(_BINDS if listens is not None else ()), *((*_CONNECTS, *_SENDS) if connects is not None else ()))
@@ -177,7 +178,6 @@ def _code(
 
 
 def _spans(code: Code, allowed: Collection[Span], protocol: int, port: int, name: str) -> None:
-    """Allow what is in one of them."""
     for number, each in enumerate(allowed):
         after = f"{name} {number}"
         code.jump(bpf.JUMP_IF_NOT_EQUAL, protocol, after, value=PROTOCOLS[each.protocol])
@@ -187,7 +187,7 @@ def _spans(code: Code, allowed: Collection[Span], protocol: int, port: int, name
 
 
 def _answers(code: Code, bound: Collection[Span], table: Table, *, record: bool) -> None:
-    """A server of UDP may answer whoever has asked it."""
+    """Datagrams from a port of a server are answers."""
     code.add(bpf.LOAD_8, 9, 6, _SOCKET)
     code.jump(bpf.JUMP_IF_EQUAL, 9, "no server", value=0)
     code.add(bpf.LOAD_4, 9, 9, _SOURCE_PORT)

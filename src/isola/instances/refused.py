@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
-from isola.errors import Unsupported
+from isola.errors import IsolaError, Unsupported
 from isola.host.refusals import Refusal
 from isola.instances.context import Context
 from isola.model.system_calls import NAMES
@@ -70,23 +71,23 @@ class Refused:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="note refused calls")
 
     async def _look(self) -> None:
-        """The kernel counts refused ports and tells nobody."""
+        """The kernel counts refused ports and reports none of them."""
         while True:
             await self._context.host.clock.sleep(PORTS_PAUSE)
             self.look()
 
     def look(self) -> None:
-        """Once."""
         for gone in self._ports.keys() - self._context.live.keys():
             del self._ports[gone]
         for id, live in list(self._context.live.items()):
             if (live.limits.listens, live.limits.connects) != (None, None):
-                self._look_at(id, live.guest)
+                with suppress(IsolaError):  # it has just ended
+                    self._look_at(id, live.guest)
 
     def _look_at(self, id: str, guest: Guest) -> None:
         counted = Counter(guest.refused_ports())
         known, before = self._ports.get(id, (guest, Counter[str]()))
-        # Counting begins anew with each run and each change of the limit.
+        # Counting begins at zero with each run.
         same = known is guest and all(counted[what] >= count for what, count in before.items())
         fresh = counted - before if same else counted
         self._ports[id] = guest, counted

@@ -61,5 +61,4 @@ def joined(ports: Collection[str], most: int = _MOST) -> tuple[str, ...]:
 
 
 def of_protocol(wanted: Iterable[str], protocol: str) -> tuple[Span, ...]:
-    """Those of one protocol."""
     return tuple(each for each in map(span, wanted) if each.protocol == protocol)

@@ -178,7 +178,7 @@ class Watched(Protocol):
     def refused_ports(self) -> Mapping[str, int]:
         """How often it was refused a port since its limits were set, by ``listen tcp/80``; never blocks.
 
-        None where nobody can tell.
+        None where the host does not see them.
         """
         ...
 

@@ -105,8 +105,7 @@ class FakeInstance:
     displays: list[FakeStream] = field(default_factory=list)
     """The far ends of connections to its screen."""
     refused_ports: dict[str, int] = field(default_factory=dict)
-    clients: int = 0
-    """Connections that others have opened to it."""
+    clients: int = 0  # that others have opened to it
     attached: list[FakeAttachment] = field(default_factory=list)
     input: bytearray = field(default_factory=bytearray)
     """What attached clients wrote, where it has an input."""
@@ -486,9 +485,7 @@ class FakeGuest:
         return instance.clients if instance is not None and instance.status is None else 0
 
     def refused_ports(self) -> Mapping[str, int]:
-        """As set by a test."""
-        instance = self._instance()
-        return dict(instance.refused_ports) if instance is not None else {}
+        return dict(self._require().refused_ports)
 
     async def limit(self, limits: Limits) -> None:
         instance = self._require()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
+from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.process import ProcessRef
 from isola.model.identity import HostNames
@@ -16,7 +16,10 @@ from isola.model.instance import InterfaceState
 from isola.model.limits import Limits
 from isola.model.network import NetworkNamespace
 from isola.model.probe import Probe
+from isola.operations import Operation
 from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
+from isola.runtimes.driver import Held, Restore
+from isola.runtimes.guest import Guest
 from isola.runtimes.gvisor import config, interfaces, port_rules
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
@@ -114,6 +117,14 @@ class Runsc(OciRuntime):
             version=f"{found.version} ({works.name})",
             warnings=(*found.warnings, slow) if works.name == PTRACE else found.warnings,
         )
+
+    async def run(
+        self, op: Operation, spec: RunSpec, held: Held | None = None, *, restore: Restore | None = None
+    ) -> Guest:
+        """Raises Unsupported for a system with systemd, which would end at once and say nothing."""
+        if spec.system:
+            await self._require_init(spec)
+        return await super().run(op, spec, held, restore=restore)
 
     async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """A shell enters the control groups before it executes runsc, so that all its processes inherit them."""
@@ -233,6 +244,18 @@ class Runsc(OciRuntime):
                 ) from error
 
     # --- how ----------------------------------------------------------------------------------------------------
+
+    async def _require_init(self, spec: RunSpec) -> None:
+        target = ""
+        with suppress(IsolaError):
+            async with self.host.files.root(spec.root.path, idmap=spec.idmap) as inside:
+                target = await inside.target(spec.command[0])
+        if target.rpartition("/")[2] == "systemd":
+            raise Unsupported(
+                f"systemd cannot run in a sandbox. {_OWN_KERNEL}, without cgroup2, named hierarchies of control groups "
+                "and timers that end when the clock is set",
+                remedy="use isolation 'container' or 'microvm', or an image with another init",
+            )
 
     async def _configure(self, id: str, command: Callable[[Path], list[str]]) -> None:
         """Run a command in the network namespace, if its own stack takes that over."""

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.catalogue import workloads
+
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "isolation.md"
 _BETWEEN = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
 _WALLS = {"container": "runc", "sandbox": "runsc", "microvm": "qemu", "vm": "", "unikernel": "qemu"}
@@ -23,9 +25,11 @@ Figures = Mapping[str, Mapping[str, object]]
 
 def table(rows: Figures) -> str:
     """Ours, then what the wall is made of, alone, in parentheses, and the ratio."""
+    known = workloads()
     lines = [f"| | {' | '.join(f'`{wall}`' for wall in _WALLS)} |", f"| --- |{' --- |' * len(_WALLS)}"]
     for short, (what, unit) in _WORK.items():
-        cells = [_cell(rows.get(f"wall-{short}-{wall}"), floor) for wall, floor in _WALLS.items()]
+        names = {wall: f"wall-{short}-{wall}" for wall in _WALLS}
+        cells = [_cell(rows.get(names[wall]), floor) if names[wall] in known else "–" for wall, floor in _WALLS.items()]
         lines.append(f"| {what}, {unit} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -202,6 +202,36 @@ async def test_a_disk_that_cannot_be_mounted_keeps_no_loop_device(place: Path) -
     assert loops(place) == before
 
 
+async def test_a_disk_that_another_namespace_has_mounted_still_is_mounted_from_the_same_device(place: Path) -> None:
+    """Anyone may have a copy of the mounts: two devices would be two file systems, which overwrite one another."""
+    host = linux_host()
+    image, target = place / "disk.img", place / "mnt"
+    await host.files.allocate(image, 256 * MIB)
+    await host.processes.run(["mkfs.btrfs", "-q", str(image)])
+    target.mkdir()
+    before = loops(place)
+    await host.mounts.disk(DiskMount(image, target, "btrfs"))
+    (used,) = loops(place) - before
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 600"]
+    holder = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and await holder.stdout.readline()
+        (target / "file").write_text("not on the disk yet")
+        await host.mounts.unmount(target)
+        await host.mounts.disk(DiskMount(image, target, "btrfs"))
+        assert loops(place) - before == {used}
+        assert (target / "file").read_text() == "not on the disk yet"
+        await host.mounts.unmount(target)
+    finally:
+        holder.kill()
+        await holder.wait()
+    for _ in range(100):
+        if loops(place) == before:
+            break
+        await asyncio.sleep(0.05)
+    assert loops(place) == before
+
+
 async def test_a_killed_daemon_leaves_no_loop_device(place: Path) -> None:
     image = place / "disk.img"
     await linux_host().files.allocate(image, 256 * MIB)

@@ -11,10 +11,14 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_GET_FREE, _CONFIGURE, _SET_CAPACITY = 0x4C82, 0x4C0A, 0x4C07
+_GET_FREE, _CONFIGURE, _SET_CAPACITY, _GET_STATUS = 0x4C82, 0x4C0A, 0x4C07, 0x4C05
 _AUTOCLEAR, _DIRECT_IO = 4, 16
 _CONFIG_SIZE, _FLAGS_AT = 304, 60
 """``struct loop_config``: descriptor, block size, then ``struct loop_info64`` with its flags."""
+_STATUS_SIZE = 232
+_STATUS = struct.Struct("=QQQQQIIII")
+"""Of ``struct loop_info64``: device and inode of the file, a device, offset, limit of the size, numbers, flags."""
+_READ_ONLY = 1
 _ATTEMPTS = 64
 
 
@@ -24,13 +28,16 @@ def attached(source: Path) -> Iterator[Path]:
 
     The device is marked ``autoclear``: it is released when it is neither open nor mounted any more, so that one
     whose owner is killed, or whose mount is removed later, does not remain.
+
+    One that has this file already is used again: a mount namespace of another process may have a copy of a mount that
+    was removed here, and a file system that is mounted from two devices at a time is damaged.
     """
     if stat.S_ISBLK(os.stat(source).st_mode):
         yield source
         return
     file = os.open(source, os.O_RDWR | os.O_CLOEXEC)
     try:
-        device, descriptor = _claim(file)
+        device, descriptor = _present(file) or _claim(file)
     finally:
         os.close(file)
     try:
@@ -46,6 +53,25 @@ def grow(device: Path) -> None:
         fcntl.ioctl(descriptor, _SET_CAPACITY)
     finally:
         os.close(descriptor)
+
+
+def _present(file: int) -> tuple[Path, int] | None:
+    """The device of this file, if there is one."""
+    wanted = os.fstat(file)
+    for bound in Path("/sys/block").glob("loop*/loop"):
+        device = Path("/dev") / bound.parent.name
+        with contextlib.suppress(OSError):  # it may be released at this moment
+            descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                status = fcntl.ioctl(descriptor, _GET_STATUS, bytes(_STATUS_SIZE))
+                backed, inode, _, offset, limit, *_, flags = _STATUS.unpack_from(status)
+                whole = (backed, inode, offset, limit) == (wanted.st_dev, wanted.st_ino, 0, 0)
+                if whole and not flags & _READ_ONLY:
+                    fcntl.ioctl(descriptor, _SET_CAPACITY)
+                    return device, os.dup(descriptor)
+            finally:
+                os.close(descriptor)
+    return None
 
 
 def _claim(file: int) -> tuple[Path, int]:

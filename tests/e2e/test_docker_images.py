@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from command import Cli
 from daemon import Daemon
 from debian_registry import PASSWORD, USER, DebianRegistry
 from large_image import SIZE, large_image
+from waiting import until
 
 
 class Docker:
@@ -172,20 +174,33 @@ def test_a_search_of_a_registry(docker: Docker, registry: DebianRegistry) -> Non
 def test_a_daemon_that_is_killed_during_a_pull_leaves_a_consistent_store(
     docker: Docker, daemon: Daemon, registry: DebianRegistry, second: tuple[Daemon, Docker], tmp_path: Path
 ) -> None:
-    name = f"{registry.address}/team/killed:1"
-    large(docker, daemon, tmp_path, name)
-    docker("push", name)
+    path = "team/killed:1"
+    large(docker, daemon, tmp_path, f"{registry.address}/{path}")
+    docker("push", f"{registry.address}/{path}")
     other, its_docker = second
-    pull = subprocess.Popen(
-        ["docker", "pull", name], env=its_docker.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
     partial = other.directory / "images" / "partial"
-    while pull.poll() is None and not any(file.stat().st_size for file in partial.glob("*")):
-        pass
-    other.kill()
-    pull.communicate()
+    registry.start_holding(SIZE // 2)
+    try:
+        its_docker.login(registry.cut_address)
+        pull = subprocess.Popen(
+            ["docker", "pull", f"{registry.cut_address}/{path}"],
+            env=its_docker.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        until(lambda: any(size(file) for file in partial.glob("*")), 60)
+        other.kill()
+        pull.communicate()
+    finally:
+        registry.end_cutting()
     other.start()
     assert its_docker("images", "-q").stdout == ""
-    its_docker("pull", name)
+    its_docker("pull", f"{registry.address}/{path}")
     assert list(partial.iterdir()) == []
     assert other.get("/1.0")["environment"]["server"] == "isola"
+
+
+def size(file: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # small ones are complete at once
+        return file.stat().st_size
+    return 0

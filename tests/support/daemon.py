@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon_starter import Started, starter
-from loop_devices import loops
+from loop_devices import unused_loops
 
 from isola.host.id_ranges import CLAIMS
 from isola.host.tags import TAGS, names_of
@@ -245,7 +245,7 @@ class Daemon:
             "tables": self.tables() if self._owns_netns else [],
             "cgroups": self.cgroups(),
             "processes": self.host_processes(),
-            "loop devices": sorted(loops(self.directory)),
+            "loop devices": sorted(unused_loops(self.directory)),
         }
         return {kind: things for kind, things in seen.items() if things}
 

@@ -13,6 +13,8 @@ from daemon import Daemon
 from server_certificate import server_certificate
 
 PORT, CUT_PORT = 5000, 5001
+_HOLDS = -1
+"""Instead of a number of cuts."""
 USER, PASSWORD = "ann", "secret"
 _HASH = "$2b$04$7IsaKsfCJGR1v.5MQG8NOuXU4PSB7mNN90aF1/B53NRRydXEYXQX6"
 """Of the password, by bcrypt, which is the only algorithm that the registry takes."""
@@ -57,6 +59,10 @@ class DebianRegistry:
         self._start(sys.executable, __file__, str(CUT_PORT), str(target), str(limit), str(times), str(count))
         self._until_open(CUT_PORT)
         return count
+
+    def start_holding(self, limit: int) -> None:
+        """Start a proxy to it that passes no more on a connection after ``limit`` bytes."""
+        self.start_cutting(limit, _HOLDS)
 
     def end_cutting(self) -> None:
         """End the proxy, which was started last."""
@@ -112,6 +118,8 @@ def main(port: str, target: str, limit: str, times: str, count: str) -> None:
                 passed, total = passed + len(block), total + len(block)
                 Path(count).write_text(str(total))  # noqa: ASYNC240
                 if left and passed > int(limit):
+                    if left == _HOLDS:
+                        await asyncio.Event().wait()
                     left -= 1
                     break
                 to.write(block)

@@ -56,7 +56,7 @@ class Installation:
 
     def bring_back(self) -> None:
         subprocess.run(["rm", "-rf", self.place], check=True)
-        subprocess.run(["cp", "-a", self._kept, self.place], check=True)
+        subprocess.run(["cp", "-al", self._kept, self.place], check=True)  # an installation replaces files
 
     def _libraries(self) -> None:
         """The libraries of the tests, under the path of the installation's own."""
@@ -150,6 +150,34 @@ def installed(installation: Installation) -> Iterator[Daemon]:
         daemon.close()
 
 
+def test_nothing_is_repeated(made: Installation) -> None:
+    before = (made.commands / "isolad").stat().st_mtime_ns, made.copies()
+    done = made.run("program")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert ((made.commands / "isolad").stat().st_mtime_ns, made.copies()) == before
+    shown = subprocess.run([made.commands / "isola", "--help"], capture_output=True, text=True, check=True)
+    assert "launch" in shown.stdout
+
+
+def test_commands_find_the_libraries_of_the_installation(made: Installation, tmp_path: Path) -> None:
+    """A certificate is made with a library, a configuration is read with another one."""
+    environment = os.environ | {"HOME": str(tmp_path), "ISOLA_DEBUG": "1"}
+    isola = str(made.commands / "isola")
+    token = base64.b64encode(
+        b'{"client_name":"c","fingerprint":"00","addresses":["127.0.0.1:1"],"secret":"s"}'
+    ).decode()
+    refused = subprocess.run(
+        [isola, "remote", "add", "one", token], capture_output=True, text=True, env=environment, check=False
+    )
+    assert "127.0.0.1:1" in refused.stderr and "ModuleNotFoundError" not in refused.stderr
+    assert list(tmp_path.rglob("client.key")), "the client's certificate was made"
+    read = subprocess.run(
+        [isola, "profile", "edit", "default", "--dir", str(tmp_path)],
+        input="config: {}", capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert "ModuleNotFoundError" not in read.stderr
+
+
 def test_what_guests_start_from_is_installed_beside_the_program(installation: Installation) -> None:
     (installation.checkout / ".venv").symlink_to(sys.prefix)
     for made in (True, False):
@@ -179,34 +207,6 @@ def test_a_running_daemon_survives_a_new_version(installation: Installation, ins
     installed.stop()
     installation.install()
     assert installation.copies() == both - old
-
-
-def test_nothing_is_repeated(installation: Installation) -> None:
-    before = (installation.commands / "isolad").stat().st_mtime_ns, installation.copies()
-    done = installation.run("program")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert ((installation.commands / "isolad").stat().st_mtime_ns, installation.copies()) == before
-    shown = subprocess.run([installation.commands / "isola", "--help"], capture_output=True, text=True, check=True)
-    assert "launch" in shown.stdout
-
-
-def test_commands_find_the_libraries_of_the_installation(installation: Installation, tmp_path: Path) -> None:
-    """A certificate is made with a library, a configuration is read with another one."""
-    environment = os.environ | {"HOME": str(tmp_path), "ISOLA_DEBUG": "1"}
-    isola = str(installation.commands / "isola")
-    token = base64.b64encode(
-        b'{"client_name":"c","fingerprint":"00","addresses":["127.0.0.1:1"],"secret":"s"}'
-    ).decode()
-    refused = subprocess.run(
-        [isola, "remote", "add", "one", token], capture_output=True, text=True, env=environment, check=False
-    )
-    assert "127.0.0.1:1" in refused.stderr and "ModuleNotFoundError" not in refused.stderr
-    assert list(tmp_path.rglob("client.key")), "the client's certificate was made"
-    read = subprocess.run(
-        [isola, "profile", "edit", "default", "--dir", str(tmp_path)],
-        input="config: {}", capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert "ModuleNotFoundError" not in read.stderr
 
 
 def test_removal_is_refused_while_another_daemon_runs_from_it(installation: Installation, installed: Daemon) -> None:

@@ -48,7 +48,7 @@ def isola(own: Daemon) -> Cli:
 def vm(own: Daemon, lxc: Lxc) -> str:
     """Booted; systemd is running."""
     lxc("launch", "debian/12/vm", NAME, "--vm", "-c", "limits.memory=512MiB", "-c", "limits.cpu=1")
-    until(lambda: answers(own), seconds=800)
+    until(lambda: answers(own), seconds=800, pause=1)
     state = inside(own, "systemctl is-system-running --wait")
     assert state == "running", inside(
         own, "systemctl --failed --no-legend; journalctl -b -p warning --no-pager | tail -40"

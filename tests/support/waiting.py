@@ -13,8 +13,8 @@ def booted(daemon: Daemon, name: str) -> None:
     until(lambda: daemon.exec(name, "systemctl", "is-system-running", "--wait")[1].strip() == "running", 30)
 
 
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
+def until(condition: Callable[[], object], seconds: float = 15, *, pause: float = 0.1) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
+        time.sleep(pause)

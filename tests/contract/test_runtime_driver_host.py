@@ -10,7 +10,7 @@ from applications import application, has
 from runtime_bench import Bench
 
 from isola.model.confinement import Confinement
-from isola.model.identity import PRIVILEGED
+from isola.model.identity import PRIVILEGED, IdRange
 from isola.model.network import HostNetwork
 from isola.runtimes import Capability, DeviceNode, Shareable
 
@@ -46,6 +46,20 @@ async def test_a_namespace_is_the_host_s_and_the_others_are_not(
     for each in ("net", "pid", "ipc", "uts", "mnt", "user", "cgroup"):
         assert (await of(bench, each) == own(each)) == (each == kind), each
     assert (await bench.run("ls", "/sys/kernel", "/dev/shm"))[0] == 0
+
+
+@pytest.mark.parametrize("idmap", [None, PRIVILEGED], ids=["unprivileged", "privileged"])
+async def test_what_the_host_has_below_sys_is_not_writable_in_its_network(bench: Bench, idmap: IdRange | None) -> None:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
+        return
+    more = {} if idmap is None else {"idmap": idmap}
+    await bench.launch(application(bench, network=HostNetwork(), **more))
+    lines = (await bench.run("cat", "/proc/self/mounts"))[1].decode().splitlines()
+    below = [line.split() for line in lines if line.split()[1].startswith("/sys") and "lxcfs" not in line]
+    writable = {place for _, place, _, options, *_ in below if "rw" in options.split(",")}
+    assert writable == ({"/sys", "/sys/fs/cgroup"} if idmap is PRIVILEGED else set()), below
+    if idmap is PRIVILEGED:
+        assert {place for _, place, *_ in below} == {"/sys", "/sys/fs/cgroup", "/sys/firmware"}, "what was made for it"
 
 
 async def test_processes_of_the_host_are_seen_and_not_touched(bench: Bench) -> None:

@@ -21,6 +21,9 @@ async def docker() -> AsyncIterator[DockerStand]:
         yield made
 
 
+MEMORY = {"Type": "tmpfs", "Target": "/m"}
+
+
 async def create(docker: DockerStand, name: str = "web1", **more: Any) -> str:
     status, body = await docker.ask("POST", f"/containers/create?name={name}", SLEEP | more)
     assert status == 201, body
@@ -161,6 +164,7 @@ async def test_fields_become_keys_and_devices_and_are_shown_again(docker: Docker
     assert config["environment.A"] == "1" and config["isola.shm.size"] == str(64 * 2**20) and instance.ephemeral
     (tmpfs,) = (device for device in instance.devices.values() if device["type"] == "disk")
     assert (tmpfs["path"], tmpfs["size"], tmpfs["mode"]) == ("/scratch", str(2**20), "700")
+    assert tmpfs["raw.mount.options"] == "noexec"
     shown = await docker.get("/containers/web1/json")
     for name in ("Memory", "CapAdd", "CapDrop", "Ulimits", "Sysctls", "Init", "PortBindings", "AutoRemove"):
         assert shown["HostConfig"][name] == host[name], name
@@ -352,6 +356,22 @@ async def test_updates_of_cpu_time_keep_its_other_half(docker: DockerStand) -> N
     assert (await update(NanoCpus=10**9))[0] == 200 and (await times())[:2] == (10**9, 0)
     status, said = await update(CpuQuota=5000)
     assert status == 409 and "CPU Quota cannot be updated as NanoCPUs has already been set" in said
+
+
+async def test_programs_in_memory_are_executed_only_if_that_is_asked_for(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"Tmpfs": {"/a": "", "/b": "exec", "/c": "ro"}, "Mounts": [MEMORY]})
+    devices = docker.services.instances.get(Ref.default("web1")).devices.values()
+    options = {each["path"]: each["raw.mount.options"] for each in devices if each.get("source") == "tmpfs:"}
+    assert options == {"/a": "noexec", "/b": "exec", "/c": "ro,noexec", "/m": "noexec"}
+    for wrong, said in (
+        ({"Source": "/x"}, 'invalid mount config for type "tmpfs": field Source must not be specified'),
+        (
+            {"Target": "m"},
+            "invalid mount config for type \"tmpfs\": invalid mount path: 'm' mount path must be absolute",
+        ),
+    ):
+        body = SLEEP | {"HostConfig": {"Mounts": [MEMORY | wrong]}}
+        assert await docker.ask("POST", "/containers/create", body) == (400, {"message": said})
 
 
 async def test_inspect_shows_what_was_asked_for_in_its_order(docker: DockerStand) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from isola.model.capabilities import granted
 from isola.model.confinement import Confinement
-from isola.model.identity import IdRange
+from isola.model.identity import PRIVILEGED, IdRange
+from isola.model.network import HostNetwork
 from isola.runtimes import ExecSpec, Root, RunSpec, Shareable, seccomp_profile
 from isola.runtimes.oci.config import Surroundings, bundle, exec_process
 from isola.runtimes.oci.config import given as given_paths
@@ -65,6 +66,18 @@ def test_control_groups_of_the_host_are_seen_and_not_changed() -> None:
         assert (mount["type"], mount["source"], "rbind" in mount["options"]) == (kind, source, False)
         kinds = {namespace["type"] for namespace in found["linux"]["namespaces"]}  # type: ignore[index]
         assert ("cgroup" in kinds, "ro" in mount["options"]) == (kind == "cgroup2", kind == "bind" or not wanted.system)
+
+
+def test_sys_of_the_hosts_network_is_read_only_with_all_below_it() -> None:
+    def options(**more: object) -> tuple[object, list[str]]:
+        found = bundle(spec(network=HostNetwork(), system=False, **more), User(), HERE)
+        (mount,) = [each for each in found["mounts"] if each["destination"] == "/sys"]  # type: ignore[attr-defined]
+        return mount["type"], mount["options"]
+
+    kind, given = options()
+    assert kind == "bind" and {"rbind", "rslave", "rro"} <= set(given)
+    kind, given = options(idmap=PRIVILEGED)
+    assert kind == "sysfs" and "rw" in given and "rbind" not in given, "nothing that the host has mounted below it"
 
 
 def test_capabilities_stay_within_what_the_host_can_give() -> None:

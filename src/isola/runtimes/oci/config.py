@@ -235,7 +235,8 @@ def _namespaces(spec: RunSpec, host: Surroundings) -> Iterator[dict[str, str]]:
 def _outside(spec: RunSpec, host: Surroundings) -> Outside:
     return Outside(
         processes=Shareable.PID in spec.host_namespaces,
-        network=isinstance(spec.network, HostNetwork),
+        # The host's root may mount it: without what the host has mounted below, such as its control groups.
+        network=isinstance(spec.network, HostNetwork) and spec.idmap != PRIVILEGED,
         memory=host.seen(SHARED_MEMORY) if Shareable.IPC in spec.host_namespaces else None,
         groups=host.seen(host.groups) if host.groups and Shareable.CGROUP in spec.host_namespaces else None,
     )

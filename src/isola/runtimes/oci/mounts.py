@@ -49,6 +49,7 @@ class Outside:
 
     processes: bool = False
     network: bool = False
+    """Then /sys is that of the host with all mounts below it, which cannot be left out, but are all read-only."""
     memory: Path | None = None
     """Where the host's /dev/shm is."""
     groups: Path | None = None
@@ -99,7 +100,7 @@ def _kernel(outside: Outside, *, writable: bool, groups: bool) -> list[Mount]:
     }
     return [
         _pseudo("/proc", "proc", outside.processes, *_PROC),
-        _pseudo("/sys", "sysfs", outside.network, *_PROC, "rw" if writable else "ro"),
+        _pseudo("/sys", "sysfs", outside.network, *_PROC, "rw" if writable else "rro" if outside.network else "ro"),
         own if outside.groups is None else _shown(outside.groups, "/sys/fs/cgroup"),
     ]
 

@@ -18,6 +18,8 @@ _IGNORED = ("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw", "")
 """Labels of SELinux, and hints for hosts that are virtual machines."""
 _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
 _TMPFS = "tmpfs:"
+_NOEXEC = "noexec"
+"""Of file systems in memory, unless ``exec`` is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ def _path_device(source: str, target: str, *, read_only: bool, recursive: bool =
 
 
 def _mount(mount: Fields) -> _Disk | Volume:
-    kind, target = mount.text("Type", ""), _target(mount.text("Target", ""))
+    kind = mount.text("Type", "")
+    target = _target(mount.text("Target", ""), kind=kind)
     source, read_only = mount.text("Source", ""), mount.boolean("ReadOnly")
     if kind == "bind":
         return _bind_mount(mount.inside("BindOptions"), source, target, read_only)
@@ -133,10 +136,15 @@ def _mount(mount: Fields) -> _Disk | Volume:
             subpath=options.text("Subpath", ""),
         )
     if kind == "tmpfs":
+        if source:
+            raise InvalidInput('invalid mount config for type "tmpfs": field Source must not be specified')
         options = mount.inside("TmpfsOptions")
         size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
         mode = options.whole("Mode", 0, maximum=0o7777)
-        return _Disk(target, _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else ""))
+        return _Disk(
+            target,
+            _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else "", options=_NOEXEC),
+        )
     raise InvalidInput(f'invalid mount config for type "{kind[:40]}": mount type unknown')
 
 
@@ -169,6 +177,8 @@ def _tmpfs(path: str, options: str) -> _Disk:
             given[name] = value
         elif name:
             raise InvalidInput(f"invalid tmpfs option {option[:40]!r}")
+    if "exec" not in kept and "noexec" not in kept:
+        kept.append(_NOEXEC)
     size = str(_size(given.pop("size"))) if given.get("size") else ""
     target = _target(path)
     return _Disk(target, _memory(target, size, read_only="ro" in kept, options=",".join(kept), **given))
@@ -192,9 +202,9 @@ def _size(text: str) -> int:
     return parse_size(digits) * (factor or 1)
 
 
-def _target(path: str, text: str = "") -> str:
+def _target(path: str, text: str = "", *, kind: str = "volume") -> str:
     if not path.startswith("/"):
-        raise _relative(path, "volume")
+        raise _relative(path, kind)
     clean = posixpath.normpath(path)
     if clean in ("/", "//"):
         raise InvalidInput(

@@ -272,6 +272,8 @@ async def test_finer_limits_are_set_and_removed(real: Side) -> None:
     assert control(real, "cpu.cfs_quota_us", "cpu.max") in ("50000", "50000 100000")
     assert control(real, "cpu.shares", "cpu.weight") in ("512", "20")
     assert control(real, "memory.soft_limit_in_bytes", "memory.low") == str(reserved)
+    above = [path.parent / "memory.low" for path in real.cgroups.directories(GROUP)]
+    assert {file.read_text().strip() for file in above if file.exists()} <= {str(reserved)}
     with_swap = control(real, "memory.memsw.limit_in_bytes", "memory.swap.max")
     assert with_swap == str(2 * memory if real.cgroups.layout != "unified" else memory)
     await real.cgroups.limit(GROUP, replace(finer, swap=None, memory=memory * 2))

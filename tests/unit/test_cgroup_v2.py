@@ -43,3 +43,21 @@ def test_what_the_kernel_names_is_delegated_too(tmp_path: Path) -> None:
     always = ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group")
     assert UnifiedTree(tmp_path, tmp_path / "delegate").delegated == (*always, "memory.reclaim")
     assert UnifiedTree(tmp_path, tmp_path / "missing").delegated == always
+
+
+def test_reserved_memory_is_the_sum_of_those_below(tmp_path: Path) -> None:
+    """The kernel counts a reservation only as far as that of the parent reaches."""
+    tree, parent = UnifiedTree(tmp_path), tmp_path / "all"
+    for place in (parent, parent / "one", parent / "two", parent / "monitor"):
+        place.mkdir()
+        for name in FILES:
+            (place / name).write_text("0")
+    tree.limit("/all/one", Limits())
+    assert (parent / "memory.low").read_text() == "0"
+    tree.limit("/all/one", Limits(memory_reserved=3000))
+    tree.limit("/all/two", Limits(memory_reserved=5000))
+    assert (parent / "memory.low").read_text() == "8000"
+    for file in (parent / "two").iterdir():
+        file.unlink()
+    assert tree.remove_once("/all/two")
+    assert (parent / "memory.low").read_text() == "3000"

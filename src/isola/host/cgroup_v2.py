@@ -21,6 +21,7 @@ from isola.host.cgroup_tree import (
     read_field,
     read_number,
     set_limit,
+    subdirectories,
     try_write,
 )
 from isola.host.group_stats import read_fields, read_limit, unified_io
@@ -64,11 +65,19 @@ class UnifiedTree(Tree):
         check_cpus(limits.cpus, parse_cpus(there))
         self._limit_memory(directory, limits.memory, limits.swap)
         _limit_more(directory, limits)
+        self._reserve_above(path, limits.memory_reserved)
         processes = "max" if limits.processes is None else str(limits.processes)
         set_limit(
             "processes", f"{directory}/pids.max", processes, unlimited=limits.processes is None or limits.by_default
         )
         _choose("CPUs", directory, "cpuset.cpus", limits.cpus)
+
+    def remove_once(self, path: str) -> bool:
+        """Try to remove the group and those below; False while the kernel still uses them."""
+        removed = super().remove_once(path)
+        if removed:
+            self._reserve_above(path)
+        return removed
 
     def usage(self, path: str) -> Usage:
         """What the group uses now."""
@@ -140,6 +149,17 @@ class UnifiedTree(Tree):
         value = "max" if memory is None else str(memory)
         set_limit("memory", f"{directory}/memory.max", value, unlimited=memory is None)
         try_write(f"{directory}/memory.swap.max", "max" if memory is None or swap is None else str(swap))
+
+    def _reserve_above(self, path: str, reserved: int | None = None) -> None:
+        """A reservation counts only as far as those of all parents reach. Theirs is the sum of those below and no more:
+        the kernel would protect all that is below with the rest.
+        """
+        *parents, _ = self.levels(path)
+        for directory in reversed(parents):
+            file = f"{directory}/memory.low"
+            if reserved or read_number(file):
+                lows = (f"{directory}/{name}/memory.low" for name in subdirectories(directory))
+                bring("reserved memory", file, sum(map(read_number, lows)), "0")
 
 
 def _names(delegable: Path) -> frozenset[str]:

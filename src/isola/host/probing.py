@@ -9,17 +9,23 @@ from collections.abc import Awaitable
 from isola.errors import IsolaError
 from isola.model.probe import Probe
 
-_PATIENCE = 60.0
+PATIENCE = 60.0
 log = logging.getLogger(__name__)
 
 
-async def probed(name: str, probe: Awaitable[Probe], *, patience: float = _PATIENCE) -> Probe:
-    """The result of the probe; if it raises or does not end in time, a negative result with the reason."""
+async def probed(name: str, probe: Awaitable[Probe], *, patience: float = PATIENCE, try_anyway: bool = False) -> Probe:
+    """The result of the probe; if it raises or does not end in time, a negative result with the reason.
+
+    ``try_anyway``: the driver says by itself what fails, so it is tried if its probe has not ended.
+    """
     try:
         async with asyncio.timeout(patience):
             return await probe
     except TimeoutError:
-        return Probe(False, reason=f"its probe did not end within {patience:g} s", remedy="see the daemon's log")
+        reason = f"its probe did not end within {patience:g} s"
+        if try_anyway:
+            return Probe(True, warnings=(reason,))
+        return Probe(False, reason=reason, remedy="see the daemon's log")
     except IsolaError as error:
         return Probe(False, reason=str(error), remedy=error.remedy)
     except Exception as error:

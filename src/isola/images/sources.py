@@ -9,7 +9,7 @@ from pathlib import Path
 from isola import registry
 from isola.errors import DriverUnavailable
 from isola.host import Host
-from isola.host.probing import probed
+from isola.host.probing import PATIENCE, probed
 from isola.images.source import ImageSource
 from isola.model.probe import Probe
 
@@ -28,9 +28,12 @@ class Sources:
         }
         self.probes: dict[str, Probe] = {}
 
-    async def probe(self) -> None:
-        found = await asyncio.gather(*(probed(name, source.probe(self._host)) for name, source in self._all.items()))
-        self.probes = dict(zip(self._all, found, strict=True))
+    async def probe(self, patience: float = PATIENCE) -> None:
+        probes = (
+            probed(name, source.probe(self._host), patience=patience, try_anyway=True)
+            for name, source in self._all.items()
+        )
+        self.probes = dict(zip(self._all, await asyncio.gather(*probes), strict=True))
 
     def offers(self) -> dict[str, str]:
         """Names that the working sources offer -> description."""

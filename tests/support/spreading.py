@@ -20,11 +20,16 @@ AVERAGE = {"chaos": 3.0, "e2e": 0.8, "host": 0.5, "contract": 0.15, "style": 3.0
 UNIT = 0.03
 """The same of a unit test."""
 SECONDS = {
-    "test_vm.py": 240, "test_compose_whole.py": 60, "test_deploy.py": 35, "test_state_lost.py": 35,
-    "test_runtime_driver_walls.py": 29, "test_saved_memory.py": 29, "test_runtime_driver_vm_saved.py": 25,
-    "test_compose_clients.py": 24, "test_chaos_faults.py": 23, "test_images_source.py": 21, "test_chaos_power.py": 20,
-    "test_installation.py": 20, "test_runtime_driver.py": 16, "test_port_templates.py": 14,
-    "test_port_archives.py": 12, "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
+    "test_vm.py": 170, "test_compose_whole.py": 50, "test_style_tools.py": 40, "test_walls_in_use.py": 33,
+    "test_runtime_driver_walls.py": 29, "test_runtime_driver_vm_saved.py": 25, "test_compose_clients.py": 24,
+    "test_installation.py": 24, "test_chaos_faults.py": 23, "test_step_killer.py": 23,
+    "test_archives_hostile.py": 22, "test_saved_memory.py": 22, "test_images_source.py": 21,
+    "test_runtime_driver_machines_saved.py": 21, "test_chaos_power.py": 20, "test_step_killer_images.py": 20,
+    "test_registry_daemons.py": 19, "test_unikernels.py": 18, "test_deploy.py": 18, "test_full_disk.py": 16,
+    "test_runtime_driver.py": 16, "test_state_lost.py": 16, "test_vm_media.py": 16, "test_dockerfiles.py": 14,
+    "test_chaos_storm.py": 14, "test_port_templates.py": 14, "test_compose.py": 13, "test_sandbox.py": 13,
+    "test_port_archives.py": 12, "test_step_killer_deploy.py": 12, "test_daemon_killed.py": 10,
+    "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
 }  # fmt: skip
 """File -> seconds of all of its tests and of what is made for them, where that is more than the average tells."""
 TOGETHER = "debian"

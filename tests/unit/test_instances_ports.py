@@ -27,7 +27,7 @@ A_WHILE = 5.0
 """Seconds within which the daemon retries the rollback of a creation."""
 SHARES = 4
 """Each run covers one of so many shares of the calls; each call fails in one random way of ``HOW``."""
-MOST = 4
+MOST = 2
 """Calls of each walk that a run covers, unless it covers all."""
 MISSED = "done without that call"
 HOW = ("fail before", "fail after", "crash before", "crash after")

@@ -15,7 +15,7 @@ from isola.errors import IsolaError
 from isola.testing.parts import World
 
 ACTIONS = ("fail", "cancel", "crash")
-MOST = 4
+MOST = 2
 """Points of each walk that a run covers, unless it covers all."""
 
 

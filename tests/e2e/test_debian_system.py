@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon import Daemon
+from daemon import ApiError, Daemon
 from waiting import booted, until
 
 
@@ -120,3 +122,26 @@ def test_services_users_and_capabilities_work(debian: Daemon, pair: tuple[str, s
     """
     status, text, errors = debian.exec(pair[0], "bash", "-c", script)
     assert status == 0, text + errors
+
+
+@pytest.mark.timeout(400)
+def test_a_microvm_has_its_address_by_dhcp_and_is_found_by_name(debian: Daemon, pair: tuple[str, str]) -> None:
+    """The same image behind another wall; its own systemd asks."""
+    config = {"limits.memory": "384MiB"}
+    debian.launch("gamma", "debian/12", isolation="microvm", config=config)
+    try:
+
+        def said() -> str:
+            with contextlib.suppress(ApiError, AssertionError):
+                return debian.exec("gamma", "networkctl", "status", "eth0", "--no-pager")[1]
+            return ""
+
+        until(lambda: "(DHCP4 via 10." in said(), 240)
+        address = re.findall(r"(10\.[0-9.]+) \(DHCP4", said())[0]
+        until(lambda: address in debian.exec(pair[0], "getent", "ahostsv4", "gamma")[1], 30)
+        assert debian.exec(pair[0], "ping", "-4", "-c1", "-W5", "gamma")[0] == 0
+        assert debian.exec("gamma", "ping", "-4", "-c1", "-W5", pair[0])[0] == 0
+        leases = debian.get("/1.0/networks/isolabr0/leases")
+        assert address in {each["address"] for each in leases if each["hostname"] == "gamma"}
+    finally:
+        debian.run("DELETE", "/1.0/instances/gamma?force=1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from channels import eventually
 from qmp_server import Server
 
+from isola.errors import WrongState
 from isola.model.last_run import Ending
+from isola.model.limits import Limits
 from isola.runtimes import Root, RunSpec
 from isola.runtimes.qemu import machine, record
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.record import Run
 from isola.runtimes.qemu.session import Session
+from isola.runtimes.qemu.shares import Shares
 from isola.testing.host import FakeHost, fake_host
 
 LAYOUT = VmLayout("one", Path("/isola/run/one"), Path("/isola/logs/one"))
@@ -87,3 +91,14 @@ async def test_an_agent_that_does_not_answer_is_not_asked_again_at_once(bench: B
     looking = asyncio.create_task(bench.session.look())
     await eventually(lambda: not agents.empty())
     looking.cancel()
+
+
+@pytest.mark.parametrize(("memory", "told"), [(192 << 20, True), (256 << 20, False), (None, False)])
+async def test_without_an_agent_too_little_memory_is_named(bench: Bench, memory: int | None, told: bool) -> None:
+    bench.session.spec = dataclasses.replace(bench.session.spec, limits=Limits(memory=memory))
+    bench.session.shares = Shares(bench.host, LAYOUT, bench.session.spec)
+    bench.qemu.responses["query-chardev"] = {"return": [{"label": machine.AGENT, "frontend-open": False}]}
+    with pytest.raises(WrongState, match="No agent has answered") as caught:
+        await bench.session.agent()
+    assert (caught.value.evidence == "it has 192 MiB of memory") is told
+    assert ("256 MiB" in caught.value.remedy) is told

@@ -49,7 +49,7 @@ class Growth:
         if secure and len(await self._cpus()) < self.cpus(limits) and await self._emulated():
             raise Unsupported(
                 "CPUs cannot be added to a running virtual machine that is emulated and has secure boot",
-                evidence="its firmware, which takes part, would not return",
+                evidence="its firmware, which takes part, would wait for ever for the new CPU",
                 field="config.limits.cpu",
                 remedy="stop it first; or use KVM, or security.secureboot=false",
             )

@@ -31,6 +31,8 @@ _PAUSED = frozenset({"paused", "prelaunch", "inmigrate", "postmigrate", "io-erro
 AGENT_PORT = "agent-port"
 """The id of its device, for agents that are programs of a guest's system."""
 _AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
+_SMALL = 256 << 20
+"""Bytes of RAM that GRUB needs besides UEFI to load Debian's kernel: with 192 MiB it says that it has none left."""
 _PATIENCE = 5.0
 """Seconds that QEMU has to end when it is told to."""
 _ENDING = 1.0
@@ -118,7 +120,7 @@ class Session:
     async def _require_listener(self) -> None:
         """Raises WrongState if no program of the guest has opened the agent's port."""
         if not await self.has_listener():
-            raise WrongState("No agent has answered in this virtual machine", remedy=_AGENTLESS)
+            raise agentless(self.spec.limits.memory)
 
     async def has_listener(self) -> bool:
         """Whether a program of the guest has opened the agent's port; asked of the hypervisor."""
@@ -340,3 +342,13 @@ class Session:
 def failure(text: str, evidence: str) -> HostFailure:
     """With what the hypervisor or the guest's kernel has said."""
     return HostFailure(text, evidence=evidence.strip()[-2000:])
+
+
+def agentless(memory: int | None) -> WrongState:
+    """That no program has opened the agent's port; with too little memory for boot loaders, that too."""
+    small = memory is not None and memory < _SMALL
+    return WrongState(
+        "No agent has answered in this virtual machine",
+        evidence=f"it has {memory >> 20} MiB of memory" if small and memory is not None else "",
+        remedy=f"{_AGENTLESS}; most systems do not boot with less than {_SMALL >> 20} MiB" if small else _AGENTLESS,
+    )

@@ -206,10 +206,24 @@ async def test_links_are_further_names_in_the_hosts_file(docker: DockerStand) ->
     )
     shown = (await docker.get("/containers/web1/json"))["HostConfig"]
     assert shown["Links"] == ["/db:/web1/database", "/db:/web1/db"] and shown["ExtraHosts"] == ["x:192.0.2.7"]
-    for link, message in (("gone:x", "could not get container for gone"), ("a/b", "invalid link: a/b")):
+    for link, message in (
+        ("gone:x", "could not get container for gone: No such container: gone"),
+        ("a/b", "invalid link: a/b"),
+    ):
         body = SLEEP | {"HostConfig": {"Links": [link]}}
         status, answer = await docker.ask("POST", "/containers/create", body)
         assert (status, answer["message"]) == (400, message)
+
+
+async def test_a_container_with_a_link_is_started_after_the_other(docker: DockerStand) -> None:
+    await create(docker, "db")
+    await create(docker, HostConfig={"Links": ["/db:/web1/database"]})
+    status, answer = await docker.ask("POST", "/containers/web1/start")
+    said = "Cannot link to a non running container: /db AS /web1/database"
+    assert (status, answer["message"]) == (500, said)
+    await create(docker, "alone", HostConfig={"Links": ["db:database"], "NetworkMode": "none"})
+    for name in ("alone", "db", "web1"):
+        assert await does(docker, "POST", f"/containers/{name}/start") == 204
 
 
 @pytest.mark.parametrize(

@@ -298,10 +298,12 @@ async def test_containers_are_linked_on_networks_before_they_are_there(docker: D
     await create(docker, "lab")
     endpoints = {"EndpointsConfig": {"lab": {"Links": ["later:db"]}}}
     await container(docker, "web1", "lab", NetworkingConfig=endpoints)
-    assert (await docker.get("/containers/web1/json"))["HostConfig"]["Links"] == ["/later:/web1/db"]
+    shown = await docker.get("/containers/web1/json")
+    assert shown["HostConfig"]["Links"] == ["/later:/web1/db"]
+    assert shown["NetworkSettings"]["Networks"]["lab"]["Links"] == ["later:db"]
     await container(docker, "web2")
     body = {"Container": "web2", "EndpointConfig": {"Links": ["later:cache"]}}
     assert (await docker.ask("POST", "/networks/lab/connect", body))[0] == 200
     body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"Links": ["later:db"]}}
     status, said = await docker.ask("POST", "/containers/create", body)
-    assert (status, said["message"]) == (400, "could not get container for later")
+    assert (status, said["message"]) == (400, "could not get container for later: No such container: later")

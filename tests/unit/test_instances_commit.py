@@ -10,6 +10,7 @@ from strike import Fate, Strike
 
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.instances.commit import CommitRequest
+from isola.instances.differences import without_mount_points
 from isola.model.file_change import ChangeKind, FileChange
 from isola.model.image import Image
 from isola.model.instance import Instance, Status
@@ -151,3 +152,19 @@ async def test_an_instance_that_is_being_deleted(world: World) -> None:
     await world.parts.records.instances.change(REF, lambda found: found.wanted(type(found.desired).DELETED))
     with pytest.raises(WrongState):
         world.parts.services.instances.contents.commit(instance.ref, CommitRequest())
+
+
+def test_directories_in_which_only_mount_points_were_made_have_not_changed() -> None:
+    def of(*paths: str) -> list[FileChange]:
+        known = {"A": ChangeKind.ADDED, "C": ChangeKind.MODIFIED, "D": ChangeKind.DELETED}
+        return [FileChange(path[1:], known[path[0]]) for path in paths]
+
+    for found, shown in (
+        (of("C/etc", "A/etc/hosts", "A/etc/mtab", "A/test"), of("A/test")),
+        (of("C/etc", "A/etc/hosts", "C/etc/passwd"), of("C/etc", "C/etc/passwd")),
+        (of("C/etc", "A/etc/hosts", "A/etc/x/y"), of("C/etc", "A/etc/x/y")),
+        (of("C/etc"), of("C/etc")),
+        (of("C/etc", "D/etc/hosts"), of("C/etc", "D/etc/hosts")),
+        (of("A/run", "A/run/.containerenv"), of("A/run")),
+    ):
+        assert without_mount_points(found) == shown

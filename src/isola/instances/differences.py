@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from isola.instances.commit import MOUNT_POINTS, ensure_layers
 from isola.instances.context import Context
@@ -15,9 +16,16 @@ from isola.operations import Operation
 
 async def changes(context: Context, ref: Ref, caller: Caller) -> Sequence[FileChange]:
     """It may run meanwhile. Without the mount points that every instance has. Raises NotFound, TooLarge, WrongState."""
+    return without_mount_points(await whole(context, ref, caller))
+
+
+def without_mount_points(found: Sequence[FileChange]) -> Sequence[FileChange]:
+    """Nor the directories that differ because of them. Pure."""
     left_out = {f"/{path}" for path in MOUNT_POINTS}
-    found = await whole(context, ref, caller)
-    return [each for each in found if each.path not in left_out or each.kind is ChangeKind.DELETED]
+    kept = [each for each in found if each.path not in left_out or each.kind is ChangeKind.DELETED]
+    above = {str(PurePosixPath(path).parent) for path in left_out & {each.path for each in found}}
+    above -= {str(parent) for each in kept for parent in PurePosixPath(each.path).parents}
+    return [each for each in kept if each.path not in above or each.kind is not ChangeKind.MODIFIED]
 
 
 async def whole(context: Context, ref: Ref, caller: Caller) -> Sequence[FileChange]:

@@ -117,10 +117,10 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
     config = network.config if network is not None else {}
     return {
         "IPAMConfig": _fixed(device),
-        "Links": None,
+        "Links": list(said_of(device).links) or None,
         "Aliases": _aliases(device) or None,
         "MacAddress": facts.get("hwaddr", "") if view.running else device.get("hwaddr", ""),
-        "DriverOpts": said_of(device)[0] or None,
+        "DriverOpts": dict(said_of(device).options) or None,
         "GwPriority": int(device.get("gateway.priority") or "0"),
         "NetworkID": long_id(network.identity) if network is not None else "",
         "EndpointID": _endpoint_id(view, facts) if view.running else "",
@@ -168,7 +168,7 @@ def _network(request: Request, device: Mapping[str, str]) -> Network | None:
 def _fixed(device: Mapping[str, str]) -> dict[str, str] | None:
     found = {
         "IPv4Address": device.get("ipv4.address", ""),
-        "IPv6Address": device.get("ipv6.address") or said_of(device)[1],
+        "IPv6Address": device.get("ipv6.address") or said_of(device).ipv6,
     }
     return {key: value for key, value in found.items() if value and value != _NO_ADDRESS} or None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from isola.doors.docker.containers.wording import of_start
+from isola.doors.docker.networks.links import require_linked
 from isola.doors.docker.networks.lookup import no_address
 from isola.doors.docker.request import Request
 from isola.errors import Exhausted, IsolaError
@@ -13,6 +14,7 @@ from isola.model.instance import Instance
 
 async def start_container(request: Request, instance: Instance) -> None:
     """Raises InvalidInput, with the texts by which clients choose 126 or 127, if its program cannot be executed."""
+    require_linked(request, instance)
     operation = request.services.instances.start(instance.ref, caller=request.caller)
     try:
         await request.services.operations.finish(operation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 import orjson
@@ -21,7 +21,7 @@ from isola.model.reference import Kind
 
 _INTERFACE = "com.docker.network.endpoint.ifname"
 _SAID = "user.docker"
-"""Key of what is repeated to clients and has no meaning to the NIC: JSON with the options and the IPv6 address."""
+"""Key of what is repeated to clients and has no meaning to the NIC: JSON with options, links and IPv6 address."""
 _ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 _MODE = "isola.namespaces.network"
 _PRIORITY = 100
@@ -46,23 +46,34 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
         "ipv6.address": "" if subnet_of(each.network.config, 6) is None else addresses.text("IPv6Address", ""),
         "hwaddr": endpoint.text("MacAddress", "").replace("-", ":").lower(),
         "dns.aliases": ",".join(dict.fromkeys(endpoint.texts("Aliases"))),
-        _SAID: _said(options, addresses) if options or addresses.text("IPv6Address", "") else "",
+        _SAID: _said(options, addresses.text("IPv6Address", ""), endpoint.texts("Links")),
         "gateway.priority": str(max(min(priority, _PRIORITY), -_PRIORITY)) if priority else "",
     }
     return {key: value for key, value in device.items() if value}
 
 
-def _said(options: Config, addresses: Fields) -> str:
-    return orjson.dumps({"options": dict(options), "ipv6": addresses.text("IPv6Address", "")}).decode()
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is repeated to clients of an endpoint, as it was given."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    ipv6: str = ""
+    links: tuple[str, ...] = ()
 
 
-def said_of(device: Config) -> tuple[dict[str, str], str]:
-    """Options of an endpoint as they were given, and its IPv6 address; users may have written anything there."""
+def _said(options: Config, ipv6: str, links: Sequence[str]) -> str:
+    given = {"options": dict(options), "ipv6": ipv6, "links": list(links)}
+    return orjson.dumps({name: value for name, value in given.items() if value}).decode() if any(given.values()) else ""
+
+
+def said_of(device: Config) -> Said:
+    """Users may have written anything there."""
     try:
         found = orjson.loads(device.get(_SAID) or "{}")
-        return {str(key): str(value) for key, value in found.get("options", {}).items()}, str(found.get("ipv6", ""))
-    except (ValueError, AttributeError):
-        return {}, ""
+        options = {str(key): str(value) for key, value in found.get("options", {}).items()}
+        return Said(options, str(found.get("ipv6", "")), tuple(map(str, found.get("links", ()))))
+    except (ValueError, AttributeError, TypeError):
+        return Said()
 
 
 def _check_addresses(config: Config, wanted: Fields) -> None:

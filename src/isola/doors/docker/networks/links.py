@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from isola.doors.docker.identity import find
 from isola.doors.docker.networks.notes import NAME
+from isola.doors.docker.notes import note_of
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, NotFound
-from isola.model.instance import Config, Instance, InstanceUpdate
+from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.model.instance import Config, Instance, InstanceUpdate, Status
 
 HOSTS = "isola.hosts"
 _INSTANCE = "container:"
+_DEFAULT = (None, "", "default", "bridge")
+"""Modes of the network on which links are more than names."""
+_RUNNING = (Status.RUNNING, Status.FROZEN)
 
 
 def links_in(request: Request, host: Fields, endpoints: Fields) -> list[str]:
@@ -36,10 +41,24 @@ def link_names(request: Request, texts: Sequence[str], *, later: bool = False) -
             other = find(request, name).id
         except NotFound:
             if not later or not NAME.fullmatch(name):
-                raise InvalidInput(f"could not get container for {name[:80]}", field="HostConfig.Links") from None
+                raise InvalidInput(
+                    f"could not get container for {name[:80]}: No such container: {name[:80]}", field="HostConfig.Links"
+                ) from None
             other = name
         found.append(f"{alias.rpartition('/')[2] or name}={_INSTANCE}{other}")
     return list(dict.fromkeys(found))
+
+
+def require_linked(request: Request, instance: Instance) -> None:
+    """Raises HostFailure if a container to which it has a link does not run, unless that is by a network of users."""
+    host = note_of(instance).host
+    for text in (host.get("Links") or ()) if host.get("NetworkMode") in _DEFAULT else ():
+        name, _, alias = str(text).removeprefix("/").partition(":")
+        with suppress(NotFound, InvalidInput):
+            other = find(request, name)
+            if request.services.instances.status(other) not in _RUNNING:
+                called = f"/{instance.name}/{alias.rpartition('/')[2] or name}"
+                raise HostFailure(f"Cannot link to a non running container: /{other.name} AS {called}")
 
 
 def with_links(keys: Config, links: Sequence[str]) -> dict[str, str]:

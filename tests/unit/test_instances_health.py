@@ -281,3 +281,28 @@ async def test_an_instance_without_a_network_is_not_reached(world: World) -> Non
         world.context, world.parts.services.instances.get(WEB), dataclasses.replace(CHECK, outside="tcp:1")
     )
     assert found == (1, b"The instance has no address on a managed network")
+
+
+async def test_a_check_and_the_saving_of_memory_wait_for_one_another(world: World) -> None:
+    """A command that runs meanwhile could not be saved."""
+    checks = await launch(world)
+    checks.hangs = True
+    await world.host.clock.advance(11)
+    assert checks.runs == 1
+    instances = world.parts.services.instances
+    saving = instances.stop(WEB, stateful=True)
+    await world.host.clock.advance(2)
+    assert not saving.status.final and not instances.is_saved(instances.get(WEB))
+    await world.host.clock.advance(4)
+    await world.finish(saving)
+    assert instances.is_saved(instances.get(WEB)) and checks.runs == 1
+
+
+async def test_none_begins_while_memory_is_saved(world: World) -> None:
+    checks = await launch(world)
+    [live] = world.context.live.values()
+    async with live.checking:
+        await wait(world, 60)
+        assert checks.runs == 0
+    await wait(world, 11)
+    assert checks.runs > 0

@@ -83,6 +83,8 @@ class Live:
     watcher: asyncio.Task[None] | None = None
     health: asyncio.Task[None] | None = None
     """Checks its health."""
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by a check of its health, and while its state is saved, which has no place for a command."""
     rotation: Callable[[], None] | None = None
     """Ends keeping the older files of its log."""
     consoles: set[asyncio.Event] = field(default_factory=set)

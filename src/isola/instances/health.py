@@ -78,9 +78,9 @@ async def _watch(context: Context, id: str, live: Live, check: HealthCheck) -> N
         instance = context.by_id(id)
         if instance is None or live.state is RunState.ENDED:
             return
-        if live.state is RunState.FROZEN:
-            continue
-        async with context.checking:
+        async with live.checking, context.checking:
+            if live.state is not RunState.RUNNING:
+                continue
             result = await _check(context, instance, check)
         before = context.health[id]
         age = (result.start - live.started_at).total_seconds()

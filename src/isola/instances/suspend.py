@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from isola.errors import InvalidInput
 from isola.instances.clean_up import clean_up, mark_restarting
@@ -21,6 +21,8 @@ from isola.runtimes import Capability
 from isola.settings import boolean
 
 STATEFUL = "migration.stateful"
+_CHECKED = 30.0
+"""Seconds in which a check of its health may end by itself."""
 _ENDS = 10.0
 """Seconds in which the end of a saved run is noticed; after that its remains are killed."""
 
@@ -56,8 +58,12 @@ async def stop_saving(context: Context, op: Operation, ref: Ref, *, again: bool 
         require_stoppable(context, instance)
     live = require_live(context, instance)
     live.again = again
+    checks = ExitStack()
     try:
         with op.step("Save state"):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(live.checking.acquire(), _CHECKED)
+                checks.callback(live.checking.release)
             if live.state is RunState.FROZEN:
                 await thaw(live)
             if live.state is RunState.RUNNING:
@@ -80,5 +86,6 @@ async def stop_saving(context: Context, op: Operation, ref: Ref, *, again: bool 
             live.again = False
         raise
     finally:
+        checks.close()
         give_back(context, instance, live)
     context.tell("stopped", ref, caller=op.caller, stateful=True)

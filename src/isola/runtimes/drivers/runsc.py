@@ -44,6 +44,8 @@ from isola.runtimes.spec import RunSpec
 
 _RESTORED = 300.0
 """Seconds in which a saved state has to be read."""
+_LINGERS = 2.0
+"""Seconds in which a kernel ends that has lost its gofer."""
 _OWN_KERNEL = "A sandbox has a kernel of its own in user space"
 
 
@@ -256,6 +258,17 @@ class Runsc(OciRuntime):
                 "and timers that end when the clock is set",
                 remedy="use isolation 'container' or 'microvm', or an image with another init",
             )
+
+    async def _find(self, id: str) -> OciGuest | None:
+        """At the end of a run its gofer ends before its kernel, which then is about to end."""
+        end = self.host.clock.monotonic() + _LINGERS
+        while True:
+            try:
+                return await super()._find(id)
+            except HostFailure:
+                if self.host.clock.monotonic() > end:
+                    raise
+            await self.host.clock.sleep(0.02)
 
     async def _configure(self, id: str, command: Callable[[Path], list[str]]) -> None:
         """Run a command in the network namespace, if its own stack takes that over."""

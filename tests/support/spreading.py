@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-AVERAGE = {"chaos": 3.0, "e2e": 0.8, "host": 0.5, "contract": 0.15, "style": 3.0}
+AVERAGE = {"chaos": 3.0, "e2e": 0.4, "host": 0.25, "contract": 0.03, "style": 0.1}
 """Directory -> seconds that a CPU works for its average test."""
 UNIT = 0.03
 """The same of a unit test."""
@@ -30,6 +30,9 @@ SECONDS = {
     "test_chaos_storm.py": 14, "test_port_templates.py": 14, "test_compose.py": 13, "test_sandbox.py": 13,
     "test_port_archives.py": 12, "test_step_killer_deploy.py": 12, "test_daemon_killed.py": 10,
     "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
+    "test_docker_build.py": 8, "test_compose_verbs.py": 8, "test_runtime_driver_machines.py": 8,
+    "test_runtime_driver_commands.py": 7, "test_runtime_driver_confinement.py": 6,
+    "test_runtime_driver_machines_warm.py": 6, "test_storage_driver_layers.py": 5,
 }  # fmt: skip
 """File -> seconds of all of its tests and of what is made for them, where that is more than the average tells."""
 TOGETHER = "debian"

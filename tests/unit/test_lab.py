@@ -16,7 +16,7 @@ plan='
 image 20
 machine 20
 first 20
-slow 1
+slow 2
 last 20
 '
 packages() { echo some; }
@@ -152,6 +152,15 @@ def test_an_interrupted_run_leaves_nothing_that_runs(lab: Lab, number: int) -> N
     )
     assert [line for line in left.stdout.splitlines() if line[0] != "Z"] == []
     assert any(" stop lab " in call for call in lab.calls()) and lab.calls()[-1] == "world stop"
+
+
+def test_a_run_interrupted_in_its_first_step_has_a_table_too(lab: Lab) -> None:
+    with lab.begin("--only", "slow") as process:
+        while not lab.file("slow.log").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=45)
+    assert process.returncode == 130 and lab.outcomes() == {"slow": "interrupted"}
 
 
 def test_steps_are_repeated(lab: Lab) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from isola.model.kernel import Kernel
 from isola.model.limits import Limits
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
 from isola.runtimes.spec import DeviceNode, Firmware, Log, Mount, Root, RootKind, RunSpec, Shareable, TapNic
+
+_ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
 def encode(spec: RunSpec) -> bytes:
@@ -37,12 +40,13 @@ def decode(data: bytes) -> RunSpec:
         raise ValueError(f"not a plan of a run: {error}") from error
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, HostTap | NetworkNamespace | HostNetwork):
-        kind = {"taps": isinstance(value, HostTap), "host": isinstance(value, HostNetwork)}
-        return kind | {key: _plain(part) for key, part in _fields(value).items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(part) for key, part in _fields(value).items()}
+def _plain(value: object) -> Any:
+    kind: Any = type(value)
+    if kind in _ATOMS:
+        return value
+    names = _names(kind)
+    if names is not None:
+        return _kind_of(value) | {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {_plain(key): _plain(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
@@ -52,8 +56,17 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _fields(value: Any) -> dict[str, object]:
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+def _kind_of(value: object) -> dict[str, object]:
+    """Tells endpoints apart."""
+    if isinstance(value, HostTap | NetworkNamespace | HostNetwork):
+        return {"taps": isinstance(value, HostTap), "host": isinstance(value, HostNetwork)}
+    return {}
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """Names of the fields of a dataclass; None for another type. Kept, since each start encodes a hundred values."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def _same(value: Any) -> Any:

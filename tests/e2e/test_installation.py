@@ -250,6 +250,22 @@ def test_a_process_of_another_user_is_not_taken_for_a_daemon(installation: Insta
         shutil.rmtree(place)
 
 
+def test_the_directory_of_a_guests_agent_stays(installation: Installation) -> None:
+    """In a virtual machine of Isola it is mounted by the host of the machine; what the program noted in /run goes."""
+    run = installation.root / "run"
+    (run / "isola").mkdir(parents=True)
+    (run / "isola-guests").mkdir()
+    (run / "isola-sandbox-platform.json").touch()
+    subprocess.run(["mount", "-t", "tmpfs", "agent", run / "isola"], check=True)
+    try:
+        (run / "isola/agent").touch()
+        removed = installation.run("uninstall", KEEP_PACKAGES="1", YES="1")
+        assert removed.returncode == 0, removed.stderr
+        assert [path.name for path in run.iterdir()] == ["isola"] and (run / "isola/agent").exists()
+    finally:
+        subprocess.run(["umount", run / "isola"], check=True)
+
+
 def test_users_and_directories_of_packages_are_removed_with_them(installation: Installation) -> None:
     installation.debian()
     (installation.root / "var/lib").mkdir(parents=True)

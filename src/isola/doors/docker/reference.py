@@ -52,6 +52,8 @@ use it unmodified:
 - Checkpoints (`docker checkpoint create`, `docker start --checkpoint`) are stateful snapshots: they have the files of
   the same moment, which come back with the memory. Sandboxes and microVMs have them; of containers they are refused
   with the reason. Directories of the client's choice (`--checkpoint-dir`) are refused.
+- `--cgroup-parent` is refused: the limits of a container, of its project and of the daemon depend on where its group
+  is. `--link-local-ip` is refused.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without

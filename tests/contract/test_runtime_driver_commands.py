@@ -114,8 +114,8 @@ async def test_a_terminal_shows_the_end_of_a_short_command(bench: Bench) -> None
 
 async def test_the_end_of_the_instance_ends_its_commands(bench: Bench) -> None:
     await bench.launch(bench.spec())
-    execution = await (await bench.guest()).exec(ExecSpec(("sleep", "100"), PATH))
-    await asyncio.sleep(0.1)
+    execution = await (await bench.guest()).exec(ExecSpec(("sh", "-c", "echo ready; exec sleep 100"), PATH))
+    await until(execution.stdout, b"ready")
     await bench.runtime.remove("one")
     async with asyncio.timeout(10):
         assert await execution.wait() == 137

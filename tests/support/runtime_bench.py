@@ -171,6 +171,9 @@ async def _sh(command: FakeCommand) -> int:
     if "trap" in script:
         await command.stdout.write(b"ready\n")
         return 40 + await command.signals.get()
+    if "exec sleep" in script:
+        await command.stdout.write(b"ready\n")
+        return await _sleep(command)
     if "echo out" in script:
         await command.stdout.write(b"out\r\n")
         return 7

@@ -161,6 +161,29 @@ async def test_a_context_has_a_bound(world: World) -> None:
     assert await world.host.files.names(Path(world.context.directory) / "builds") == ()
 
 
+@pytest.mark.parametrize("data", [b"no archive" * 60, context(**{"../out": "x"})])
+async def test_a_context_that_cannot_be_unpacked_leaves_nothing(world: World, data: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        await world.parts.services.builds.receive(blocks(data))
+    assert await world.host.files.names(Path(world.context.directory) / "builds") == ()
+
+
+async def test_a_client_that_goes_while_it_sends_leaves_nothing(world: World) -> None:
+    gone = asyncio.Event()
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield context()[:100]
+        gone.set()
+        await asyncio.Event().wait()
+
+    receiving = asyncio.ensure_future(world.parts.services.builds.receive(silent()))
+    await gone.wait()
+    receiving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    assert await world.host.files.names(Path(world.context.directory) / "builds") == ()
+
+
 async def configured(world: World, key: str, value: str) -> None:
     await world.parts.services.server.update(lambda config: {**config, key: value})
 

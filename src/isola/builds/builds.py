@@ -13,7 +13,7 @@ from isola.builds.builder import Builder
 from isola.builds.building import Building
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
 from isola.builds.dockerfile.parsing import parse
-from isola.builds.parts import Credential, Job, Parts, Tell, anonymous
+from isola.builds.parts import CONTEXT, Credential, Job, Parts, Tell, anonymous
 from isola.builds.platforms import Platform
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
@@ -41,7 +41,8 @@ class Order:
     """What a build is begun with."""
 
     request: BuildRequest
-    archive: Path
+    place: Path
+    """Of the files of this build; the context is in ``CONTEXT`` there."""
     tell: Tell
     pool: str
     credentials: Credential
@@ -79,48 +80,44 @@ class Builds:
                 await context.host.files.remove_tree(self._parts.directory / name)
 
     async def receive(self, blocks: AsyncIterator[bytes]) -> Path:
-        """Write a context to a file, which ``start`` takes over. Raises TooLarge; leaves no file then."""
-        host, limit = self._parts.context.host, self._parts.limits().context
-        path = self._parts.directory / f"incoming-{host.clock.token(8)}"
-        try:
-            await host.files.write(path, b"", durable=False)
-            size, pending = 0, bytearray()
-            async for block in blocks:
-                pending += block
-                if size + len(pending) > limit:
-                    raise TooLarge(f"The build context has more than {limit} bytes", field="context")
-                if len(pending) >= 1 << 20:
-                    await host.files.extend(path, bytes(pending), at=size)
-                    size += len(pending)
-                    pending.clear()
-            await host.files.extend(path, bytes(pending), at=size)
-        except BaseException:
-            await finish(host.files.remove_tree(path))
-            raise
-        return path
+        """Unpack a context while it arrives, in a directory that ``start`` takes over.
 
-    async def discard(self, archive: Path) -> None:
+        Raises TooLarge, InvalidInput, UnsafeArchive; leaves nothing then.
+        """
+        host, most = self._parts.context.host, self._parts.limits()
+        limits = self._parts.context.images.limits
+        limits = replace(limits, bytes=min(most.context, limits.bytes), entries=min(most.entries, limits.entries))
+        place = self._parts.directory / f"build-{host.clock.token(8)}"
+        try:
+            await host.files.make_directory(place / CONTEXT, mode=0o755)
+            await host.archives.unpack_stream(_at_most(blocks, most.context), place / CONTEXT, limits=limits)
+        except BaseException:
+            await finish(host.files.remove_tree(place))
+            raise
+        return place
+
+    async def discard(self, place: Path) -> None:
         """Remove a received context that no build takes."""
-        await self._parts.context.host.files.remove_tree(archive)
+        await self._parts.context.host.files.remove_tree(place)
 
     def start(
         self,
         request: BuildRequest,
-        archive: Path,
+        place: Path,
         tell: Tell,
         *,
         credentials: Credential = anonymous,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """Build; the archive is removed at the end. ``tell`` is called for everything that happens.
+        """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
-        Raises InvalidInput, NotFound, Forbidden before anything is begun; the archive is left then.
+        Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
         limits, trial = self._parts.limits(), self._trial(request)
         builder = self._builder(request.builder)
         builder.check(request)
         request = replace(request, config=limits.applied(request.config, trial.config))
-        order = Order(request, archive, tell, root_pool(trial.devices), credentials, limits, builder)
+        order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder)
 
         async def work(op: Operation) -> None:
             try:
@@ -173,20 +170,24 @@ class Builds:
         return check(self._parts.context, made)
 
     async def _build(self, op: Operation, order: Order) -> None:
-        context, request, archive = self._parts.context, order.request, order.archive
-        place = self._parts.directory / f"build-{context.host.clock.token(8)}"
+        context, request, place = self._parts.context, order.request, order.place
         buildings: list[Building] = []
 
         async def make(intake: Intake) -> list[Named]:
             await self._require(order)
-            await context.host.files.make_directory(place / "context", mode=0o755)
-            limits = context.images.limits
-            most = order.limits
-            limits = replace(limits, bytes=min(most.context, limits.bytes), entries=min(most.entries, limits.entries))
-            with op.step("Unpack context"):
-                await context.host.archives.unpack(archive, place / "context", limits=limits)
-            planned = await self._plan(order, place / "context")
-            job = Job(self._parts, op, request, planned, place, intake, order.tell, order.pool, order.credentials, most)
+            planned = await self._plan(order, place / CONTEXT)
+            job = Job(
+                self._parts,
+                op,
+                request,
+                planned,
+                place,
+                intake,
+                order.tell,
+                order.pool,
+                order.credentials,
+                order.limits,
+            )
             buildings.append(Building(job))
             with op.step("Build"):
                 return await buildings[0].run()
@@ -194,7 +195,7 @@ class Builds:
         try:
             await context.images.add(op, make)
         finally:
-            await finish(self._cleaned(place, archive, buildings))
+            await finish(self._cleaned(place, buildings))
 
     async def _require(self, order: Order) -> None:
         """Raises DriverUnavailable if its builder does not work on this host."""
@@ -205,9 +206,9 @@ class Builds:
                 f"The builder {name!r} does not work on this host", evidence=probe.reason, remedy=probe.remedy
             )
 
-    async def _cleaned(self, place: Path, archive: Path, buildings: list[Building]) -> None:
+    async def _cleaned(self, place: Path, buildings: list[Building]) -> None:
         context = self._parts.context
-        await asyncio.gather(context.host.files.remove_tree(place), context.host.files.remove_tree(archive))
+        await context.host.files.remove_tree(place)
         for building in buildings:
             await context.layers.drop_unused(building.release())
         await self._parts.cache.prune(most=self._parts.limits().cache)
@@ -225,6 +226,16 @@ class Builds:
         for name in sorted(set(given) - _declared(dockerfile)):
             tell(BuildEvent(Told.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"))
         return made
+
+
+async def _at_most(blocks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """Raises TooLarge."""
+    size = 0
+    async for block in blocks:
+        size += len(block)
+        if size > most:
+            raise TooLarge(f"The build context has more than {most} bytes", field="context")
+        yield block
 
 
 def _count(dockerfile: Dockerfile, most: int) -> None:

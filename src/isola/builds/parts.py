@@ -31,6 +31,10 @@ def anonymous(domain: str) -> Credentials:
     return ANONYMOUS
 
 
+CONTEXT = "context"
+"""Directory of the files that a client has sent, in the directory of a build."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Of the daemon."""
@@ -87,7 +91,7 @@ class Job:
     @property
     def files(self) -> Path:
         """The unpacked context."""
-        return self.place / "context"
+        return self.place / CONTEXT
 
     @property
     def epoch(self) -> int | None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
@@ -49,15 +49,18 @@ class FakeArchives(FakeLayers, FakeCopies, FakeMembers):
         data = await self.files.read(source)
         work = _Unpacking(find(self.files.tree, target), clean(subtree.encode()), whiteouts, limits)
         total = hashlib.sha256()
-        content = _open(data, limits, total)
-        stream = TarStream(content.read)
-        for member in stream.members():
-            work.take(member, stream)
-        content.drain()
+        report = work.run(_open(data, limits, total))
         if progress is not None:
             progress(len(data))
-        diff_id = f"sha256:{total.hexdigest()}" if digest or compression(data[:8]) else ""
-        return UnpackReport(work.entries, work.bytes, tuple(work.skipped[:100]), diff_id)
+        return replace(report, diff_id=f"sha256:{total.hexdigest()}" if digest or compression(data[:8]) else "")
+
+    async def unpack_stream(
+        self, blocks: AsyncIterator[bytes], target: Path, *, limits: UnpackLimits = _LIMITS
+    ) -> UnpackReport:
+        data = b"".join([block async for block in blocks])
+        if compression(data[:8]) == "squashfs":
+            raise InvalidInput("The archive is a squashfs image", remedy="send a tar archive")
+        return _Unpacking(find(self.files.tree, target), [], False, limits).run(_open(data, limits))
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""
@@ -173,6 +176,13 @@ class _Unpacking:
         self._subtree = subtree
         self._whiteouts = whiteouts
         self._limits = limits
+
+    def run(self, content: Unpacked) -> UnpackReport:
+        stream = TarStream(content.read)
+        for member in stream.members():
+            self.take(member, stream)
+        content.drain()
+        return UnpackReport(self.entries, self.bytes, tuple(self.skipped[:100]))
 
     def take(self, member: Member, stream: TarStream) -> None:
         self.entries += 1

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
-from isola.host.archive import copy_verbs, disk_verbs, layer_verbs, packed, squashfs, untar
+from isola.host.archive import arriving, copy_verbs, disk_verbs, layer_verbs, packed, squashfs, untar
 from isola.host.archive.asking import Asking
 from isola.host.archive.member_list import Listing
 from isola.host.archive.output import created, flush
@@ -82,6 +82,11 @@ def _unpack(
         return {**counts, "skipped": work.skipped, "diff_id": diff_id}
 
     return archive.checked(cell.run(place, work, mark if whiteouts else None))
+
+
+def _unpack_stream(descriptor: int, target: str, limits: dict[str, int]) -> bytes:
+    place = unpacking(Path(target), limits["bytes"], _MOST_SECONDS, (descriptor,))
+    return arriving.unpack(place, descriptor, limits, 2 * limits["bytes"] + _SLACK)
 
 
 def unpacking(target: Path, file_size: int, seconds: int, keep: Sequence[int] = ()) -> Cell:
@@ -268,6 +273,7 @@ def _probe() -> bytes:
 
 _VERBS: dict[str, Callable[..., bytes]] = {
     "unpack": _unpack,
+    arriving.VERB: _unpack_stream,
     "read": _read,
     "members": _members,
     "document": _document,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, TooLarge
+from isola.host.archive import arriving
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.forked import Counter, Forked, died
 from isola.host.archive.member_list import KEYS, member_of
@@ -161,6 +162,15 @@ class Archives(Protocol):
         confined to ``target``. Without ``digest`` only that of a compressed archive is computed.
 
         Raises UnsafeArchive or InvalidInput; the caller then removes ``target``.
+        """
+        ...
+
+    async def unpack_stream(
+        self, blocks: AsyncIterator[builtins.bytes], target: Path, *, limits: UnpackLimits = UnpackLimits()
+    ) -> UnpackReport:
+        """``unpack`` for an archive while it arrives, which is not stored; its digest is not computed.
+
+        All blocks are read, also those of a refused archive. Raises what ``unpack`` raises, and what ``blocks`` raises.
         """
         ...
 
@@ -322,6 +332,12 @@ class LinuxArchives:
         )
         diff_id = answer.digest("diff_id") if digest or answer.number("compressed") else ""
         return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"), diff_id)
+
+    async def unpack_stream(
+        self, blocks: AsyncIterator[builtins.bytes], target: Path, *, limits: UnpackLimits = UnpackLimits()
+    ) -> UnpackReport:
+        answer = await arriving.received(self._forked, blocks, target, asdict(limits))
+        return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"))
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:
         """Content of one member."""

@@ -28,14 +28,14 @@ async def build(request: Request) -> web.StreamResponse:
     """Build an image; what fails before the first step is an ordinary error, later failures are in the stream."""
     builds, wanted = request.services.builds, request_of(request)
     known = credentials_in(request.http.headers.get("X-Registry-Config", ""))
-    archive = await builds.receive(request.blocks())
+    context = await builds.receive(request.blocks())
     following = Following()
     try:
         operation = builds.start(
-            wanted, archive, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
+            wanted, context, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
         )
     except BaseException:
-        await builds.discard(archive)
+        await builds.discard(context)
         raise
     try:
         return await _streamed(request, wanted, operation, following)

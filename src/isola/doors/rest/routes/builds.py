@@ -38,12 +38,12 @@ async def build(request: Request) -> web.StreamResponse:
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
     wanted = _wanted(fields, request.project)
-    archive = await builds.receive(_joined(rest, blocks))
+    context = await builds.receive(_joined(rest, blocks))
     following = Following()
     try:
-        operation = builds.start(wanted, archive, following.tell, caller=request.caller)
+        operation = builds.start(wanted, context, following.tell, caller=request.caller)
     except BaseException:
-        await builds.discard(archive)
+        await builds.discard(context)
         raise
     try:
         return await _streamed(request, operation, following)

@@ -44,7 +44,6 @@ def test_options_become_a_request() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("context", "https://example.com/x.git"),
         ("context:other", "local:other"),
         ("requestid", "frontend.lint"),
         ("attest:sbom", ""),

@@ -15,6 +15,7 @@ from isola.builds.state import DEFAULT_PATH, State, empty, of_image, of_stage
 from isola.builds.steps import CopyFiles, Inputs, MakeDirectory, RunProgram, Step, key
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.images.oci_config import read_config
+from isola.model.git_address import GitAddress
 from isola.model.image import HealthCheck, ImageConfig
 
 AMD64, ARM = Platform("amd64"), Platform("arm", "v7")
@@ -211,8 +212,12 @@ def test_an_entrypoint_resets_the_command_of_the_base() -> None:
         ("EXPOSE 80/icmp", "invalid containerPort: 80/icmp"), ("EXPOSE 9-8", "invalid containerPort"),
         ("ENV $x=1", "ENV names can not be blank"), ("LABEL '$'=${x:?no}", "x: no"),
         ("COPY a b /c", "must be a directory and end with a /"), ("COPY a $x", "the destination is empty"),
-        ("COPY --chmod=9 a b", "invalid chmod parameter: '9'"), ("ADD git@example.org:x /", "Git repository"),
-        ("ADD https://example.org/x.git#v1 /", "Git repository"),
+        ("COPY --chmod=9 a b", "invalid chmod parameter: '9'"), ("ADD git@example.org:x /", "by https and http only"),
+        ("ADD https://example.org/x.git#../x /", "not a branch, tag or commit"),
+        ("ADD https://example.org/x.git#v1:../b /", "not a directory of a Git"),
+        ("ADD https://me:secret@example.org/x.git /", "has a name or password"),
+        ("ADD --checksum=sha256:" + "0" * 64 + " https://example.org/x.git /", "invalid checksum digest format"),
+        ("ADD --checksum=0123456 https://example.org/x /", "invalid checksum digest format"),
         ("ADD --checksum=sha256:" + "0" * 64 + " a /", "checksum can't be specified"),
         ("RUN --mount=type=$x,target=/y z", "unsupported mount type"),
     ],
@@ -266,6 +271,13 @@ def test_a_program_runs_as_the_configuration_says() -> None:
         ("ARG x=1\nCOPY --chown=$x --chmod=0$x a$x b$x", {"owner": "1", "mode": "01", "target": "/b1"}),
         ("ARG x=1\nCOPY <<A <<'B' /\n$x\nA\n$x\nB", {"files": (("A", "1\n"), ("B", "$x\n")), "target": "/"}),
         ("ADD https://example.org/a b /", {"sources": ("b",), "addresses": ("https://example.org/a",)}),
+        (
+            "ARG v=1\nADD --keep-git-dir https://example.org/a.git#v$v:/b/c /",
+            {
+                "sources": (), "addresses": (), "keep_git_dir": True,
+                "repositories": (GitAddress("https://example.org/a.git", "v1", "b/c"),),
+            },
+        ),
         ("COPY https://example.org/a /", {"sources": ("https://example.org/a",), "addresses": ()}),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from posixpath import normpath
 from typing import Any
 
 from isola.builds.dockerfile import instructions as said
+from isola.builds.dockerfile.copying import check_checksum
 from isola.builds.dockerfile.expansion import expand, expand_content, expand_words
 from isola.builds.dockerfile.instructions import Instruction
 from isola.builds.dockerfile.mounts import read_mount
@@ -17,6 +18,7 @@ from isola.builds.state import PROXIES, State
 from isola.builds.steps import CopyFiles, MakeDirectory, Nothing, RunProgram, Step
 from isola.errors import InvalidInput
 from isola.model.file_mode import FileMode
+from isola.model.git_address import parse_git
 from isola.model.image import HealthCheck
 from isola.model.signals import signal_number
 
@@ -29,7 +31,6 @@ _LONGEST_RANGE = 256
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _USER = re.compile(r"[^\s:]{1,256}(:[^\s:]{1,256})?")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_GIT = re.compile(r"(?:git@|git://|ssh://)|https?://[^#]*\.git(?:#.*)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +282,18 @@ def _told(state: State, argv: tuple[str, ...]) -> str:
 
 def _copy(instruction: said.Copy, state: State, scope: Scope) -> Applied:
     sources = [_expanded(source, state, scope) for source in instruction.sources]
-    addresses = tuple(source for source in sources if instruction.add and _ADDRESS.match(source))
-    if instruction.add and (git := next(filter(_GIT.match, sources), "")):
-        raise ValueError(f"ADD of a Git repository is not supported: {git[:80]}")
+    repositories = {source: found for source in sources if instruction.add and (found := parse_git(source))}
+    addresses = tuple(
+        source for source in sources if instruction.add and source not in repositories and _ADDRESS.match(source)
+    )
     checksum = _expanded(instruction.checksum, state, scope)
-    if checksum and (len(sources) != 1 or not addresses):
+    if checksum and (len(sources) != 1 or not (addresses or repositories)):
         raise ValueError("checksum can't be specified for multiple sources, or for a file of the context")
+    if checksum:
+        check_checksum(checksum, commit=bool(repositories))
     several = len(sources) + len(instruction.heredocs) > 1
     step = CopyFiles(
-        tuple(source for source in sources if source not in addresses),
+        tuple(source for source in sources if source not in addresses and source not in repositories),
         _target(_expanded(instruction.target, state, scope), state, several=several),
         tuple((each.name, expand_content(each.text, state.variables) if each.expand else each.text)
               for each in instruction.heredocs),
@@ -303,6 +307,8 @@ def _copy(instruction: said.Copy, state: State, scope: Scope) -> Applied:
         instruction.unpack,
         checksum,
         addresses,
+        tuple(repositories.values()),
+        instruction.keep_git_dir,
     )  # fmt: skip
     return Applied(step, state, _copy_told(instruction, step, [*sources, _expanded(instruction.target, state, scope)]))
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from isola import registry
 from isola.builds.builder import Builder
 from isola.builds.building import Building
+from isola.builds.contexts import KEEP_GIT, Sources, fetch, remote_of
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.parts import CONTEXT, Credential, Job, Parts, Tell, anonymous
 from isola.builds.platforms import Platform
+from isola.builds.repositories import Repositories, limits_within
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
 from isola.errors import DriverUnavailable, IsolaError, NotFound, TimedOut, TooLarge
@@ -42,7 +44,7 @@ class Order:
 
     request: BuildRequest
     place: Path
-    """Of the files of this build; the context is in ``CONTEXT`` there."""
+    """Of the files of this build; the context is in ``CONTEXT`` there, unless it is fetched."""
     tell: Tell
     pool: str
     credentials: Credential
@@ -85,8 +87,7 @@ class Builds:
         Raises TooLarge, InvalidInput, UnsafeArchive; leaves nothing then.
         """
         host, most = self._parts.context.host, self._parts.limits()
-        limits = self._parts.context.images.limits
-        limits = replace(limits, bytes=min(most.context, limits.bytes), entries=min(most.entries, limits.entries))
+        limits = limits_within(self._parts.context.images.limits, most.context, most.entries)
         place = self._parts.directory / f"build-{host.clock.token(8)}"
         try:
             await host.files.make_directory(place / CONTEXT, mode=0o755)
@@ -103,7 +104,7 @@ class Builds:
     def start(
         self,
         request: BuildRequest,
-        place: Path,
+        place: Path | None,
         tell: Tell,
         *,
         credentials: Credential = anonymous,
@@ -111,11 +112,16 @@ class Builds:
     ) -> Operation:
         """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
+        Without ``place`` the context is fetched from ``request.remote``.
+
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
         limits, trial = self._parts.limits(), self._trial(request)
         builder = self._builder(request.builder)
         builder.check(request)
+        if place is None:
+            remote_of(request.remote)
+            place = self._parts.directory / f"build-{self._parts.context.host.clock.token(8)}"
         request = replace(request, config=limits.applied(request.config, trial.config))
         order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder)
 
@@ -170,24 +176,26 @@ class Builds:
         return check(self._parts.context, made)
 
     async def _build(self, op: Operation, order: Order) -> None:
-        context, request, place = self._parts.context, order.request, order.place
+        context, request, place, most = self._parts.context, order.request, order.place, order.limits
         buildings: list[Building] = []
 
         async def make(intake: Intake) -> list[Named]:
             await self._require(order)
-            planned = await self._plan(order, place / CONTEXT)
+            limits = limits_within(context.images.limits, most.context, most.entries)
+
+            def repositories() -> Repositories:
+                return Repositories(context.host, place, limits, request.secrets)
+
+            wanted = request
+            if request.remote:
+                with op.step("Fetch context"):
+                    await context.host.files.make_directory(place, mode=0o755)
+                    wanted = await fetch(request, place / CONTEXT, Sources(repositories(), limits, order.tell))
+            planned = await self._plan(replace(order, request=wanted), place / CONTEXT)
             job = Job(
-                self._parts,
-                op,
-                request,
-                planned,
-                place,
-                intake,
-                order.tell,
-                order.pool,
-                order.credentials,
-                order.limits,
-            )
+                self._parts, op, wanted, planned, place, intake, order.tell, order.pool, order.credentials, most,
+                repositories(),
+            )  # fmt: skip
             buildings.append(Building(job))
             with op.step("Build"):
                 return await buildings[0].run()
@@ -248,4 +256,4 @@ def _declared(dockerfile: Dockerfile) -> set[str]:
     found = {name for argument in dockerfile.arguments for name, _ in argument.pairs}
     for stage in dockerfile.stages:
         found |= {name for each in stage.instructions if isinstance(each, Arg) for name, _ in each.pairs}
-    return found | PROXIES | {"SOURCE_DATE_EPOCH"}
+    return found | PROXIES | {"SOURCE_DATE_EPOCH", KEEP_GIT}

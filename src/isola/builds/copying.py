@@ -9,11 +9,14 @@ from pathlib import Path
 
 from isola.builds.fetching import fetched
 from isola.builds.parts import Job, Result
+from isola.builds.repositories import require_commit
 from isola.builds.roots import root_of, written
 from isola.builds.steps import CopyFiles, MakeDirectory
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host.archive.archives import CopySource, CopyTarget, LayerReport
 from isola.host.files import Root
+from isola.model.build import BuildEvent, Told
+from isola.model.git_address import GitAddress
 from isola.model.image import Layer
 
 Find = Callable[[str], Awaitable[Result]]
@@ -63,7 +66,8 @@ async def digests(job: Job, step: CopyFiles, find: Find) -> tuple[str, ...]:
     with _failing(step):
         sources = [_of_context(job, step, step.sources)] if step.sources else []
         sources += [_of_address(job, await fetched(job, address, step.checksum)) for address in step.addresses]
-        return (await job.parts.context.host.archives.survey_copy(sources),) if sources else ()
+        commits = [await _commit(job, step, address) for address in step.repositories]
+        return (*([await job.parts.context.host.archives.survey_copy(sources)] if sources else []), *commits)
 
 
 async def _layer(job: Job, result: Result, sources: Sequence[CopySource], to: CopyTarget) -> Layer | None:
@@ -97,6 +101,8 @@ async def _sources(job: Job, step: CopyFiles, find: Find) -> AsyncIterator[list[
             found.append(await _inline(job, step))
         for address in step.addresses:
             found.append(await _from_address(job, address, step))
+        for repository in step.repositories:
+            found.append(await _from_repository(job, repository, step))
         yield found
 
 
@@ -117,6 +123,25 @@ async def _from_address(job: Job, address: str, step: CopyFiles) -> CopySource:
     await job.parts.context.host.files.make_directory(place, mode=0o755)
     await job.parts.context.host.archives.unpack(file, place, limits=job.parts.context.images.limits)
     return CopySource(place, (".",), True, False, step.excludes, "archive", keep_mode=True)
+
+
+async def _commit(job: Job, step: CopyFiles, address: GitAddress) -> str:
+    """What names the files of a repository. One that is named by its commit is not fetched for it."""
+    commit = address.commit
+    if not commit or step.checksum:
+        checkout = await job.repositories.checkout(address, keep_git=step.keep_git_dir)
+        require_commit(checkout, step.checksum, address)
+        commit = checkout.commit
+    return f"git:{commit}:{address.directory}"
+
+
+async def _from_repository(job: Job, address: GitAddress, step: CopyFiles) -> CopySource:
+    """Its submodules are not fetched: each is a further address, which the build's file does not name."""
+    checkout = await job.repositories.checkout(address, keep_git=step.keep_git_dir)
+    if checkout.submodules:
+        text = f"[Warning] Submodules of {address.url} are not fetched: ADD them one by one"
+        job.tell(BuildEvent(Told.WARNING, 0, text))
+    return CopySource(checkout.tree, (".",), False, False, step.excludes, "repository", modified=checkout.modified)
 
 
 def _literal(name: str) -> str:

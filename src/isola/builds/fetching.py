@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from isola.builds.parts import Job
 from isola.errors import HostFailure, InvalidInput, NotFound, TooLarge
+from isola.host import Host
 from isola.host.http import HttpRequest
 
 LARGEST = 16 << 30
@@ -23,13 +24,8 @@ async def fetched(job: Job, address: str, checksum: str = "") -> Path:
     path, files = place / _name(address), job.parts.context.host.files
     if not await files.exists(path):
         await files.make_directory(place, mode=0o755)
-        async with job.parts.context.host.http.exchange(HttpRequest("GET", address)) as response:
-            if response.status != 200:
-                kind = NotFound if response.status == 404 else HostFailure
-                raise kind(f"failed to GET {address[:200]} with status {response.status}")
-            part = job.temporary("download")
-            await _write(job, part, response.blocks)
-            job.modified[path] = _modified(response.headers.get("last-modified", ""))
+        part = job.temporary("download")
+        job.modified[path] = await receive(job.parts.context.host, address, part, LARGEST)
         await files.rename(part, path)
     if checksum:
         algorithm, _, wanted = checksum.partition(":")
@@ -41,13 +37,23 @@ async def fetched(job: Job, address: str, checksum: str = "") -> Path:
     return path
 
 
-async def _write(job: Job, path: Path, blocks: AsyncIterator[bytes]) -> None:
-    files, size, pending = job.parts.context.host.files, 0, bytearray()
+async def receive(host: Host, address: str, path: Path, most: int) -> int:
+    """Write it to a new file; returns its time, in seconds since 1970. Raises NotFound, HostFailure, TooLarge."""
+    async with host.http.exchange(HttpRequest("GET", address)) as response:
+        if response.status != 200:
+            kind = NotFound if response.status == 404 else HostFailure
+            raise kind(f"failed to GET {address[:200]} with status {response.status}")
+        await _write(host, path, response.blocks, most)
+        return _modified(response.headers.get("last-modified", ""))
+
+
+async def _write(host: Host, path: Path, blocks: AsyncIterator[bytes], most: int) -> None:
+    files, size, pending = host.files, 0, bytearray()
     await files.write(path, b"", durable=False)
     async for block in blocks:
         pending += block
-        if size + len(pending) > LARGEST:
-            raise TooLarge(f"The file has more than {LARGEST} bytes", field="dockerfile")
+        if size + len(pending) > most:
+            raise TooLarge(f"The file has more than {most} bytes", field="dockerfile")
         if len(pending) >= _BATCH:
             await files.extend(path, bytes(pending), at=size)
             size += len(pending)

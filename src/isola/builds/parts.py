@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from isola.builds.agents import Agents
 from isola.builds.cache import Cache
+from isola.builds.repositories import Repositories
 from isola.builds.stages import Plan
 from isola.builds.state import State
 from isola.images.build_limits import BuildLimits
@@ -85,6 +86,7 @@ class Job:
     credentials: Credential
     """For registries of base images."""
     limits: BuildLimits
+    repositories: Repositories
     modified: dict[Path, int] = field(default_factory=dict)
     """Times of fetched files, in seconds since 1970, as their servers say."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from isola.builds.dockerfile.mounts import Mount
+from isola.model.git_address import GitAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class CopyFiles:
     checksum: str = ""
     addresses: tuple[str, ...] = ()
     """Sources of ADD that are fetched by HTTP."""
+    repositories: tuple[GitAddress, ...] = ()
+    keep_git_dir: bool = False
 
 
 Step = Nothing | MakeDirectory | RunProgram | CopyFiles

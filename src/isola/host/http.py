@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import AF_UNSPEC
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -107,6 +108,13 @@ class Http(Protocol):
         """Send a request. Raises HostFailure if there is no response, InvalidInput for an impossible URL, Forbidden."""
         ...
 
+    async def addresses(self, url: str) -> tuple[str, ...]:
+        """Where a program may connect to for this server, which follows no redirects; empty: wherever its name leads.
+
+        Raises Forbidden, HostFailure, InvalidInput.
+        """
+        ...
+
     async def close(self) -> None:
         """Close idle connections; later requests open new ones."""
         ...
@@ -137,6 +145,21 @@ class LinuxHttp:
             headers = headers if same_server(url, onward) else without_secrets(headers)
             url = onward
         raise endless(url)
+
+    async def addresses(self, url: str) -> tuple[str, ...]:
+        """Only requests that are limited have to be; a proxy resolves names itself."""
+        parts = urlsplit(check_url(url))
+        if not is_limited():
+            return ()
+        check_outside(url)
+        if _proxy(url) is not None:
+            return ()
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            found = await _outside_names().resolve(parts.hostname or "", port, AF_UNSPEC)
+        except OSError as error:
+            raise HostFailure(f"Could not connect to {server_of(url)}", evidence=str(error)) from error
+        return tuple(each["host"] for each in found)
 
     async def close(self) -> None:
         """Returns when the connections are closed."""

@@ -44,6 +44,8 @@ class BuildRequest:
     """Of instructions that do not name one: ``default``, ``none`` or the name of a network."""
     config: Mapping[str, str] = field(default_factory=dict)
     """Configuration of the containers in which programs run: limits."""
+    remote: str = ""
+    """The context, if the server fetches it: a Git repository, an archive or a Dockerfile."""
     cache_from: tuple[str, ...] | None = None
     """Images out of whose layers kept results are taken; missing ones are none. None: out of all."""
     project: str = DEFAULT_PROJECT

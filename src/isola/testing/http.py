@@ -22,7 +22,7 @@ from isola.host.http import (
     server_of,
     without_secrets,
 )
-from isola.host.outside import check_outside
+from isola.host.outside import check_outside, is_limited
 
 _BLOCK = 1024
 
@@ -80,6 +80,12 @@ class FakeHttp:
             headers = headers if same_server(url, onward) else without_secrets(headers)
             url = onward
         raise endless(url)
+
+    async def addresses(self, url: str) -> tuple[str, ...]:
+        """Names are not resolved here."""
+        if is_limited():
+            check_outside(check_url(url))
+        return ()
 
     async def close(self) -> None: ...
 

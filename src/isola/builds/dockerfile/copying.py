@@ -10,7 +10,8 @@ from isola.builds.dockerfile.parts import Parts
 from isola.builds.dockerfile.words import Heredoc, heredoc_of
 
 MAX_SOURCES = 1000
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 
 
 def copy(parts: Parts) -> Instruction:
@@ -20,8 +21,8 @@ def copy(parts: Parts) -> Instruction:
     sources, target = _arguments(parts)
     heredocs = tuple(_heredoc(parts, word) for word in sources if heredoc_of(word))
     checksum = flags.text("checksum")
-    if checksum and "$" not in checksum and not _CHECKSUM.fullmatch(checksum):
-        raise ValueError(f"invalid checksum digest format: {checksum[:80]}")
+    if checksum and "$" not in checksum:
+        check_checksum(checksum, commit=_COMMIT.fullmatch(checksum) is not None)
     if "$" in flags.text("from").removesuffix("$"):
         raise ValueError(
             "variable expansion is not supported for --from, define a new stage with FROM using ARG from global "
@@ -40,17 +41,21 @@ def copy(parts: Parts) -> Instruction:
         excludes=flags.texts("exclude"),
         checksum=checksum,
         unpack=flags.on("unpack") if flags.given("unpack") else None,
+        keep_git_dir=flags.on("keep-git-dir"),
         **parts.place,
     )
+
+
+def check_checksum(text: str, *, commit: bool) -> None:
+    """``commit``: the first digits of a commit's id, for Git repositories. Raises ValueError."""
+    if not (_COMMIT if commit else _DIGEST).fullmatch(text):
+        raise ValueError(f"invalid checksum digest format: {text[:80]}")
 
 
 def _flags(parts: Parts, *, add: bool) -> Flags:
     if not add:
         return Flags(parts.flags, texts="from chown chmod", booleans="link parents", lists="exclude")
-    flags = Flags(parts.flags, texts="chown chmod checksum", booleans="link keep-git-dir unpack", lists="exclude")
-    if flags.on("keep-git-dir"):
-        raise ValueError("ADD of Git repositories, and with it --keep-git-dir, is not supported")
-    return flags
+    return Flags(parts.flags, texts="chown chmod checksum", booleans="link keep-git-dir unpack", lists="exclude")
 
 
 def _arguments(parts: Parts) -> tuple[tuple[str, ...], str]:

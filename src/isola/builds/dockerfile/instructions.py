@@ -84,6 +84,8 @@ class Copy(Instruction):
     checksum: str = ""
     unpack: bool | None = None
     """None: archives of the context are unpacked, those from addresses are not."""
+    keep_git_dir: bool = False
+    """Of Git repositories."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

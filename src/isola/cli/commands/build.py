@@ -30,17 +30,27 @@ def build(context: Context) -> int:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
     agents = dict(map(agent, args.many("ssh")))
     path, builder = args.text("PATH") or ".", args.text("builder") or _DOCKERFILE
-    needed = builder == _DOCKERFILE
-    found = None if path == "-" else BuildContext(path, args.text("file"), needed=needed)
+    needed, remote = builder == _DOCKERFILE, path if is_remote(path) else ""
+    found = None if path == "-" or remote else BuildContext(path, args.text("file"), needed=needed)
     name = args.text("file") if found is None else found.dockerfile
-    stream = _input() if found is None else found.stream()
+    stream = iter(()) if remote else _input() if found is None else found.stream()
     show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"), agents=agents)
     wanted = options(context, name, args.many("tag")) | {
         "builder": builder,
         "network": args.text("network"),
         "agents": list(agents),
+        "remote": remote,
     }
     return show.run(context.client.builds.run(wanted, stream))
+
+
+def is_remote(path: str) -> bool:
+    """Whether the daemon fetches the context. A directory may have such a name as well."""
+    from os.path import exists
+
+    return path.startswith(("https://", "http://", "git@", "git://", "ssh://")) or (
+        path.startswith("github.com/") and not exists(path)
+    )
 
 
 def _builders(context: Context) -> int:
@@ -215,7 +225,8 @@ COMMANDS = (
         "build",
         "Build an image from the files of a directory: with a Dockerfile, or with another builder",
         build,
-        Argument("PATH", "The directory; `-` is a tar archive from standard input", optional=True, complete="paths"),
+        Argument("PATH", "The directory; `-` is a tar archive from standard input; or the address of a Git repository "
+                 "or archive", optional=True, complete="paths"),
         Option("-t --tag", "A name for the image, such as app:1", value="NAME", repeat=True),
         Option("-f --file", "The Dockerfile (default: PATH/Dockerfile), or what the builder reads", value="FILE",
                complete="paths"),
@@ -235,6 +246,7 @@ COMMANDS = (
         examples=(
             ("isola build . -t app:1", "an image of the directory, named docker.io/library/app:1"),
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
+            ("isola build https://example.org/app.git#main:server", "a directory of a branch, fetched by the daemon"),
             ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
             ("isola build --builder ipxe -t probe:1 .", "a unikernel out of script.ipxe"),
             ("isola build --builder make --build-arg image=gcc -t app:1 .", "a unikernel, compiled in an image"),

@@ -28,7 +28,7 @@ def request_of(request: Request) -> BuildRequest:
     query = request.query
     if query.get("version", "1") not in ("", "1"):
         raise Unsupported(WAY_OUT, field="version")
-    for name, what in (("remote", "a remote context"), ("squash", "--squash"), ("outputs", "--output")):
+    for name, what in (("squash", "--squash"), ("outputs", "--output")):
         if query.get(name, "") not in ("", "0", "false", "[]"):
             raise Unsupported(f"{what} is not supported", field=name)
     names = tuple(dict.fromkeys(parse(name).tagged().full for name in request.values("t") if name))
@@ -47,6 +47,7 @@ def request_of(request: Request) -> BuildRequest:
         network=_network(request),
         cache_from=_cache_from(query),
         config=_config(request),
+        remote=query.get("remote", ""),
         project=request.project,
     )
 

@@ -12,15 +12,14 @@ from isola.model.image_reference import parse
 _SILENT = (
     "frontend.caps", "cmdline", "contextkey", "dockerfilekey", "image-resolve-mode", "multi-platform",
     "build-arg:BUILDKIT_INLINE_CACHE", "build-arg:BUILDKIT_MULTI_PLATFORM", "build-arg:BUILDKIT_SYNTAX",
-    "build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR", "cache-from", "cache-imports", "hostname", "source-policy",
+    "cache-from", "cache-imports", "hostname", "source-policy",
 )  # fmt: skip
 """Hints, and what says how BuildKit itself works."""
 _SILENT_PREFIXES = ("local-sessionid:", "vcs:", "attest:provenance")
 _READ = (
-    "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
+    "context", "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
-    "context": "contexts that the server fetches",
     "context:": "further contexts (--build-context)",
     "requestid": "questions about a Dockerfile (--call, --check)",
     "attest:": "attestations",
@@ -35,8 +34,7 @@ _BUILD_ARGUMENT, _LABEL = "build-arg:", "label:"
 def request_of(attributes: Mapping[str, str], names: str, project: str) -> BuildRequest:
     """``names``: those that the image gets, separated by commas. Raises InvalidInput, Unsupported."""
     for name in attributes:
-        if name != "context" or not upload_in(attributes):
-            _require_known(name)
+        _require_known(name)
     tagged = tuple(dict.fromkeys(parse(name).tagged().full for name in names.split(",") if name))
     if len(tagged) > MOST_NAMES:
         raise InvalidInput(f"more than {MOST_NAMES} tags", field="t")
@@ -57,6 +55,7 @@ def request_of(attributes: Mapping[str, str], names: str, project: str) -> Build
         pull=attributes.get("image-resolve-mode") == "pull",
         network=NETWORKS[mode],
         config=_config(attributes),
+        remote="" if upload_in(attributes) else attributes.get("context", ""),
         project=project,
     )
 

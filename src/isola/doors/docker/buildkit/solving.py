@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from posixpath import normpath
 
 from isola.builds.dockerfile.expansion import expand
@@ -15,6 +16,7 @@ from isola.builds.dockerfile.lines import MAX_FILE
 from isola.builds.dockerfile.mounts import read_mount, source_of
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.following import Following
+from isola.builds.git import HEADER, TOKEN
 from isola.doors.docker.building import credentials_for
 from isola.doors.docker.buildkit.attributes import request_of, upload_in
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
@@ -54,25 +56,30 @@ async def solve(
     """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
     wanted, upload = request_of(attributes, names, request.project), upload_in(attributes)
     known: Mapping[str, Credentials] = {}
-    if upload:
-        blocks = uploaded(session, upload)
-    else:
-        wanted, blocks, known = await _prepared(session, wanted, progress)
+    received: Path | None = None
     builds = request.services.builds
-    await progress.begin("[internal] load build context")
-    try:
-        received = await builds.receive(blocks)
-    except (IsolaError, Failure) as error:
-        await progress.done(str(error))
-        raise
-    await progress.done()
+    if wanted.remote:
+        wanted = replace(wanted, secrets=await _tokens(session))
+    else:
+        if upload:
+            blocks = uploaded(session, upload)
+        else:
+            wanted, blocks, known = await _prepared(session, wanted, progress)
+        await progress.begin("[internal] load build context")
+        try:
+            received = await builds.receive(blocks)
+        except (IsolaError, Failure) as error:
+            await progress.done(str(error))
+            raise
+        await progress.done()
     following = Following()
     try:
         operation = builds.start(
             wanted, received, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
         )
     except BaseException:
-        await builds.discard(received)
+        if received is not None:
+            await builds.discard(received)
         raise
     await _followed(request, session, operation, following, progress)
     return await _ended(operation, wanted, progress)
@@ -202,6 +209,18 @@ def _ids(dockerfile: Dockerfile, kind: str) -> list[str]:
 
 async def _secrets(session: Session, dockerfile: Dockerfile) -> dict[str, bytes]:
     asked = {id: await session.secret(id) for id in _ids(dockerfile, "secret")}
+    tokens = await _tokens(session) if _has_repositories(dockerfile) else {}
+    return tokens | {id: value for id, value in asked.items() if value is not None}
+
+
+def _has_repositories(dockerfile: Dockerfile) -> bool:
+    instructions = [each for stage in dockerfile.stages for each in stage.instructions]
+    return any(".git" in word for each in instructions if isinstance(each, Copy) and each.add for word in each.sources)
+
+
+async def _tokens(session: Session) -> dict[str, bytes]:
+    """Logins for private repositories."""
+    asked = {id: await session.secret(id) for id in (TOKEN, HEADER)}
     return {id: value for id, value in asked.items() if value is not None}
 
 

@@ -28,14 +28,15 @@ async def build(request: Request) -> web.StreamResponse:
     """Build an image; what fails before the first step is an ordinary error, later failures are in the stream."""
     builds, wanted = request.services.builds, request_of(request)
     known = credentials_in(request.http.headers.get("X-Registry-Config", ""))
-    context = await builds.receive(request.blocks())
+    context = None if wanted.remote else await builds.receive(request.blocks())
     following = Following()
     try:
         operation = builds.start(
             wanted, context, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
         )
     except BaseException:
-        await builds.discard(context)
+        if context is not None:
+            await builds.discard(context)
         raise
     try:
         return await _streamed(request, wanted, operation, following)

@@ -30,6 +30,9 @@ _MOST_AGENTS = 16
 async def build(request: Request) -> web.StreamResponse:
     """The body is a JSON object on one line, then the context as a tar stream. The response is a stream of JSON lines.
 
+    With ``remote`` the daemon fetches the context, and the body ends with the line: a Git repository
+    (``https://HOST/NAME.git#REF:DIRECTORY``), an archive or a Dockerfile.
+
     Options: ``names``, ``builder``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``,
     ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH).
     Events have a ``type``: ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a
@@ -38,12 +41,13 @@ async def build(request: Request) -> web.StreamResponse:
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
     wanted = _wanted(fields, request.project)
-    context = await builds.receive(_joined(rest, blocks))
+    context = None if wanted.remote else await builds.receive(_joined(rest, blocks))
     following = Following()
     try:
         operation = builds.start(wanted, context, following.tell, caller=request.caller)
     except BaseException:
-        await builds.discard(context)
+        if context is not None:
+            await builds.discard(context)
         raise
     try:
         return await _streamed(request, operation, following)
@@ -124,6 +128,7 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
         pull=fields.boolean("pull"),
         network=fields.text("network", "") or "default",
         agents=_agents(fields.texts("agents")),
+        remote=fields.text("remote", ""),
         config=fields.mapping("config"),
         project=project,
     )

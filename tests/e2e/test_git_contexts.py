@@ -112,6 +112,8 @@ def test_repositories_that_cannot_be_added(stand: Stand, instructions: str, mess
 def test_contexts_of_the_classic_protocol(stand: Stand) -> None:
     assert "two\\n" in stand.build(f"{stand.url}/moved/app.git")
     assert "next\\n" in stand.build(f"{stand.url}/plain/app.git#next:server", nocache="1")
+    kept = stand.build(f"{stand.url}/smart/app.git#next:server", buildargs='{"BUILDKIT_CONTEXT_KEEP_GIT_DIR": "1"}')
+    assert "Successfully built" in kept and "not consumed" not in kept
     with tarfile.open(Path(stand.root) / "context.tar", "w") as archive:
         archive.add(Path(stand.root) / "work", arcname=".")
     assert "Successfully built" in stand.build(f"{stand.url}/plain/context.tar")

@@ -115,13 +115,13 @@ def test_contexts_of_the_classic_protocol(stand: Stand) -> None:
     kept = stand.build(f"{stand.url}/smart/app.git#next:server", buildargs='{"BUILDKIT_CONTEXT_KEEP_GIT_DIR": "1"}')
     assert "Successfully built" in kept and "not consumed" not in kept
     with tarfile.open(Path(stand.root) / "context.tar", "w") as archive:
-        archive.add(Path(stand.root) / "work", arcname=".")
+        archive.add(Path(stand.root) / "tree", arcname=".")
     assert "Successfully built" in stand.build(f"{stand.url}/plain/context.tar")
     for remote, message in (
         ("/etc/passwd", "Not an address of a context"),
         ("file:///etc/x.git", "Not an address of a context"),
         (f"{stand.url}/plain/none", "status 404"),
-        (f"{stand.url}/plain/work/.gitmodules", "unknown instruction"),
+        (f"{stand.url}/plain/tree/.gitmodules", "unknown instruction"),
     ):
         assert message in stand.build(remote)
 

@@ -75,7 +75,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def python_files(where: Path) -> list[Path]:
-    return sorted(path for path in where.rglob("*.py") if not GENERATED_DIRECTORIES & set(path.parts))
+    return sorted(path for path in where.rglob("*.py") if not GENERATED_DIRECTORIES & set(path.relative_to(ROOT).parts))
 
 
 def text_files() -> Iterator[Path]:
@@ -215,7 +215,9 @@ def text_below(place: Path) -> list[Path]:
     return [
         path
         for path in paths
-        if not GENERATED_DIRECTORIES & set(path.parts) and path.suffix not in {".pyc", ".gz"} and path != Path(__file__)
+        if not GENERATED_DIRECTORIES & set(path.relative_to(ROOT).parts)
+        and path.suffix not in {".pyc", ".gz"}
+        and path != Path(__file__)
     ]
 
 

@@ -112,7 +112,7 @@ def _server(root: Path, port: int) -> ThreadingHTTPServer:
 
 def make_repository(root: Path) -> str:
     """``root/app.git``: branches ``main`` and ``next``, the tag ``v1`` of the first commit, whose id is returned."""
-    work = root / "work"
+    work = root / "tree"
     work.mkdir(parents=True)
     git(work, "init", "--quiet", "--initial-branch=main")
     (work / "server").mkdir()

@@ -25,7 +25,7 @@ URL = "https://example.org/a.git"
         ("https://example.org/a.gitx", None),
         ("a.git", None),
         ("github.com/a/b", None),
-        ("directory/https://x.git", None),
+        ("directory/https://example.org/x.git", None),
     ],
 )
 def test_addresses(text: str, want: GitAddress | None) -> None:

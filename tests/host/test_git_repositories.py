@@ -91,7 +91,7 @@ async def test_references(served: tuple[str, Path, str], place: Path, kind: str,
     found = await checkout(place, f"{address}/{kind}/app.git#{first if ref == 'commit' else ref}")
     assert (found.tree / "server/page").read_text() == page, "attributes leave nothing out"
     assert found.modified == 1_700_000_000 and found.submodules == (page != "one\n")
-    assert found.commit == git(root / "work", "rev-parse", first if ref == "commit" else ref or "main").strip()
+    assert found.commit == git(root / "tree", "rev-parse", first if ref == "commit" else ref or "main").strip()
     assert not {".git", "x"} & names(found)
     run, link = found.tree / "run", found.tree / "etc"
     assert run.stat().st_mode & 0o7777 == 0o755 and run.stat().st_uid == 0 and os.readlink(link) == "/etc"

@@ -196,14 +196,17 @@ async def test_finer_limits_of_v2_are_scaled(unified: Path) -> None:
     group = unified / "isola/one"
     for name in ("cpu.max", "cpu.weight", "memory.low", "io.weight"):
         (group / name).touch()
+    above = unified / "isola/memory.low"
+    above.touch()
     cgroups = LinuxCgroups(unified)
     time, shares = (7000, 9000), 1024
     limits = Limits(memory=MIB, swap=2 * MIB, memory_reserved=5, cpu_time=time, cpu_shares=shares, io_weight=1000)
     await cgroups.limit(GROUP, limits)
     found = {name: (group / name).read_text() for name in ("cpu.max", "cpu.weight", "memory.low", "io.weight")}
     assert found == {"cpu.max": "7000 9000", "cpu.weight": "39", "memory.low": "5", "io.weight": "default 10000"}
-    assert (group / "memory.swap.max").read_text() == str(2 * MIB)
+    assert (group / "memory.swap.max").read_text() == str(2 * MIB) and above.read_text() == "5"
     await cgroups.limit(GROUP, Limits())
+    assert above.read_text() == "0"
     assert (group / "cpu.max").read_text() == "max 100000" and (group / "cpu.weight").read_text() == "100"
 
 

@@ -23,7 +23,7 @@ from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CPUS, DEVICES, LIMITS
 from isola.instances.walls import check_key
-from isola.model.instance import Instance, InstanceUpdate
+from isola.model.instance import Desired, Instance, InstanceUpdate
 from isola.model.reference import Ref
 from isola.model.warning import WarningType
 from isola.operations import Operation
@@ -159,10 +159,17 @@ async def bring_to(
     elif live is not None and new != live.limits:
         held = await announce(context, op, held, LIMITS, {})
     if changing:
-        await context.devices.change(op, instance, wanted, target_of(context, instance, live))
+        states = (instance, wanted)
+        if live is None:  # during a restore it is to run, but has nothing yet that an instance has while it runs
+            states = (_at_rest(instance), _at_rest(wanted))
+        await context.devices.change(op, *states, target_of(context, instance, live))
     if live is not None and new is not None and new != live.limits:
         await limit(context, op, wanted, live, new)
     return Versioned(wanted, held.revision)
+
+
+def _at_rest(instance: Instance) -> Instance:
+    return dataclasses.replace(instance, desired=Desired.STOPPED)
 
 
 def _check_devices(context: Context, instance: Instance, wanted: Instance) -> None:

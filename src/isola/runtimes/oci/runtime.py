@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, NotFound, Unsupported, WrongState
+from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.cancellation import all_done
 from isola.model.identity import HostNames
@@ -33,6 +34,8 @@ from isola.runtimes.oci.mounts import LXCFS_DIRECTORIES, LXCFS_FILES
 from isola.runtimes.oci.record import Found, Run
 from isola.runtimes.spec import RootKind, RunSpec, Shareable
 from isola.runtimes.users import resolve
+
+log = logging.getLogger(__name__)
 
 
 class OciRuntime(MonitoredRuntime):
@@ -227,11 +230,15 @@ class OciRuntime(MonitoredRuntime):
             return ()
         if mount in self._lxcfs:
             return self._lxcfs[mount]
-        there = {
-            f"{parent.as_posix()}/{name}"
-            for parent in LXCFS_DIRECTORIES
-            for name in await self.host.files.names(mount / parent)
-        }
+        try:
+            there = {
+                f"{parent.as_posix()}/{name}"
+                for parent in LXCFS_DIRECTORIES
+                for name in await self.host.files.names(mount / parent)
+            }
+        except IsolaError as error:  # it has ended since it was asked whether it answers
+            log.warning("lxcfs has ended: an instance starts without it: %s", error)
+            return ()
         found = tuple(name for name in LXCFS_FILES if name in there)
         if found:
             self._lxcfs[mount] = found

@@ -40,8 +40,12 @@ def _cell(row: Mapping[str, object] | None, floor: str) -> str:
         return "to be measured"
     theirs = _median(row.get("theirs"))
     if theirs is None:
-        return f"{ours:.3g}"
-    return f"{ours:.3g} ({floor} {theirs:.3g}: {ours / theirs:.2f} ×)"
+        return _number(ours)
+    return f"{_number(ours)} ({floor} {_number(theirs)}: {ours / theirs:.2f} ×)"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _median(samples: object) -> float | None:

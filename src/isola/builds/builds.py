@@ -88,7 +88,7 @@ class Builds:
         """
         host, most = self._parts.context.host, self._parts.limits()
         limits = limits_within(self._parts.context.images.limits, most.context, most.entries)
-        place = self._parts.directory / f"build-{host.clock.token(8)}"
+        place = self._new_place()
         try:
             await host.files.make_directory(place / CONTEXT, mode=0o755)
             await host.archives.unpack_stream(_at_most(blocks, most.context), place / CONTEXT, limits=limits)
@@ -121,7 +121,7 @@ class Builds:
         builder.check(request)
         if place is None:
             remote_of(request.remote)
-            place = self._parts.directory / f"build-{self._parts.context.host.clock.token(8)}"
+            place = self._new_place()
         request = replace(request, config=limits.applied(request.config, trial.config))
         order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder)
 
@@ -164,6 +164,9 @@ class Builds:
         kinds: dict[str, type[Builder]] = {name: registry.load(KIND, name) for name in registry.names(KIND)}
         return [Known(name, kind, await probed(name, kind.probe(host))) for name, kind in kinds.items()]
 
+    def _new_place(self) -> Path:
+        return self._parts.directory / f"build-{self._parts.context.host.clock.token(8)}"
+
     def _builder(self, name: str) -> Builder:
         try:
             kind: type[Builder] = registry.load(KIND, name)
@@ -183,6 +186,7 @@ class Builds:
             await self._require(order)
             limits = limits_within(context.images.limits, most.context, most.entries)
 
+            # Two: what is fetched as the context becomes its directory, and an ADD of the same would miss it.
             def repositories() -> Repositories:
                 return Repositories(context.host, place, limits, request.secrets)
 

@@ -55,6 +55,25 @@ class Code:
     def call(self, function: int) -> None:
         self.add(_CALL, value=function)
 
+    def point(self, register: int, place: int) -> None:
+        """Let a register lead to a place of the stack."""
+        self.add(MOVE, register, STACK)
+        self.add(ADD_IMMEDIATE, register, value=place & 0xFFFFFFFF)
+
+    def look_up(self, table: Table, key: int) -> None:
+        """Register 0 leads to the value of the key at a place of the stack, or is 0."""
+        self.wide(1, table.descriptor, 1)
+        self.point(2, key)
+        self.call(LOOKUP)
+
+    def enter(self, table: Table, key: int, value: int) -> None:
+        """Write an entry; key and value are at places of the stack."""
+        self.wide(1, table.descriptor, 1)
+        self.point(2, key)
+        self.point(3, value)
+        self.add(MOVE_IMMEDIATE, 4)
+        self.call(UPDATE)
+
     def place(self, name: str) -> None:
         self._places[name] = len(self._made)
 

@@ -194,7 +194,7 @@ def _answers(code: Code, bound: Collection[Span], table: Table, *, record: bool)
     if record:
         code.add(bpf.OR_IMMEDIATE, 9, value=LISTEN << 24 | _UDP << 16)
         code.add(bpf.STORE_4, bpf.STACK, 9, _OTHER_KEY)
-        _look_up(code, table, _OTHER_KEY)
+        code.look_up(table, _OTHER_KEY)
         code.jump(bpf.JUMP_IF_NOT_EQUAL, 0, "allow")
     else:
         _spans(code, bound, 7, 9, "answers")
@@ -206,27 +206,12 @@ def _count(code: Code, kind: int, table: Table) -> None:
     code.add(bpf.OR, 8, 7)
     code.add(bpf.OR_IMMEDIATE, 8, value=kind << 24)
     code.add(bpf.STORE_4, bpf.STACK, 8, _KEY)
-    _look_up(code, table, _KEY)
+    code.look_up(table, _KEY)
     code.jump(bpf.JUMP_IF_EQUAL, 0, "first")
     code.add(bpf.MOVE_IMMEDIATE, 1, value=1)
     code.add(bpf.ATOMIC_ADD_8, 0, 1)
     code.jump(bpf.JUMP, 0, "counted")
     code.place("first")
     code.add(bpf.STORE_IMMEDIATE_8, bpf.STACK, 0, _VALUE, 1)
-    code.wide(1, table.descriptor, 1)
-    _point(code, 2, _KEY)
-    _point(code, 3, _VALUE)
-    code.add(bpf.MOVE_IMMEDIATE, 4)
-    code.call(bpf.UPDATE)
+    code.enter(table, _KEY, _VALUE)
     code.place("counted")
-
-
-def _look_up(code: Code, table: Table, key: int) -> None:
-    code.wide(1, table.descriptor, 1)
-    _point(code, 2, key)
-    code.call(bpf.LOOKUP)
-
-
-def _point(code: Code, register: int, place: int) -> None:
-    code.add(bpf.MOVE, register, bpf.STACK)
-    code.add(bpf.ADD_IMMEDIATE, register, value=place & 0xFFFFFFFF)

@@ -241,24 +241,12 @@ def _of_instance(code: Code, ids: IdRange, mode: int) -> None:
     code.jump(bpf.JUMP_IF_NOT_EQUAL, 1, "end", value=_FILTERED)
 
 
-def _point(code: Code, register: int, place: int) -> None:
-    """Let a register lead to a place of the stack."""
-    code.add(bpf.MOVE, register, bpf.STACK)
-    code.add(bpf.ADD_IMMEDIATE, register, value=place & 0xFFFFFFFF)
-
-
 def _count(code: Code, table: Table) -> None:
     """Make an entry with the key on the stack, unless there is one."""
-    code.wide(1, table.descriptor, 1)
-    _point(code, 2, _KEY)
-    code.call(bpf.LOOKUP)
+    code.look_up(table, _KEY)
     code.jump(bpf.JUMP_IF_NOT_EQUAL, 0, "end")
     code.add(bpf.STORE_IMMEDIATE_8, bpf.STACK, 0, _VALUE, 1)
-    code.wide(1, table.descriptor, 1)
-    _point(code, 2, _KEY)
-    _point(code, 3, _VALUE)
-    code.add(bpf.MOVE_IMMEDIATE, 4)
-    code.call(bpf.UPDATE)
+    code.enter(table, _KEY, _VALUE)
     code.place("end")
     code.add(bpf.MOVE_IMMEDIATE, 0)
     code.add(bpf.EXIT)
@@ -270,7 +258,7 @@ def _counting_calls(ids: IdRange, mode: int, segment: int, table: Table) -> Code
     code.add(bpf.LOAD_8, 7, 6, 8)
     code.add(bpf.LOAD_8, 3, 6, 0)
     code.add(bpf.ADD_IMMEDIATE, 3, value=segment)
-    _point(code, 1, _SEGMENT)
+    code.point(1, _SEGMENT)
     code.add(bpf.MOVE_IMMEDIATE, 2, value=8)
     code.call(bpf.PROBE_READ)
     code.add(bpf.LOAD_8, 1, bpf.STACK, _SEGMENT)
@@ -308,7 +296,7 @@ def _counting_rights(ids: IdRange, mode: int, which: int, options: int | None, t
         code.add(bpf.LOAD_8, 1, 6, 8 * options)
         code.add(bpf.AND_IMMEDIATE, 1, value=_NO_AUDIT)
         code.jump(bpf.JUMP_IF_NOT_EQUAL, 1, "end")
-    _point(code, 1, _COMMAND)
+    code.point(1, _COMMAND)
     code.add(bpf.MOVE_IMMEDIATE, 2, value=16)
     code.call(bpf.COMMAND)
     _end_for_engines(code)

@@ -133,3 +133,11 @@ async def test_devices_of_the_host_can_be_used_by_a_privileged_one(bench: Bench)
     await bench.launch(application(bench, idmap=PRIVILEGED, confinement=ALL, devices=devices))
     assert (await bench.run("sh", "-c", "exec 3</dev/kmsg"))[0] == 0
     assert (await bench.run("sh", "-c", 'stat=$(ls -l /dev/kmsg); [ "${stat#c}" != "$stat" ]'))[0] == 0
+
+
+async def test_an_lxcfs_that_cannot_be_read_does_not_keep_it_from_starting(bench: Bench, tmp_path: Path) -> None:
+    if not bench.real or not bench.has(Capability.PRIVILEGES):
+        return
+    (tmp_path / "proc").touch()
+    await bench.launch(application(bench, lxcfs=tmp_path))
+    assert (await bench.run("grep", "-q", "MemTotal", "/proc/meminfo"))[0] == 0

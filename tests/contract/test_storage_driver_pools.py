@@ -71,6 +71,7 @@ async def test_a_root_and_its_snapshots_are_copied_to_another_pool(filled: Subje
     assert [await other.read(place, name) for name in ("/file", "/a", "/b")] == ["then", "base", "top"]
     await other.unmount(new)
     assert await filled.picture() == (("v1",), (), filled.ids(BASE, TOP), (), ())
+    await other.driver.settled()
     assert await other.host.files.names(other.driver.place / "partial") == ()
 
 
@@ -128,6 +129,7 @@ async def test_a_failed_copy_leaves_nothing(filled: Subject, other: Subject) -> 
     with pytest.raises(HostFailure):
         await other.do(work)
     assert await other.picture() == before
+    await filled.driver.settled()
     assert await filled.host.files.names(filled.driver.place / "partial") == ()
     with pytest.raises(NotFound):
         await carry(filled, volume, other, new, "s1")

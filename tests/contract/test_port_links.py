@@ -305,6 +305,21 @@ async def test_a_macvlan_exists_only_inside(subject: Subject) -> None:
     assert subject.look_inside(namespace) == {}
 
 
+@pytest.mark.parametrize("inside", [None, Inside(("10.1.2.8/24",))])
+async def test_a_macvlan_waits_for_the_mac_address_of_its_predecessor(subject: Subject, inside: Inside | None) -> None:
+    """Whose namespace has ended, but is removed by the kernel later."""
+    await subject.links.create_bridge(BRIDGE)
+    former, namespace = subject.new_namespace(), subject.new_namespace()
+    link = Macvlan("br0", "eth0", "0a:69:73:00:00:05")
+    await subject.links.create_macvlan(link, former, Inside())
+    task = asyncio.ensure_future(subject.links.create_macvlan(link, namespace, inside))
+    done, _ = await asyncio.wait({task}, timeout=0.5)
+    assert not done
+    await subject.links.delete_inside("eth0", former)
+    await task
+    assert subject.look_inside(namespace) == {"eth0": set(inside.addresses if inside else ())}
+
+
 async def test_a_pair_without_a_bridge_is_routed_to(subject: Subject) -> None:
     await subject.links.create_bridge(BRIDGE)
     namespace = subject.new_namespace()

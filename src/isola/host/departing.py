@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 
 from isola.errors import IsolaError
 
 log = logging.getLogger(__name__)
+_PAUSES = (0.01, 0.02, 0.04, 0.08, *(0.15,) * 100)
+"""Seconds between attempts, in all 15: on a busy host the kernel takes seconds to remove a network namespace."""
+
+
+async def outlast(bring_up: Callable[[], Awaitable[None]]) -> None:
+    """Bring up a macvlan, whose MAC address its predecessor may keep until its namespace is gone.
+
+    Raises the errors of ``bring_up``, EADDRINUSE only if the address is not free in the end.
+    """
+    for pause in _PAUSES:
+        try:
+            await bring_up()
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        await asyncio.sleep(pause)
+    await bring_up()
 
 
 class Departures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -23,7 +24,7 @@ import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, netlink, network_namespace
-from isola.host.departing import Departures
+from isola.host.departing import Departures, outlast
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
@@ -170,7 +171,10 @@ class Links(Protocol):
         ...
 
     async def create_macvlan(self, link: Macvlan, namespace: Path, inside: Inside | None = None) -> None:
-        """Create it in a network namespace, configured as by ``connect``. Raises WrongState, NotFound (no parent)."""
+        """Create it in a network namespace, configured as by ``connect``, once no other has its MAC address.
+
+        Raises WrongState, NotFound (no parent), HostFailure (the address stays in use).
+        """
         ...
 
     async def delete_inside(self, link: str, namespace: Path) -> None:
@@ -355,13 +359,19 @@ class LinuxLinks:
                 namespace=opened,
             )
             try:
+                await outlast(partial(in_thread, _bring_up, opened, link.peer, stays=inside is not None))
                 if inside is not None:
                     await in_thread(_set_up_inside, opened, link.peer, inside)
             except BaseException:
                 await self._delete_in(link.peer, opened)
                 raise
         except OSError as error:
-            raise HostFailure(f"Cannot set up {link.peer}", evidence=str(error)) from error
+            remedy = f"give it another MAC address: {link.mac} is that of another link on {link.parent}"
+            raise HostFailure(
+                f"Cannot set up {link.peer}",
+                evidence=str(error),
+                remedy=remedy if error.errno == errno.EADDRINUSE else "",
+            ) from error
         finally:
             os.close(opened)
 
@@ -537,6 +547,12 @@ def _connect(
     if master is not None and pair.ipv4:  # the announcement reaches the neighbours, not the host itself
         with contextlib.suppress(OSError):
             netlink.ask(sender, netlink.forget_neighbour(master, pair.ipv4))
+
+
+def _bring_up(namespace: int, peer: str, *, stays: bool) -> None:
+    """Also a link that the instance brings up later: then it only must be possible. Raises OSError."""
+    with netlink.opened_in(namespace) as sender:
+        netlink.ask(sender, netlink.up(peer), *(() if stays else (netlink.down(peer),)))
 
 
 def _set_up_inside(namespace: int, peer: str, inside: Inside) -> None:

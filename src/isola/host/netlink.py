@@ -91,6 +91,10 @@ def up(link: str) -> Request:
     return Request(_SETLINK, 0, _link(up=True) + _text(_NAME, link))
 
 
+def down(link: str) -> Request:
+    return Request(_SETLINK, 0, struct.pack("=BxHiII", 0, 0, 0, 0, _UP) + _text(_NAME, link))
+
+
 def deletion(link: str) -> Request:
     """Of both ends of a pair. ENODEV if it does not exist."""
     return Request(_DELLINK, 0, _link() + _text(_NAME, link))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface
@@ -85,6 +86,10 @@ class FakeLinks:
             raise WrongState(f"There is no network namespace {namespace.name}")
         if self._has(namespace, link.peer):
             raise HostFailure(f"Cannot make {link.peer}")
+        for _ in range(1000):
+            if not any((each.parent, each.mac) == (link.parent, link.mac) for each, _ in self.macvlans.values()):
+                break
+            await asyncio.sleep(0.01)
         self.macvlans[namespace, link.peer] = (link, inside)
 
     async def delete_inside(self, link: str, namespace: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,36 @@ def test_users_of_the_host_cannot_run_what_a_build_leaves_in_a_cache(daemon: Dae
     assert file.stat().st_mode & 0o4000 and file.stat().st_uid == 0
     with pytest.raises(PermissionError):
         subprocess.run([str(file), "-c", "id"], user=65534, group=65534, extra_groups=[], check=False)
+
+
+def test_no_project_decides_what_programs_of_another_have_done(daemon: Daemon) -> None:
+    """The results of its own programs would be found in the cache by the builds of others."""
+    config = {"features.images": "false", "features.profiles": "false"}
+    daemon.request("POST", "/1.0/projects", {"name": "blue", "config": config})
+    options = {"config": {"isola.hosts": "mirror.example=192.0.2.66"}}
+    text = "FROM app\nRUN busybox cp /etc/hosts /kept\n"
+    try:
+        for project, more, cached in (("blue", options, 0), ("blue", options, 1), ("blue", {}, 0), ("default", {}, 0)):
+            said = build_in(daemon, project, text, more)
+            assert said.count('"type":"cached"') == cached and '"type":"image"' in said, said
+    finally:
+        daemon.request("DELETE", "/1.0/projects/blue")
+
+
+def build_in(daemon: Daemon, project: str, dockerfile: str, options: Mapping[str, object]) -> str:
+    """The events of a build by the other door."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(dockerfile)
+        archive.addfile(info, io.BytesIO(dockerfile.encode()))
+    connection = Connection(daemon.socket, 120)
+    try:
+        body = json.dumps(options).encode() + b"\n" + buffer.getvalue()
+        connection.request("POST", f"/1.0/isola/builds?project={project}", body)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,18 @@ def test_proxies_need_no_declaration_and_do_not_count() -> None:
     assert key(declared, Inputs((), "p")) != key(other, Inputs((), "p"))
 
 
+def test_a_program_is_another_one_where_others_answer_it() -> None:
+    (step,), _ = after("RUN x", {})
+    places = [
+        (),
+        ("blue", "default", ""),
+        ("red", "default", ""),
+        ("red", "lab", ""),
+        ("red", "lab", "mirror=10.0.0.1"),
+    ]
+    assert len({key(step, Inputs((), "p", (), around)) for around in places}) == len(places)
+
+
 # --- configuration -------------------------------------------------------------------------------------------------
 
 

@@ -11,13 +11,14 @@ import pytest
 from rest_door import Stand
 
 from isola.errors import Forbidden
-from isola.model.build import BUILDS, NOTE
+from isola.model.build import BUILDS, NOTE, Furnished
 from isola.model.instance import InstanceRequest
 from isola.model.reference import Ref
 from isola.model.volume import VolumeRecord, VolumeRef
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 ROOT = {"type": "disk", "path": "/", "pool": "default"}
+NO_NIC = {"type": "none"}
 NIC = {"type": "nic", "network": "isolabr0"}
 FEATURES = {
     "features.images": "true",
@@ -279,16 +280,24 @@ async def test_disks_that_a_build_gives_to_its_instances_are_not_restricted(stan
     await stand.world.host.files.make_directory(source)
     devices = {"root": ROOT, "cache": {"type": "disk", "source": str(source), "path": "/cache"}}
     nic = {"eth0": {"type": "nic", "nictype": "bridged", "parent": "isolabr0"}}
-    request = InstanceRequest(name="web1", project="blue", image="tiny", start=True, devices=devices)
-    instances = stand.services.instances
-    for refused_ in (request, replace(request, notes={NOTE: "1"}, devices=devices | nic)):
+    request = InstanceRequest(
+        name="web1", project="blue", image="tiny", start=True, notes={NOTE: "1"}, devices=devices | {"eth0": NO_NIC}
+    )
+    instances, furnished = stand.services.instances, stand.world.context.furnished
+    with pytest.raises(Forbidden):
+        instances.create(request)
+    furnished[Ref("blue", "web1")] = Furnished(devices={"cache": devices["cache"]})
+    for refused_ in (replace(request, devices=devices | nic), replace(request, name="web2")):
         with pytest.raises(Forbidden):
             instances.create(refused_)
-    built = replace(request, notes={NOTE: "1"}, devices=devices | {"eth0": {"type": "none"}})
-    await stand.world.finish(instances.create(built))
+    await stand.world.finish(instances.create(request))
     [graft] = stand.world.host.guest_mounts.grafts
     assert (graft.source, graft.beneath) == (source, None)
     assert (await stand.ask("PATCH", "/1.0/projects/blue", {"config": rules}))[0] == 200
+    etc = {"type": "disk", "source": "/etc", "path": "/mnt", "shift": "true"}
+    for wanted in ({"more": etc}, {"cache": etc}):
+        said = await refused(stand, "PATCH", "/1.0/instances/web1?project=blue", {"devices": wanted})
+        assert "restricted.devices.disk" in said, "nobody else adds to what the build gives"
 
 
 async def test_projects_outlive_the_daemon(stand: Stand) -> None:

@@ -159,7 +159,8 @@ class Building:
     async def _made(self, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
         job, index = self._job, planned.index
         sources = await self._sources(applied, index, result)
-        name = key(applied.step, Inputs(result.diff_ids, str(planned.platform), sources))
+        around = mounting.around(job) if isinstance(applied.step, RunProgram) else ()
+        name = key(applied.step, Inputs(result.diff_ids, str(planned.platform), sources, around))
         now = job.now()
         if not job.request.no_cache:
             found = await job.parts.cache.find(name, job.parts.context.host.clock.now())

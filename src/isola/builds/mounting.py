@@ -59,6 +59,16 @@ async def digests(job: Job, step: RunProgram, find: Find) -> tuple[str, ...]:
     return tuple(found)
 
 
+def around(job: Job) -> tuple[str, ...]:
+    """What a program meets beside files, for the cache.
+
+    Results never pass from one project to another: a project decides by its networks, names of hosts, caches and
+    secrets what its programs see, and would decide what programs of others have done.
+    """
+    request = job.request
+    return request.project, request.network, request.config.get("isola.hosts", "")
+
+
 async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Device | None:
     if mount.type == "tmpfs":
         return _disk("tmpfs:", mount, mode="1777", **({"size": str(mount.size)} if mount.size else {}))

@@ -19,7 +19,7 @@ from isola.host.archive.archives import LayerReport
 from isola.host.cancellation import finish
 from isola.instances.commit import MOUNT_POINTS
 from isola.instances.create import check
-from isola.model.build import NOTE, BuildEvent, Told
+from isola.model.build import NOTE, BuildEvent, Furnished, Told
 from isola.model.image import Image, ImageConfig, Layer
 from isola.model.instance import InstanceRequest
 from isola.model.reference import Ref
@@ -35,10 +35,11 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
         raise Unsupported("RUN --security=insecure is not allowed", field="dockerfile")
     await unpacked(job, result)
     async with given(job, step, stage, find) as (devices, environment):
-        request = _request(job, result, step, devices)
-        instances, ref, id = job.parts.instances, Ref(job.request.project, request.name or ""), ""
-        job.parts.context.furnished[ref] = environment
+        ref = Ref(job.request.project, f"build-{job.parts.context.host.clock.token(6)}")
+        instances, id = job.parts.instances, ""
+        job.parts.context.furnished[ref] = Furnished(environment, devices)
         try:
+            request = _request(job, result, step, ref.name, devices)
             await job.parts.context.operations.finish(instances.create(request))
             id = job.parts.context.records.get(ref).id[:_SHORT_ID]
             job.tell(BuildEvent(Told.RUNNING, stage, id))
@@ -49,7 +50,7 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
             await finish(_removed(job, ref, stage, id or ref.name))
 
 
-def _request(job: Job, result: Result, step: RunProgram, devices: Mapping[str, Device]) -> InstanceRequest:
+def _request(job: Job, result: Result, step: RunProgram, name: str, devices: Mapping[str, Device]) -> InstanceRequest:
     clock = job.parts.context.host.clock
     config = ImageConfig(
         command=step.argv,
@@ -62,7 +63,7 @@ def _request(job: Job, result: Result, step: RunProgram, devices: Mapping[str, D
     kernel = job.parts.context.host.system.kernel().architecture
     image = Image("", "", 0, kernel, now, now, result.layers, config, templates=())
     request = InstanceRequest(
-        name=f"build-{clock.token(6)}",
+        name=name,
         made_of=image,
         config=dict(job.request.config),
         devices=dict(devices),

@@ -78,6 +78,8 @@ class Inputs:
     platform: str
     sources: tuple[str, ...] = field(default=())
     """Of copied files and of mounted ones."""
+    around: tuple[str, ...] = ()
+    """Of a program what it meets beside files: where it runs, and who answers in its network."""
 
 
 def key(step: Step, inputs: Inputs) -> str:

@@ -172,6 +172,7 @@ async def build(
         records.images,
         records.repository_blobs,
         privileged=partial(_privileged, records),
+        furnished={},
     )
     warnings = Warnings(records.warnings, events, host.clock)
     ground = _Ground(host, directory, names, store, records, events, operations, guard, drivers, warnings)
@@ -249,6 +250,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         saved=stock.nics.saved,
         permit=ground.guard.instances_as,
         disk_paths=ground.guard.disk_paths,
+        furnished=ground.guard.furnished,
         snapshots=records.instance_snapshots,
         permit_snapshot=ground.guard.snapshot,
         images=stock.images,

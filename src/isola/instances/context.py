@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from isola.instances.phases import FOLLOWING, Phase, RunState, phase_of
 from isola.instances.unknowns import Unknowns
 from isola.instances.volatile import ROOT_SIZE
 from isola.instances.waiting import Waits
+from isola.model.build import Furnished
 from isola.model.caller import DAEMON, Caller
 from isola.model.health import Health
 from isola.model.identity import HostNames
@@ -183,8 +184,8 @@ class Context:
     """Health of the last runs that are or were checked, by id."""
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
     """Held by each health check."""
-    furnished: dict[Ref, Mapping[str, str]] = field(default_factory=dict)
-    """Environment of the next run of an instance that is in no record: secrets of builds."""
+    furnished: dict[Ref, Furnished] = field(default_factory=dict)
+    """What builds give to their instances."""
     waits: Waits = field(default_factory=Waits)
     """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)

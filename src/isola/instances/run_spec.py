@@ -20,6 +20,7 @@ from isola.instances.program import configured
 from isola.instances.run_values import HOST, NONE, network_mode
 from isola.instances.seeds import seed_of
 from isola.instances.settings import HOSTNAME, SETTINGS
+from isola.model.build import Furnished
 from isola.model.confinement import UNCONFINED, Confinement
 from isola.model.instance import Config, Devices, Instance, Start
 from isola.model.names import hostname
@@ -50,7 +51,10 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         root=Root(root, runtime.capabilities.root, _true(devices[root_name(devices)], "readonly")),
         idmap=instance.idmap,
         command=command,
-        environment={**environment(config, begins.environment), **context.furnished.get(instance.ref, {})},
+        environment={
+            **environment(config, begins.environment),
+            **context.furnished.get(instance.ref, Furnished()).environment,
+        },
         cwd=begins.cwd,
         user=begins.user,
         groups=_names(config, "isola.groups"),

@@ -17,6 +17,16 @@ BUILDS = "builds"
 
 
 @dataclass(frozen=True, slots=True)
+class Furnished:
+    """What a build gives to an instance while one of its programs runs; no record has it."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """With secrets."""
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What projects do not restrict, as long as it is unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuildRequest:
     """What a client asks for, beside the context."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isola.errors import Forbidden
-from isola.model.build import NOTE
+from isola.model.build import Furnished
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import Project
-from isola.model.reference import Kind
+from isola.model.reference import Kind, Ref
 from isola.model.repository import RepositoryBlob
 from isola.model.volume import VolumeRecord
 from isola.projects import limits, restrictions
@@ -34,6 +34,8 @@ class Guard:
     blobs: Scoped[RepositoryBlob]
     privileged: Callable[[], bool] = lambda: False
     """Whether the server permits privileged instances in projects that are not restricted."""
+    furnished: dict[Ref, Furnished] = field(default_factory=dict)
+    """What builds give to their instances."""
 
     def instances_as(self, wanted: Sequence[Instance]) -> None:
         """Check new or changed instances. Raises NotFound (the project), Forbidden, InvalidInput."""
@@ -133,10 +135,10 @@ class Guard:
         limits.check(project, members, self.spaces(project.name))
 
     def _restricted(self, instance: Instance, profile: Profile | None) -> tuple[Config, Devices]:
-        """What the project may restrict: without the disks that a build gives to its instances."""
+        """What the project may restrict: without the devices that a build gives to this instance, unchanged."""
         config, devices = self.expand(instance, profile)
-        own = instance.devices if NOTE in instance.notes else {}
-        return config, {name: each for name, each in devices.items() if name not in own or each.get("type") != "disk"}
+        given = self.furnished.get(instance.ref, Furnished()).devices
+        return config, {name: each for name, each in devices.items() if given.get(name) != each}
 
     def _member(self, instance: Instance, profile: Profile | None) -> Member:
         return Member(instance, *self.expand(instance, profile))

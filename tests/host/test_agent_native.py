@@ -214,6 +214,26 @@ async def test_the_first_process_has_what_its_plan_says(tree: Path) -> None:
     assert (tree / "etc/hosts").read_text() == "of the image"
 
 
+async def test_files_of_a_run_are_put_where_links_of_the_image_lead(tree: Path) -> None:
+    """As the link at ``/etc/resolv.conf`` of a system, whose target is only there once it has booted."""
+    out = empty(tree, "out")
+    links = {"etc/resolv.conf": "../run/resolve/stub", "run/resolve/stub": "/run/other", "etc/loop": "loop"}
+    (tree / "run/resolve").mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        (tree / name).unlink(missing_ok=True)
+        (tree / name).symlink_to(target)
+    run_spec = spec(tree, "cat /etc/resolv.conf", files={"/etc/resolv.conf": "nameserver 192.0.2.1\n"})
+    async with native_agent() as agent:
+        await started(agent, run_spec, User(), Console("", "/tmp/out", ""), tree)
+        async with asyncio.timeout(20):
+            assert await agent.ended() == (0, "")
+    assert out.read_text() == "nameserver 192.0.2.1\n"
+    async with native_agent() as agent:
+        endless = spec(tree, "true", files={"/etc/loop": "x"})
+        with pytest.raises(HostFailure, match="file /etc/loop"):
+            await agent.prepare(plan_of(endless, User(), Console(), bound(tree)))
+
+
 async def test_input_of_the_first_process_ends(tree: Path) -> None:
     out = empty(tree, "out")
     (tree / "tmp/in").write_bytes(b"given")

@@ -20,6 +20,7 @@
 #define WINDOW (256u << 10)
 #define MAX_PENDING (1u << 20) /* bytes for the host: beyond it no more output of programs is read */
 #define MAX_JOBS 512
+#define MAX_SYMLINKS 40
 #define MAX_POLL (16 + 8 * MAX_JOBS)
 
 enum frame_type {
@@ -211,6 +212,7 @@ int first_timeout(void); /* ms until something is to be done, -1: nothing */
 bool may_enter(void);
 
 int mount_one(const char *above, const struct mount *mount);
+int follow_link(char *path, size_t room, const char *link); /* where a link at the end of the path leads */
 int make_directories(char *path);
 int make_mount_point(char *path, bool file);
 int set_sysctl(const char *name, const char *value);

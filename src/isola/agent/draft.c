@@ -30,7 +30,7 @@ static int create(struct handle *draft) {
 static int follow(const char *path, struct handle *draft) {
     char at[4097], link[4097];
     snprintf(at, sizeof(at), "%s", path);
-    for (int links = 0; links < 40; links++) {
+    for (int links = 0; links < MAX_SYMLINKS; links++) {
         free(draft->name);
         close_fd(&draft->directory);
         draft->directory = open_parent(at, &draft->name);
@@ -40,11 +40,9 @@ static int follow(const char *path, struct handle *draft) {
         if (size < 0)
             return 0;
         link[size] = 0;
-        char *slash = strrchr(at, '/');
-        size_t above = link[0] != '/' && slash ? (size_t)(slash - at) + 1 : 0;
-        if (above + (size_t)size >= sizeof(at))
-            return ENAMETOOLONG;
-        memmove(at + above, link, (size_t)size + 1);
+        int error = follow_link(at, sizeof(at), link);
+        if (error)
+            return error;
     }
     return ELOOP;
 }

@@ -26,6 +26,15 @@ int open_path(const char *path, int flags) {
     return resolve(root, *path ? path : ".", O_PATH | flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
+int follow_link(char *path, size_t room, const char *link) {
+    char *slash = strrchr(path, '/');
+    size_t above = link[0] != '/' && slash ? (size_t)(slash - path) + 1 : 0, size = strlen(link) + 1;
+    if (above + size > room)
+        return ENAMETOOLONG;
+    memmove(path + above, link, size);
+    return 0;
+}
+
 int open_parent(const char *path, char **name) {
     char *copy = copy_text(path);
     size_t size = strlen(copy);

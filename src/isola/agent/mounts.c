@@ -134,11 +134,31 @@ int make_files(const struct plan *plan, int *fds, const char *scratch) {
     return write_files(plan, fds, scratch);
 }
 
+/* A link of an image may lead to what is only there in a running system, as that of systemd-resolved at resolv.conf: the
+ * file is made there, as engines of containers do. */
+static int make_file(const char *path) {
+    char at[4097], link[4097];
+    if (snprintf(at, sizeof(at), "%s", path) >= (int)sizeof(at))
+        return ENAMETOOLONG;
+    for (int links = 0; links < MAX_SYMLINKS; links++) {
+        int error = make_mount_point(at, true);
+        if (error != ELOOP)
+            return error;
+        ssize_t size = readlink(at, link, sizeof(link) - 1);
+        if (size < 0)
+            return errno == EINVAL ? ELOOP : errno;
+        link[size] = 0;
+        if ((error = follow_link(at, sizeof(at), link)))
+            return error;
+    }
+    return ELOOP;
+}
+
 int put_files(const struct plan *plan, const int *fds, char *why, size_t room) {
     for (size_t i = 0; i < plan->file_count; i++) {
         char source[64], *target = plan->files[i].path;
         snprintf(source, sizeof(source), "self/fd/%d", fds[i]);
-        int error = make_mount_point(target, true);
+        int error = make_file(target);
         if (!error && fchdir(proc_fd) < 0)
             error = errno;
         if (!error && mount(source, target, NULL, MS_BIND, NULL) < 0)

@@ -185,6 +185,15 @@ def test_run_returns_the_commands_status_and_deletes_the_instance(isola: Run, da
     assert (both.returncode, len(daemon.instances)) == (2, 1) and "--keep" in both.stderr
 
 
+def test_run_leaves_no_instance_that_cannot_be_started(isola: Run, daemon: ServedDaemon) -> None:
+    done = isola("run", "tiny", "--name", "web1", "-c", "oci.entrypoint=/no/such/program", "--", "true")
+    assert done.returncode == 1 and "could not be started" in done.stderr
+    assert daemon.instances == {}
+    daemon.create("web1")
+    assert isola("run", "tiny", "--name", "web1", "--", "true").returncode == 1
+    assert list(daemon.instances) == ["web1"], "it is not its own"
+
+
 @pytest.mark.parametrize("sign", ["?wait=", "/wait"], ids=["before the response", "later"])
 def test_ctrl_c_cancels_the_operation_and_waits_for_it(daemon: ServedDaemon, sign: str) -> None:
     async def slow(operation: Operation) -> None:

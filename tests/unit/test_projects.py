@@ -297,7 +297,7 @@ async def test_disks_that_a_build_gives_to_its_instances_are_not_restricted(stan
     etc = {"type": "disk", "source": "/etc", "path": "/mnt", "shift": "true"}
     for wanted in ({"more": etc}, {"cache": etc}):
         said = await refused(stand, "PATCH", "/1.0/instances/web1?project=blue", {"devices": wanted})
-        assert "restricted.devices.disk" in said, "nobody else adds to what the build gives"
+        assert "restricted.devices.disk" in said, "only what the build itself gives is exempt"
 
 
 async def test_projects_outlive_the_daemon(stand: Stand) -> None:

@@ -8,6 +8,7 @@ from isola.cli.commands.exec import EXEC_OPTIONS, SHELL, execute
 from isola.cli.grammar import Argument, Command, Option
 from isola.cli.guardian import Guardian
 from isola.client.interpreter import signal
+from isola.errors import AlreadyExists, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +37,28 @@ def run(context: Context) -> int:
             context.say(f"{name} is kept")
     guardian = Guardian(context.client, name)
     try:
-        context.follow(operation, f"Launching {name}")
+        try:
+            context.follow(operation, f"Launching {name}")
+        except AlreadyExists:
+            raise
+        except BaseException:
+            _remove_unstarted(context, name)
+            raise
         try:
             return execute(context, name, context.args.many("COMMAND") or SHELL)
         finally:
             context.client.instances.delete(name, force=True).wait()
     finally:
         guardian.relieve()
+
+
+def _remove_unstarted(context: Context, name: str) -> None:
+    """Remove it where it was created, but could not be started; otherwise its creation was rolled back."""
+    try:
+        if context.client.instances.get(name)["ephemeral"]:
+            context.client.instances.delete(name, force=True).wait()
+    except NotFound:
+        pass
 
 
 COMMANDS = (

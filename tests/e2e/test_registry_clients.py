@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import Cli
 from daemon import Daemon
-from registry_content import image, index
+from registry_content import INDEX, image, index
 from registry_host import ADDRESS, RegistryHost, layout
 from tiny_daemon import tiny_daemon
 
@@ -64,6 +65,31 @@ def test_skopeo_copies_all_platforms_lists_and_deletes(registry: RegistryHost, i
     registry.skopeo("delete", f"{target}:1")
     assert registry.skopeo("inspect", f"{target}:2", check=False).startswith("failed")
     assert "team/app" not in isola("image", "list").stdout
+
+
+def test_skopeo_converts_formats_and_copies_whole_repositories(registry: RegistryHost, tmp_path: Path) -> None:
+    source = layout(tmp_path / "in", index(image("amd"), image("arm", architecture="arm64")))
+    target = f"docker://{ADDRESS}/formats/app"
+    registry.skopeo("copy", "--all", "--format", "v2s2", source, f"{target}:docker")
+    shown = json.loads(registry.skopeo("inspect", "--raw", f"{target}:docker"))
+    assert shown["mediaType"] == "application/vnd.docker.distribution.manifest.list.v2+json"
+    registry.skopeo("copy", "--all", "--format", "oci", f"{target}:docker", f"{target}:oci")
+    assert json.loads(registry.skopeo("inspect", "--raw", f"{target}:oci"))["mediaType"] == INDEX
+    plain, zstd = f"dir:{tmp_path}/plain", ("--dest-compress", "--dest-compress-format", "zstd")
+    registry.skopeo("copy", "--dest-decompress", layout(tmp_path / "other", image("other")), plain)
+    registry.skopeo("copy", *zstd, plain, f"{target}:zstd")
+    [layer] = json.loads(registry.skopeo("inspect", "--raw", f"{target}:zstd"))["layers"]
+    assert layer["mediaType"].endswith("+zstd")
+    registry.skopeo(
+        "sync", "--all", "--src", "docker", "--dest", "dir", target.removeprefix("docker://"), f"{tmp_path}/all"
+    )
+    registry.skopeo("sync", "--all", "--src", "dir", "--dest", "docker", f"{tmp_path}/all", f"{ADDRESS}/copies")
+    for tag in ("docker", "oci", "zstd"):
+        raw = [
+            registry.skopeo("inspect", "--raw", f"docker://{ADDRESS}/{each}/app:{tag}")
+            for each in ("formats", "copies")
+        ]
+        assert raw[0] == raw[1]
 
 
 def test_wrong_logins_and_read_only_tokens(registry: RegistryHost, tmp_path: Path) -> None:
@@ -123,6 +149,32 @@ def test_podman_pushes_and_pulls(registry: RegistryHost, isola: Cli, tmp_path: P
     assert "team/podman:1" in isola("image", "list").stdout
     runs(isola, "team/podman:1")
     registry.run(*argv, "system", "reset", "--force")
+    short.cleanup()
+
+
+def test_podman_pushes_a_list_of_platforms_and_docker_reads_it(registry: RegistryHost, tmp_path: Path) -> None:
+    parts = {each: f"{ADDRESS}/lists/{each}:1" for each in ("amd64", "arm64")}
+    expected = set()
+    for architecture, name in parts.items():
+        source = layout(tmp_path / architecture, image(architecture, architecture=architecture))
+        registry.skopeo("copy", "--format", "v2s2", source, f"docker://{name}")
+        expected.add(json.loads(registry.skopeo("inspect", f"docker://{name}"))["Digest"])
+    short = tempfile.TemporaryDirectory(prefix="isola-pm-")
+    podman = ["podman", "--root", f"{tmp_path}/root", "--runroot", short.name, "--storage-driver", "vfs"]
+    podman += ["--tmpdir", f"{tmp_path}/tmp"]
+    options = ("--creds", f"ci:{registry.secret}", "--cert-dir", str(registry.certificates))
+    docker = ["docker", "--config", f"{tmp_path}/config"]
+    auth = base64.b64encode(f"ci:{registry.secret}".encode()).decode()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text(json.dumps({"auths": {ADDRESS: {"auth": auth}}}))
+    registry.run(*podman, "manifest", "create", "all")
+    for name in parts.values():
+        registry.run(*podman, "manifest", "add", *options, "all", f"docker://{name}")
+    registry.run(*podman, "manifest", "push", *options, "--all", "all", f"docker://{ADDRESS}/lists/podman:1")
+    shown = json.loads(registry.run(*docker, "manifest", "inspect", "--insecure", f"{ADDRESS}/lists/podman:1").stdout)
+    assert {entry["digest"] for entry in shown["manifests"]} == expected
+    assert {entry["platform"]["architecture"] for entry in shown["manifests"]} == set(parts)
+    registry.run(*podman, "system", "reset", "--force")
     short.cleanup()
 
 

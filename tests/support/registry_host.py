@@ -41,7 +41,7 @@ class RegistryHost:
     def skopeo(self, verb: str, *arguments: str, check: bool = True, login: str = "") -> str:
         """Its output. The server's certificate is verified."""
         login = login or f"ci:{self.secret}"
-        sides = ("src-", "dest-") if verb == "copy" else ("",)
+        sides = ("src-", "dest-") if verb in ("copy", "sync") else ("",)
         options = [f"--{side}creds={login}" for side in sides]
         options += [f"--{side}cert-dir={self.certificates}" for side in sides]
         done = self.run("skopeo", "--insecure-policy", verb, *options, *arguments, check=check)

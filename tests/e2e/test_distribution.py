@@ -96,7 +96,7 @@ class Walk:
         self, end: str, expected: int, method: str, path: str, data: Any = None, *, code: str = "", **more: Any
     ) -> Answer:
         """``code``: that of the error."""
-        client = more.pop("client", self.client)
+        client: RegistryClient = more.pop("client", self.client)
         answer = client.ask(method, path, data, more.pop("headers", None))
         assert (answer.status, answer.code) == (expected, code), (method, path, answer)
         assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"

@@ -22,7 +22,7 @@ class Answer:
     """A response with its whole body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: http.client.HTTPMessage
     body: bytes
 
     @property

@@ -107,10 +107,10 @@ class Walk:
 
 def version(walk: Walk) -> None:
     walk("end-1", 200, "GET", "/v2/")
-    nobody = RegistryClient(walk.registry, "")
-    answer = walk("end-1", 401, "GET", "/v2/", code="UNAUTHORIZED", client=nobody)
+    unknown = RegistryClient(walk.registry, "")
+    answer = walk("end-1", 401, "GET", "/v2/", code="UNAUTHORIZED", client=unknown)
     assert answer.headers["WWW-Authenticate"].startswith("Bearer realm=")
-    nobody.close()
+    unknown.close()
     guesser = RegistryClient(walk.registry, "ci:wrong", source="127.0.0.9")
     for _ in range(5):
         walk("end-1", 401, "GET", "/v2/", code="UNAUTHORIZED", client=guesser)

@@ -142,6 +142,7 @@ def measured(rows: Iterator[table.Row]) -> Iterator[table.Row]:
 
 def remove(place: Path) -> None:
     """Remove a directory; subvolumes and mounts of a peer that died are gone with its namespace."""
+    sandbox.remove_claims(place)
     shutil.rmtree(place, ignore_errors=True)
     if place.exists():
         subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=False)

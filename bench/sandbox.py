@@ -4,6 +4,7 @@ The process namespace is ended with its first process, so nothing a subject star
 namespace gets a /sys that belongs to the network namespace, and empty directories where daemons keep global state.
 """
 
+import contextlib
 import fnmatch
 import os
 import subprocess
@@ -20,6 +21,7 @@ ENTER = (
 
 HIDDEN = ("/run", "/var/lib/cni", "/var/lib/lxc", "/var/lib/lxcfs", "/var/cache/lxc", "/var/log/lxc", "/etc/cni/net.d")
 CGROUPS = Path("/sys/fs/cgroup")
+CLAIMS = Path("/var/lib/isola-ids")
 
 
 def spawn(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[str]:
@@ -80,6 +82,14 @@ def remove_cgroups(patterns: Sequence[str], before: frozenset[Path], root: Path 
             break
         time.sleep(0.1)
     return left
+
+
+def remove_claims(place: Path, claims: Path = CLAIMS) -> None:
+    """Give up the ranges of user ids that a daemon in this directory has claimed; all its processes have ended."""
+    for claim in claims.iterdir() if claims.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # of other daemons, which go on
+            if Path(os.readlink(claim)).is_relative_to(place):
+                claim.unlink()
 
 
 def _remove_tree(top: Path) -> list[str]:

@@ -54,6 +54,19 @@ async def test_used_claims_are_kept_and_listed(ranges: IdRanges) -> None:
     assert await ranges.claims() == {BASES[0]: "/one/a", BASES[1]: "/two/b"}
 
 
+async def test_claims_of_daemons_that_are_gone_are_released(ranges: IdRanges, tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.mkdir()
+    if isinstance(ranges, FakeIdRanges):
+        ranges.gone = {str(gone)}
+    for holder in (f"{gone}/a", f"{there}/b", f"{gone}/c"):
+        await ranges.claim(BASES, holder)
+    assert await ranges.release_gone(BASES[:2]) == 1
+    assert await ranges.claims() == {BASES[1]: f"{there}/b", BASES[2]: f"{gone}/c"}
+    assert await ranges.release_gone(BASES[:2]) == 0
+    assert await ranges.claim(BASES, f"{there}/d") == BASES[0]
+
+
 async def test_concurrent_claims_get_different_ranges(ranges: IdRanges) -> None:
     got = await asyncio.gather(*(ranges.claim(BASES, f"/{number}/x") for number in range(5)))
     assert sorted(base for base in got if base is not None) == list(BASES)

@@ -31,3 +31,11 @@ def test_the_pattern_of_isola_matches_one_daemon(tmp_path: Path) -> None:
     assert groups[0].startswith("isola-")
     assert "*" not in groups[0]
     assert groups != catalogue.subject("isola").control_groups(tmp_path / "other")
+
+
+def test_claims_of_one_daemon_are_removed(tmp_path: Path) -> None:
+    for number, holder in enumerate(("/tmp/bench-1/isola/a", "/tmp/bench-12/isola/b", "/var/lib/isola/c")):
+        (tmp_path / str(number)).symlink_to(holder)
+    sandbox.remove_claims(Path("/tmp/bench-1"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    sandbox.remove_claims(Path("/tmp/bench-1"), tmp_path / "none")

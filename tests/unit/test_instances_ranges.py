@@ -126,6 +126,20 @@ async def test_exhausted_ranges_are_an_error(world: World) -> None:
         await world.create("two")
 
 
+async def test_ranges_of_daemons_that_are_gone_are_taken_when_no_other_is_left(world: World) -> None:
+    ranges = world.host.id_ranges
+    ranges.root, ranges.gone = [(FIRST, 3 * SIZE)], {"/srv/gone"}
+    ranges.held = {FIRST: "/srv/gone/a", FIRST + SIZE: "/srv/other/b"}
+    await world.parts.close()
+    await world.start()
+    assert await base(world, "one") == FIRST + 2 * SIZE
+    assert ranges.held[FIRST] == "/srv/gone/a", "the directory may come back"
+    assert await base(world, "two") == FIRST
+    with pytest.raises(HostFailure, match="No free range"):
+        await world.create("three")
+    assert ranges.held[FIRST + SIZE] == "/srv/other/b"
+
+
 async def test_the_name_service_is_not_queried_at_each_creation(world: World) -> None:
     bases = {await base(world, f"one{number}") for number in range(8)}
     assert len(bases) == 8 and world.host.id_ranges.asked.count(64) == 1

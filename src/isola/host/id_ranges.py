@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,14 @@ class IdRanges(Protocol):
         """Release a claim; no effect if it does not exist or belongs to another daemon."""
         ...
 
+    async def release_gone(self, bases: Sequence[int]) -> int:
+        """Release claims of these ranges by daemons whose directories do not exist; returns how many.
+
+        A directory may come back with a file system that is not mounted now: its daemon learns by ``keep`` then what
+        others have claimed.
+        """
+        ...
+
     async def claims(self) -> Mapping[int, str]:
         """Every claim on this host with its holder."""
         ...
@@ -101,6 +110,10 @@ class LinuxIdRanges:
     async def release(self, base: int, holder: str) -> None:
         """Release a claim."""
         await in_thread(self._release, base, holder)
+
+    async def release_gone(self, bases: Sequence[int]) -> int:
+        """Release claims of daemons that are gone."""
+        return await in_thread(self._release_gone, frozenset(bases))
 
     async def claims(self) -> Mapping[int, str]:
         """Every claim on this host."""
@@ -206,6 +219,28 @@ class LinuxIdRanges:
             with contextlib.suppress(FileNotFoundError):
                 (self._claims / str(base)).unlink()
 
+    def _release_gone(self, bases: frozenset[int]) -> int:
+        count = 0
+        try:
+            fd = os.open(self._claims, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise unseen(f"the claims in {self._claims}", error) from error
+        try:
+            # Else two daemons read the same claim, and the later one removes what the earlier has claimed meanwhile.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            for base in bases & self._all().keys():
+                holder = self._holder(str(base))
+                if holder and _is_gone(Path(holder).parent):
+                    self._release(base, holder)
+                    count += 1
+        except OSError as error:
+            raise unseen(f"the claims in {self._claims}", error) from error
+        finally:
+            os.close(fd)
+        return count
+
     def _all(self) -> Mapping[int, str]:
         try:
             names = os.listdir(self._claims)
@@ -220,6 +255,17 @@ class LinuxIdRanges:
             return os.readlink(self._claims / name)
         except OSError:
             return ""
+
+
+def _is_gone(directory: Path) -> bool:
+    """Not if it cannot be looked at."""
+    try:
+        os.lstat(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _overlap(one: Extent, other: Extent) -> Extent | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from isola.errors import HostFailure, IsolaError
 from isola.host.id_ranges import Extent
@@ -37,16 +37,29 @@ async def reserve_range(context: Context, id: str) -> IdRange:
         used = {record.idmap.base for record in context.everybody()}
         for again in (False, True):
             await _look_up(context, again=again)
-            free = (base for base in bases.order if base not in used)
-            while some := list(itertools.islice(free, _AT_ONCE)):
-                for bare in ([base for base in some if bases.named.get(base) is False], some):
-                    base = await context.host.id_ranges.claim(await _nameless(context, bare), holder(context, id))
-                    if base is not None:
-                        return IdRange(base)
+            if (base := await _claim(context, id, used)) is not None:
+                return IdRange(base)
+        # Only when no other is left: the directory of such a daemon may come back.
+        if count := await context.host.id_ranges.release_gone(bases.order):
+            log.warning("%d claims of user ids were released: the directories of their daemons do not exist", count)
+            if (base := await _claim(context, id, used)) is not None:
+                return IdRange(base)
     raise HostFailure(
         "No free range of user ids is left",
         remedy="delete instances, or grant root more in /etc/subuid and /etc/subgid",
     )
+
+
+async def _claim(context: Context, id: str, used: Collection[int]) -> int | None:
+    """The first of the ranges in the cache that nothing uses; None if there is none."""
+    bases = context.bases
+    free = (base for base in bases.order if base not in used)
+    while some := list(itertools.islice(free, _AT_ONCE)):
+        for bare in ([base for base in some if bases.named.get(base) is False], some):
+            base = await context.host.id_ranges.claim(await _nameless(context, bare), holder(context, id))
+            if base is not None:
+                return base
+    return None
 
 
 async def give_back(context: Context, id: str, *bases: int) -> None:

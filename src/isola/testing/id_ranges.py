@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from isola.host.id_ranges import Extent
 from isola.model.identity import ID_RANGE_SIZE
@@ -22,6 +23,8 @@ class FakeIdRanges:
         """Ids that processes have."""
         self.held: dict[int, str] = {}
         """Claims."""
+        self.gone: set[str] = set()
+        """Directories of daemons that do not exist any more."""
         self.asked: list[int] = []
         """Of how many ids a name was asked for, each time."""
         self.listed = 0
@@ -53,6 +56,13 @@ class FakeIdRanges:
         """Remove a claim."""
         if self.held.get(base) == holder:
             del self.held[base]
+
+    async def release_gone(self, bases: Sequence[int]) -> int:
+        """Remove claims whose holders are in directories of ``gone``."""
+        found = [base for base, who in self.held.items() if base in bases and str(Path(who).parent) in self.gone]
+        for base in found:
+            del self.held[base]
+        return len(found)
 
     async def claims(self) -> Mapping[int, str]:
         self.listed += 1

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from https_peer import client_context, der_of, free_port, pair, peer, token_of
+from https_peer import START, client_context, der_of, free_port, pair, peer, token_of
 from rest_door import Stand, standing
 
 from isola.daemon.doors import open_doors
+from isola.errors import InvalidInput
 from isola.host.links import Bridge
 from isola.model.project import Project
-from isola.x509 import KeyPair, parse
+from isola.x509 import KeyPair, fingerprint, make, parse
 
 
 @pytest.fixture
@@ -320,6 +321,32 @@ async def test_it_listens_again_after_a_restart_of_the_door(stand: Stand, port: 
         assert (await stand.get("/1.0"))["environment"]["certificate_fingerprint"] == before
     finally:
         await doors.close()
+
+
+async def test_another_certificate_of_the_server_is_shown_to_all_who_connect_later(stand: Stand, port: int) -> None:
+    files, place, identity = stand.world.host.files, stand.world.context.directory, stand.services.identity
+    before, fresh = await shown_at(port), make("another", START, server=True)
+    assert before == identity.fingerprint
+    await files.write(place / "server.crt", fresh.certificate.encode())
+    for damaged in (await files.read(place / "server.key"), b"\xff", b"no key"):
+        await files.write(place / "server.key", damaged)
+        with pytest.raises(InvalidInput):
+            await stand.doors.https.reload()
+        assert await shown_at(port) == identity.fingerprint == before, "all goes on with the one before"
+    await files.write(place / "server.key", fresh.key.encode())
+    for _ in range(2):
+        await stand.doors.https.reload()
+        assert await shown_at(port) == identity.fingerprint == parse(fresh.certificate).fingerprint
+    environment = (await stand.get("/1.0"))["environment"]
+    assert environment["certificate"] == fresh.certificate
+
+
+async def shown_at(port: int) -> str:
+    """Fingerprint of the certificate that the server shows."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(None))
+    found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return fingerprint(found)
 
 
 async def test_closing_the_port_ends_the_connections_after_their_answer(stand: Stand, port: int) -> None:

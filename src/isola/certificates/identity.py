@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isola.errors import InvalidInput
 from isola.host import Host
 
 if TYPE_CHECKING:
@@ -30,17 +31,27 @@ class Identity:
         self.addresses: tuple[str, ...] = ()
         """Its network addresses with port; set by the door that listens on them."""
 
+    async def changed(self) -> KeyPair | None:
+        """What is in its files now; None if that is in use, or nothing is. Raises HostFailure, InvalidInput."""
+        async with self._turn:
+            found = await self._read() if self.pair is not None else None
+        return None if found == self.pair else found
+
+    def use(self, pair: KeyPair) -> None:
+        """Be the server with this key and certificate from now on. Raises InvalidInput."""
+        from isola.x509 import parse  # a daemon without a network port needs no cryptography
+
+        self.fingerprint = parse(pair.certificate, _CERTIFICATE).fingerprint
+        self.pair = pair
+
     async def ensure(self) -> KeyPair:
         """Key and certificate, generated if they do not exist. Raises HostFailure, and InvalidInput for damaged
         files.
         """
-        from isola.x509 import parse  # a daemon without a network port needs no cryptography
-
         async with self._turn:
             if self.pair is None:
-                pair = await self._read() or await self._make()
-                self.fingerprint = parse(pair.certificate, "server.crt").fingerprint
-                self.pair = pair
+                self.use(await self._read() or await self._make())
+            assert self.pair is not None
             return self.pair
 
     async def _read(self) -> KeyPair | None:
@@ -50,7 +61,10 @@ class Identity:
         certificate, key = self._directory / _CERTIFICATE, self._directory / _KEY
         if not (await files.exists(certificate) and await files.exists(key)):
             return None
-        return KeyPair((await files.read(certificate)).decode(), (await files.read(key)).decode())
+        try:
+            return KeyPair((await files.read(certificate)).decode(), (await files.read(key)).decode())
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{certificate} or {key} is not in PEM format", evidence=str(error)) from error
 
     async def _make(self) -> KeyPair:
         from isola.x509 import make

@@ -13,7 +13,7 @@ from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Parts, build
 from isola.daemon.copies import Copies
-from isola.daemon.doors import open_doors
+from isola.daemon.doors import Doors, open_doors
 from isola.daemon.due import Due
 from isola.daemon.log_lines import log_lines
 from isola.daemon.remedies import ways_out
@@ -37,7 +37,10 @@ def run(
     ready: Callable[[], None] = lambda: None,
     observer: Observer | None = None,
 ) -> int:
-    """Serve until SIGTERM (instances keep running) or SIGPWR (instances and networks are stopped first)."""
+    """Serve until SIGTERM (instances keep running) or SIGPWR (instances and networks are stopped first).
+
+    SIGHUP: the server's certificate is read again.
+    """
     _begin_log()
     try:
         return asyncio.run(_serve(linux_host(), directory, minimal, ready, observer))
@@ -76,7 +79,7 @@ async def _serve(
         watching = asyncio.ensure_future(pressure.watch(host))
         try:
             await _ready(directory, ready)
-            await _until_told(parts, wanted)
+            await _until_told(parts, doors, wanted)
         finally:
             watching.cancel()
             background.notify("STOPPING=1")
@@ -100,17 +103,28 @@ async def _ready(directory: Path, ready: Callable[[], None]) -> None:
     log.info("Ready in %s", directory)
 
 
-async def _until_told(parts: Parts, wanted: asyncio.Queue[int]) -> None:
-    number = await wanted.get()
+async def _until_told(parts: Parts, doors: Doors, wanted: asyncio.Queue[int]) -> None:
+    while (number := await wanted.get()) == signal.SIGHUP:
+        await _reload(doors)
     log.info("Stopping on signal %d", number)
     if number == signal.SIGPWR:
         await parts.shutdown()
 
 
+async def _reload(doors: Doors) -> None:
+    """All settings apply at once; what the daemon has read from files since its start is its certificate."""
+    try:
+        await doors.https.reload()
+    except IsolaError as error:
+        log.error("The certificate of the server stays as it was: %s%s", error, ways_out(error))
+    else:
+        log.info("Reloaded")
+
+
 def _signals() -> asyncio.Queue[int]:
     queue: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPWR):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPWR, signal.SIGHUP):
         loop.add_signal_handler(number, queue.put_nowait, number)
     return queue
 

@@ -16,7 +16,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _TRIES = 3
 """How often the daemon may fail before it was ever ready: the process that started it waits for the result."""
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGPWR})
-_WATCHED = _STOP_SIGNALS | {signal.SIGCHLD}
+_WATCHED = _STOP_SIGNALS | {signal.SIGCHLD, signal.SIGHUP}
 
 
 def supervise(run: Callable[[Callable[[], None]], int], ready: Callable[[], None]) -> int:
@@ -61,8 +61,8 @@ def _run_once(run: Callable[[], int]) -> tuple[int, bool]:
     stop_requested = False
     while True:
         number = signal.sigwait(_WATCHED)
-        if number in _STOP_SIGNALS:
-            stop_requested = True
+        if number != signal.SIGCHLD:
+            stop_requested = stop_requested or number in _STOP_SIGNALS
             os.kill(child, number)  # it has not been reaped, so its PID cannot be reused
         elif (ended := os.waitpid(child, os.WNOHANG))[0]:
             return os.waitstatus_to_exitcode(ended[1]), stop_requested

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -18,10 +19,13 @@ from isola.doors.http.ceilings import Ceilings, origin
 from isola.doors.http.door import Door
 from isola.doors.http.listening import listen
 from isola.doors.http.protocol import NetworkProtocol, NetworkServer
-from isola.errors import InUse, IsolaError
+from isola.errors import InUse, InvalidInput, IsolaError
 from isola.model.caller import Credential
 from isola.model.endpoint import Endpoint, endpoint
 from isola.server import HTTPS_PORT
+
+if TYPE_CHECKING:
+    from isola.x509 import KeyPair
 
 log = logging.getLogger("isola.https")
 _KEY = "core.https_address"
@@ -63,6 +67,17 @@ class Https:
                 log.error("The API is not served over the network yet, listening is tried again: %s", error)
                 self._retry = asyncio.ensure_future(self._retry_listening())
 
+    async def reload(self) -> None:
+        """Show the certificate that is in the daemon's directory to all who connect from now on.
+
+        Raises HostFailure, InvalidInput; the one before stays in use then.
+        """
+        if (pair := await self._services.identity.changed()) is not None:
+            context = await asyncio.to_thread(_context_of, pair)
+            self._services.identity.use(pair)
+            self._context = context
+            log.info("The certificate of the server is another one now: %s", self._services.identity.fingerprint)
+
     async def close(self) -> None:
         """Stop accepting connections, and close the open ones."""
         self._cancel_retry()
@@ -102,9 +117,7 @@ class Https:
     async def _listen(self, endpoint: Endpoint) -> None:
         """Open the new listener, then close the old one."""
         if self._context is None:
-            from isola.doors.http.tls import ServerContext  # a daemon without a network port needs no cryptography
-
-            self._context = ServerContext(await self._services.identity.ensure())
+            self._context = _context_of(await self._services.identity.ensure())
         opened = await asyncio.to_thread(listen, endpoint)
         self._stop_listening()
         self._listening = opened
@@ -259,6 +272,22 @@ def trust_connection(request: web.BaseRequest) -> None:
 def _wanted(config: Mapping[str, str]) -> Endpoint | None:
     text = config.get(_KEY, "")
     return endpoint(text, HTTPS_PORT) if text else None
+
+
+def _context_of(pair: KeyPair) -> ssl.SSLContext:
+    """Raises InvalidInput."""
+    from OpenSSL import SSL  # a daemon without a network port needs no cryptography
+
+    from isola.doors.http.tls import ServerContext
+
+    try:
+        return ServerContext(pair)
+    except (SSL.Error, TypeError, ValueError) as error:
+        raise InvalidInput(
+            "server.crt and server.key are not a certificate and its key",
+            evidence=str(error)[:200],
+            remedy="put both there, in PEM format and without a password",
+        ) from error
 
 
 def _fingerprint(transport: asyncio.BaseTransport) -> str:

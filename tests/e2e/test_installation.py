@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,6 +177,36 @@ def test_commands_find_the_libraries_of_the_installation(made: Installation, tmp
         input="config: {}", capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert "ModuleNotFoundError" not in read.stderr
+
+
+def wheel(place: Path) -> str:
+    """A library ``island`` in the directory, and its line for a lock file."""
+    path, about = place / "island-1.0-py3-none-any.whl", "island-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("island.py", "sand = True\n")
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: island\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+    return f"island==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def test_libraries_are_those_of_the_lock_alone(installation: Installation, tmp_path: Path) -> None:
+    line, lock = wheel(tmp_path), installation.checkout / "requirements.lock"
+    before = (installation.commands / "isolad").read_text()
+    wheels = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    lock.unlink()  # another file than the one that is kept
+    lock.write_text(re.sub("sha256:.*", f"sha256:{'0' * 64}", line))
+    refused = installation.run("program", **wheels)
+    assert refused.returncode != 0 and "HASHES" in refused.stderr
+    assert (installation.commands / "isolad").read_text() == before
+    lock.write_text(line)
+    done = installation.run("program", **wheels)
+    assert done.returncode == 0, done.stderr
+    assert (installation.commands / "isolad").read_text() != before
+    (site,) = installation.prefix.glob("venv-*/lib/python3*/site-packages")
+    names = {path.name for path in site.iterdir()} - {"__pycache__"}
+    assert names == {"island.py", "island-1.0.dist-info", "isola.pth"}
+    assert list(site.glob("__pycache__/island.*.pyc")), "it is compiled"
 
 
 def test_what_guests_start_from_is_installed_beside_the_program(installation: Installation) -> None:

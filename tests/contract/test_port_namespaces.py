@@ -195,6 +195,65 @@ async def test_many_network_namespaces_are_created_concurrently(tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
+@pytest.fixture(params=["fake", "linux"])
+async def routed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Namespaces, Path]]:
+    """A network namespace with two default routes of IPv6, and one that leads nowhere."""
+    path = tmp_path / "netns" / "routed"
+    if request.param == "fake":
+        fake = FakeNamespaces()
+        await fake.make_network(path, IdRange(1 << 20))
+        fake.default_routes[path] = 2
+        yield fake, path
+        return
+    linux = LinuxNamespaces()
+    await linux.make_network(path, IdRange(1 << 20))
+    try:
+        for command in (
+            "link set lo up",
+            "link add one type veth peer name two",
+            "link set two up",
+            "link set one up",
+            "route add default via fe80::1 dev one metric 1",
+            "route add default via fe80::2 dev one metric 2",
+            "route add unreachable default metric 3",
+            "route add fd42::/64 dev one",
+        ):
+            await PROCESSES.run(["nsenter", f"--net={path}", "ip", "-6", *command.split()])
+        yield linux, path
+    finally:
+        await linux.remove_network(path)
+
+
+async def test_links_ignore_routers(routed: tuple[Namespaces, Path]) -> None:
+    namespaces, path = routed
+    assert await namespaces.refuse_routers(path) == 2
+    if isinstance(namespaces, LinuxNamespaces):
+        settings = ["/proc/sys/net/ipv6/conf/one/accept_ra", "/proc/sys/net/ipv6/conf/default/accept_ra"]
+        assert (await PROCESSES.run(["nsenter", f"--net={path}", "cat", *settings])).stdout == b"0\n0\n"
+    assert await namespaces.refuse_routers(path, ipv6=False) == 0
+    assert await namespaces.refuse_routers(path) == 0
+
+
+async def test_the_daemon_does_not_ignore_routers(routed: tuple[Namespaces, Path]) -> None:
+    before = settings_of_daemon()
+    await routed[0].refuse_routers(routed[1], ipv6=False)
+    assert settings_of_daemon() == before
+
+
+def settings_of_daemon() -> list[str]:
+    return [
+        Path(f"/proc/sys/net/ipv6/conf/{link}/{name}").read_text()
+        for link, name in (("default", "accept_ra"), ("lo", "accept_ra"), ("all", "disable_ipv6"))
+    ]
+
+
+async def test_there_are_no_routers_of_a_network_namespace_that_is_not_there(
+    routed: tuple[Namespaces, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(WrongState, match="no network namespace"):
+        await routed[0].refuse_routers(tmp_path / "none")
+
+
 async def test_a_network_namespace_that_cannot_be_kept_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(HostFailure, match="network namespace"):
         await LinuxNamespaces().make_network(tmp_path / "no" / "such" / "place", IdRange(1_500_000))

@@ -104,3 +104,14 @@ async def test_a_program_is_not_started_if_its_place_cannot_be_entered(tmp_path:
             await LinuxProcesses().spawn(["/usr/bin/touch", str(mark)], place=place)
         assert "none" in refused.value.evidence
     assert not mark.exists()
+
+
+async def test_network_settings_are_hidden_in_a_copy_only(tmp_path: Path) -> None:
+    script = "ls /proc/sys/net; ls -d /proc/sys/net/whole/self/ns; readlink /proc/self/ns/mnt /proc/self/ns/net"
+    hidden, place, mount_ns, network = await said(script, Place(hides_network_settings=True))
+    assert (hidden, place) == ("whole", "/proc/sys/net/whole/self/ns")
+    assert network == os.readlink("/proc/self/ns/net")
+    assert mount_ns != os.readlink("/proc/self/ns/mnt")
+    assert (Path("/proc/sys/net") / "ipv4").is_dir()
+    done = await LinuxProcesses().run(["/bin/ls", "/proc/sys/net"], place=Place(hides_network_settings=True))
+    assert done.stdout == b"whole\n"

@@ -107,6 +107,13 @@ class Namespaces(Protocol):
         """
         ...
 
+    async def refuse_routers(self, path: Path, *, ipv6: bool = True) -> int:
+        """Have all links in a network namespace ignore IPv6 routers; without ``ipv6``, end IPv6 there.
+
+        How many default routes of IPv6 there are. Raises WrongState if there is no such network namespace, HostFailure.
+        """
+        ...
+
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path to a new mount namespace (see small_world.py), valid as long as the daemon runs.
 
@@ -203,6 +210,10 @@ class LinuxNamespaces:
             yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         finally:
             os.close(descriptor)
+
+    async def refuse_routers(self, path: Path, *, ipv6: bool = True) -> int:
+        """In a thread that enters it, and then ends."""
+        return await in_thread(network_namespace.refuse_routers, path, ipv6=ipv6)
 
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """By a descriptor of our own."""

@@ -16,9 +16,14 @@ from pathlib import Path
 from isola.errors import AlreadyExists, HostFailure, WrongState
 from isola.host import call_chain, kernel
 from isola.host.credentials import effective_user
+from isola.host.places import in_passing_thread
 from isola.model.identity import IdRange
 
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
+_ROUTES = Path("/proc/thread-self/net/ipv6_route")
+_REJECTS = 0x200
+"""Flag of routes that lead nowhere."""
 _REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below user.max_net_namespaces"
 
 
@@ -65,6 +70,19 @@ def remove(path: Path) -> None:
         raise HostFailure(f"Cannot remove the network namespace {path.name}", evidence=str(error)) from error
 
 
+def refuse_routers(path: Path, *, ipv6: bool) -> int:
+    """Links ignore routers from now on; without ``ipv6`` they have no IPv6 at all. How many default routes of IPv6 are
+    there. Raises WrongState, HostFailure.
+    """
+    namespace = open_at(path)
+    try:
+        return in_passing_thread(lambda: _refuse_routers(namespace, ipv6=ipv6))
+    except OSError as error:
+        raise HostFailure(f"Cannot configure the network namespace {path.name}", evidence=str(error)) from error
+    finally:
+        os.close(namespace)
+
+
 def is_left(path: Path) -> bool:
     """Whether there is something to remove, if only a file without a namespace."""
     return os.path.lexists(path)
@@ -101,6 +119,24 @@ def owner(path: Path) -> Iterator[int]:
         yield user
     finally:
         os.close(user)
+
+
+def _refuse_routers(namespace: int, *, ipv6: bool) -> int:
+    kernel.join(namespace, kernel.CLONE_NEWNET)
+    if not _IPV6.is_dir():
+        return 0
+    if not ipv6:
+        (_IPV6 / "all/disable_ipv6").write_text("1")
+        return 0
+    for link in _IPV6.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            (link / "accept_ra").write_text("0")
+    return sum(map(_is_default, _ROUTES.read_text().splitlines()))
+
+
+def _is_default(route: str) -> bool:
+    target, length, *rest = route.split()
+    return not int(target, 16) and length == "00" and not int(rest[6], 16) & _REJECTS
 
 
 def _prepare(path: Path) -> None:

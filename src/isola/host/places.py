@@ -19,11 +19,19 @@ from isola.host import kernel
 from isola.host.cgroup_tree import write
 
 T = TypeVar("T")
+_NETWORK_SETTINGS = Path("/proc/sys/net")
+_HARMLESS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a program is started. Defaults are the daemon's own."""
+
+    hides_network_settings: bool = False
+    """In a copy of the mount namespace whose ``/proc/sys/net`` has nothing but all of proc, as a directory ``whole``.
+
+    Not together with ``mounts``.
+    """
 
     mounts: Path | None = None
     """A path to a mount namespace."""
@@ -59,6 +67,8 @@ def going_to(place: Place, work: Callable[[], T]) -> T:
                 write(f"{group}/tasks", "0")
             if place.mounts is not None:
                 _enter(place, place.mounts)
+            elif place.hides_network_settings:
+                _hide_network_settings()
         except OSError as error:
             raise HostFailure(
                 "A program cannot be started in its namespace or control group", evidence=str(error)
@@ -114,6 +124,15 @@ def _copy(source: Path) -> Iterator[int]:
         yield tree
     finally:
         os.close(tree)
+
+
+def _hide_network_settings() -> None:
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.make_private(Path("/"))
+    kernel.mount("isola", _NETWORK_SETTINGS, "tmpfs", "size=4k,mode=755", _HARMLESS)
+    whole = _NETWORK_SETTINGS / "whole"
+    whole.mkdir()
+    kernel.mount("proc", whole, "proc", "", _HARMLESS)
 
 
 def _put_up(shelf: Path) -> None:

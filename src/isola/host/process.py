@@ -65,6 +65,7 @@ class Processes(Protocol):
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run until it exits. ``on_line`` is called with each line of standard error.
@@ -141,6 +142,7 @@ class LinuxProcesses:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,7 +156,14 @@ class LinuxProcesses:
                 )
                 source = stack.enter_context(_memory_file(stdin)) if stdin else None
                 child = await start(
-                    argv, stdin=source, stdout=output.remote, stderr=errors.remote, env=env, cwd=cwd, pass_fds=pass_fds
+                    argv,
+                    stdin=source,
+                    stdout=output.remote,
+                    stderr=errors.remote,
+                    env=env,
+                    cwd=cwd,
+                    pass_fds=pass_fds,
+                    place=place,
                 )
                 output.close_remote()
                 errors.close_remote()

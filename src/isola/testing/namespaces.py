@@ -31,6 +31,10 @@ class FakeNamespaces:
         self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
         self.connected: dict[ProcessRef, int] = {}
         """Clients of processes, set by tests."""
+        self.default_routes: dict[Path, int] = {}
+        """Of IPv6, in network namespaces, set by tests."""
+        self.without_ipv6: set[Path] = set()
+        """Network namespaces in which IPv6 was ended."""
         self.users: list[IdRange] = []
         """Id ranges of the user namespaces that are kept alive."""
 
@@ -106,6 +110,14 @@ class FakeNamespaces:
         if path not in self.networks:
             raise WrongState(f"There is no network namespace {path.name}")
         yield Path(f"/fake/networks/{path.name}")
+
+    async def refuse_routers(self, path: Path, *, ipv6: bool = True) -> int:
+        """As set by a test; none without IPv6."""
+        if path not in self.networks:
+            raise WrongState(f"There is no network namespace {path.name}")
+        if not ipv6:
+            self.without_ipv6.add(path)
+        return 0 if path in self.without_ipv6 else self.default_routes.get(path, 0)
 
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path of the fake kind."""

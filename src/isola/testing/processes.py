@@ -128,11 +128,12 @@ class FakeProcesses:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        place: Place = HERE,
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run a program of ``programs`` until it exits."""
         lines = Lines(on_line) if on_line else None
-        process = self._start(Call(tuple(argv), env, cwd, stdin, on_line=lines))
+        process = self._start(Call(tuple(argv), env, cwd, stdin, place=place, on_line=lines))
         try:
             async with asyncio.timeout(timeout) as limit:
                 status = await process.wait()

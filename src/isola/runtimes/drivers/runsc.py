@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
-from isola.host.process import ProcessRef
+from isola.host.process import HERE, ProcessRef
 from isola.model.identity import HostNames
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits
@@ -25,11 +25,11 @@ from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restorin
 from isola.runtimes.gvisor.guest import GvisorGuest
 from isola.runtimes.gvisor.options import (
     PTRACE,
+    SETS_UP_NETWORK,
     has_own_network,
     options,
-    with_one_route,
     with_own_network,
-    without_ipv6,
+    without_learned_routes,
 )
 from isola.runtimes.gvisor.platform import Platform, platform
 from isola.runtimes.oci import monitor
@@ -175,24 +175,24 @@ class Runsc(OciRuntime):
 
     async def let_go(self, id: str) -> None:
         """Raises HostFailure."""
-        await self._configure(id, with_one_route)
-        await self._note_interfaces(id)
-        if (found := await self._find(id)) is not None and found.plan is not None:
+        found = await self._find(id)
+        if found is not None and found.plan is not None:
+            await self._leave_one_route(found.plan)
+            await self._note_interfaces(found)
             await self.limit_ports(found, found.plan.limits, again=False)
         if await self.host.files.exists(self.layout(id).run / HOLD):
             await self._continue(id)
         else:
             await self._begin(id)
-        # Routers would give the host's stack IPv6 addresses again, with which it would refuse connections to it.
-        await self._configure(id, without_ipv6)
+        if found is not None and found.plan is not None:
+            # Routers would give the host's stack IPv6 addresses again, with which it would refuse connections to it.
+            await self._refuse_routers(found.plan, ipv6=False)
 
     async def _begin(self, id: str) -> None:
         own = self._has_own_network(id)
         argv = [*await self._options(own_network=own), "--root", str(self.layout(id).state), "start", self.called(id)]
-        if own:
-            argv = with_own_network(argv)
         try:
-            await self.host.processes.run(argv, env={"PATH": PATH})
+            await self.host.processes.run(argv, env={"PATH": PATH}, place=SETS_UP_NETWORK if own else HERE)
         except CommandFailed as error:
             raise HostFailure(
                 "The program could not be started", evidence=error.evidence, remedy=error.remedy
@@ -270,13 +270,21 @@ class Runsc(OciRuntime):
                     raise
             await self.host.clock.sleep(0.02)
 
-    async def _configure(self, id: str, command: Callable[[Path], list[str]]) -> None:
-        """Run a command in the network namespace, if its own stack takes that over."""
-        found = await self._find(id) if self._has_own_network(id) else None
-        if found is None or found.plan is None or not isinstance(found.plan.network, NetworkNamespace):
+    async def _leave_one_route(self, spec: RunSpec) -> None:
+        """Default routes of routers go, beside those that were configured: its own network stack takes over one."""
+        if await self._refuse_routers(spec) <= 1 or not isinstance(spec.network, NetworkNamespace):
             return
-        with suppress(WrongState), self.host.namespaces.network_file(found.plan.network.path) as file:
-            await self.host.processes.run(command(file), env={"PATH": PATH}, check=False, timeout=10)
+        with suppress(WrongState), self.host.namespaces.network_file(spec.network.path) as file:
+            argv = without_learned_routes(file)
+            await self.host.processes.run(argv, env={"PATH": PATH}, check=False, timeout=10)
+
+    async def _refuse_routers(self, spec: RunSpec, *, ipv6: bool = True) -> int:
+        """In the network namespace, if its own stack takes that over; how many default routes of IPv6 are there."""
+        if not self._has_own_network(spec.id) or not isinstance(spec.network, NetworkNamespace):
+            return 0
+        with suppress(WrongState, HostFailure):
+            return await self.host.namespaces.refuse_routers(spec.network.path, ipv6=ipv6)
+        return 0
 
     async def _continue(self, id: str) -> None:
         argv = letting_go(self.layout(id).run)
@@ -307,10 +315,10 @@ class Runsc(OciRuntime):
             self._platform = await platform(self.host, program)
         return [str(program), *options(self._platform.version, self._platform.name, own_network=own_network)]
 
-    async def _note_interfaces(self, id: str) -> None:
+    async def _note_interfaces(self, found: OciGuest) -> None:
         """A daemon that adopts it cannot see their addresses any more."""
-        found = await self._find(id)
-        if found is None or not self._own_network.get(id):
+        id = found.id
+        if not self._own_network.get(id):
             return
         self._taken[id] = self.host.namespaces.interfaces(found.processes.init)
         text = interfaces.encode(self._taken[id])

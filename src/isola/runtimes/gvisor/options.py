@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.host.process import Place
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.runtimes.spec import RunSpec
 
@@ -18,6 +19,8 @@ _FIRST_WITH_HOST_STACK = 20230801
 # host's network. Kernels since 6.8 have that file in every network namespace. A mount on the directory itself is not
 # seen there, since it is another one in each namespace. The second proc is for processes in a user namespace, which may
 # mount one of their own only if they can see all of another one.
+SETS_UP_NETWORK = Place(hides_network_settings=True)
+"""Where commands that set up the network stack are started."""
 _HIDE = """\
 mount -t tmpfs -o size=4k,mode=755 none /proc/sys/net && mkdir /proc/sys/net/whole &&
     mount -t proc -o nosuid,nodev,noexec none /proc/sys/net/whole && exec "$@"\
@@ -75,23 +78,10 @@ def has_own_network(spec: RunSpec) -> bool:
 
 
 def with_own_network(argv: Sequence[str]) -> list[str]:
-    """The command line for commands that set up the network stack."""
+    """The same by a command line, for what the monitor starts."""
     return ["unshare", "--mount", "/bin/sh", "-c", _HIDE, "sh", *argv]
 
 
-_ONE_ROUTE = """\
-for file in /proc/sys/net/ipv6/conf/*/accept_ra; do echo 0 >"$file"; done
-[ "$(ip -6 route show default | wc -l)" -le 1 ] || ip -6 route flush default proto ra\
-"""
-
-
-def with_one_route(network: Path) -> list[str]:
-    """A command line that removes default routes of routers beside those that were configured: its network stack
-    takes over one.
-    """
-    return ["nsenter", f"--net={network}", "/bin/sh", "-c", _ONE_ROUTE]
-
-
-def without_ipv6(network: Path) -> list[str]:
-    """A command line that ends IPv6 of the host's stack in a network namespace; fails if the kernel has none."""
-    return ["nsenter", f"--net={network}", "/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"]
+def without_learned_routes(network: Path) -> list[str]:
+    """A command line that removes the default routes of IPv6 that routers have announced."""
+    return ["nsenter", f"--net={network}", "ip", "-6", "route", "flush", "default", "proto", "ra"]

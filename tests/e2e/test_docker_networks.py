@@ -58,6 +58,22 @@ def knows(docker: DockerClient, container: str, name: str) -> str:
     return subprocess.run(argv, env=docker.environment, capture_output=True, check=False).stdout.decode()
 
 
+def test_links_tell_address_ports_and_variables(docker: DockerClient) -> None:
+    docker("run", "-d", "--name", "db", "--expose", "5432", "-e", "POSTGRES_DB=shop", "-h", "store", *SLEEP)
+    docker("run", "-d", "--name", "web", "--link", "db:data-base", "-e", "DATA_BASE_ENV_OWN=1", *SLEEP)
+    address = docker.inspect("inspect", "db")["NetworkSettings"]["IPAddress"]
+    own = set(docker("exec", "web", "busybox", "cat", "/proc/1/environ").split("\0"))
+    assert {
+        "DATA_BASE_NAME=/web/data-base",
+        f"DATA_BASE_PORT=tcp://{address}:5432",
+        f"DATA_BASE_PORT_5432_TCP_ADDR={address}",
+        "DATA_BASE_ENV_POSTGRES_DB=shop",
+        "DATA_BASE_ENV_OWN=1",
+    } <= own
+    assert f"DATA_BASE_PORT_5432_TCP_ADDR={address}" in docker("exec", "web", "busybox", "env").splitlines()
+    assert f"{address}\tdata-base store db\n" in docker("exec", "web", "busybox", "cat", "/etc/hosts")
+
+
 def test_the_usual_networks_and_those_of_other_doors(docker: DockerClient, daemon: Daemon, lxc: Lxc) -> None:
     listed = docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
     assert {"bridge bridge local", "host host local", "none null local"} <= set(listed)

@@ -307,3 +307,19 @@ async def test_containers_are_linked_on_networks_before_they_are_there(docker: D
     body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"Links": ["later:db"]}}
     status, said = await docker.ask("POST", "/containers/create", body)
     assert (status, said["message"]) == (400, "could not get container for later: No such container: later")
+
+
+async def test_links_on_the_default_network_say_what_the_other_serves(docker: DockerStand) -> None:
+    await container(docker, "db", ExposedPorts={"5432/tcp": {}})
+    await container(docker, "plain")
+    await container(docker, "web1", HostConfig={"Links": ["db:database", "plain"]})
+    config = docker.services.instances.get(Ref.default("web1")).config
+    assert {key: value for key, value in config.items() if key.startswith("isola.links.")} == {
+        "isola.links.database": "5432/tcp",
+        "isola.links.plain": "none",
+    }
+    assert (await docker.ask("DELETE", "/containers/web1/database?link=1"))[0] == 204
+    assert "isola.links.database" not in docker.services.instances.get(Ref.default("web1")).config
+    await create(docker, "lab")
+    await container(docker, "web2", HostConfig={"Links": ["db:database"], "NetworkMode": "lab"})
+    assert not [key for key in docker.services.instances.get(Ref.default("web2")).config if "links" in key]

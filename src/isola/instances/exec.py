@@ -7,6 +7,7 @@ import dataclasses
 from isola.errors import Forbidden, InvalidInput, IsolaError, WrongState
 from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
+from isola.instances.linking import link_variables
 from isola.instances.phases import RunState
 from isola.instances.program import configured
 from isola.instances.running import require_live
@@ -130,7 +131,8 @@ def spec_of(context: Context, instance: Instance, request: ExecRequest, who: use
     """The spec for the runtime: options of the client override those of the instance, which override the defaults."""
     config, _ = expanded(context, instance)
     defaults = _of_system(who) if instance.start.system else _of_program(context, instance, who)
-    variables = defaults | environment(config, instance.start.environment) | dict(request.environment)
+    own = link_variables(context, instance, config) | environment(config, instance.start.environment)
+    variables = defaults | own | dict(request.environment)
     return ExecSpec(
         command=request.command,
         environment=variables,

@@ -10,10 +10,10 @@ from pathlib import Path
 from isola.errors import NotFound
 from isola.instances.context import Context
 from isola.instances.identity import nics_of
+from isola.instances.linking import addresses_of, further_names, hosts_of
 from isola.instances.run_values import GATEWAY, OTHER
 from isola.instances.settings import SETTINGS
 from isola.model.instance import Config, Instance
-from isola.model.reference import Ref
 
 HOSTS, RESOLVER, HOSTNAME = "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"
 _LOCAL = """\
@@ -42,6 +42,8 @@ class Surroundings:
     """The host's resolv.conf, for an instance without managed networks."""
     others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of instances that the configuration names, as it names them."""
+    further: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More names of linked instances, by the names of the links."""
 
 
 async def name_files(context: Context, instance: Instance, config: Config, hostname: str) -> Mapping[str, str]:
@@ -58,19 +60,10 @@ async def name_files(context: Context, instance: Instance, config: Config, hostn
             gateways,
             tuple(domain for network in served for domain in _search(context.networks.get(network).config)),
             "" if gateways else await _read(context, _RESOLVER_OF_HOST),
-            {value: _of_instance(context, instance, value, networks) for _, value in _hosts_of(config)},
+            {value: addresses_of(context, instance, value, networks) for _, value in hosts_of(config)},
+            further_names(context, instance, config),
         ),
     )
-
-
-def _of_instance(context: Context, instance: Instance, value: str, networks: Sequence[Ref]) -> tuple[str, ...]:
-    """Addresses of ``container:NAME`` on these networks; none of what is no instance, or does not run."""
-    kind, _, name = value.partition(":")
-    found = (context.records.find(Ref(instance.project, name)) or context.by_id(name)) if kind == OTHER else None
-    if found is None or found.project != instance.project or not context.runs(found):
-        return ()
-    nics = [nic for nic in nics_of(context, found) if nic.network in networks]
-    return tuple(address for nic in nics for address in (nic.ipv4, nic.ipv6) if address)
 
 
 async def host_names(context: Context) -> tuple[str, Mapping[str, str]]:
@@ -103,16 +96,12 @@ def _hosts(config: Config, found: Surroundings) -> str:
 
 def _given_hosts(config: Config, found: Surroundings) -> Sequence[tuple[str, str]]:
     pairs = []
-    for name, value in _hosts_of(config):
+    for name, value in hosts_of(config):
         addresses = found.gateways if value == GATEWAY else found.others.get(value, ())
         named = value == GATEWAY or value.startswith(f"{OTHER}:")
-        pairs += [(name, address) for address in (addresses if named else (value,))]
+        names = " ".join(dict.fromkeys((name, *found.further.get(name, ()))))
+        pairs += [(names, address) for address in (addresses if named else (value,))]
     return pairs
-
-
-def _hosts_of(config: Config) -> Sequence[tuple[str, str]]:
-    given = SETTINGS.value(config, "isola.hosts")
-    return given if isinstance(given, tuple) else ()
 
 
 def _resolver(config: Config, found: Surroundings) -> str:

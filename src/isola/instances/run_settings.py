@@ -172,6 +172,15 @@ RUN = (
         expects="names with addresses, such as db=192.0.2.7 or host=host-gateway",
     ),
     Setting(
+        "isola.links.*",
+        run_values.link_ports,
+        "Ports that an instance serves which `isola.hosts` calls so: `isola.links.db=5432/tcp`, or `none`. Variables "
+        "have its address, these ports and its variables, and `/etc/hosts` has its own names too, as by a link of "
+        "Docker.",
+        names=run_values.link,
+        expects="ports with a protocol, such as 5432/tcp,53/udp, or none",
+    ),
+    Setting(
         "isola.dns.servers",
         run_values.addresses,
         "Name servers in its `/etc/resolv.conf`; by default those of its managed networks, else the host's.",

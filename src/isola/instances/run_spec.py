@@ -11,6 +11,7 @@ from isola.instances.configuration import environment, expanded
 from isola.instances.context import Context
 from isola.instances.expand import root_name
 from isola.instances.limits import terminals, tmpfs_size
+from isola.instances.linking import link_variables
 from isola.instances.log_settings import log_of
 from isola.instances.machine_settings import CSM, SECURE_BOOT, check_image
 from isola.instances.name_files import host_names, name_files
@@ -52,6 +53,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         idmap=instance.idmap,
         command=command,
         environment={
+            **link_variables(context, instance, config),
             **environment(config, begins.environment),
             **context.furnished.get(instance.ref, Furnished()).environment,
         },

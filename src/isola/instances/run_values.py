@@ -29,6 +29,7 @@ _IPC = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
+_PORT, _PROTOCOLS, _LAST_PORT = re.compile(r"[0-9]{1,5}", re.ASCII), ("tcp", "udp", "sctp"), 65535
 _GROUP = re.compile(r"[A-Za-z0-9_.$-]{1,64}", re.ASCII)
 _RULE = re.compile(r"([abc]) ([0-9]{1,7}|\*):([0-9]{1,7}|\*) ([rwm]{1,3})", re.ASCII)
 
@@ -165,6 +166,24 @@ def hosts(value: str) -> tuple[tuple[str, str], ...]:
     if len(found) > _MOST:
         raise ValueError(f"up to {_MOST} names are expected")
     return tuple(found)
+
+
+def link(name: str) -> None:
+    """One of ``isola.hosts``."""
+    if not _HOST.fullmatch(name):
+        raise ValueError("a name of isola.hosts is expected")
+
+
+def link_ports(value: str) -> tuple[tuple[int, str], ...]:
+    """Numbers and protocols."""
+    if value == NONE:
+        return ()
+    found = [part.strip().partition("/") for part in value.split(",")]
+    if len(found) > _MOST or not all(_PORT.fullmatch(port) and name in _PROTOCOLS for port, _, name in found):
+        raise ValueError("ports with a protocol, such as 5432/tcp, are expected")
+    if not all(0 < int(port) <= _LAST_PORT for port, _, _ in found):
+        raise ValueError(f"ports from 1 to {_LAST_PORT} are expected")
+    return tuple((int(port), name) for port, _, name in found)
 
 
 def _is_instance(value: str) -> bool:

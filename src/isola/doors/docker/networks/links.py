@@ -14,6 +14,7 @@ from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.model.instance import Config, Instance, InstanceUpdate, Status
 
 HOSTS = "isola.hosts"
+_LINK = "isola.links."
 _INSTANCE = "container:"
 _DEFAULT = (None, "", "default", "bridge")
 """Modes of the network on which links are more than names."""
@@ -49,6 +50,17 @@ def link_names(request: Request, texts: Sequence[str], *, later: bool = False) -
     return list(dict.fromkeys(found))
 
 
+def link_keys(request: Request, host: Fields) -> dict[str, str]:
+    """Keys by which links on the default network set variables: what the others serve."""
+    keys = {}
+    for text in host.texts("Links") if host.text("NetworkMode", "") in _DEFAULT else ():
+        name, _, alias = text.removeprefix("/").partition(":")
+        other = find(request, name)
+        ports = note_of(other).config.get("ExposedPorts") or {}
+        keys[f"{_LINK}{alias.rpartition('/')[2] or name}"] = ",".join(ports) or "none"
+    return keys
+
+
 def require_linked(request: Request, instance: Instance) -> None:
     """Raises HostFailure if a container to which it has a link does not run, unless that is by a network of users."""
     host = note_of(instance).host
@@ -75,7 +87,7 @@ def without_link(alias: str) -> Callable[[Instance], InstanceUpdate]:
         kept = [part for part in parts if not part.startswith(f"{alias}={_INSTANCE}")]
         if len(kept) == len(parts):
             raise NotFound(f"Could not get link for name: /{instance.name}/{alias[:80]}")
-        config = {key: value for key, value in instance.config.items() if key != HOSTS}
+        config = {key: value for key, value in instance.config.items() if key not in (HOSTS, f"{_LINK}{alias}")}
         return InstanceUpdate(
             config=config | ({HOSTS: ",".join(kept)} if kept else {}),
             devices=instance.devices,

@@ -312,6 +312,8 @@ async def test_containers_of_other_doors_are_shown_too(docker: DockerStand) -> N
         ({"CpusetMems": "x"}, 400, "Invalid value x for cpuset mems"),
         ({"BlkioWeight": 5}, 400, "Range of blkio weight is from 10 to 1000"),
         ({"MemorySwappiness": 101}, 400, "Invalid value: 101, valid memory swappiness range is 0-100"),
+        ({"Memory": -1}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"CpusetMems": "9"}, 400, "Requested memory nodes are not available - requested 9, available: 0"),
         ({"MemoryReservation": 5}, 400, "Minimum memory reservation allowed is 6MB"),
         ({"Memory": 2**23, "MemoryReservation": 2**24}, 400, "Minimum memory limit can not be less than memory res"),
         ({"Memory": 2**24, "MemorySwap": 2**23}, 400, "Minimum memoryswap limit should be larger than memory limit"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Pairs = tuple[tuple[str, str], ...]
 _FALSE = ("", "0", "no", "false", "none")
 _FILTERS = 128
+_JSON = "application/json"
 _LOOK_SECONDS = 1.0
 
 
@@ -92,11 +93,18 @@ class Request:
         self.services.events.lifecycle(f"instance-{action}", entity, caller=self.caller, **about)
 
     async def fields(self) -> Fields:
-        """The JSON object in the body; an empty body is an empty object."""
+        """The JSON object in the body; an empty body is an empty object. Raises InvalidInput."""
+        self.require_json()
         data = await self.body()
         if not data.strip():
             return Fields({})
         return await asyncio.to_thread(parse_object, data) if len(data) > LARGE else parse_object(data)
+
+    def require_json(self) -> None:
+        """Raise InvalidInput for a body of another media type; an unnamed one is taken for JSON."""
+        given = self.http.headers.get("Content-Type", "")
+        if given and self.http.body_exists and self.http.content_type != _JSON:
+            raise InvalidInput(f"unsupported Content-Type header ({given[:80]}): must be '{_JSON}'")
 
     async def body(self, limit: int = JSON_LIMIT) -> bytes:
         """The whole body. Raises TooLarge."""

@@ -147,7 +147,10 @@ def health_keys(config: Fields) -> Keys:
             if time < 10**6:
                 raise InvalidInput(f"{field} in Healthcheck cannot be less than 1ms")
             keys[_HEALTH + key] = f"{time}ns"
-    if retries := check.whole("Retries", 0):
+    retries = check.whole("Retries", 0, minimum=-(2**63))
+    if retries < 0:
+        raise InvalidInput("Retries in Healthcheck cannot be negative")
+    if retries:
         keys[f"{_HEALTH}retries"] = str(retries)
     return keys
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from isola.doors.docker.architectures import platform_of
 from isola.doors.docker.containers.behaviour_keys import health_keys
+from isola.doors.docker.containers.conflicts import refuse_conflicts
 from isola.doors.docker.containers.environment import environment_keys
 from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.containers.host_keys import keys_of
@@ -17,11 +18,11 @@ from isola.doors.docker.containers.namespaces import has_own_network, is_apart, 
 from isola.doors.docker.containers.networking import nic_devices
 from isola.doors.docker.containers.ports import exposed_ports, port_devices
 from isola.doors.docker.containers.refused import refuse
-from isola.doors.docker.containers.resource_checks import check_resources, cpus_of
+from isola.doors.docker.containers.resource_checks import check_resources, present_on
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import root_devices, volumes_from
 from isola.doors.docker.identity import container_id
-from isola.doors.docker.networks.links import links_in, with_links
+from isola.doors.docker.networks.links import link_keys, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
@@ -64,7 +65,8 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     """The instance that is wanted. Raises InvalidInput, NotFound, Unsupported."""
     host, endpoints = fields.inside("HostConfig"), fields.inside("NetworkingConfig").inside("EndpointsConfig")
     refuse(host)
-    check_resources(host, cpus_of(request))
+    refuse_conflicts(fields, host)
+    check_resources(host, present_on(request))
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)
     keys, bare = label_keys(labels)
     exposed = exposed_ports(fields, image.config.exposed_ports)
@@ -95,6 +97,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
             **_hostname(fields, host, id),
             _RESTART: "no",  # not even after a boot of the host, unless the request says so
             **with_links(keys_of(host), links_in(request, host, endpoints)),
+            **link_keys(request, host),
             **security_keys(host),
             **health_keys(fields),
             **namespace_keys(request, host),

@@ -99,7 +99,10 @@ def _processes(host: Fields) -> Keys:
 
 
 def _shared_memory(host: Fields) -> Keys:
-    return {"isola.shm.size": str(host.whole("ShmSize", 0, maximum=2**63 - 1) or _SHM)}
+    size = host.whole("ShmSize", 0, minimum=-(2**63), maximum=2**63 - 1)
+    if size < 0:
+        raise InvalidInput("SHM size can not be less than 0", field="HostConfig.ShmSize")
+    return {"isola.shm.size": str(size or _SHM)}
 
 
 def _sysctls(host: Fields) -> Keys:

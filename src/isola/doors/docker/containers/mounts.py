@@ -18,6 +18,10 @@ _IGNORED = ("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw", "")
 """Labels of SELinux, and hints for hosts that are virtual machines."""
 _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
 _TMPFS = "tmpfs:"
+_INVALID, _WRONG = "invalid volume specification", 'invalid mount config for type "{}"'
+_AT_ROOT = "invalid specification: destination can't be '/'"
+_OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+"""Fields of single kinds of mounts."""
 _NOEXEC = "noexec"
 """Of file systems in memory, unless ``exec`` is asked for."""
 
@@ -56,7 +60,8 @@ def mounts_of(host: Fields, volumes: Mapping[str, object]) -> Mounts:
     repeated = next((path for at, path in enumerate(paths) if path in paths[:at]), None)
     if repeated is not None:
         raise InvalidInput(f"Duplicate mount point: {repeated[:200]}")
-    more = [Volume(_target(path)) for path in volumes if _target(path) not in paths]
+    own = [_target(path, f"{_WRONG.format('volume')}: ") for path in volumes]
+    more = [Volume(path) for path in own if path not in paths]
     driver = host.text("VolumeDriver", "")
     if driver not in ("", "local") and (more or any(isinstance(each, Volume) for each in found)):
         raise InvalidInput(f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found')
@@ -86,9 +91,13 @@ class _Disk:
 def _bind(text: str) -> _Disk | Volume:
     """``/host:/inside:ro``, ``volume:/inside``."""
     parts = text.split(":")
+    if parts == ["/"]:
+        raise InvalidInput(f"{_INVALID}: '/': {_WRONG.format('volume')}: {_AT_ROOT}")
     if not 2 <= len(parts) <= 3 or not parts[0]:
-        raise InvalidInput(f"invalid volume specification: '{text[:200]}'")
-    source, target, options = parts[0], _target(parts[1], text), parts[2].split(",") if len(parts) == 3 else []
+        raise InvalidInput(f"{_INVALID}: '{text[:200]}'")
+    source, options = parts[0], parts[2].split(",") if len(parts) == 3 else []
+    kind = "bind" if source.startswith("/") else "volume"
+    target = _target(parts[1], f"{_INVALID}: '{text[:200]}': {_WRONG.format(kind)}: ")
     unknown = [each for each in options if each not in (*_PROPAGATIONS, *_IGNORED, "ro")]
     if unknown:
         raise InvalidInput(f"invalid mode: {parts[2][:80]}")
@@ -117,9 +126,11 @@ def _path_device(source: str, target: str, *, read_only: bool, recursive: bool =
 
 
 def _mount(mount: Fields) -> _Disk | Volume:
-    kind = mount.text("Type", "")
-    target = _target(mount.text("Target", ""), kind=kind)
-    source, read_only = mount.text("Source", ""), mount.boolean("ReadOnly")
+    kind, source, read_only = mount.text("Type", ""), mount.text("Source", ""), mount.boolean("ReadOnly")
+    if kind not in _OPTIONS:
+        raise InvalidInput(f"{_WRONG.format(kind[:40])}: mount type unknown")
+    _check_fields(mount, kind)
+    target = _target(mount.text("Target"), f"{_WRONG.format(kind)}: ")
     if kind == "bind":
         return _bind_mount(mount.inside("BindOptions"), source, target, read_only)
     if kind == "volume":
@@ -135,17 +146,25 @@ def _mount(mount: Fields) -> _Disk | Volume:
             options=options.inside("DriverConfig").mapping("Options", empty=True),
             subpath=options.text("Subpath", ""),
         )
-    if kind == "tmpfs":
-        if source:
-            raise InvalidInput('invalid mount config for type "tmpfs": field Source must not be specified')
-        options = mount.inside("TmpfsOptions")
-        size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
-        mode = options.whole("Mode", 0, maximum=0o7777)
-        return _Disk(
-            target,
-            _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else "", options=_NOEXEC),
-        )
-    raise InvalidInput(f'invalid mount config for type "{kind[:40]}": mount type unknown')
+    options = mount.inside("TmpfsOptions")
+    size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
+    mode = options.whole("Mode", 0, maximum=0o7777)
+    return _Disk(
+        target,
+        _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else "", options=_NOEXEC),
+    )
+
+
+def _check_fields(mount: Fields, kind: str) -> None:
+    """Raises InvalidInput for those that are missing, and for those of other kinds."""
+    source = bool(mount.text("Source", ""))
+    wrong = [name for other, name in _OPTIONS.items() if other != kind and mount.has(name)]
+    if not mount.text("Target", ""):
+        raise InvalidInput(f"{_WRONG.format(kind)}: field Target must not be empty")
+    if kind == "bind" and not source:
+        raise InvalidInput(f"{_WRONG.format(kind)}: field Source must not be empty")
+    if wrong or (kind == "tmpfs" and source):
+        raise InvalidInput(f"{_WRONG.format(kind)}: field {wrong[0] if wrong else 'Source'} must not be specified")
 
 
 def _bind_mount(options: Fields, source: str, target: str, read_only: bool) -> _Disk:
@@ -180,7 +199,7 @@ def _tmpfs(path: str, options: str) -> _Disk:
     if "exec" not in kept and "noexec" not in kept:
         kept.append(_NOEXEC)
     size = str(_size(given.pop("size"))) if given.get("size") else ""
-    target = _target(path)
+    target = _target(path, "")
     return _Disk(target, _memory(target, size, read_only="ro" in kept, options=",".join(kept), **given))
 
 
@@ -202,21 +221,14 @@ def _size(text: str) -> int:
     return parse_size(digits) * (factor or 1)
 
 
-def _target(path: str, text: str = "", *, kind: str = "volume") -> str:
+def _target(path: str, where: str) -> str:
+    """``where``: what goes before the text of an error."""
     if not path.startswith("/"):
-        raise _relative(path, kind)
+        raise InvalidInput(f"{where}invalid mount path: '{path[:200]}' mount path must be absolute")
     clean = posixpath.normpath(path)
     if clean in ("/", "//"):
-        raise InvalidInput(
-            f"invalid volume specification: '{(text or path)[:200]}': invalid specification: destination can't be '/'"
-        )
+        raise InvalidInput(f"{where}{_AT_ROOT}")
     return clean
-
-
-def _relative(path: str, kind: str) -> InvalidInput:
-    return InvalidInput(
-        f"invalid mount config for type \"{kind}\": invalid mount path: '{path[:200]}' mount path must be absolute"
-    )
 
 
 def mount_devices(devices: Devices) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
@@ -14,19 +15,31 @@ _BILLION = 10**9
 _LEAST_TIME, _LONGEST_PERIOD = 1000, 1_000_000
 _LEAST_WEIGHT, _GREATEST_WEIGHT = 10, 1000
 _MOST, _LEAST = 2**63 - 1, -(2**63)
+_FACTS = ("id", "numa_node")
 
 
-def cpus_of(request: Request) -> list[int]:
-    """Numbers of this host's."""
-    return [number for each in request.services.host.system.cpus() if isinstance(number := each.get("id"), int)]
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Numbers of what this host has."""
+
+    cpus: Sequence[int]
+    nodes: Sequence[int]
+    """Of memory."""
 
 
-def check_resources(host: Fields, cpus: Sequence[int]) -> None:
-    """Raises InvalidInput. ``cpus``: those of this host."""
+def present_on(request: Request) -> Present:
+    """What this host has."""
+    cpus = request.services.host.system.cpus()
+    found = {name: sorted({number for each in cpus if isinstance(number := each.get(name), int)}) for name in _FACTS}
+    return Present(found["id"], found["numa_node"])
+
+
+def check_resources(host: Fields, present: Present) -> None:
+    """Raises InvalidInput."""
     _check_memory(host)
-    _check_time(host, len(cpus))
-    for field, what, there in (("CpusetCpus", "CPUs", cpus), ("CpusetMems", "memory nodes", None)):
-        _check_set(host, field, what, there)
+    _check_time(host, len(present.cpus))
+    _check_set(host, "CpusetCpus", "CPUs", present.cpus)
+    _check_set(host, "CpusetMems", "memory nodes", present.nodes)
     weight = _number(host, "BlkioWeight")
     if weight and not _LEAST_WEIGHT <= weight <= _GREATEST_WEIGHT:
         raise _refused("BlkioWeight", "Range of blkio weight is from 10 to 1000")
@@ -34,7 +47,7 @@ def check_resources(host: Fields, cpus: Sequence[int]) -> None:
 
 def _check_memory(host: Fields) -> None:
     size, swap, kept = (_number(host, name) for name in ("Memory", "MemorySwap", "MemoryReservation"))
-    if 0 < size < _LEAST_MEMORY:
+    if size and size < _LEAST_MEMORY:
         raise _refused("Memory", "Minimum memory limit allowed is 6MB")
     if 0 < swap < size:
         raise _refused("MemorySwap", "Minimum memoryswap limit should be larger than memory limit, see usage")
@@ -67,16 +80,15 @@ def _check_time(host: Fields, cpus: int) -> None:
         raise _refused("CpuQuota", "CPU cfs quota can not be less than 1ms (i.e. 1000)")
 
 
-def _check_set(host: Fields, field: str, what: str, there: Sequence[int] | None) -> None:
+def _check_set(host: Fields, field: str, what: str, there: Sequence[int]) -> None:
     text = host.text(field, "")
     if not text:
         return
     try:
         wanted = parse_cpu_set(text)
     except ValueError:
-        kind = "cpus" if there is not None else "mems"
-        raise _refused(field, f"Invalid value {text[:80]} for cpuset {kind}") from None
-    if there is not None and not set(wanted) <= set(there):
+        raise _refused(field, f"Invalid value {text[:80]} for {field.lower().replace('set', 'set ')}") from None
+    if not set(wanted) <= set(there):
         available = _ranges(there)
         raise _refused(field, f"Requested {what} are not available - requested {text[:80]}, available: {available}")
 

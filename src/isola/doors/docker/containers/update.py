@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from isola.doors.docker.containers.host_keys import HOST_KEYS
 from isola.doors.docker.containers.refused import refuse
-from isola.doors.docker.containers.resource_checks import check_resources, cpus_of
+from isola.doors.docker.containers.resource_checks import check_resources, present_on
 from isola.doors.docker.containers.resource_keys import (
     cpu_period,
     cpu_quota,
@@ -32,7 +32,7 @@ _TOO_MUCH = "Memory limit should be smaller than already set memoryswap limit, u
 def changed(request: Request, fields: Fields) -> Callable[[Instance], InstanceUpdate]:
     """Decides the new configuration: what the request names replaces what there is. Raises InvalidInput, Conflict."""
     refuse(fields)
-    check_resources(fields, cpus_of(request))
+    check_resources(fields, present_on(request))
     keys: dict[str, str] = {}
     for each in HOST_KEYS:
         if each.field in _CHANGEABLE:

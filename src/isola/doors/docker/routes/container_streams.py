@@ -23,7 +23,7 @@ async def attach(request: Request) -> web.StreamResponse:
     """Its streams on this connection, from now on; before its start, from its start on."""
     seen = view(request, named(request))
     if seen.state == "paused":
-        raise Conflict(f"container {seen.id} is paused, unpause the container before attach")
+        raise Conflict(f"container {request.parameters['name'][:200]} is paused, unpause the container before attach")
     keys = DetachKeys(request.query.get("detachKeys", ""))
     attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)
     try:

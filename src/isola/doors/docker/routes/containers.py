@@ -102,6 +102,8 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def remove(request: Request) -> web.StreamResponse:
     """``force`` kills it first; ``v`` removes volumes that it has created for itself."""
+    if request.flag("link"):
+        raise Conflict("Conflict, cannot remove the default link name of the container")
     await remove_container(request, view(request, named(request)), force=request.flag("force"), own=request.flag("v"))
     return empty()
 
@@ -157,7 +159,10 @@ async def prune(request: Request) -> web.StreamResponse:
 
 
 async def _object(request: Request) -> Mapping[str, Any]:
+    request.require_json()
     data = await request.body()
+    if not data.strip():
+        raise InvalidInput("invalid JSON: got EOF while reading request body")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -54,9 +54,11 @@ async def load(request: Request) -> web.StreamResponse:
             project=request.home(Kind.IMAGE),
             caller=request.caller,
         )
-    except BaseException:
+    except BaseException as error:
         await finish(request.services.host.files.remove_tree(directory))
-        raise
+        if not isinstance(error, InvalidInput):
+            raise
+        return await _refused(request, error)  # clients look for it among the lines
     wanted = wanted_platform(request)
     said = partial(_loaded, request, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
     return await _follow(request, operation, said, quiet=request.flag("quiet"))
@@ -166,9 +168,21 @@ async def _follow(request: Request, operation: Operation, said: Any, *, quiet: b
         for line in said(operation):
             await response.write(dumps(line) + b"\n")
     except IsolaError as error:
-        await response.write(dumps({"errorDetail": {"message": str(error)}, "error": str(error)}) + b"\n")
+        await response.write(_error_line(error))
     await response.write_eof()
     return response
+
+
+async def _refused(request: Request, error: IsolaError) -> web.StreamResponse:
+    response = web.StreamResponse(headers=HEADERS | {"Content-Type": "application/json"})
+    await response.prepare(request.http)
+    await response.write(_error_line(error))
+    await response.write_eof()
+    return response
+
+
+def _error_line(error: IsolaError) -> bytes:
+    return dumps({"errorDetail": {"message": str(error)}, "error": str(error)}) + b"\n"
 
 
 async def _progress(operation: Operation, quiet: bool) -> AsyncIterator[dict[str, object]]:

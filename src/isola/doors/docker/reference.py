@@ -45,8 +45,9 @@ use it unmodified:
 - `/dev/shm` has 64 MiB unless `--shm-size` says otherwise. There is no swap beyond `--memory` unless
   `--memory-swap` says so.
 - Containers have names of up to 63 characters.
-- Links give names in `/etc/hosts`, and on the default network variables (`DB_PORT_5432_TCP_ADDR`), with the addresses when
-  the container is started; commands of `docker exec` have the variables of that moment. A name server does not know them.
+- Links give names in `/etc/hosts`, and on the default network variables (`DB_PORT_5432_TCP_ADDR`), with the addresses
+  at the start of the container; commands of `docker exec` have the variables of their moment. Name servers do not know
+  the names of links.
 - Networks are bridges (`bridge`), or `macvlan` on a link of the host (`-o parent=eth0`, `-o macvlan_mode=...`), which
   has to be there: the host itself cannot reach containers on such a network, and it has no names of containers.
   `ipvlan` is not offered.

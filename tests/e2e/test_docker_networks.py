@@ -74,6 +74,16 @@ def test_links_tell_address_ports_and_variables(docker: DockerClient) -> None:
     assert f"{address}\tdata-base store db\n" in docker("exec", "web", "busybox", "cat", "/etc/hosts")
 
 
+def test_link_local_addresses_are_set(docker: DockerClient) -> None:
+    docker("network", "create", "near")
+    one, two = ("--network", "near", "--link-local-ip"), "169.254.8.9"
+    docker("run", "-d", "--name", "one", *one, "169.254.8.8", "--link-local-ip", "fe80::8", *SLEEP)
+    docker("run", "-d", "--name", "two", *one, two, *SLEEP)
+    shown = docker("exec", "one", "busybox", "ip", "address")
+    assert "inet 169.254.8.8/16" in shown and "inet6 fe80::8/64" in shown
+    assert reaches(docker, "one", two) and reaches(docker, "one", "two")
+
+
 def test_the_usual_networks_and_those_of_other_doors(docker: DockerClient, daemon: Daemon, lxc: Lxc) -> None:
     listed = docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
     assert {"bridge bridge local", "host host local", "none null local"} <= set(listed)

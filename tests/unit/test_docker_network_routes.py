@@ -323,3 +323,21 @@ async def test_links_on_the_default_network_say_what_the_other_serves(docker: Do
     await create(docker, "lab")
     await container(docker, "web2", HostConfig={"Links": ["db:database"], "NetworkMode": "lab"})
     assert not [key for key in docker.services.instances.get(Ref.default("web2")).config if "links" in key]
+
+
+async def test_link_local_addresses_are_further_ones_of_the_nic(docker: DockerStand) -> None:
+    endpoints = {"EndpointsConfig": {"bridge": {"IPAMConfig": {"LinkLocalIPs": ["169.254.8.8", "fe80::8"]}}}}
+    await container(docker, "web1", NetworkingConfig=endpoints)
+    shown = await docker.get("/containers/web1/json")
+    (endpoint,) = shown["NetworkSettings"]["Networks"].values()
+    assert endpoint["IPAMConfig"] == {"LinkLocalIPs": ["169.254.8.8", "fe80::8"]}
+    (device,) = docker.services.instances.get(Ref.default("web1")).devices.values()
+    assert device["link_local.addresses"] == "169.254.8.8,fe80::8"
+    for wrong in ("x", "10.0.0.1", "169.254.169.254", "2001:db8::1"):
+        endpoints = {"EndpointsConfig": {"bridge": {"IPAMConfig": {"LinkLocalIPs": [wrong]}}}}
+        body = {"Image": "tiny", "Cmd": ["x"], "NetworkingConfig": endpoints}
+        status, said = await docker.ask("POST", "/containers/create", body)
+        assert (status, said["message"]) == (
+            400,
+            f"invalid endpoint settings:\ninvalid link-local IP address: {wrong}",
+        )

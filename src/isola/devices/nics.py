@@ -128,6 +128,9 @@ def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
         configure=not plug.instance.start.system,
         names=_names(plug),
         priority=int(plug.config.get("gateway.priority") or "0"),
+        link_local=values.link_local_addresses(plug.config["link_local.addresses"])
+        if plug.config.get("link_local.addresses")
+        else (),
     )
 
 

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from isola.errors import InvalidInput
 from isola.model.names import network_name
+from isola.model.outside import METADATA4
 from isola.model.units import parse_size
 
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,14}", re.ASCII)
@@ -20,6 +21,7 @@ _RATES = {
 }  # fmt: skip
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _MOST_NAMES = 64
+_LINK_LOCAL = (ip_network("169.254.0.0/16"), ip_network("fe80::/64"))
 _LOWEST_RATE, _HIGHEST_RATE = 8_000, 10**12
 _LONGEST_PATH = 4095
 
@@ -75,6 +77,20 @@ def address(version: int, *, several: bool = False) -> Callable[[str], str]:
         return ",".join(str(_address(part.strip(), version, sentence)) for part in parts)
 
     return parse
+
+
+def link_local_addresses(value: str) -> tuple[str, ...]:
+    """With their prefix lengths."""
+    sentence = f"up to {_MOST_NAMES} addresses of 169.254.0.0/16 or fe80::/64, separated by commas, are expected"
+    try:
+        found = [ip_address(part.strip()) for part in value.split(",")]
+    except ValueError as error:
+        raise ValueError(sentence) from error
+    if len(found) > _MOST_NAMES or not all(any(each in link for link in _LINK_LOCAL) for each in found):
+        raise ValueError(sentence)
+    if taken := [str(each) for each in found if str(each) in METADATA4]:
+        raise ValueError(f"{taken[0]} is the address of a metadata service: another one is expected")
+    return tuple(f"{each}/{16 if each.version == 4 else 64}" for each in found)
 
 
 def address6_any(value: str) -> str:

@@ -76,6 +76,8 @@ class Nic:
     """Further names in DNS, without the domain."""
     priority: int = 0
     """Of several NICs that the host configures, the one with the highest provides the default route."""
+    link_local: tuple[str, ...] = ()
+    """Further addresses with their prefix lengths, valid on this link alone."""
     resting: bool = False
     """Whether its instance does not run: it is known neither in DHCP nor in DNS."""
     before: str | None = None

@@ -58,7 +58,7 @@ class FakeNetwork(NetworkDriver):
     def inside(self, network: Network, nic: Nic) -> Inside:
         """Addresses and default routes."""
         plan = self.plan(network)
-        return Inside(plan.prefixed(nic), plan.gateways())
+        return Inside((*plan.prefixed(nic), *nic.link_local), plan.gateways())
 
     def link(self, network: Network) -> str | None:
         """The bridge."""

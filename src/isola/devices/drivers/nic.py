@@ -54,6 +54,7 @@ _KEYS = {
     "bridged": (
         *_COMMON, *_LIMITS, *_FAMILIES, "network", "host_name", "security.mac_filtering", "security.ipv4_filtering",
         "security.ipv6_filtering", "security.port_isolation", "dns.aliases", "gateway.priority",
+        "link_local.addresses",
     ),
     "macvlan": _COMMON,
     "p2p": (*_COMMON, *_LIMITS, *_ROUTES, "host_name"),
@@ -134,6 +135,13 @@ class NicDevice(DeviceDriver):
             whole(-100, 100),
             "Of several NICs that the host configures, the one with the highest priority has the default route.",
             "0",
+        ),
+        Setting(
+            "link_local.addresses",
+            values.link_local_addresses,
+            "Further addresses where the host configures the NIC, valid on its link alone: `169.254.8.8`, `fe80::8`; "
+            "not those of metadata services. With `security.ipv4_filtering` and the like they cannot be used.",
+            expects="addresses of 169.254.0.0/16 or fe80::/64, separated by commas",
         ),
         Setting("ipv4.routes", values.routes(4), "IPv4 subnets that the host routes to it."),
         Setting("ipv6.routes", values.routes(6), "IPv6 subnets that the host routes to it."),

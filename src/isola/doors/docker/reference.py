@@ -55,7 +55,7 @@ use it unmodified:
   the same moment, which come back with the memory. Sandboxes and microVMs have them; of containers they are refused
   with the reason. Directories of the client's choice (`--checkpoint-dir`) are refused.
 - `--cgroup-parent` is refused: the limits of a container, of its project and of the daemon depend on where its group
-  is. `--link-local-ip` is refused.
+  is. `--link-local-ip` takes addresses of `169.254.0.0/16` and `fe80::/64`, but none of a metadata service.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
 - `docker network prune` removes networks that were created through this API only, `docker volume prune` those without

@@ -108,7 +108,8 @@ class BridgeNetworks(NetworkDriver):
         gateways = tuple(gate for gate in plan.gateways() if (":" in gate) in families)
         # As in images built by Isola: eth0 before eth1, in any order of attachment.
         number = re.search(r"[0-9]{1,3}$", nic.interface)
-        return Inside(plan.prefixed(nic), gateways, metric=metric(nic.priority, int(number[0] if number else 0)))
+        addresses = (*plan.prefixed(nic), *nic.link_local)
+        return Inside(addresses, gateways, metric=metric(nic.priority, int(number[0] if number else 0)))
 
     def link(self, network: Network) -> str | None:
         return link_of(self.names, network)

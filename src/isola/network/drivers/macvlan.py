@@ -142,7 +142,8 @@ class MacvlanNetworks(NetworkDriver):
             if address and family.own is not None and family.routing:
                 gateways.append(str(family.own.ip))
         number = re.search(r"[0-9]{1,3}$", nic.interface)
-        return Inside(plan.prefixed(nic), tuple(gateways), metric=metric(nic.priority, int(number[0] if number else 0)))
+        addresses = (*plan.prefixed(nic), *nic.link_local)
+        return Inside(addresses, tuple(gateways), metric=metric(nic.priority, int(number[0] if number else 0)))
 
     async def _start(self, network: Network, nics: Sequence[Nic]) -> None:
         """The parent is the host's own, and may come later."""

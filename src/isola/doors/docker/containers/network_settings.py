@@ -165,10 +165,11 @@ def _network(request: Request, device: Mapping[str, str]) -> Network | None:
         return None
 
 
-def _fixed(device: Mapping[str, str]) -> dict[str, str] | None:
-    found = {
+def _fixed(device: Mapping[str, str]) -> dict[str, Any] | None:
+    found: dict[str, Any] = {
         "IPv4Address": device.get("ipv4.address", ""),
         "IPv6Address": device.get("ipv6.address") or said_of(device).ipv6,
+        "LinkLocalIPs": [each for each in device.get("link_local.addresses", "").split(",") if each],
     }
     return {key: value for key, value in found.items() if value and value != _NO_ADDRESS} or None
 

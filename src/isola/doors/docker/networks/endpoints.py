@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import orjson
 
 from isola.devices.nics import network_name
+from isola.devices.values import link_local_addresses
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.links import link_names, with_links
 from isola.doors.docker.networks.lookup import HOST, NONE, Shown, shown
 from isola.doors.docker.networks.shape import subnet_of
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import Forbidden, InvalidInput, Unsupported
+from isola.errors import Forbidden, InvalidInput
 from isola.model.instance import Devices, Instance, InstanceUpdate
 from isola.model.reference import Kind
 
@@ -31,11 +32,9 @@ Config = Mapping[str, str]
 
 
 def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
-    """The device of a container on a network, by its ``EndpointConfig``. Raises InvalidInput, Unsupported."""
+    """The device of a container on a network, by its ``EndpointConfig``. Raises InvalidInput."""
     assert each.network is not None
     addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
-    if addresses.texts("LinkLocalIPs"):
-        raise Unsupported("Link-local addresses are not offered", field="LinkLocalIPs")
     _check_addresses(each.network.config, addresses)
     priority = endpoint.whole("GwPriority", 0, minimum=-(2**63), maximum=2**63 - 1)
     device = {
@@ -44,12 +43,25 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
         "name": options.get(_INTERFACE, ""),
         "ipv4.address": addresses.text("IPv4Address", ""),
         "ipv6.address": "" if subnet_of(each.network.config, 6) is None else addresses.text("IPv6Address", ""),
+        "link_local.addresses": _link_local(addresses),
         "hwaddr": endpoint.text("MacAddress", "").replace("-", ":").lower(),
         "dns.aliases": ",".join(dict.fromkeys(endpoint.texts("Aliases"))),
         _SAID: _said(options, addresses.text("IPv6Address", ""), endpoint.texts("Links")),
         "gateway.priority": str(max(min(priority, _PRIORITY), -_PRIORITY)) if priority else "",
     }
     return {key: value for key, value in device.items() if value}
+
+
+def _link_local(wanted: Fields) -> str:
+    """Raises InvalidInput."""
+    found = []
+    for text in wanted.texts("LinkLocalIPs"):
+        try:
+            found.append(str(ip_address(text)))
+            link_local_addresses(found[-1])
+        except ValueError:
+            raise InvalidInput(f"invalid endpoint settings:\ninvalid link-local IP address: {text[:80]}") from None
+    return ",".join(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,158 +11,25 @@ from typing import Any, cast
 
 import pytest
 from heard import lifecycle
+from volume_house import COPY, DATA, HOME, IDS, OTHERS, House, copied, furnished, with_data
 
 from isola.devices.driver import Parts, Plug, Target
 from isola.devices.drivers.disk import Disk
-from isola.errors import AlreadyExists, Forbidden, HostFailure, InUse, InvalidInput, IsolaError, NotFound
-from isola.events import Events
+from isola.errors import AlreadyExists, InUse, InvalidInput, IsolaError, NotFound
 from isola.model.device import DeviceState
 from isola.model.event import EventKind
-from isola.model.identity import HostNames, IdRange
+from isola.model.identity import HostNames
 from isola.model.instance import Instance
 from isola.model.network import NetworkNamespace, Nic
 from isola.model.reference import Entity, Kind, Ref
-from isola.model.storage import Pool
-from isola.model.volume import VolumeRecord, VolumeRef, VolumeSnapshot
+from isola.model.volume import VolumeRef
 from isola.network import Networks
-from isola.operations import Observer, Operation, Operations
-from isola.runtimes import Guest, Root, RunSpec
-from isola.state import Collection, References, record_codec
-from isola.storage import Pools, Volumes
-from isola.testing.clock import FakeClock
-from isola.testing.host import FakeHost, fake_host
-from isola.testing.runtime import FakeRuntime
-from isola.testing.store import FakeStore
-from isola.testing.system import FakeSystem
-
-HOME = Path("/var/lib/isola")
-IDS, OTHERS = IdRange(100000), IdRange(200000)
-DATA, COPY = VolumeRef.custom("fast", "data"), VolumeRef.custom("fast", "copy")
-
-
-class House:
-    """A daemon's volumes on a fake host, in a btrfs pool ``fast`` and a dir pool ``slow``."""
-
-    def __init__(self, host: FakeHost | None = None, store: FakeStore | None = None) -> None:
-        programs = {"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}
-        self.host = host or fake_host(system=FakeSystem(programs=programs), clock=FakeClock(skips=True))
-        self.store = store or FakeStore(self.host.clock)
-        self.references = References()
-        self.most = 1 << 40
-        self.observer: Observer | None = None
-        self.events = Events(self.host.clock.now)
-        clock = self.host.clock
-        self.operations = Operations(self.events, now=clock.now, new_id=clock.uuid, observer=self)
-        self.pool_records = Collection(self.store, "storage pool", "/pools/", record_codec(Pool))
-        self.records = Collection(self.store, "storage volume", "/volumes/", record_codec(VolumeRecord))
-        self.snapshot_records = Collection(self.store, "snapshot", "/volume-snapshots/", record_codec(VolumeSnapshot))
-        self.pools = Pools(self.host, self.pool_records, self.operations, self.events, HOME)
-        self.volumes = Volumes(
-            self.host, self.pools, self.records, self.snapshot_records, self.operations, self.events,
-            self.references, self.permit,
-        )  # fmt: skip
-
-    def permit(self, record: VolumeRecord) -> None:
-        """Permission check, like that of a project with ``limits.disk``."""
-        if (record.size or 0) > self.most:
-            raise Forbidden("the project allows less")
-
-    async def guest(self, id: str, ids: IdRange) -> Guest:
-        """A running instance."""
-        runtime, guests = FakeRuntime(self.host, HOME, HostNames("isola")), list[Guest]()
-        network = NetworkNamespace(Path("/netns/1"))
-        spec = RunSpec(id, "web", Root(Path("/root")), ("init",), ids, network=network)
-
-        async def run(op: Operation) -> None:
-            guests.append(await runtime.run(op, spec))
-            await op.commit()
-
-        await self.do(run)
-        return guests[0]
-
-    async def reached(self, operation: Operation, point: str) -> None:
-        if self.observer is not None:
-            await self.observer.reached(operation, point)
-
-    async def open(self) -> House:
-        for records in (self.pool_records, self.records, self.snapshot_records):
-            await records.load()
-        await self.pools.open()
-        await self.volumes.open()
-        return self
-
-    async def again(self) -> House:
-        return await House(self.host, self.store).open()
-
-    async def finish(self, begun: Operation | Coroutine[Any, Any, Operation]) -> None:
-        await self.operations.finish(begun if isinstance(begun, Operation) else await begun)
-
-    async def do(self, work: Callable[[Operation], Awaitable[object]]) -> None:
-        await self.finish(self.operations.start("test", work))
-
-    async def attach(self, ref: VolumeRef, holder: str, ids: IdRange | None = IDS) -> Path:
-        found: list[Path] = []
-
-        async def work(op: Operation) -> None:
-            found.append(await self.volumes.attach(op, ref, holder, ids))
-            await op.commit()
-
-        await self.do(work)
-        return found[0]
-
-    async def detach(self, ref: VolumeRef, holder: str) -> None:
-        await self.do(lambda op: self.volumes.detach(op, ref, holder))
-
-    async def put(self, ref: VolumeRef, text: str) -> None:
-        """Write into a volume."""
-        place = await self.attach(ref, "writer", None)
-        await self.host.files.write(place / "file", text.encode())
-        await self.detach(ref, "writer")
-
-    async def read(self, ref: VolumeRef) -> str:
-        place = await self.attach(ref, "reader", None)
-        try:
-            return (await self.host.files.read(place / "file")).decode()
-        except NotFound:
-            return ""
-        finally:
-            await self.detach(ref, "reader")
-
-    async def picture(self) -> object:
-        """Records and host, which must agree."""
-        for pool in self.pools:
-            on_host = set(await self.pools.driver(pool.name).volumes("custom"))
-            assert on_host == {record.id for record in self.volumes.in_pool(pool.name)}
-            await self.pools.driver(pool.name).settled()
-            assert await self.host.files.names(self.pools.driver(pool.name).place / "partial") == ()
-            for record in self.volumes.in_pool(pool.name):
-                known = {snapshot.id for snapshot in self.snapshot_records if snapshot.volume == record.id}
-                assert set(await self.pools.driver(pool.name).snapshots(record.volume())) == known
-        snapshots = {(each.volume, each.name) for each in self.snapshot_records}
-        return [replace(record, id="") for record in self.volumes], len(snapshots)
+from isola.operations import Operation
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     yield await furnished()
-
-
-async def furnished() -> House:
-    made = await House().open()
-    await made.do(lambda op: made.pools.create(op, Pool("fast", "btrfs", config={"size": "1GiB"})))
-    await made.do(lambda op: made.pools.create(op, Pool("slow", "dir")))
-    return made
-
-
-async def with_data() -> House:
-    """A volume with two snapshots."""
-    house = await furnished()
-    await house.finish(house.volumes.create(DATA, {"user.a": "b"}, "mine"))
-    for text in ("one", "two"):
-        await house.put(DATA, text)
-        await house.finish(house.volumes.snapshots.create(DATA, f"s-{text}"))
-    await house.put(DATA, "three")
-    return house
 
 
 # --- lifecycle of a volume ------------------------------------------------------------------------------------------
@@ -372,20 +239,6 @@ async def test_a_copy_has_the_snapshots_too(pool: str) -> None:
     await house.picture()
 
 
-async def copied(pool: str) -> tuple[House, VolumeRef]:
-    """``DATA`` with a copy; then ``DATA`` gets a new snapshot and other content, and loses an old snapshot."""
-    house, copy = await with_data(), VolumeRef.custom(pool, "copy")
-    await house.finish(house.volumes.copy(DATA, copy))
-    await house.finish(house.volumes.update(copy, lambda found: replace(found, config={"user.a": "b"})))
-    await house.finish(house.volumes.snapshots.create(copy, "own"))
-    await house.finish(house.volumes.snapshots.delete(DATA, "s-one"))
-    await house.host.clock.advance(5)
-    await house.put(DATA, "four")
-    await house.finish(house.volumes.snapshots.create(DATA, "s-one"))
-    await house.put(DATA, "five")
-    return house, copy
-
-
 @pytest.mark.parametrize("pool", ["fast", "slow"])
 async def test_a_refreshed_copy_has_the_present_content_and_snapshots(pool: str) -> None:
     house, copy = await copied(pool)
@@ -479,128 +332,3 @@ async def test_snapshots_are_taken_and_deleted_by_schedule(house: House) -> None
         await house.volumes.snapshots.look(hour + timedelta(hours=step, minutes=1))
         names.append([snapshot.name for snapshot in house.volumes.snapshots.of(DATA)])
     assert names == [["auto-0"], ["auto-0", "auto-1"], ["auto-1", "auto-2"], ["auto-2", "auto-3"]]
-
-
-# --- failures --------------------------------------------------------------------------------------------------
-
-
-class StopsAt:
-    """Fails or cancels the next operation at its n-th point, or stops it there like a kill."""
-
-    def __init__(self, number: int, action: str) -> None:
-        self.left = number
-        self.action = action
-        self.first: Operation | None = None
-
-    async def reached(self, operation: Operation, point: str) -> None:
-        self.first = self.first or operation
-        if operation is not self.first:
-            return
-        self.left -= 1
-        if self.left == -1:
-            if self.action == "cancel":
-                operation.cancel()
-                return
-            if self.action == "kill":
-                operation._rollback.forget()
-            raise HostFailure(f"Injected at {point}")
-
-
-VERBS: dict[str, Callable[[House], Coroutine[Any, Any, None]]] = {
-    "create": lambda house: house.finish(house.volumes.create(COPY, {"size": "1GiB"})),
-    "copy": lambda house: house.finish(house.volumes.copy(DATA, COPY)),
-    "copy away": lambda house: house.finish(house.volumes.copy(DATA, VolumeRef.custom("slow", "copy"))),
-    "rename": lambda house: house.finish(house.volumes.move(DATA, COPY)),
-    "move": lambda house: house.finish(house.volumes.move(DATA, VolumeRef.custom("slow", "data"))),
-    "delete": lambda house: house.finish(house.volumes.delete(DATA)),
-    "snapshot": lambda house: house.finish(house.volumes.snapshots.create(DATA, "s3")),
-    "delete snapshot": lambda house: house.finish(house.volumes.snapshots.delete(DATA, "s-one")),
-    "restore": lambda house: house.finish(house.volumes.snapshots.restore(DATA, "s-one")),
-}
-
-
-@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
-@pytest.mark.parametrize("pool", ["fast", "slow"])
-async def test_an_interrupted_refresh_has_the_old_or_the_new_content(pool: str, action: str) -> None:
-    """Afterwards it can be repeated."""
-    reached = 0
-    for number in range(60):
-        house, copy = await copied(pool)
-        house.observer = stops = StopsAt(number, action)
-        broken = False
-        try:
-            await house.finish(house.volumes.refresh(DATA, copy))
-        except IsolaError:
-            broken = True
-        if stops.left >= 0:
-            assert not broken
-            break
-        reached += 1
-        house.observer = None
-        later = await house.again() if action == "kill" else house
-        await later.picture()
-        assert action != "kill" or all(each.ready for each in later.snapshot_records)
-        assert await later.read(copy) in ("three", "five")
-        await later.finish(later.volumes.refresh(DATA, copy))
-        assert [each.name for each in later.volumes.snapshots.of(copy)] == ["s-two", "s-one"]
-        assert await later.read(copy) == "five"
-        assert all(each.ready for each in later.snapshot_records)
-        await later.picture()
-    assert reached >= 6
-
-
-@pytest.mark.parametrize("action", ["fail", "cancel", "kill"])
-@pytest.mark.parametrize("verb", VERBS)
-async def test_interrupted_verbs_are_completed_or_rolled_back(verb: str, action: str) -> None:
-    """After a kill, by the next daemon. Afterwards it can be repeated."""
-    reached = 0
-    for number in range(60):
-        house = await with_data()
-        before = await house.picture()
-        house.observer = stops = StopsAt(number, action)
-        broken = False
-        try:
-            await VERBS[verb](house)
-        except IsolaError:
-            broken = True
-        if stops.left >= 0:
-            assert not broken
-            break
-        reached += 1
-        later = await house.again()
-        picture = await later.picture()
-        if broken and action != "kill" and verb not in ("delete", "delete snapshot", "move", "restore"):
-            assert picture == before or all(record.ready for record in later.records)
-        assert all(record.ready for record in later.records)
-        if DATA.key in later.records:
-            assert await later.read(DATA) in ("three", "one" if verb == "restore" else "three")
-        if picture == before:
-            await VERBS[verb](later)
-            await later.picture()
-    assert reached >= 2
-
-
-async def test_a_foreign_directory_survives(house: House) -> None:
-    await house.finish(house.volumes.create(DATA, {}))
-    foreign = house.pools.driver("slow").place / "custom/foreign"
-    await house.host.files.make_directory(foreign)
-    await house.host.files.write(foreign / "file", b"precious")
-    later = await house.again()
-    assert await later.host.files.read(foreign / "file") == b"precious"
-    assert later.volumes.in_pool("slow") == []
-
-
-async def test_limits_of_the_project_are_checked_before_volumes_change(house: House) -> None:
-    house.most = 1 << 30
-    with pytest.raises(Forbidden):
-        await house.volumes.create(DATA, {"size": "2GiB"})
-    await house.finish(house.volumes.create(DATA, {"size": "1GiB"}))
-    with pytest.raises(Forbidden):
-        await house.volumes.copy(DATA, COPY, config={"size": "2GiB"})
-    with pytest.raises(Forbidden):
-        await house.volumes.update(DATA, lambda found: replace(found, config={"size": "2GiB"}))
-    begun = await house.volumes.create(COPY, {"size": "1GiB"})
-    house.most = 1 << 20  # lowered while it waits
-    with pytest.raises(Forbidden):
-        await house.operations.finish(begun)
-    assert [(record.name, record.size) for record in house.volumes] == [("data", 1 << 30)]

@@ -8,7 +8,7 @@ import pytest
 
 from isola.builds.agents import MAX_MESSAGE, Agents, converse, served
 from isola.errors import InvalidInput, NotFound
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 from isola.testing.sockets import FakeListener, FakeStream, stream_pair
 
 LIST, SIGN, ADD, LOCK, EXTENSION = 11, 13, 17, 22, 27
@@ -84,7 +84,7 @@ async def test_a_reply_needs_the_token_and_is_one_message() -> None:
     agents = Agents(iter(["one", "two"]).__next__)
     asking = asyncio.ensure_future(agents.ask(told.append, 3, "default", message(LIST)))
     await asyncio.sleep(0)
-    assert told == [BuildEvent(Told.AGENT, 3, "default", data=message(LIST), token="one")]
+    assert told == [BuildEvent(BuildEventKind.AGENT, 3, "default", data=message(LIST), token="one")]
     for wrong in (
         b"",
         b"\0\0",

@@ -9,7 +9,7 @@ import pytest
 
 from isola.builds.cache import Cache
 from isola.builds.ordering import MOST_HELD, Ordering
-from isola.model.build import BuildEvent, BuildResult, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildResult
 from isola.model.image import Layer
 from isola.model.reference import Kind
 from isola.state import Collection, References, Role, record_codec
@@ -112,8 +112,8 @@ async def test_a_result_that_is_made_again_releases_the_older_layer(kept: Kept) 
 def test_requests_to_agents_do_not_wait_for_their_turn() -> None:
     told: list[str] = []
     ordering = Ordering([0, 1], lambda event: told.append(event.text))
-    ordering.take(BuildEvent(Told.STEP, 1, "later"))
-    ordering.take(BuildEvent(Told.AGENT, 1, "now"))
+    ordering.take(BuildEvent(BuildEventKind.STEP, 1, "later"))
+    ordering.take(BuildEvent(BuildEventKind.AGENT, 1, "now"))
     assert told == ["now"]
 
 
@@ -121,13 +121,13 @@ def test_stages_are_told_about_in_their_order() -> None:
     told: list[str] = []
     ordering = Ordering([0, 2, 3], lambda event: told.append(event.text))
     for stage, text in ((2, "c1"), (0, "a1"), (3, "d1"), (2, "c2"), (0, "a2")):
-        ordering.take(BuildEvent(Told.STEP, stage, text))
+        ordering.take(BuildEvent(BuildEventKind.STEP, stage, text))
     assert told == ["a1", "a2"]
     ordering.ended(2)
     assert told == ["a1", "a2"]
     ordering.ended(0)
     assert told == ["a1", "a2", "c1", "c2", "d1"]
-    ordering.take(BuildEvent(Told.STEP, 3, "d2"))
+    ordering.take(BuildEvent(BuildEventKind.STEP, 3, "d2"))
     assert told[-1] == "d2"
 
 
@@ -135,7 +135,7 @@ def test_a_failed_build_tells_everything_and_holds_no_more_than_a_bound() -> Non
     told: list[BuildEvent] = []
     ordering = Ordering([0, 1], told.append)
     for _ in range(6):
-        ordering.take(BuildEvent(Told.OUTPUT, 1, data=bytes(MOST_HELD // 4)))
-    ordering.take(BuildEvent(Told.STEP, 1, "last"))
+        ordering.take(BuildEvent(BuildEventKind.OUTPUT, 1, data=bytes(MOST_HELD // 4)))
+    ordering.take(BuildEvent(BuildEventKind.STEP, 1, "last"))
     ordering.all_ended()
     assert len(told) == 5 and told[-1].text == "last"

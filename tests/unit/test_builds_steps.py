@@ -15,7 +15,7 @@ from strike import Fate, Strike
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host.outside import limit_to_outside
 from isola.images.build_limits import BuildLimits
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.caller import Caller, Credential
 from isola.model.reference import Ref
 from isola.testing.http import Reply
@@ -73,15 +73,15 @@ def image_of(world: World) -> str | None:
 
 async def test_an_image_is_built_and_built_again_from_the_cache(world: World) -> None:
     told = await build(world)
-    steps = [(event.number, event.total) for event in told if event.what is Told.STEP]
+    steps = [(event.number, event.total) for event in told if event.kind is BuildEventKind.STEP]
     assert steps == [(number, 8) for number in range(1, 9)]
     first = image_of(world)
     again = await build(world)
-    assert image_of(world) == first and [each.what for each in again].count(Told.CACHED) == 6
+    assert image_of(world) == first and [each.kind for each in again].count(BuildEventKind.CACHED) == 6
     config = await world.context.images.configuration(world.context.images.get(Ref("default", str(first))))
     assert config.run.environment["x"] == "1" and len(config.diff_ids) == 3
     changed = await build(world, arguments={"V": "2"})
-    assert image_of(world) != first and [each.what for each in changed].count(Told.CACHED) == 3
+    assert image_of(world) != first and [each.kind for each in changed].count(BuildEventKind.CACHED) == 3
     assert await left(world) == []
 
 
@@ -90,7 +90,7 @@ async def test_the_cache_can_be_limited_to_the_layers_of_images(world: World) ->
     await build(world, data)
     for images, cached in ((("none",), 0), (("built",), 3), (("none", "built"), 3), (None, 3)):
         told = await build(world, data, cache_from=images)
-        assert [each.what for each in told].count(Told.CACHED) == cached, images
+        assert [each.kind for each in told].count(BuildEventKind.CACHED) == cached, images
     assert await left(world) == []
 
 
@@ -261,5 +261,7 @@ async def test_layers_are_compressed_as_the_server_is_told(world: World, kind: s
     other = "gzip" if kind == "none" else "none"
     await world.parts.services.server.update(lambda config: {**config, "images.compression": other})
     again = await build(world)
-    assert [each.what for each in again].count(Told.CACHED) == 6  # what is kept is used, whatever its compression
+    assert [each.kind for each in again].count(
+        BuildEventKind.CACHED
+    ) == 6  # what is kept is used, whatever its compression
     assert await left(world) == []

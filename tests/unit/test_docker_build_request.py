@@ -8,7 +8,7 @@ import pytest
 from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.building import WAY_OUT, messages
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ async def test_requests_are_refused(docker: DockerStand, query: str, status: int
 
 
 def test_lines_are_those_of_the_classic_builder() -> None:
-    def printed(what: Told, text: str = "", **more: object) -> str:
+    def printed(what: BuildEventKind, text: str = "", **more: object) -> str:
         return "".join(str(line["stream"]) for line in messages(BuildEvent(what, 0, text, **more)))  # type: ignore[arg-type]
 
-    assert printed(Told.STEP, "RUN x", number=2, total=3) == "Step 2/3 : RUN x\n"
-    assert printed(Told.RUNNING, "0123456789ab") == " ---> Running in 0123456789ab\n"
-    assert printed(Told.REMOVED, "0123456789ab") == " ---> Removed intermediate container 0123456789ab\n"
-    assert printed(Told.OUTPUT, data=b"out\n") == "out\n"
-    assert printed(Told.OUTPUT, data=b"err\n", stderr=True) == "\x1b[91merr\n\x1b[0m"
+    assert printed(BuildEventKind.STEP, "RUN x", number=2, total=3) == "Step 2/3 : RUN x\n"
+    assert printed(BuildEventKind.RUNNING, "0123456789ab") == " ---> Running in 0123456789ab\n"
+    assert printed(BuildEventKind.REMOVED, "0123456789ab") == " ---> Removed intermediate container 0123456789ab\n"
+    assert printed(BuildEventKind.OUTPUT, data=b"out\n") == "out\n"
+    assert printed(BuildEventKind.OUTPUT, data=b"err\n", stderr=True) == "\x1b[91merr\n\x1b[0m"

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from isola.errors import InvalidInput, NotFound
 from isola.host.sockets import Listener, Stream
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 
 MAX_MESSAGE = 256 << 10
 """Bytes, as in OpenSSH."""
@@ -37,7 +37,7 @@ class Agents:
         token, reply = self._token(), asyncio.get_running_loop().create_future()
         self._waiting[token] = reply
         try:
-            tell(BuildEvent(Told.AGENT, stage, id, data=message, token=token))
+            tell(BuildEvent(BuildEventKind.AGENT, stage, id, data=message, token=token))
             async with asyncio.timeout(_PATIENCE):
                 return bytes(await reply)
         except TimeoutError:

@@ -9,7 +9,7 @@ from isola.builds.platforms import Platform
 from isola.builds.stages import SCRATCH
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.images.oci_config import OciConfig
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 from isola.model.image import Image, Layer
 from isola.model.image_reference import parse
 from isola.model.reference import Kind, Ref
@@ -56,7 +56,7 @@ async def _fetched(job: Job, name: str, platform: Platform) -> Image:
     home = context.home(job.request.project, Kind.IMAGE)
     if name in context.images.offers():
         return await context.images.ensure(job.op, Ref(home, name))
-    job.tell(BuildEvent(Told.OUTPUT, 0, data=f"Pulling {name[:200]}\n".encode()))
+    job.tell(BuildEvent(BuildEventKind.OUTPUT, 0, data=f"Pulling {name[:200]}\n".encode()))
     pull = context.images.registries.start_pull(
         parse(name).tagged(),
         platform=str(platform),

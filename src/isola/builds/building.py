@@ -26,7 +26,7 @@ from isola.builds.steps import CopyFiles, Inputs, MakeDirectory, Nothing, RunPro
 from isola.errors import InvalidInput
 from isola.images.compose import Named, compose
 from isola.images.oci_config import OciConfig
-from isola.model.build import BuildEvent, BuildResult, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildResult
 from isola.model.image import Layer, digests_entity, layers_entity
 from isola.model.reference import Entity, Kind
 
@@ -94,16 +94,16 @@ class Building:
         for needed in plan.dependencies(index):
             self._begun(needed)
         number = self._numbers.get(index, 1)
-        self._tell(Told.STEP, index, planned.stage.base.text, number)
+        self._tell(BuildEventKind.STEP, index, planned.stage.base.text, number)
         result, triggers = await self._base(planned)
-        self._tell(Told.RESULT, index, self._id(result))
+        self._tell(BuildEventKind.RESULT, index, self._id(result))
         scope = Scope(plan.dockerfile.escape, plan.arguments, plan.given)
         for instruction in triggers:
-            self._tell(Told.STEP, index, instruction.text)
+            self._tell(BuildEventKind.STEP, index, instruction.text)
             result = await self._step(planned, result, instruction, scope)
         for instruction in (*planned.stage.instructions, *self._labels(index)):
             number += 1
-            self._tell(Told.STEP, index, instruction.text, number)
+            self._tell(BuildEventKind.STEP, index, instruction.text, number)
             result = await self._step(planned, result, instruction, scope)
         return result
 
@@ -153,7 +153,7 @@ class Building:
         state = applied.state.told(applied.created_by, made.created_at, empty=made.layer is None)
         after = Result(state, layers)
         self._hold(after)
-        self._tell(Told.RESULT, planned.index, self._id(after))
+        self._tell(BuildEventKind.RESULT, planned.index, self._id(after))
         return after
 
     async def _made(self, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
@@ -167,7 +167,7 @@ class Building:
             if found is not None and self._may_use(found):
                 if found.layer is not None:
                     await job.intake.keep(found.layer.digest)
-                self._tell(Told.CACHED, index, applied.created_by)
+                self._tell(BuildEventKind.CACHED, index, applied.created_by)
                 return found if job.epoch is None else replace(found, created_at=now)
         layer = await self._performed(applied.step, result, index)
         chain = Result(result.state, with_layer(result, layer, job.limits.layers)).keys
@@ -231,8 +231,8 @@ class Building:
             mentions |= layers_entity(stack)
         self._job.parts.context.references.hold(self._holder, mentions=mentions)
 
-    def _tell(self, what: Told, stage: int, text: str, number: int = 0) -> None:
-        self._job.tell(BuildEvent(what, stage, text, number, self._total))
+    def _tell(self, kind: BuildEventKind, stage: int, text: str, number: int = 0) -> None:
+        self._job.tell(BuildEvent(kind, stage, text, number, self._total))
 
     def _id(self, result: Result) -> str:
         """Twelve digits that name a result in messages."""

@@ -28,7 +28,7 @@ from isola.images.store import Intake
 from isola.instances.create import Plan as Draft
 from isola.instances.create import check
 from isola.instances.expand import root_pool
-from isola.model.build import NOTE, BuildEvent, BuildRequest, Told
+from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest
 from isola.model.caller import DAEMON, Caller
 from isola.model.instance import InstanceRequest
 from isola.model.probe import Probe
@@ -236,7 +236,11 @@ class Builds:
         wanted = Platform.parse(request.platform) if request.platform else host
         made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted)
         for name in sorted(set(given) - _declared(dockerfile)):
-            tell(BuildEvent(Told.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"))
+            tell(
+                BuildEvent(
+                    BuildEventKind.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"
+                )
+            )
         return made
 
 

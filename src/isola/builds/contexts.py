@@ -14,7 +14,7 @@ from isola.errors import InvalidInput, TooLarge
 from isola.host.archive.archives import UnpackLimits
 from isola.host.archive.packed import compression
 from isola.host.http import check_url
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.git_address import GitAddress, parse_git
 
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -49,14 +49,14 @@ async def fetch(request: BuildRequest, target: Path, sources: Sources) -> BuildR
     host = sources.repositories.host
     remote = remote_of(request.remote)
     if isinstance(remote, GitAddress):
-        sources.tell(BuildEvent(Told.OUTPUT, 0, data=f"Fetching {remote}\n".encode()))
+        sources.tell(BuildEvent(BuildEventKind.OUTPUT, 0, data=f"Fetching {remote}\n".encode()))
         keep = request.arguments.get(KEEP_GIT, "").lower() in ("1", "true")
         checkout = await sources.repositories.checkout(remote, keep_git=keep)
         if checkout.submodules:
-            sources.tell(BuildEvent(Told.WARNING, 0, f"[Warning] Submodules of {remote.url} are not fetched"))
+            sources.tell(BuildEvent(BuildEventKind.WARNING, 0, f"[Warning] Submodules of {remote.url} are not fetched"))
         await host.files.rename(checkout.tree, target)
         return request
-    sources.tell(BuildEvent(Told.OUTPUT, 0, data=f"Fetching {remote[:200]}\n".encode()))
+    sources.tell(BuildEvent(BuildEventKind.OUTPUT, 0, data=f"Fetching {remote[:200]}\n".encode()))
     return await _downloaded(request, remote, target, sources)
 
 

@@ -15,7 +15,7 @@ from isola.builds.steps import CopyFiles, MakeDirectory
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host.archive.archives import CopySource, CopyTarget, LayerReport
 from isola.host.files import Root
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 from isola.model.git_address import GitAddress
 from isola.model.image import Layer
 
@@ -140,7 +140,7 @@ async def _from_repository(job: Job, address: GitAddress, step: CopyFiles) -> Co
     checkout = await job.repositories.checkout(address, keep_git=step.keep_git_dir)
     if checkout.submodules:
         text = f"[Warning] Submodules of {address.url} are not fetched: ADD them one by one"
-        job.tell(BuildEvent(Told.WARNING, 0, text))
+        job.tell(BuildEvent(BuildEventKind.WARNING, 0, text))
     return CopySource(checkout.tree, (".",), False, False, step.excludes, "repository", modified=checkout.modified)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 from isola.operations import Operation
 
 MOST_PENDING = 16 << 20
@@ -27,16 +27,16 @@ class Following:
 
     def tell(self, event: BuildEvent) -> None:
         """Never waits."""
-        if event.what is Told.AGENT:  # a program waits for the reply
+        if event.kind is BuildEventKind.AGENT:  # a program waits for the reply
             self._events.appendleft(event)
             self._size += len(event.data)
             self._news.set()
             return
         self._size += len(event.data)
-        if self._size > MOST_PENDING and event.what is Told.OUTPUT:
+        if self._size > MOST_PENDING and event.kind is BuildEventKind.OUTPUT:
             self._size -= len(event.data)
             if not self._full:
-                self._events.append(BuildEvent(Told.OUTPUT, event.stage, data=_LEFT_OUT))
+                self._events.append(BuildEvent(BuildEventKind.OUTPUT, event.stage, data=_LEFT_OUT))
             self._full = True
         else:
             self._events.append(event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.builds.parts import Tell
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 
 MOST_HELD = 4 << 20
 """Bytes of output of a stage whose turn has not come; later output is left out."""
@@ -22,11 +22,11 @@ class Ordering:
 
     def take(self, event: BuildEvent) -> None:
         """An event of any stage."""
-        if event.what is Told.AGENT or not self._waiting or event.stage <= self._waiting[0]:
+        if event.kind is BuildEventKind.AGENT or not self._waiting or event.stage <= self._waiting[0]:
             self._tell(event)
             return
         size = self._sizes.get(event.stage, 0) + len(event.data)
-        if size <= MOST_HELD or event.what is not Told.OUTPUT:
+        if size <= MOST_HELD or event.kind is not BuildEventKind.OUTPUT:
             self._held.setdefault(event.stage, []).append(event)
             self._sizes[event.stage] = size
 

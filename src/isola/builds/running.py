@@ -19,7 +19,7 @@ from isola.host.archive.archives import LayerReport
 from isola.host.cancellation import finish
 from isola.instances.commit import MOUNT_POINTS
 from isola.instances.create import check
-from isola.model.build import NOTE, BuildEvent, Furnished, Told
+from isola.model.build import NOTE, BuildEvent, BuildEventKind, Furnished
 from isola.model.image import Image, ImageConfig, Layer
 from isola.model.instance import InstanceRequest
 from isola.model.reference import Ref
@@ -42,7 +42,7 @@ async def run_program(job: Job, result: Result, step: RunProgram, stage: int, fi
             request = _request(job, result, step, ref.name, devices)
             await job.parts.context.operations.finish(instances.create(request))
             id = job.parts.context.records.get(ref).id[:_SHORT_ID]
-            job.tell(BuildEvent(Told.RUNNING, stage, id))
+            job.tell(BuildEvent(BuildEventKind.RUNNING, stage, id))
             await _ran(job, ref, step, stage)
             return await written(job, partial(_packed, job, ref, [*devices.values()]))
         finally:
@@ -111,7 +111,7 @@ async def _ran(job: Job, ref: Ref, step: RunProgram, stage: int) -> None:
 async def _read(job: Job, attachment: Attachment, stage: int) -> None:
     while (block := await attachment.read()) is not None:
         channel, data = block
-        job.tell(BuildEvent(Told.OUTPUT, stage, data=data, stderr=channel is Channel.STDERR))
+        job.tell(BuildEvent(BuildEventKind.OUTPUT, stage, data=data, stderr=channel is Channel.STDERR))
 
 
 async def _packed(job: Job, ref: Ref, devices: list[Device], file: Path, compression: str) -> LayerReport:
@@ -135,6 +135,6 @@ async def _removed(job: Job, ref: Ref, stage: int, id: str) -> None:
     try:
         await job.parts.context.operations.finish(operation)
     except IsolaError as error:
-        job.tell(BuildEvent(Told.WARNING, stage, f"The container {ref.name} is left: {error}"))
+        job.tell(BuildEvent(BuildEventKind.WARNING, stage, f"The container {ref.name} is left: {error}"))
         return
-    job.tell(BuildEvent(Told.REMOVED, stage, id))
+    job.tell(BuildEvent(BuildEventKind.REMOVED, stage, id))

@@ -18,7 +18,7 @@ _MODIFY, _MOVED_TO, _CREATE, _OVERFLOW, _IGNORED = 0x2, 0x80, 0x100, 0x4000, 0x8
 _ONLYDIR = 0x01000000
 _HEADER = struct.Struct("iIII")
 _libc = ctypes.CDLL(None, use_errno=True)
-Told = Callable[[], None]
+Callback = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -26,8 +26,8 @@ class _Watched:
     """A directory, with those who are told when a file in it is replaced, and those of every change."""
 
     path: Path
-    replaced: dict[int, Told] = field(default_factory=dict)
-    written: dict[int, Told] = field(default_factory=dict)
+    replaced: dict[int, Callback] = field(default_factory=dict)
+    written: dict[int, Callback] = field(default_factory=dict)
 
     @property
     def mask(self) -> int:
@@ -44,7 +44,7 @@ class Watching:
         self._numbers = itertools.count()
         self._closing: Callable[[], object] = lambda: None
 
-    def add(self, directory: Path, told: Told, *, writes: bool) -> Callable[[], None]:
+    def add(self, directory: Path, told: Callback, *, writes: bool) -> Callable[[], None]:
         """Call ``told`` when files of the directory are created or replaced, with ``writes`` also when written.
 
         Returns the function that ends it. Raises NotFound, HostFailure.

@@ -35,7 +35,7 @@ _SAMPLE = 1.0
 
 
 @dataclass(slots=True)
-class _Course:
+class _Session:
     recording: Recording
     ports: set[str] = field(default_factory=set)
     sampling: asyncio.Task[None] | None = None
@@ -46,7 +46,7 @@ class Learning:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._courses: dict[str, _Course] = {}
+        self._sessions: dict[str, _Session] = {}
         self._beginning: set[str] = set()
         self.refused = Refused(context)
 
@@ -57,31 +57,31 @@ class Learning:
         """
         instance = self._context.records.get(ref)
         self._check(instance)
-        for gone in self._courses.keys() - {each.id for each in self._context.records}:
+        for gone in self._sessions.keys() - {each.id for each in self._context.records}:
             self._forget(gone)
-        if instance.id in self._courses or instance.id in self._beginning:
+        if instance.id in self._sessions or instance.id in self._beginning:
             raise AlreadyExists(f"{instance.name!r} is being recorded already")
-        if len(self._courses) + len(self._beginning) >= MOST:
+        if len(self._sessions) + len(self._beginning) >= MOST:
             raise Conflict(f"{MOST} instances are being recorded already", remedy="end one of the recordings")
         self._beginning.add(instance.id)
         try:
-            course = _Course(await self._context.host.recorder.record(instance.idmap))
+            session = _Session(await self._context.host.recorder.record(instance.idmap))
         finally:
             self._beginning.discard(instance.id)
-        self._context.recordings[instance.id] = course.recording
+        self._context.recordings[instance.id] = session.recording
         if (live := self._context.live.get(instance.id)) is not None:
             await follow(self._context, instance.id, live.guest)
-        course.sampling = asyncio.get_running_loop().create_task(self._sample(instance.id, course))
-        self._courses[instance.id] = course
+        session.sampling = asyncio.get_running_loop().create_task(self._sample(instance.id, session))
+        self._sessions[instance.id] = session
         self._context.tell("learning-started", ref, caller=caller)
 
     async def read(self, ref: Ref, *, caller: Caller = DAEMON) -> Learned:
         """What it has used until now. Raises WrongState if its root cannot be read."""
-        instance, course = self._find(ref)
-        seen = await course.recording.read()
-        await self._look(instance.id, course)
+        instance, session = self._find(ref)
+        seen = await session.recording.read()
+        await self._look(instance.id, session)
         changed = await whole(self._context, ref, caller)
-        return learned(seen, changed, course.ports, mounted={f"/{path}" for path in MOUNT_POINTS})
+        return learned(seen, changed, session.ports, mounted={f"/{path}" for path in MOUNT_POINTS})
 
     async def end(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """End the recording; what was seen is lost."""
@@ -92,24 +92,24 @@ class Learning:
     def close(self) -> None:
         """At the end of the daemon."""
         self.refused.close()
-        for id in list(self._courses):
+        for id in list(self._sessions):
             self._forget(id)
 
-    def _find(self, ref: Ref) -> tuple[Instance, _Course]:
+    def _find(self, ref: Ref) -> tuple[Instance, _Session]:
         instance = self._context.records.get(ref)
-        course = self._courses.get(instance.id)
-        if course is None:
+        session = self._sessions.get(instance.id)
+        if session is None:
             raise NotFound(
                 f"{instance.name!r} is not being recorded", remedy="begin a recording; one ends with the daemon"
             )
-        return instance, course
+        return instance, session
 
     def _forget(self, id: str) -> None:
-        course = self._courses.pop(id)
+        session = self._sessions.pop(id)
         self._context.recordings.pop(id, None)
-        if course.sampling is not None:
-            course.sampling.cancel()
-        course.recording.close()
+        if session.sampling is not None:
+            session.sampling.cancel()
+        session.recording.close()
 
     def _check(self, instance: Instance) -> None:
         runtime = self._context.runtime(instance).capabilities
@@ -137,17 +137,17 @@ class Learning:
                 remedy="remove the profile with it, or unset it",
             )
 
-    async def _sample(self, id: str, course: _Course) -> None:
+    async def _sample(self, id: str, session: _Session) -> None:
         while True:
             with suppress(IsolaError):
-                await self._look(id, course)
+                await self._look(id, session)
             await self._context.host.clock.sleep(_SAMPLE)
 
-    async def _look(self, id: str, course: _Course) -> None:
+    async def _look(self, id: str, session: _Session) -> None:
         live = self._context.live.get(id)
         process = self._context.host.processes.identify(live.guest.number) if live is not None else None
         if process is not None:
-            course.ports |= await self._context.host.recorder.listening(process)
+            session.ports |= await self._context.host.recorder.listening(process)
 
 
 def as_mapping(found: Learned) -> Mapping[str, object]:

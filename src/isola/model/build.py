@@ -61,7 +61,7 @@ class BuildRequest:
     project: str = DEFAULT_PROJECT
 
 
-class Told(StrEnum):
+class BuildEventKind(StrEnum):
     """What happens in a build."""
 
     STEP = "step"
@@ -79,7 +79,7 @@ class Told(StrEnum):
 class BuildEvent:
     """One event, in the order of its stage."""
 
-    what: Told
+    kind: BuildEventKind
     stage: int
     text: str = ""
     """The instruction, the id of a result or container, or a warning."""

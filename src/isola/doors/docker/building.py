@@ -14,7 +14,7 @@ from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput, Unsupported
 from isola.images.registry.credentials import ANONYMOUS, Credentials, credentials_of
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.image_reference import DOCKER_HUB, parse
 
 MOST_NAMES = 100
@@ -154,21 +154,21 @@ def _limit(number: int) -> str:
 
 def messages(event: BuildEvent) -> Iterator[Mapping[str, object]]:
     """What the client prints."""
-    if event.what is Told.STEP and event.number:
+    if event.kind is BuildEventKind.STEP and event.number:
         yield {"stream": f"Step {event.number}/{event.total} : {event.text}"}
         yield {"stream": "\n"}
-    elif event.what is Told.STEP:
+    elif event.kind is BuildEventKind.STEP:
         yield {"stream": f"# Executing build trigger : {event.text}\n"}
-    elif event.what is Told.OUTPUT:
+    elif event.kind is BuildEventKind.OUTPUT:
         text = event.data.decode("utf-8", "replace")
         yield {"stream": f"\x1b[91m{text}\x1b[0m" if event.stderr else text}
-    elif event.what is Told.CACHED:
+    elif event.kind is BuildEventKind.CACHED:
         yield {"stream": " ---> Using cache\n"}
-    elif event.what is Told.RESULT:
+    elif event.kind is BuildEventKind.RESULT:
         yield {"stream": f" ---> {event.text}\n"}
-    elif event.what is Told.RUNNING:
+    elif event.kind is BuildEventKind.RUNNING:
         yield {"stream": f" ---> Running in {event.text}\n"}
-    elif event.what is Told.REMOVED:
+    elif event.kind is BuildEventKind.REMOVED:
         yield {"stream": f" ---> Removed intermediate container {event.text}\n"}
     else:
         yield {"stream": f"{event.text}\n"}

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from isola.doors.docker.buildkit.wire import message, timestamp
-from isola.model.build import BuildEvent, Told
+from isola.model.build import BuildEvent, BuildEventKind
 
 _MOST_WAITING = 4 << 20
 """Bytes that may wait for the client; what a program writes then waits, too."""
@@ -83,15 +83,15 @@ class Progress:
     async def told(self, event: BuildEvent) -> None:
         """An event of the build itself."""
         open = self._stages.get(event.stage)
-        if event.what is Told.STEP:
+        if event.kind is BuildEventKind.STEP:
             await self._step(event)
-        elif event.what is Told.OUTPUT:
+        elif event.kind is BuildEventKind.OUTPUT:
             await self._output(open, event)
-        elif event.what is Told.WARNING:
+        elif event.kind is BuildEventKind.WARNING:
             await self._put({4: message({1: open.digest if open else "", 2: 1, 3: event.text.encode()})})
-        elif event.what is Told.CACHED and open is not None:
+        elif event.kind is BuildEventKind.CACHED and open is not None:
             open.cached = True
-        elif event.what is Told.RESULT and open is not None:
+        elif event.kind is BuildEventKind.RESULT and open is not None:
             await self._close(event.stage)
 
     async def failed(self, error: str) -> None:

@@ -28,7 +28,7 @@ from isola.doors.docker.buildkit.wire import Message, message
 from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
 from isola.images.registry.credentials import Credentials
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
 from isola.model.image_reference import parse as parse_reference
 from isola.model.image_reference import parse_full
@@ -122,7 +122,7 @@ async def _followed(
     """Until it has ended; without the client it is cancelled."""
     try:
         async for event in following.events(operation, session.connection.closed.is_set):
-            if event.what is Told.AGENT:
+            if event.kind is BuildEventKind.AGENT:
                 await _asked(request, session, event)
             else:
                 await progress.told(event)

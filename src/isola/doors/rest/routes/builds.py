@@ -18,7 +18,7 @@ from isola.doors.rest.answers import sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
-from isola.model.build import BuildEvent, BuildRequest, Told
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.image_reference import parse
 from isola.model.names import alias_name
 from isola.operations import Operation
@@ -163,12 +163,12 @@ async def _streamed(request: Request, operation: Operation, following: Following
 
 
 def _document(event: BuildEvent) -> Mapping[str, object]:
-    found: dict[str, object] = {"type": event.what.value, "stage": event.stage}
-    if event.what is Told.AGENT:
+    found: dict[str, object] = {"type": event.kind.value, "stage": event.stage}
+    if event.kind is BuildEventKind.AGENT:
         return {**found, "id": event.text, "token": event.token, "data": base64.b64encode(event.data).decode()}
-    if event.what is Told.OUTPUT:
+    if event.kind is BuildEventKind.OUTPUT:
         return {**found, "text": event.data.decode("utf-8", "replace"), "stderr": event.stderr}
-    if event.what is Told.STEP:
+    if event.kind is BuildEventKind.STEP:
         found |= {"number": event.number, "total": event.total}
     return {**found, "text": event.text}
 

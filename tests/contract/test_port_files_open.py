@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from descriptors import closed_since, descriptors
 from files_root import IDS, content
 from native_agent import AgentFiles
 
@@ -237,10 +238,10 @@ async def test_open_files_are_closed_with_the_root(files: Files, place: Path) ->
     if isinstance(files, FakeFiles):
         return
     await files.make_directory(place / "root", owner=IDS.base)
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     async with files.root(place / "root", idmap=IDS) as root:
         file = await root.open("/f", NEW)
-    assert set(os.listdir("/proc/self/fd")) == before
+    await closed_since(before)
     await file.close()
 
 

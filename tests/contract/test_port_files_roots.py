@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from descriptors import closed_since, descriptors
 from files_root import IDS, broken, content, itself, names, put, stream
 from native_agent import AgentFiles
 
@@ -356,11 +357,11 @@ async def test_hostile_trees_are_removed(tmp_path: Path) -> None:
     os.close(here)
     files = LinuxFiles()
     assert await files.disk_usage(top) >= 2000 * 4096
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = descriptors()
     await files.remove_tree(top)
     assert not top.exists()
     assert (outside / "kept").exists()
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    await closed_since(open_before)
 
 
 async def test_a_link_to_a_tree_is_removed_not_the_tree(tmp_path: Path) -> None:
@@ -380,12 +381,12 @@ async def test_hard_links_are_counted_once(tmp_path: Path) -> None:
 
 async def test_streams_left_open_are_closed_with_the_root(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     async with LinuxFiles().root(tmp_path) as root:
         await root.read("f")
         half_read = await root.read("f")
         assert await anext(half_read) == b"x"
-    assert len(os.listdir("/proc/self/fd")) == before
+    await closed_since(before)
 
 
 def test_counting_deep_and_broad_trees_needs_little_memory(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from descriptors import closed_since, descriptors
 
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.files import Files, LinuxFiles
@@ -84,15 +85,6 @@ def rooted_process() -> Iterator[tuple[ProcessRef, Path]]:
         child.kill()
         child.wait()
         shutil.rmtree(directory)
-
-
-def descriptors() -> dict[str, str]:
-    """Number -> what it refers to, without that which reads them."""
-    found = {}
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-    return found
 
 
 def mount_tables(bench: Bench) -> tuple[list[str], str]:
@@ -231,5 +223,5 @@ async def test_a_failure_leaves_no_descriptor_and_no_mount(real: Bench | None) -
     for _ in range(3):
         with pytest.raises(Exception, match="loop"):
             await put(real, Graft(real.host), "/loop/x")
-    assert descriptors() == before
+    await closed_since(before)
     assert mount_tables(real) == mounts

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from descriptors import closed_since, descriptors
 
 from isola.errors import HostFailure, NotFound, WrongState
 from isola.host.files import Files, LinuxFiles
@@ -257,11 +258,11 @@ async def test_many_at_once(real: Place) -> None:
 
 
 async def test_no_process_and_no_descriptor_remains(real: Place) -> None:
-    before, children = len(os.listdir("/proc/self/fd")), _children()
+    before, children = descriptors(), _children()
     for _ in range(5):
         await real.mounts.overlay(real.mount)
         await real.mounts.unmount(real.mount.target)
-    assert len(os.listdir("/proc/self/fd")) == before
+    await closed_since(before)
     assert _children() <= children
 
 
@@ -280,13 +281,16 @@ async def test_mounts_of_another_namespace_are_shared_and_the_daemons_unchanged(
     child = await processes.spawn(["unshare", "--mount", "--propagation", "private", "sleep", "600"])
     try:
         ours = os.readlink("/proc/self/ns/mnt")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while os.readlink(f"/proc/{child.ref.pid}/ns/mnt") == ours or not propagation(child.ref.pid) <= {""}:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
-        before = propagation(os.getpid())
+        before = propagations(os.getpid())
         await LinuxMounts().share(child.ref)
         assert propagation(child.ref.pid) == {"shared"}
-        assert propagation(os.getpid()) == before
+        after = propagations(os.getpid())
+        assert {number: after[number] for number in before if number in after} == {
+            number: before[number] for number in before if number in after
+        }
         assert os.readlink("/proc/self/ns/mnt") == ours
     finally:
         child.signal(9)
@@ -300,9 +304,13 @@ async def test_mounts_of_another_namespace_are_shared_and_the_daemons_unchanged(
 
 def propagation(pid: int) -> set[str]:
     """Propagation of the mounts of a process: shared, master, or private (empty)."""
-    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-    fields = [line.split(" - ")[0].split()[6:] for line in lines]
-    return {"+".join(sorted(field.partition(":")[0] for field in each)) for each in fields}
+    return set(propagations(pid).values())
+
+
+def propagations(pid: int) -> dict[str, str]:
+    """The same of each mount: other tests mount and unmount meanwhile."""
+    lines = [line.split(" - ")[0].split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {f"{line[0]} {line[4]}": "+".join(sorted(field.partition(":")[0] for field in line[6:])) for line in lines}
 
 
 async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None:
@@ -312,7 +320,7 @@ async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None
     assert not await mounts.responds(tmp_path / "none")
     lxcfs = await processes.spawn(["lxcfs", "-f", "-p", str(tmp_path / "pid"), str(place)])
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await mounts.mounted(place):  # noqa: ASYNC110 - lxcfs does not tell
                 await asyncio.sleep(0.01)
         assert await mounts.responds(place)
@@ -329,7 +337,7 @@ async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None
             assert not await mounts.responds(place, 0.05)
         assert sum(thread.name == "isola-responds" for thread in threading.enumerate()) == 1
         lxcfs.signal(signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await mounts.responds(place):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         lxcfs.signal(signal.SIGKILL)

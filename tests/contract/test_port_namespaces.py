@@ -34,7 +34,7 @@ async def child() -> AsyncIterator[Child]:
     """A process in its own network namespace."""
     child = await PROCESSES.spawn(["unshare", "--net", "sleep", "600"])
     ours = os.readlink("/proc/self/ns/net")
-    for _ in range(500):
+    for _ in range(6000):
         if os.readlink(f"/proc/{child.ref.pid}/ns/net") != ours:
             break
         await asyncio.sleep(0.01)

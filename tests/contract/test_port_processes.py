@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from descriptors import closed_since, descriptors
 from netns import fresh_namespace
 
 from isola.errors import CommandFailed, HostFailure, TimedOut, WrongState
@@ -96,10 +97,9 @@ async def processes(request: pytest.FixtureRequest) -> AsyncIterator[Processes]:
     if request.param == "fake":
         yield FakeProcesses(FAKES)
         return
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     yield LinuxProcesses()
-    await asyncio.sleep(0)
-    assert set(os.listdir("/proc/self/fd")) == before, "descriptors are left open"
+    await closed_since(before)
 
 
 def argv(processes: Processes, name: str) -> list[str]:
@@ -223,17 +223,17 @@ async def test_signal_and_gone_work_by_reference(processes: Processes, sleeper: 
     await asyncio.sleep(0.01)
     assert not waiting.done()
     assert processes.signal(sleeper.ref, signal.SIGKILL)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     await sleeper.wait()
     assert not processes.signal(sleeper.ref, signal.SIGKILL)
-    await asyncio.wait_for(processes.gone(sleeper.ref), 5)
+    await asyncio.wait_for(processes.gone(sleeper.ref), 60)
 
 
 async def test_another_process_with_the_same_pid_is_distinguished(processes: Processes, sleeper: Child) -> None:
     other = ProcessRef(sleeper.ref.pid, sleeper.ref.started + 1)
     assert not processes.alive(other)
     assert not processes.signal(other, signal.SIGKILL)
-    await asyncio.wait_for(processes.gone(other), 5)
+    await asyncio.wait_for(processes.gone(other), 60)
     assert processes.command_line(other) == ()
     assert processes.alive(sleeper.ref)
 
@@ -252,7 +252,7 @@ async def test_command_line(processes: Processes, sleeper: Child) -> None:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -290,11 +290,11 @@ async def test_background_processes_are_not_waited_for(tmp_path: Path) -> None:
     begun = time.monotonic()
     done = await processes.run(["sh", "-c", f"sleep 600 & echo $! > {note}; echo output"])
     assert done.stdout == b"output\n"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 300
     left = processes.identify(int(note.read_text()))
     assert left is not None and processes.alive(left)
     assert processes.signal(left, signal.SIGKILL)
-    await asyncio.wait_for(processes.gone(left), 5)
+    await asyncio.wait_for(processes.gone(left), 60)
 
 
 async def test_child_gets_the_descriptors_it_is_given_and_no_others() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from descriptors import closed_since, descriptors
 
 from isola.errors import HostFailure, NotFound
 from isola.host.process import LinuxProcesses
@@ -118,12 +119,12 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     if request.param == "fake":
         yield FakeSide()
         return
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     linux = LinuxSide()
     yield linux
     for close in linux.open:
         close()
-    assert set(os.listdir("/proc/self/fd")) == before, "descriptors are left open"
+    await closed_since(before)
 
 
 async def all_of(stream: Stream) -> bytes:
@@ -142,7 +143,7 @@ async def test_pipe_to_child_transfers_all_data_then_eof(side: Side) -> None:
     reading = asyncio.create_task(all_of(child))
     await pipe.stream.write(data)
     pipe.stream.close()
-    assert await asyncio.wait_for(reading, 10) == data
+    assert await asyncio.wait_for(reading, 60) == data
 
 
 async def test_pipe_from_child_transfers_all_data_then_eof(side: Side) -> None:
@@ -152,7 +153,7 @@ async def test_pipe_from_child_transfers_all_data_then_eof(side: Side) -> None:
     reading = asyncio.create_task(all_of(pipe.stream))
     await child.write(b"x" * 300_000)
     child.close()
-    assert await asyncio.wait_for(reading, 10) == b"x" * 300_000
+    assert await asyncio.wait_for(reading, 60) == b"x" * 300_000
     pipe.stream.close()
 
 
@@ -161,11 +162,11 @@ async def test_both_ends_of_a_pair_read_and_write(side: Side) -> None:
     child = side.child(pipe.remote)
     pipe.close_remote()
     await pipe.stream.write(b"question")
-    assert await asyncio.wait_for(child.read(), 10) == b"question"
+    assert await asyncio.wait_for(child.read(), 60) == b"question"
     await child.write(b"answer")
-    assert await asyncio.wait_for(pipe.stream.read(), 10) == b"answer"
+    assert await asyncio.wait_for(pipe.stream.read(), 60) == b"answer"
     child.close()
-    assert await asyncio.wait_for(pipe.stream.read(), 10) == b""
+    assert await asyncio.wait_for(pipe.stream.read(), 60) == b""
     pipe.stream.close()
 
 
@@ -173,7 +174,7 @@ async def test_pipe_without_a_remote_end_is_at_eof(side: Side) -> None:
     pipe = side.sockets.pipe_from_child()
     pipe.close_remote()
     pipe.close_remote()
-    assert await asyncio.wait_for(pipe.stream.read(), 5) == b""
+    assert await asyncio.wait_for(pipe.stream.read(), 60) == b""
     pipe.stream.close()
 
 
@@ -182,7 +183,7 @@ async def test_write_to_an_ended_child_is_silent(side: Side) -> None:
     child = side.child(pipe.remote)
     pipe.close_remote()
     child.close()
-    await asyncio.wait_for(pipe.stream.write(b"x" * 1_000_000), 5)
+    await asyncio.wait_for(pipe.stream.write(b"x" * 1_000_000), 60)
     pipe.stream.close()
 
 
@@ -193,7 +194,7 @@ async def test_close_wakes_the_reader_and_may_be_repeated(side: Side) -> None:
     assert not reading.done()
     pipe.stream.close()
     pipe.stream.close()
-    assert await asyncio.wait_for(reading, 5) == b""
+    assert await asyncio.wait_for(reading, 60) == b""
     assert await pipe.stream.read() == b""
     await pipe.stream.write(b"discarded")
     pipe.close_remote()
@@ -206,7 +207,7 @@ async def test_reading_may_be_cancelled_and_repeated(side: Side) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pipe.stream.read(), 0.02)
     await child.write(b"late")
-    assert await asyncio.wait_for(pipe.stream.read(), 5) == b"late"
+    assert await asyncio.wait_for(pipe.stream.read(), 60) == b"late"
     pipe.stream.close()
 
 
@@ -237,10 +238,10 @@ async def test_terminal_transfers_both_ways_and_hangs_up(side: Side) -> None:
     terminal.close_slave()
     terminal.close_slave()
     await terminal.stream.write(b"typed\n")
-    assert await asyncio.wait_for(child.read(), 5) == b"typed\n"
+    assert await asyncio.wait_for(child.read(), 60) == b"typed\n"
     await child.write(b"shown")
     child.close()
-    assert (await asyncio.wait_for(all_of(terminal.stream), 5)).endswith(b"shown")
+    assert (await asyncio.wait_for(all_of(terminal.stream), 60)).endswith(b"shown")
     terminal.stream.close()
     terminal.resize(10, 10)
 
@@ -248,7 +249,7 @@ async def test_terminal_transfers_both_ways_and_hangs_up(side: Side) -> None:
 async def test_terminal_without_a_child_hangs_up(side: Side) -> None:
     terminal = side.sockets.terminal()
     terminal.close_slave()
-    assert await asyncio.wait_for(terminal.stream.read(), 5) == b""
+    assert await asyncio.wait_for(terminal.stream.read(), 60) == b""
     terminal.stream.close()
 
 
@@ -320,7 +321,7 @@ async def test_follow_waits_for_a_missing_file(side: Side, place: Path) -> None:
     assert not first.done()
     side.append(place / "other", b"no")
     side.append(place / "log", b"yes")
-    assert await asyncio.wait_for(first, 5) == b"yes"
+    assert await asyncio.wait_for(first, 60) == b"yes"
     await following.aclose()
 
 
@@ -333,7 +334,7 @@ async def test_posts_reach_the_reader_of_a_fifo_if_there_is_one(side: Side, plac
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
@@ -399,7 +400,7 @@ async def test_a_program_sees_its_terminal() -> None:
     slave = terminal.slave
     child = await LinuxProcesses().spawn(["sh", "-c", "tty; stty size"], stdin=slave, stdout=slave, stderr=slave)
     terminal.close_slave()
-    shown = await asyncio.wait_for(all_of(terminal.stream), 5)
+    shown = await asyncio.wait_for(all_of(terminal.stream), 60)
     assert await child.wait() == 0
     assert shown.startswith(b"/dev/pts/")
     assert shown.endswith(b"20 72\r\n")
@@ -421,10 +422,10 @@ async def test_follow_starts_over_when_the_file_is_truncated_or_replaced(place: 
     assert await anext(following) == b"first"
     os.truncate(log, 0)
     side.append(log, b"2nd")
-    assert await asyncio.wait_for(anext(following), 5) == b"2nd"
+    assert await asyncio.wait_for(anext(following), 60) == b"2nd"
     side.append(place / "new", b"third")
     os.rename(place / "new", log)
-    assert await asyncio.wait_for(anext(following), 5) == b"third"
+    assert await asyncio.wait_for(anext(following), 60) == b"third"
     await following.aclose()
 
 

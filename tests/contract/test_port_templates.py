@@ -1,12 +1,15 @@
 """The contract of rendering templates, for the fake and the real one, which confines hostile templates."""
 
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, TimedOut
 from isola.host.process import LinuxProcesses
 from isola.host.templates import Job, LinuxTemplates, Rendered, Templates, Value
+from isola.testing.processes import Call, FakeProcesses
 from isola.testing.templates import FakeTemplates
 
 NAME = {"container": {"name": "web1", "type": "container"}, "instance": {"name": "web1", "type": "container"}}
@@ -113,6 +116,14 @@ async def test_a_template_has_no_more_time_or_memory_than_it_needs(text: str) ->
         assert found.error
     except InvalidInput as error:
         assert "limits on time or memory" in error.message
+
+
+async def test_a_busy_host_is_no_failure_of_the_host() -> None:
+    async def too_slow(call: Call) -> int:
+        return -signal.SIGALRM
+
+    with pytest.raises(TimedOut):
+        await LinuxTemplates(FakeProcesses({Path(sys.executable).name: too_slow})).render([Job("x")], {})
 
 
 async def test_the_daemon_does_not_load_the_library() -> None:

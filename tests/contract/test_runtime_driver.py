@@ -96,7 +96,7 @@ async def test_a_guest_stops_cleanly(bench: Bench) -> None:
     if bench.real:
         await booted(bench)
     await guest.request_stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await guest.ended() == {"fake": 143, "fake-vm": 0}.get(bench.param, 3)
     await guest.request_stop()
 
@@ -196,7 +196,7 @@ async def test_ended_returns_the_exit_status(bench: Bench) -> None:
         await booted(bench)
     bench.end("one", 3)
     await guest.request_stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*waiting) == [3, 3]
     assert await bench.runtime.find("one") is None
     await guest.request_stop()
@@ -212,7 +212,7 @@ async def test_a_reboot_is_distinguished_from_a_halt(bench: Bench) -> None:
     else:
         await booted(bench)
         await guest.signal(signal.SIGHUP)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await guest.ended() == 129
         ending = await bench.second().ending("one")
         assert ending is not None and ending.status == 129
@@ -296,7 +296,7 @@ async def test_killed_is_137(bench: Bench) -> None:
     if not bench.has(Capability.SIGNAL):
         return
     await guest.signal(signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await guest.ended() == 137
 
 
@@ -305,7 +305,7 @@ async def test_remove_kills_and_repeats(bench: Bench) -> None:
     ended = asyncio.ensure_future(guest.ended())
     await bench.runtime.remove("one")
     await bench.runtime.remove("one")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await ended == 137
     await bench.launch(bench.spec())
 

@@ -70,7 +70,7 @@ async def test_a_system_is_stopped_by_the_next_daemon(machines: Bench) -> None:
     assert adopted == guest and adopted is not None and adopted.plan == guest.plan
     assert (await bench.run("echo", "again"))[:2] == (0, b"again\n")
     await adopted.request_stop()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await adopted.ended() == 3
     for refused in (adopted.pause(), adopted.console(), adopted.mounts(), adopted.resize_console(1, 1)):
         with pytest.raises(WrongState):

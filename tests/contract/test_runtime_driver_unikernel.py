@@ -41,7 +41,7 @@ async def started(bench: Bench, spec: RunSpec) -> Guest:
 
 
 async def status_of(guest: Guest) -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await guest.ended()
 
 

@@ -120,7 +120,7 @@ def _second(bench: Bench) -> Disk:
 
 async def _writes(bench: Bench) -> None:
     """To the disk that came last."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await bench.run("test", "-b", "/dev/vdb"))[0]:  # noqa: ASYNC110 - the guest finds it
             await asyncio.sleep(0.2)
     assert (await bench.run("sh", "-c", "echo kept > /dev/vdb; sync"))[0] == 0
@@ -133,7 +133,7 @@ async def _saved(bench: Bench, guest: Guest) -> int:
     await _reaches(bench, 3)
     before = await _counted(bench)
     await guest.checkpoint(images)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await guest.ended() == 0
     await bench.runtime.remove("one")
     return before

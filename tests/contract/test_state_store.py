@@ -186,7 +186,7 @@ class Follower:
 
     async def refused(self) -> bool:
         """Whether it ends with the request to read everything again."""
-        await asyncio.wait([self._task], timeout=5)
+        await asyncio.wait([self._task], timeout=60)
         return self._task.done() and isinstance(self._task.exception(), Compacted)
 
     def stop(self) -> None:
@@ -253,7 +253,7 @@ async def test_writes_of_another_process_are_reported_while_idle(store: Store, o
     began = time.monotonic()
     await other.put("/w/1", b"theirs")
     assert await follower.received(1) == [("/w/1", b"theirs")]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     follower.stop()
 
 

@@ -92,7 +92,7 @@ def test_a_client_follows_until_the_end_and_others_wait(own: Applications) -> No
         [*own.isola.argv, "logs", "ends", "-f"], env=own.isola.env, stdout=subprocess.PIPE, text=True
     )
     assert own.isola("wait", "ends").stdout == "3\n"
-    assert follower.communicate(timeout=20)[0].split() == [str(number) for number in range(1, 31)]
+    assert follower.communicate(timeout=120)[0].split() == [str(number) for number in range(1, 31)]
     assert own.last_run("ends")["exit_status"] == 3
     info = own.isola("info", "ends").stdout
     assert "exit status: 3" in info

@@ -31,7 +31,7 @@ def launched(isola: Cli) -> Iterator[float]:
 
 
 def test_it_is_launched_quickly_and_gets_its_address(isola: Cli, launched: float) -> None:
-    assert launched < 10  # a second on an idle machine
+    assert launched < 60  # a second on an idle machine
     assert isola("exec", "bb1", "--", "hostname").stdout == "bb1\n"
     until(lambda: "inet " in isola("exec", "bb1", "--", "ip", "-4", "addr", "show", "eth0").stdout, 20)
     assert "default via" in isola("exec", "bb1", "--", "ip", "route").stdout

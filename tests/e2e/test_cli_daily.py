@@ -47,7 +47,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def expect(self, pattern: str, seconds: float = 30) -> None:
+    def expect(self, pattern: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not re.search(pattern, self.seen):
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
@@ -134,7 +134,7 @@ def test_exec_on_a_terminal_follows_its_size(terminal: Callable[..., Terminal], 
     user.expect("first 42")
     user.resize(120, 44)
     user.type('until [ "$(stty size)" = "44 120" ]; do sleep 0.1; done; exit 5\r')
-    assert user.process.wait(20) == 5
+    assert user.process.wait(60) == 5
     assert termios.tcgetattr(user.slave) == user.before
 
 
@@ -154,7 +154,7 @@ def test_a_signal_ends_the_command_inside(isola: Cli, instance: str) -> None:
     script = "trap 'echo caught; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
     process = begun(isola, instance, script)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=20)[0] == b"caught\n"
+    assert process.communicate(timeout=120)[0] == b"caught\n"
     assert process.returncode == 7
 
 
@@ -189,7 +189,7 @@ def test_a_shell_and_the_console(terminal: Callable[..., Terminal], isola: Cli, 
     shell = terminal("shell", instance)
     shell.type("echo $((6 * 7)) in $(hostname); exit\r")
     shell.expect(f"42 in {instance}")
-    assert shell.process.wait(20) == 0
+    assert shell.process.wait(60) == 0
     console = terminal("console", instance)
     console.expect("To detach")
     console.type("\r")
@@ -197,7 +197,7 @@ def test_a_shell_and_the_console(terminal: Callable[..., Terminal], isola: Cli, 
     console.expect("56-on-console")
     console.type("\x01q")
     console.expect("Detached")
-    assert console.process.wait(20) == 0
+    assert console.process.wait(60) == 0
     assert "56-on-console" in isola("console", instance, "--show-log").stdout
 
 
@@ -278,7 +278,7 @@ def test_images_are_exported_and_imported_by_command(isola: Cli, tmp_path: Path)
 def test_ctrl_c_reaches_the_command(isola: Cli, instance: str) -> None:
     process = begun(isola, instance, "echo ready; exec sleep 60")
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     assert process.stdout is not None
     process.stdout.close()
 
@@ -291,9 +291,10 @@ def test_ctrl_c_cancels_an_operation_and_leaves_the_instance_unchanged(isola: Cl
         process = subprocess.Popen(
             [*isola.argv, "stop", instance, "--timeout", "60"], stderr=subprocess.PIPE, text=True, env=isola.env
         )
+        until(lambda: "running" in isola.daemon.get("/1.0/operations"))
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=20)[1]
+        error = process.communicate(timeout=120)[1]
         assert (process.returncode, "Cancelled" in error) == (130, True), error
         assert (statuses(isola)[instance], isola.daemon.pid(instance)) == ("Running", pid)
     finally:
@@ -302,7 +303,7 @@ def test_ctrl_c_cancels_an_operation_and_leaves_the_instance_unchanged(isola: Cl
 
 
 def until_stopped_by_the_signal_it_had_been_sent(isola: Cli, instance: str) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while statuses(isola)[instance] != "Stopped" or "running" in isola.daemon.get("/1.0/operations"):
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -314,16 +315,17 @@ def test_events_are_seen_while_they_happen(isola: Cli, instance: str) -> None:
     )
     try:
         assert monitor.stdout is not None
-        time.sleep(0.5)
-        isola("pause", instance)
-        ready, _, _ = select.select([monitor.stdout], [], [], 10)
+        for verb in ("pause", "resume") * 30:  # it does not tell when it is connected
+            isola(verb, instance)
+            if ready := select.select([monitor.stdout], [], [], 1)[0]:
+                break
         assert ready
         event = json.loads(monitor.stdout.readline())
         assert (event["type"], instance in event["metadata"]["source"]) == ("lifecycle", True)
     finally:
         monitor.send_signal(signal.SIGINT)
-        assert monitor.wait(10) == 130
-        isola("resume", instance)
+        assert monitor.wait(60) == 130
+        isola("resume", instance, check=False)
 
 
 def test_doctor_version_and_queries(isola: Cli) -> None:
@@ -367,11 +369,11 @@ def test_disk_usage_is_listed(isola: Cli, instance: str) -> None:
 
 def test_a_command_with_closed_input_gets_an_empty_one(isola: Cli, instance: str) -> None:
     line = f"exec {' '.join(isola.argv)} exec {instance} -- wc -c <&-"
-    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "0\n")
 
 
 def test_unwritable_output_of_a_command_ends_it_with_the_reason(isola: Cli, instance: str) -> None:
     line = f"exec {' '.join(isola.argv)} exec {instance} -- sh -c 'echo $$; exec sleep 1000' >/dev/full"
-    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["sh", "-c", line], env=isola.env, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: Standard output: No space left on device\n")

@@ -126,6 +126,6 @@ def test_verbs_of_one_service(compose: Compose, application: Daemon) -> None:
         assert compose.ended("watch")[0] == 2
     finally:
         events.terminate()
-        said = [json.loads(line) for line in events.communicate(timeout=20)[0].splitlines()]
+        said = [json.loads(line) for line in events.communicate(timeout=120)[0].splitlines()]
     assert {each["service"] for each in said} == {"web"}
     assert {"created", "started"} <= {each["action"] for each in said}

@@ -68,7 +68,7 @@ def test_answers_that_were_begun_are_finished_and_versions_are_kept(isola: Cli, 
     )
     assert client.stdout is not None and client.stdout.readline() == "connected\n"
     _deploy(isola, place, "two", "--drain", "60", "--stop-timeout", "1")
-    assert client.communicate(timeout=30)[0] == "one\n", "the old version has finished its answer"
+    assert client.communicate(timeout=120)[0] == "one\n", "the old version has finished its answer"
     isola("exec", "web", "--", "sh", "-c", "echo kept > /data/file")
     for version in ("three", "four"):
         time.sleep(1.1)  # names of images have seconds

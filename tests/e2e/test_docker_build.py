@@ -293,7 +293,7 @@ def test_pruning_removes_what_is_kept(docker: Docker) -> None:
     assert "Using cache" not in docker.build(text)
 
 
-def waiting(docker: Docker, *, seconds: float = 30) -> subprocess.Popen[str]:
+def waiting(docker: Docker, *, seconds: float = 120) -> subprocess.Popen[str]:
     """A build whose program runs until it is ended."""
     docker("builder", "prune", "-af")
     docker.build("FROM app\n")
@@ -314,7 +314,7 @@ def waiting(docker: Docker, *, seconds: float = 30) -> subprocess.Popen[str]:
     return process
 
 
-def settled(docker: Docker, *, seconds: float = 30) -> None:
+def settled(docker: Docker, *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while docker.left() != NOTHING and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -325,7 +325,7 @@ def settled(docker: Docker, *, seconds: float = 30) -> None:
 def test_a_client_that_goes_away_cancels_its_build(docker: Docker) -> None:
     process = waiting(docker)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     settled(docker)
     assert docker.daemon.get("/1.0/isola/unknown") == []
 
@@ -333,7 +333,7 @@ def test_a_client_that_goes_away_cancels_its_build(docker: Docker) -> None:
 def test_a_killed_daemon_leaves_nothing_of_a_build(docker: Docker) -> None:
     process = waiting(docker)
     docker.daemon.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     docker.daemon.start()
     settled(docker)
     assert docker.daemon.get("/1.0/isola/unknown") == []

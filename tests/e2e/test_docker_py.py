@@ -121,7 +121,7 @@ def test_events_are_followed(client: Any) -> None:
     box.remove()
     until(lambda: [each["Action"] for each in seen] == ["create", "start", "die", "destroy"], 10)
     stream.close()
-    follower.join(10)
+    follower.join(60)
 
 
 def test_networks_and_volumes(client: Any) -> None:

@@ -126,7 +126,7 @@ def listening(client: Any, instance: str) -> Iterator[int]:
         yield int(found[1])
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(60)
 
 
 def test_mounted_over_ssh_on_a_port_of_this_machine(client: Any, instance: str, site: Path, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def mounted(isola: Cli, source: str, target: Path) -> Iterator[subprocess.Popen[
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         try:
-            process.wait(10)
+            process.wait(60)
         finally:
             subprocess.run(["umount", "-l", str(target)], check=False, capture_output=True)
     assert not os.path.ismount(target)
@@ -226,7 +226,7 @@ def test_a_directory_is_mounted_locally(isola: Cli, daemon: Daemon, instance: st
 def test_a_mount_ends_with_the_instance(isola: Cli, daemon: Daemon, instance: str, tmp_path: Path) -> None:
     with mounted(isola, f"{instance}/etc", tmp_path / "here") as process:
         daemon.run("PUT", f"/1.0/instances/{instance}/state", {"action": "stop", "force": True})
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("client", ["lxc"], indirect=True)
@@ -243,5 +243,5 @@ def test_lxc_mounts_with_sshfs(client: Any, daemon: Daemon, instance: str, tmp_p
         assert (target / "note").read_text() == "inside\n"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(60)
         subprocess.run(["umount", "-l", str(target)], check=False, capture_output=True)

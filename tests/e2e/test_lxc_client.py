@@ -94,7 +94,7 @@ def test_a_signal_reaches_a_command_without_a_terminal(lxc: Lxc, web: str) -> No
     with subprocess.Popen(command, env=lxc.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None and running.stdout.readline() == b"ready\n"
         running.send_signal(signal.SIGINT)
-        assert running.wait(20) == 7
+        assert running.wait(60) == 7
 
 
 def test_an_unset_key_of_a_profile_keeps_the_values_of_earlier_profiles(lxc: Lxc, web: str) -> None:
@@ -255,8 +255,8 @@ def test_operations_and_monitor(lxc: Lxc) -> None:
         lxc("delete", "watched")
     finally:
         monitor.terminate()
-        monitor.wait(10)
-        reader.join(10)
+        monitor.wait(60)
+        reader.join(60)
     events = [json.loads(line) for line in lines if line.strip()]
     actions = {event["metadata"].get("action") for event in events if event["type"] == "lifecycle"}
     assert {"instance-created", "instance-deleted"} <= actions

@@ -16,7 +16,7 @@ def device(lxc: Lxc, instance: str) -> Iterator[tuple[Lxc, str]]:
     yield lxc, instance
 
 
-def until(check: object, seconds: float = 5) -> None:
+def until(check: object, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not check():  # type: ignore[operator]
         assert time.monotonic() < end

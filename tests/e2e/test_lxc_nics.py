@@ -163,5 +163,5 @@ def transferred(sender: list[str], target: str, counting: list[str]) -> tuple[in
     assert counter.stdout is not None
     assert counter.stdout.readline() == "ready\n"
     run([*sender, sys.executable, "-c", _SENDER], target)
-    said = counter.communicate(timeout=20)[0].split()
+    said = counter.communicate(timeout=120)[0].split()
     return int(said[0]), float(said[1])

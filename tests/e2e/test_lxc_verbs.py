@@ -136,7 +136,7 @@ def test_operations_are_shown_and_deleted(lxc: Lxc, instance: str) -> None:
         operation = lxc.until_operation("websocket")
         assert "status: Running" in lxc("operation", "show", operation)
         lxc("operation", "delete", operation)
-        assert sleeping.wait(20) != 0
+        assert sleeping.wait(60) != 0
         lxc("operation", "delete", operation, status=1)
     finally:
         sleeping.kill()

@@ -25,7 +25,7 @@ def test_a_hung_lxcfs_delays_no_start(daemon: Daemon, lxcfs: int) -> None:
     began = time.monotonic()
     for name in ("hung-1", "hung-2"):
         daemon.launch(name)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert "lxcfs" not in daemon.exec("hung-1", "cat", "/proc/mounts")[1]
     assert "lxcfs does not answer" in daemon.log.read_text()
     os.kill(lxcfs, signal.SIGCONT)

@@ -197,7 +197,7 @@ def test_a_change_of_one_port_disturbs_no_connection(bed: Outside) -> None:
             bed.lxc("config", "device", "set", bed.name, "other", "listen=tcp:0.0.0.0:7201")
             bed.lxc("config", "device", "set", bed.name, "web", "listen=tcp:[::]:7000-7001")
             bed.remove("dns")
-            said, _ = client.communicate("go\n", timeout=10)
+            said, _ = client.communicate("go\n", timeout=120)
             assert "late" in said
         assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7201") == f"{bed.gateway} hello"
         assert ask(bed.host, "hello", "tcp", "127.0.0.1", "7001") == f"{bed.gateway} hello"
@@ -225,5 +225,5 @@ def test_a_port_for_datagrams_that_is_removed_is_closed_for_present_senders(bed:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender:
         assert sender.stdout is not None and sender.stdout.readline() == f"{OUTSIDE} hello\n"
         bed.remove("dns")
-        said, _ = sender.communicate("\n\n", timeout=10)
+        said, _ = sender.communicate("\n\n", timeout=120)
     assert said.split()[0] in ("TimeoutError", "ConnectionRefusedError")

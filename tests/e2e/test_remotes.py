@@ -224,7 +224,7 @@ def test_a_directory_is_mounted_over_the_network(near: Machine, far: Machine, we
         assert near.daemon.exec(web, "stat", "-c", "%s", "/tmp/mounted")[1] == "500000\n"
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(10)
+        process.wait(60)
         subprocess.run(["umount", "-l", str(here)], check=False, capture_output=True)
     assert process.returncode == 0 and not os.path.ismount(here)
 
@@ -278,7 +278,7 @@ def test_incomplete_handshakes_are_closed(near: Machine, far: Machine) -> None:
     program = (
         "import socket, sys, time\n"
         f"links = [socket.create_connection((sys.argv[1], {PORT})) for _ in range(20)]\n"
-        "for link in links: link.settimeout(30)\n"
+        "for link in links: link.settimeout(90)\n"
         "start = time.monotonic()\n"
         "for link in links:\n"
         "    try: assert link.recv(1) == b''\n"
@@ -286,6 +286,6 @@ def test_incomplete_handshakes_are_closed(near: Machine, far: Machine) -> None:
         "print(time.monotonic() - start)\n"
     )
     start = time.monotonic()
-    assert 5 < float(far(sys.executable, "-c", program, A_ADDRESS)) < 20
-    assert time.monotonic() - start < 25
+    assert 5 < float(far(sys.executable, "-c", program, A_ADDRESS)) < 60
+    assert time.monotonic() - start < 90
     assert near.daemon.get("/1.0")["auth"] == "trusted"

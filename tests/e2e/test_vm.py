@@ -139,7 +139,7 @@ def test_its_screen_is_shown_to_viewers(own: Daemon, lxc: Lxc, vm: str) -> None:
             path = Path(shown.stdout.readline().strip().removeprefix("spice+unix://"))
             assert shakes_hands(path) and shakes_hands(path)
             shown.send_signal(signal.SIGINT)
-            assert shown.wait(30) == 0
+            assert shown.wait(60) == 0
         finally:
             shown.kill()
 

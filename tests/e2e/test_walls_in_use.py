@@ -116,7 +116,7 @@ def terminals_are_interactive(own: Daemon, docker: Docker, lxc: Lxc, name: str) 
         try:
             terminal.ask("busybox stty size\n", "33 99")
             terminal.type("exit 5\n")
-            assert terminal.wait(30) == 5, argv
+            assert terminal.wait(60) == 5, argv
         finally:
             terminal.close()
 
@@ -180,7 +180,7 @@ def a_port_is_published_and_the_address_shown(own: Daemon, name: str) -> None:
     isola("exec", name, "--", "sh", "-c", "cd /srv && echo page > index.html && busybox httpd -p 80")
     isola("config", "device", "add", name, "web", "proxy", "listen=tcp:127.0.0.1:7080", "connect=tcp:127.0.0.1:80")
     asked = [*host, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:7080/"]
-    assert subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False).stdout == "page\n"
+    assert subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False).stdout == "page\n"
     isola("config", "device", "remove", name, "web")
 
 

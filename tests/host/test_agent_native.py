@@ -54,7 +54,7 @@ async def agent(tree: Path) -> AsyncIterator[Agent]:
 async def everything(stream: Stream | None) -> bytes:
     assert stream is not None
     found = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while block := await stream.read():
             found += block
     return found
@@ -62,7 +62,7 @@ async def everything(stream: Stream | None) -> bytes:
 
 async def until(stream: Stream, text: bytes) -> bytes:
     found = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in found:
             block = await stream.read()
             assert block, found
@@ -206,7 +206,7 @@ async def test_the_first_process_has_what_its_plan_says(tree: Path) -> None:
     async with native_agent() as agent:
         console = Console("", "/tmp/out", "/tmp/err")
         await started(agent, run_spec, User(0, 0, (), "/home"), console, tree)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await agent.ended() == (9, "")
         await written(err, "wrong\n")
     assert out.read_text() == "b /home guest 0 /srv/new 0027\nof the run\n100\n1\n0\n"
@@ -240,7 +240,7 @@ async def test_input_of_the_first_process_ends(tree: Path) -> None:
     console = Console("/tmp/in", "/tmp/out", "")
     async with native_agent() as agent:
         await started(agent, spec(tree, "cat; cat /dev/stdin; exit 3"), User(), console, tree)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await agent.ended() == (3, "")
     assert out.read_bytes() == b"given"
 
@@ -249,7 +249,7 @@ async def test_a_program_that_does_not_exist_ends_with_the_reason(tree: Path) ->
     async with native_agent() as agent:
         wrong = RunSpec(id="x", hostname="x", root=Root(tree), command=("/no/such",), terminal=False)
         await started(agent, wrong, User(), Console(), tree)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             status, reason = await agent.ended()
         assert status == 127 and "No such file" in reason
 
@@ -273,7 +273,7 @@ async def test_the_first_process_is_signalled_and_stopped(tree: Path) -> None:
         with pytest.raises(HostFailure):
             await agent.start()
         await agent.request_stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await agent.ended() == (4, "")
 
 
@@ -420,7 +420,7 @@ async def test_the_console_of_a_program_is_a_terminal(tree: Path) -> None:
         await stream.write(b"\r")
         await until(stream, b"40 100\r\n")
         assert (await until(stream, b"end\r\n")).count(b"\0") == 300000
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await agent.ended() == (6, "")
 
 

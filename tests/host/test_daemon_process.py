@@ -93,14 +93,14 @@ def test_stop_finds_the_daemon_whatever_pid_its_lock_contains(directory: Path, v
     with holding(directory, victim.pid) as daemon:
         stopped = isolad(directory, "--stop")
         assert (stopped.returncode, stopped.stdout) == (0, "isolad has stopped\n")
-        assert daemon.wait(5) == 0
+        assert daemon.wait(60) == 0
     assert victim.poll() is None
 
 
 def test_stop_works_across_pid_namespaces(directory: Path, victim: subprocess.Popen[bytes]) -> None:
     with holding(directory, victim.pid, enter=("unshare", "--pid", "--fork", "--kill-child")) as daemon:
         assert isolad(directory, "--stop").returncode == 0
-        assert daemon.wait(5) == 0
+        assert daemon.wait(60) == 0
     assert victim.poll() is None
 
 
@@ -198,7 +198,7 @@ def test_a_daemon_that_never_becomes_ready_is_given_up(directory: Path, supervis
     (directory / "fail").touch()
     began = time.monotonic()
     assert supervised() != 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert not processes_of(directory.parent / "isolad")
     assert "giving up" in (directory / "log").read_text()
 
@@ -216,7 +216,7 @@ def test_stop_ends_a_supervisor_during_its_pause(tmp_path: Path) -> None:
     began = time.monotonic()
     stopped = isolad(place, "--stop")
     assert (stopped.returncode, stopped.stdout) == (0, "isolad has stopped\n")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert not daemons_in(place)
     (place / "isola.db").rmdir()
     (place / "away.db").rename(place / "isola.db")
@@ -248,4 +248,4 @@ def test_a_briefly_read_lock_does_not_prevent_a_start(directory: Path) -> None:
     )
     time.sleep(0.1)
     os.close(descriptor)
-    assert starting.wait(10) == 0
+    assert starting.wait(60) == 0

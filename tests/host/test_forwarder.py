@@ -74,7 +74,7 @@ def forwarder(spec: Spec, said: str = "ready") -> Iterator[subprocess.Popen[byte
         yield process
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(60)
 
 
 def ask(data: bytes, port: int, host: str = "127.0.0.1") -> bytes:
@@ -135,7 +135,7 @@ def test_it_listens_inside_for_a_server_of_the_host(netns: Netns) -> None:
     spec = Spec(Side("tcp", "127.0.0.1", (81,), network=network(guest)), Side("tcp", "127.0.0.1", (7002,)))
     code = "import socket;s=socket.create_connection(('127.0.0.1',81));s.sendall(b'x');s.shutdown(1);print(s.recv(99))"
     with echo("tcp", "127.0.0.1", "7002"), forwarder(spec):
-        told = subprocess.run(guest.command(sys.executable, "-c", code), capture_output=True, check=True, timeout=10)
+        told = subprocess.run(guest.command(sys.executable, "-c", code), capture_output=True, check=True, timeout=120)
         assert told.stdout.strip() == b"b'echo x'"
 
 
@@ -169,7 +169,7 @@ def test_unix_sockets_have_their_owner_and_are_removed(netns: Netns, place: Path
             client.connect(str(path))
             assert talk(client, b"hello") == b"echo hello"
         process.terminate()
-        process.wait(5)
+        process.wait(60)
         assert not path.exists()
 
 

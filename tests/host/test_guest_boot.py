@@ -103,7 +103,7 @@ def agent(found: kit.Kit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         ours.close()
         process.kill()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=120)
         print((place / "console").read_text(errors="replace")[-4096:], errors.decode(errors="replace"))
 
 

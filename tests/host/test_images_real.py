@@ -187,7 +187,7 @@ async def test_a_build_dies_with_its_daemon() -> None:
         assert any("mmdebstrap" in trace for trace in traces(Path(directory_)))
         daemon.send_signal(signal.SIGKILL)
         await daemon.wait()
-        for _ in range(200):
+        for _ in range(1200):
             if not traces(Path(directory_)):
                 break
             await asyncio.sleep(0.05)

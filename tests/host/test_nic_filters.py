@@ -197,7 +197,7 @@ class Bed:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as bridge:
             bridge.bind(("br0", 0))
             bridge.send(end)
-        output, _ = listener.communicate(timeout=10)
+        output, _ = listener.communicate(timeout=120)
         seen = set(json.loads(output))
         return {name for name, each in frames.items() if each.hex() in seen or _untagged(each).hex() in seen}
 
@@ -208,7 +208,7 @@ def _untagged(data: bytes) -> bytes:
 
 def run(guest: Guest, script: str, *arguments: str, input: str = "") -> None:
     argv = guest.command(sys.executable, "-c", script, *arguments)
-    subprocess.run(argv, check=True, timeout=20, input=input, text=True)
+    subprocess.run(argv, check=True, timeout=120, input=input, text=True)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ async def test_spoofed_senders_are_dropped(bed: Bed) -> None:
 
 async def asked(address: str, port: str) -> bytes:
     """What a server says, once it listens."""
-    for _ in range(50):
+    for _ in range(300):
         client = await start("busybox", "nc", "-w", "2", address, port)
         if b"hello" in (said := (await client.communicate())[0]):
             break

@@ -48,7 +48,7 @@ def server(address: Address) -> Iterator[None]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ async def test_killed_it_is_restarted_with_all_ports(ports: PortForwarder, serve
     found = pid(ports.directory.parent)
     assert found is not None
     os.kill(found, signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await ports.listening()).keys() >= {PORT, OTHER}:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.05)
     assert (await ask()).startswith(b"127.0.0.7 ") and (await ask(OTHER)).startswith(b"127.0.0.8 ")

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def eventually(look: Callable[[], T]) -> T:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := look()):  # noqa: ASYNC110 - what is awaited is another process
             await asyncio.sleep(0.01)
     return found

@@ -179,7 +179,7 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
     return [f"inside too much or missing: {sorted(wrong)}"] if wrong else []
 
 
-def settled(daemon: Daemon, seconds: float = 10, *, frozen: Collection[str] = ()) -> list[str]:
+def settled(daemon: Daemon, seconds: float = 60, *, frozen: Collection[str] = ()) -> list[str]:
     """Differences that persist for a while (cleanup after an end takes a moment)."""
     end = time.monotonic() + seconds
     while (found := differences(daemon, frozen)) and time.monotonic() < end:

@@ -100,7 +100,7 @@ async def resolve(guest: Guest, name: str, server: str) -> str:
     return first
 
 
-async def eventually(test: Callable[[], Awaitable[bool]], seconds: float = 8.0) -> None:
+async def eventually(test: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait until ``await test()`` is true."""
     end = asyncio.get_running_loop().time() + seconds
     while not await test():

@@ -64,7 +64,7 @@ def _hit(daemon: Daemon, verb: Verb, number: int) -> str:
         daemon.get("/1.0")
         if result == "success":
             return result  # it had fewer changes this time
-    daemon.process.wait(30)
+    daemon.process.wait(60)
     daemon.start()
     return result
 

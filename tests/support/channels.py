@@ -64,7 +64,7 @@ def connect_all(channels: Channels) -> Mapping[str, Client]:
     return clients
 
 
-async def eventually(condition: object, seconds: float = 20) -> None:
+async def eventually(condition: object, seconds: float = 60) -> None:
     """Wait until ``condition()`` is true."""
     assert callable(condition)
     async with asyncio.timeout(seconds):

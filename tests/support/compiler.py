@@ -26,4 +26,4 @@ def compiler(tree: Path) -> None:
 
 
 def _said(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120).stdout.strip()

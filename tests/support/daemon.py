@@ -157,10 +157,17 @@ class Daemon:
                 if self.process.poll() is not None:
                     self.start()
                 self.stop(instances=True)
-                left = self.on_host()
+                left = self._left()
                 assert not left, f"left on the host: {left}\n{self.log.read_text()[-3000:]}"
         finally:
             self._scrub()
+
+    def _left(self) -> dict[str, object]:
+        """What stays: the kernel removes loop devices and links later, once others have no copies of mounts."""
+        end = time.monotonic() + 30
+        while (left := self.on_host()) and time.monotonic() < end:
+            time.sleep(0.1)
+        return left
 
     def _scrub(self) -> None:
         """Remove remains of a failed test, so that they do not affect the next."""

@@ -93,7 +93,7 @@ class DebianRegistry:
         self._running.append(subprocess.Popen([*enter, *argv], stdin=subprocess.DEVNULL))
 
     def _until_open(self, port: int) -> None:
-        for _ in range(100):
+        for _ in range(600):
             done = self.daemon.inside("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}", check=False)
             if done.returncode == 0:
                 return

@@ -44,7 +44,7 @@ if kind == "unix":
 else:
     family, address = socket.AF_INET6 if ":" in where[0] else socket.AF_INET, (where[0], int(where[1]))
 client = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-client.settimeout(3)
+client.settimeout(5)
 try:
     client.connect(address)
     client.sendall(data)
@@ -77,12 +77,12 @@ def echo(enter: Enter, kind: str, *where: str) -> Iterator[None]:
 def ask(enter: Enter, data: str, kind: str, *where: str) -> str:
     """A server's response, or ``error: ConnectionRefusedError``."""
     done = subprocess.run(
-        [*enter, sys.executable, "-c", _CLIENT, kind, data, *where], capture_output=True, check=True, timeout=20
+        [*enter, sys.executable, "-c", _CLIENT, kind, data, *where], capture_output=True, check=True, timeout=120
     )
     return done.stdout.decode().strip()
 
 
-def until_answer(wanted: str, enter: Enter, data: str, kind: str, *where: str, seconds: float = 5) -> None:
+def until_answer(wanted: str, enter: Enter, data: str, kind: str, *where: str, seconds: float = 60) -> None:
     """Ask again until the response is the expected one."""
     end = time.monotonic() + seconds
     while (found := ask(enter, data, kind, *where)) != wanted:

@@ -34,7 +34,7 @@ class Lxc:
 
     def until_operation(self, kind: str) -> str:
         """The id of an operation of a class (``websocket``) that runs; waits for it."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             for operation in self.daemon.get("/1.0/operations?recursion=1").get("running", []):
                 if operation["class"] == kind:

@@ -29,7 +29,7 @@ async def start(*argv: str) -> asyncio.subprocess.Process:
 async def check(*argv: str) -> None:
     """Run in the test's namespace; fails with the output if the command fails."""
     child = await start(*argv)
-    output, _ = await asyncio.wait_for(child.communicate(), 30)
+    output, _ = await asyncio.wait_for(child.communicate(), 60)
     assert child.returncode == 0, output.decode(errors="replace")
 
 
@@ -70,7 +70,7 @@ class Guest:
     async def run(self, *argv: str) -> tuple[int, str]:
         """Run inside: exit status, and standard output and error together."""
         child = await self.start(*argv)
-        output, _ = await asyncio.wait_for(child.communicate(), 30)
+        output, _ = await asyncio.wait_for(child.communicate(), 60)
         return child.returncode or 0, output.decode(errors="replace")
 
     async def check(self, *argv: str) -> str:

@@ -123,7 +123,7 @@ async def finish(execution: Execution, stdin: bytes = b"") -> tuple[int, bytes, 
 
     assert execution.stderr is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             _, out, err, status = await asyncio.gather(
                 feed(), everything(execution.stdout), everything(execution.stderr), execution.wait()
             )
@@ -141,7 +141,7 @@ async def everything(stream: object) -> bytes:
 
 async def until(stream: object, wanted: bytes) -> bytes:
     data = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while wanted not in data:
             block = await stream.read()  # type: ignore[attr-defined]
             assert block, f"the end came before {wanted!r}: {data!r}"

@@ -157,7 +157,7 @@ def hit(daemon: Daemon, verb: Verb, runtime: str, number: int, action: str) -> s
     forget_orders(daemon)
     if action == "kill":
         assert daemon.process is not None
-        daemon.process.wait(30)
+        daemon.process.wait(60)
         daemon.start()
     return result
 

@@ -36,7 +36,7 @@ class Terminal:
         """As if typed."""
         os.write(self._master, text.encode())
 
-    def expect(self, text: str, timeout: float = 20) -> str:
+    def expect(self, text: str, timeout: float = 60) -> str:
         """Wait until ``text`` appears after the previously expected text; returns the output before it."""
         end = time.monotonic() + timeout
         while text not in self.seen:
@@ -56,7 +56,7 @@ class Terminal:
                 if attempt == tries - 1:
                     raise
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """The program's exit status."""
         end = time.monotonic() + timeout
         while self.status is None:

@@ -13,8 +13,9 @@ def booted(daemon: Daemon, name: str) -> None:
     until(lambda: daemon.exec(name, "systemctl", "is-system-running", "--wait")[1].strip() == "running", 30)
 
 
-def until(condition: Callable[[], object], seconds: float = 15, *, pause: float = 0.1) -> None:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], object], seconds: float = 60, *, pause: float = 0.1) -> None:
+    """At least a minute, because a busy machine is slow; what happens in time is not waited for."""
+    end = time.monotonic() + max(seconds, 60)
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(pause)

@@ -111,7 +111,7 @@ async def _sees(bench: Bench, mac: str, *, there: bool) -> None:
     """Systems of virtual machines name their links themselves, when they have found them."""
     if not bench.has(Capability.EXEC):
         return
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (mac.encode() in (await bench.run("ip", "link"))[1]) is not there:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
@@ -177,7 +177,7 @@ async def _has_memory_of_its_own(bench: Bench, guest: Guest) -> None:
     await guest.limit(dataclasses.replace(LIMITS, memory=192 * MIB))
     assert 55 <= whole - await total() <= 70
     await guest.limit(LIMITS)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await total() < whole - 5:  # noqa: ASYNC110 - the guest's kernel takes it back in a moment
             await asyncio.sleep(0.2)
 
@@ -254,7 +254,7 @@ async def _executes_interactively(bench: Bench, guest: Guest) -> None:
         await execution.stdin.write(b"50 120\r")
         await until(execution.stdout, b"is 50 120")
         await execution.stdin.write(b"\x04")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await execution.wait() == 6
     finally:
         await execution.close()
@@ -266,7 +266,7 @@ async def _signals_commands(bench: Bench, guest: Guest) -> None:
     try:
         await until(execution.stdout, b"ready")
         await execution.signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await execution.wait() == 55
     finally:
         await execution.close()
@@ -473,7 +473,7 @@ def _with_process_limit(bench: Bench, spec: RunSpec) -> RunSpec:
 async def _has_a_process_limit(bench: Bench, guest: Guest) -> None:
     """It holds, and the guest outlives it."""
     assert b"all" not in (await bench.run("sh", "-c", _BUSY))[1]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while guest.usage().processes > _FEW or not await _answers(bench):  # noqa: ASYNC110
             await asyncio.sleep(0.2)  # commands of the next row need room too
 

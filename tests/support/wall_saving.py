@@ -29,7 +29,7 @@ async def is_saved(bench: Bench, guest: Guest) -> None:
         for name in await guest.disks():
             await guest.remove_disk(name)
     await guest.checkpoint(images)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await guest.ended()
     await bench.runtime.remove(guest.id)
 

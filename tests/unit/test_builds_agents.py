@@ -36,7 +36,7 @@ async def said(client: Client, *blocks: bytes) -> bytes:
     for block in blocks:
         await far.write(block)
     far.end()
-    await asyncio.wait_for(converse(near, client), 5)
+    await asyncio.wait_for(converse(near, client), 60)
     return await everything(far)
 
 

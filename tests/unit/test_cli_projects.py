@@ -28,7 +28,7 @@ def isola(tmp_path: Path) -> Iterator[Run]:
         def run(*arguments: str, status: int = 0, **given: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-m", "isola.cli.main", *arguments]
             done = subprocess.run(
-                command, capture_output=True, timeout=30, env=environment | given, check=False, text=True
+                command, capture_output=True, timeout=120, env=environment | given, check=False, text=True
             )
             assert done.returncode == status, done
             return done

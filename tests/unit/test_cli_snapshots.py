@@ -24,7 +24,7 @@ def isola(tmp_path: Path) -> Iterator[Run]:
 
         def run(*argv: str, status: int = 0) -> str:
             done = subprocess.run(
-                [*ISOLA, *argv], capture_output=True, timeout=30, env=environment, check=False, text=True
+                [*ISOLA, *argv], capture_output=True, timeout=120, env=environment, check=False, text=True
             )
             assert done.returncode == status, done.stderr
             return done.stdout if status == 0 else done.stderr

@@ -157,7 +157,7 @@ def test_a_command_that_never_ends_does_not_keep_the_test_from_ending(tmp_path: 
     # Threads for blocking calls stay, idle, until another event loop needs some.
     left = [each for each in threading.enumerate() if each not in before and not each.name.startswith("isola-")]
     for thread in left:
-        thread.join(5)
+        thread.join(60)
     assert not [thread for thread in left if thread.is_alive()]
     user.close()
 

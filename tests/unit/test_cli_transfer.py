@@ -46,7 +46,7 @@ def isola(daemon: ServedDaemon, here: Path) -> Run:
         variables = os.environ | {"ISOLA_DIR": str(daemon.directory)}
         argv = [sys.executable, "-m", "isola.cli.main", *arguments]
         done: subprocess.CompletedProcess[Any] = subprocess.run(
-            argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False, **options
+            argv, capture_output=True, timeout=120, cwd=here, env=variables, check=False, **options
         )
         assert done.returncode == status, done.stderr
         return done
@@ -253,7 +253,7 @@ def exported(tmp_path: Path, here: Path, *answers: bytes) -> None:
     (here / "out").mkdir()
     argv = [sys.executable, "-m", "isola.cli.main", "image", "export", "abc", "out"]
     variables = os.environ | {"ISOLA_DIR": str(tmp_path / "hostile")}
-    done = subprocess.run(argv, capture_output=True, timeout=30, cwd=here, env=variables, check=False)
+    done = subprocess.run(argv, capture_output=True, timeout=120, cwd=here, env=variables, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -23,7 +23,7 @@ def isola(tmp_path: Path) -> Iterator[Run]:
 
         def run(*argv: str, status: int = 0, input: str | None = None) -> str:
             done = subprocess.run(
-                [*ISOLA, *argv], capture_output=True, timeout=30, env=environment, check=False, text=True, input=input
+                [*ISOLA, *argv], capture_output=True, timeout=120, env=environment, check=False, text=True, input=input
             )
             assert done.returncode == status, done.stderr
             return done.stdout if status == 0 else done.stderr

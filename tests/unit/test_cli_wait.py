@@ -22,7 +22,7 @@ from isola.errors import InvalidInput, TimedOut, WrongState
 def isola(daemon: ServedDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "ISOLA_DIR": str(daemon.directory), "LANG": "C.UTF-8"}
     argv = [sys.executable, "-m", "isola.cli.main", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, env=environment, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
 class Guest:

@@ -26,7 +26,7 @@ class Isola:
 
     def __call__(self, *argv: str, status: int = 0) -> str:
         done = subprocess.run(
-            [*ISOLA, *argv], capture_output=True, timeout=30, env=self._environment, check=False, text=True
+            [*ISOLA, *argv], capture_output=True, timeout=120, env=self._environment, check=False, text=True
         )
         assert done.returncode == status, done.stderr
         return done.stdout if status == 0 else done.stderr

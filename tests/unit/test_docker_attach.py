@@ -38,7 +38,7 @@ def lasting(docker: DockerStand) -> int:
 
 
 async def gone(docker: DockerStand) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         if not lasting(docker):
             return
         await asyncio.sleep(0.05)
@@ -49,7 +49,7 @@ async def hijacked(docker: DockerStand, request: str) -> tuple[asyncio.StreamRea
     """The connection after the head of the response."""
     reader, writer = await asyncio.open_unix_connection(socket_of(docker))
     writer.write(request.encode())
-    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    return reader, writer, await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
 
 
 UPGRADE = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -78,7 +78,7 @@ async def test_a_command_outlasts_the_end_of_its_clients_input(docker: DockerSta
     writer.write(b"data")
     await writer.drain()
     writer.write_eof()
-    assert await asyncio.wait_for(reader.read(), 5) == frame(1, b"data")
+    assert await asyncio.wait_for(reader.read(), 60) == frame(1, b"data")
     shown = await docker.get(f"/exec/{made['Id']}/json")
     assert (shown["Running"], shown["ExitCode"], shown["ProcessConfig"]["entrypoint"]) == (False, 7, "cat")
     status, again = await docker.ask("POST", f"/exec/{made['Id']}/start", {})
@@ -112,7 +112,7 @@ async def test_waiting_begins_before_the_start_and_ends_with_the_run(docker: Doc
     assert head.startswith(b"HTTP/1.1 200 OK")
     assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
     assert (await docker.ask("POST", "/containers/box/kill"))[0] == 204
-    assert b'{"StatusCode":137}' in await asyncio.wait_for(reader.readuntil(b"}\n"), 5)
+    assert b'{"StatusCode":137}' in await asyncio.wait_for(reader.readuntil(b"}\n"), 60)
     writer.close()
 
 

@@ -54,8 +54,8 @@ async def started(docker: DockerStand, **command: Any) -> tuple[str, bytes]:
     reader, writer = await asyncio.open_unix_connection(path)
     head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
     writer.write(f"POST /exec/{made['Id']}/start HTTP/1.1\r\n{head}\r\n{{}}".encode())
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 101 UPGRADED")
-    output = await asyncio.wait_for(reader.read(), 5)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)).startswith(b"HTTP/1.1 101 UPGRADED")
+    output = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return made["Id"], output
 
@@ -73,7 +73,7 @@ async def test_output_waits_until_the_head_was_read(docker: DockerStand) -> None
         await loop.sock_sendall(link, f"POST /exec/{made['Id']}/start HTTP/1.1\r\n{head}\r\n".encode())
         await asyncio.sleep(0.2)
         assert (await loop.sock_recv(link, 65536)).endswith(b"\r\n\r\n")
-        assert b"executable file not found" in await asyncio.wait_for(loop.sock_recv(link, 65536), 5)
+        assert b"executable file not found" in await asyncio.wait_for(loop.sock_recv(link, 65536), 60)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

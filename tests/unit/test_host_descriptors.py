@@ -57,7 +57,7 @@ async def test_a_process_that_cannot_be_inspected_is_not_considered_ended(sleepe
                 look()
             assert "Too many open files" in caught.value.evidence and caught.value.remedy
         with pytest.raises(HostFailure):
-            await asyncio.wait_for(processes.gone(ref), 5)
+            await asyncio.wait_for(processes.gone(ref), 60)
         with pytest.raises(HostFailure), hold(ref):
             pass
     assert processes.alive(ref)

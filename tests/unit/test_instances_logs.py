@@ -145,7 +145,7 @@ async def test_followers_read_until_the_run_ends(world: World) -> None:
     assert not any(each.done() for each in following)
     world.runtime.end(id, 0)
     world.runtime.show(id, b"last words\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for found in await asyncio.gather(*following):
             assert said(found, OUT) == b"0\n1\n2\n3\n4\nlast words\n"
     assert len(world.context.waits) == 0 and said(await read(world, follow=True), OUT).endswith(b"last words\n")

@@ -172,7 +172,7 @@ async def hit(world: FrailWorld, verb: Verb, number: int, how: str) -> str:
     blow.arm(number, how)
     asked = asyncio.ensure_future(verb.act(world))
     try:
-        await asyncio.wait_for(blow.hit.wait(), 5)
+        await asyncio.wait_for(blow.hit.wait(), 60)
     except TimeoutError:
         blow.disarm()
         await asked

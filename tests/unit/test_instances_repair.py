@@ -29,7 +29,7 @@ async def killed(world: World, number: int | None = None) -> Strike:
     if number is None:
         await asked
     else:
-        await asyncio.wait_for(strike.hit.wait(), 5)
+        await asyncio.wait_for(strike.hit.wait(), 60)
         world.observer.dead = True
         await world.context.devices.close()
         asked.cancel()

@@ -396,7 +396,7 @@ async def test_force_does_not_wait_for_a_running_stop(world: World, verb: str) -
     hopeless = instances.stop(Ref.default("web1"), timeout=None)
     await eventually(lambda: world.on_host("web1").stops)
     others = [instances.update(Ref.default("web1"), lambda _: change(description="later"))]
-    await asyncio.wait_for(world.finish(getattr(instances, verb)(Ref.default("web1"), force=True)), 2)
+    await asyncio.wait_for(world.finish(getattr(instances, verb)(Ref.default("web1"), force=True)), 60)
     await asyncio.wait([asyncio.ensure_future(other.wait(2)) for other in (hopeless, *others)])
     assert hopeless.status is OperationStatus.CANCELLED and not await differences(world)
 

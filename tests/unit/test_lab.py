@@ -30,7 +30,7 @@ CALLED = '#!/bin/sh\necho "${0##*/} $*" >>"$LAB/calls"\n'
 
 
 def listed() -> list[str]:
-    done = subprocess.run([SCRIPT, "--list"], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([SCRIPT, "--list"], capture_output=True, text=True, check=True, timeout=120)
     return done.stdout.split()
 
 
@@ -44,7 +44,7 @@ def test_each_step_is_written_and_described() -> None:
 
 @pytest.mark.parametrize("script", ["run", "world", "steps"])
 def test_scripts_can_be_parsed(script: str) -> None:
-    subprocess.run(["sh", "-n", TREE / "lab" / script], check=True, timeout=30)
+    subprocess.run(["sh", "-n", TREE / "lab" / script], check=True, timeout=120)
 
 
 class Lab:
@@ -111,7 +111,7 @@ def test_a_step_that_is_not_there_is_refused(lab: Lab) -> None:
 def test_a_run_goes_past_a_step_without_end_and_is_resumed(lab: Lab) -> None:
     began = time.monotonic()
     assert lab.run()[0] == 1
-    assert time.monotonic() - began < 45
+    assert time.monotonic() - began < 120
     assert lab.outcomes() == {
         "image": "works",
         "machine": "works",
@@ -139,12 +139,12 @@ def test_an_interrupted_run_leaves_nothing_that_runs(lab: Lab, number: int) -> N
     for name in ("quick", "hang"):
         lab.file(name).touch()
     with lab.begin() as process:
-        for _ in range(300):
+        for _ in range(1200):
             if lab.file("order").exists() and "last" in lab.file("order").read_text():
                 break
             time.sleep(0.1)
         os.kill(process.pid, number)
-        process.communicate(timeout=45)
+        process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert lab.outcomes()["last"] == "interrupted" and lab.outcomes()["slow"] == "works"
     left = subprocess.run(
@@ -159,7 +159,7 @@ def test_a_run_interrupted_in_its_first_step_has_a_table_too(lab: Lab) -> None:
         while not lab.file("slow.log").exists():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=45)
+        process.communicate(timeout=120)
     assert process.returncode == 130 and lab.outcomes() == {"slow": "interrupted"}
 
 
@@ -179,11 +179,11 @@ def test_two_runs_do_not_share_a_directory(lab: Lab) -> None:
     lab.file("quick").touch()
     lab.file("hang").touch()
     with lab.begin() as process:
-        for _ in range(300):
+        for _ in range(1200):
             if lab.file("order").exists():
                 break
             time.sleep(0.1)
         status, said = lab.run()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=45)
+        process.communicate(timeout=120)
     assert status == 1 and "Another lab runs" in said

@@ -168,7 +168,7 @@ async def test_operations_and_events_belong_to_their_project(stand: Stand) -> No
     async with stand.session.ws_connect("http://isola/1.0/events?type=lifecycle&project=blue") as events:
         for where in ("default", "blue"):
             assert (await launch(stand, "web1", where))[0] == 200
-        seen = [await events.receive_json(timeout=2) for _ in range(1)]
+        seen = [await events.receive_json(timeout=60) for _ in range(1)]
     assert [(each["project"], each["metadata"]["source"]) for each in seen] == [
         ("blue", "/1.0/instances/web1?project=blue")
     ]

@@ -46,8 +46,8 @@ async def test_a_client_attached_ahead_misses_nothing_of_the_run(stand: Stand) -
     for attachment in instance.attached:
         attachment.say((Channel.STDOUT, b"out"))
         attachment.say((Channel.STDERR, b"err"))
-    assert await sockets["1"].receive_bytes(timeout=5) == b"out"
-    assert await sockets["2"].receive_bytes(timeout=5) == b"err"
+    assert await sockets["1"].receive_bytes(timeout=60) == b"out"
+    assert await sockets["2"].receive_bytes(timeout=60) == b"err"
     await sockets["0"].send_bytes(b"typed")
     await sockets["control"].send_str(json.dumps({"command": "signal", "signal": 10}))
     await sockets["0"].send_str("")
@@ -55,9 +55,9 @@ async def test_a_client_attached_ahead_misses_nothing_of_the_run(stand: Stand) -
     for attachment in instance.attached:
         attachment.say(None)
     for name in ("1", "2"):
-        end = await sockets[name].receive(timeout=5)
+        end = await sockets[name].receive(timeout=60)
         assert (end.type, end.data) == (WSMsgType.TEXT, "")
-    assert (await asyncio.wait_for(stand.get(f"{path}/wait"), 5))["status"] == "Success"
+    assert (await asyncio.wait_for(stand.get(f"{path}/wait"), 60))["status"] == "Success"
 
 
 async def test_one_that_does_not_run_is_only_attached_to_ahead(stand: Stand) -> None:
@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_ends_its_attachment_and_not_the_run(stand: S
     assert set(sockets) == {"0", "control"}
     for socket in sockets.values():
         await socket.close()
-    assert (await asyncio.wait_for(stand.get(f"{path}/wait"), 5))["status"] == "Success"
+    assert (await asyncio.wait_for(stand.get(f"{path}/wait"), 60))["status"] == "Success"
     instance = stand.world.on_host("web1")
     assert instance.attached == [] and instance.status is None
 

@@ -46,7 +46,7 @@ async def _received(socket: aiohttp.ClientWebSocketResponse, size: int) -> bytes
     """So many bytes from any number of messages."""
     heard = b""
     while len(heard) < size:
-        heard += await socket.receive_bytes(timeout=5)
+        heard += await socket.receive_bytes(timeout=60)
     return heard
 
 
@@ -67,7 +67,7 @@ async def test_exec_over_four_channels(stand: Stand) -> None:
     ended = await stand.get(f"{operation}/wait")
     assert (ended["status"], ended["metadata"]["return"]) == ("Success", 7)
     for one in sockets.values():
-        await asyncio.wait_for(one.close(), 5)
+        await asyncio.wait_for(one.close(), 60)
 
 
 async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> None:
@@ -76,7 +76,7 @@ async def test_the_server_does_not_wait_for_a_silent_client(stand: Stand) -> Non
     data = await _connect(stand, operation, fds["0"])
     control = await _connect(stand, operation, fds["control"])
     await data.send_bytes(b"now")
-    ended = await asyncio.wait_for(stand.get(f"{operation}/wait"), 1)
+    ended = await asyncio.wait_for(stand.get(f"{operation}/wait"), 60)
     assert ended["metadata"]["return"] == 7 and not control.closed
 
 
@@ -86,7 +86,7 @@ async def test_a_disconnected_client_ends_its_channel(stand: Stand) -> None:
     control = await _connect(stand, operation, fds["control"])
     await data.close()
     await control.close()
-    assert (await asyncio.wait_for(stand.get(f"{operation}/wait"), 2))["status"] == "Success"
+    assert (await asyncio.wait_for(stand.get(f"{operation}/wait"), 60))["status"] == "Success"
 
 
 async def test_secrets_are_checked_and_valid_once(stand: Stand) -> None:
@@ -139,7 +139,7 @@ async def test_events_of_the_requested_types(stand: Stand) -> None:
         stand.services.events.log("info", "not wanted")
         stand.services.events.lifecycle("instance-created", Entity.of(Kind.INSTANCE, Ref.default("web1")))
         await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
-        seen = [await asyncio.wait_for(events.receive_json(), 2) for _ in range(4)]
+        seen = [await asyncio.wait_for(events.receive_json(), 60) for _ in range(4)]
     assert [one["type"] for one in seen] == ["lifecycle", "operation", "lifecycle", "operation"]
     assert seen[0]["metadata"] == {
         "action": "instance-created",
@@ -156,7 +156,7 @@ async def test_events_of_the_requested_types(stand: Stand) -> None:
 async def test_followers_are_removed_when_they_disconnect(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events"):
         assert stand.services.events.followed(EventKind.LOGGING)
-    for _ in range(50):
+    for _ in range(3000):
         if not stand.services.events.followed(EventKind.LOGGING):
             break
         await asyncio.sleep(0.02)
@@ -166,8 +166,8 @@ async def test_followers_are_removed_when_they_disconnect(stand: Stand) -> None:
 async def test_closing_the_door_closes_followers_at_once(stand: Stand) -> None:
     async with stand.session.ws_connect("http://isola/1.0/events") as events:
         closing = asyncio.ensure_future(stand.doors.close())
-        assert (await asyncio.wait_for(events.receive(), 1)).type is WSMsgType.CLOSE
-        await asyncio.wait_for(closing, 1)
+        assert (await asyncio.wait_for(events.receive(), 60)).type is WSMsgType.CLOSE
+        await asyncio.wait_for(closing, 60)
 
 
 async def test_operations_are_listed_by_status_waited_for_and_cancelled(stand: Stand) -> None:

@@ -68,7 +68,7 @@ async def test_each_connection_of_the_viewer_is_one_of_the_screen(stand: Stand) 
         await channel.send_bytes(b"REDQ%d" % number)
         assert await displays(stand)[number].read() == b"REDQ%d" % number
         await displays(stand)[number].write(b"answer %d" % number)
-        assert await channel.receive_bytes(timeout=5) == b"answer %d" % number
+        assert await channel.receive_bytes(timeout=60) == b"answer %d" % number
     await channels[1].close()
     assert await displays(stand)[1].read() == b""
     await channels[0].send_bytes(b"still here")
@@ -84,9 +84,9 @@ async def test_a_connection_that_the_screen_ends_is_closed_alone(stand: Stand) -
     first, second = [await connect(stand, operation, fds["0"]) for _ in range(2)]
     await eventually(lambda: len(displays(stand)) == 2)
     displays(stand)[0].close()
-    assert (await first.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert (await first.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
     await displays(stand)[1].write(b"alive")
-    assert await second.receive_bytes(timeout=5) == b"alive"
+    assert await second.receive_bytes(timeout=60) == b"alive"
     assert not control.closed
 
 
@@ -110,7 +110,7 @@ async def test_a_screen_in_use_is_taken_over_by_force_alone(stand: Stand) -> Non
     second, more = await show(stand, force=True)
     taker = await connect(stand, second, more["control"])
     assert await ended(stand, first) == "Success"
-    assert (await data.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert (await data.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
     await control.close()
     assert not taker.closed
 
@@ -121,8 +121,8 @@ async def test_it_ends_with_the_instance(stand: Stand) -> None:
     data = await connect(stand, operation, fds["0"])
     await eventually(lambda: len(displays(stand)) == 1)
     await stand.finish("PUT", "/1.0/instances/desk/state", {"action": "stop", "force": True})
-    assert (await data.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
-    assert (await control.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert (await data.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
+    assert (await control.receive(timeout=60)).type is aiohttp.WSMsgType.CLOSE
     assert await ended(stand, operation) == "Success"
 
 
@@ -141,9 +141,9 @@ async def test_secrets_of_other_channels_open_nothing(stand: Stand) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await connect(stand, operation, "no such secret")
     again = await connect(stand, operation, fds["control"])
-    assert "connected already" in str((await again.receive(timeout=5)).data)
+    assert "connected already" in str((await again.receive(timeout=60)).data)
     await control.close()
-    await asyncio.wait_for(ended(stand, operation), 5)
+    await asyncio.wait_for(ended(stand, operation), 60)
 
 
 async def test_a_container_has_no_screen(stand: Stand) -> None:

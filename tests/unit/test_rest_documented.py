@@ -65,7 +65,7 @@ async def test_the_fields_of_events(stand: Stand) -> None:
         await stand.finish("PUT", "/1.0/instances/web1/state", {"action": "freeze"})
         heard: dict[str, Any] = {}
         while len(heard) < 2:
-            event = await events.receive_json(timeout=5)
+            event = await events.receive_json(timeout=60)
             heard[event["type"]] = event["metadata"]
             assert not set(deviations(event, EVENT))
     assert not set(deviations(heard["operation"], OPERATION))

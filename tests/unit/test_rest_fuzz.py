@@ -111,7 +111,7 @@ def _url(path: str, names: list[str | None], query: dict[str, str]) -> URL:
 
 async def _ask(stand: Stand, method: str, url: URL, headers: dict[str, str], body: bytes) -> None:
     data = None if method == "GET" else body
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         try:
             async with stand.session.request(method, url, data=data, headers=headers) as answer:
                 text = await answer.read()

@@ -118,7 +118,7 @@ async def test_an_aborted_upload_leaves_no_files(stand: Stand) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -113,13 +113,13 @@ async def test_a_command_ends_when_its_callers_trust_ends(stand: Stand, change: 
             anonymous.session.ws_connect(address + secrets["control"]),
         ):
             await terminal.send_bytes(b"hello\n")
-            assert await asyncio.wait_for(terminal.receive_bytes(), 5)
+            assert await asyncio.wait_for(terminal.receive_bytes(), 60)
             certificate = f"/1.0/certificates/{owner.fingerprint}"
             if change == "removed":
                 assert (await stand.ask("DELETE", certificate))[0] == 200
             else:
                 assert (await stand.ask("PATCH", certificate, {"projects": ["blue"]}))[0] == 200
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not terminal.closed:
                     await terminal.receive()
     ended = await stand.get(f"{answer['operation']}/wait?timeout=5")
@@ -133,7 +133,7 @@ async def test_sftp_sessions_end_when_the_callers_trust_ends(stand: Stand) -> No
     assert head.startswith("HTTP/1.1 101 ")
     async with peer(port, shown) as owner:  # type: ignore[arg-type]
         assert (await stand.ask("DELETE", f"/1.0/certificates/{owner.fingerprint}"))[0] == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionError):
             assert await reader.read() == b""
     writer.close()

@@ -33,7 +33,7 @@ async def served(stand: Stand, path: Path) -> UnixServer:
 async def _raw(path: Path, data: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(data)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 
@@ -81,7 +81,7 @@ async def test_closing_ends_requests_that_wait(stand: Stand) -> None:
     head = f"GET /1.0/operations/{operation.id}/wait HTTP/1.1\r\nHost: x\r\n\r\n"
     waiting = asyncio.ensure_future(_raw(stand.path, head.encode()))
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(stand.doors.close(), 5)
+    await asyncio.wait_for(stand.doors.close(), 60)
     assert await waiting == b""
     operation.cancel()
     await operation.wait()
@@ -156,9 +156,9 @@ async def test_expect_100_continue_is_answered(stand: Stand) -> None:
     body = b'{"name": "p1"}'
     head = f"POST /1.0/profiles HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     writer.write(head.encode())
-    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b"100 Continue" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.write(body)
-    assert b"201 Created" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b"201 Created" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
 
 
@@ -242,7 +242,7 @@ async def test_a_door_without_descriptors_waits_instead_of_spinning(
         assert 1 <= complaints <= 3
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(client, 4096), 5)
+        assert b"200 OK" in await asyncio.wait_for(loop.sock_recv(client, 4096), 60)
 
 
 async def test_many_connections_at_once(stand: Stand) -> None:

@@ -335,7 +335,7 @@ async def test_an_operation_has_an_error_once_it_has_failed(stand: Stand) -> Non
         raise InvalidInput("Broken", field="name")
 
     path = f"/1.0/operations/{stand.services.operations.start('Making', work).id}"
-    await asyncio.wait_for(undoing.wait(), 2)
+    await asyncio.wait_for(undoing.wait(), 60)
     shown = await stand.get(path)
     assert (shown["status"], shown["err"], shown["metadata"]) == ("Running", "", None)
     go_on.set()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from isola.errors import HostFailure, InvalidInput, UnsafeArchive
+from isola.errors import HostFailure, InvalidInput, TimedOut, UnsafeArchive
 from isola.host.archive.answers import read_answer
 from isola.host.process import Processes
 
 Value = str | Mapping[str, "Value"]
 MOST_RENDERED = 1 << 20
 """Maximum total length of the results of one call, in characters."""
-_SECONDS = 30.0
+_SECONDS = 300.0
+"""Longer than the process gives itself, in which the time that it computes is limited to seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Templates(Protocol):
         """Render all, in a process without privileges, with limits on time, memory and output.
 
         Each sees ``values``, its own values, and ``config_get(key, default)``, which reads the value ``config``.
-        Unknown names are empty. Raises InvalidInput if a limit is exceeded, HostFailure if the process fails.
+        Unknown names are empty. Raises InvalidInput if a limit is exceeded, TimedOut if the host is too busy,
+        HostFailure if the process fails.
         """
         ...
 
@@ -56,6 +59,8 @@ class LinuxTemplates:
         request = json.dumps({"jobs": [asdict(job) for job in jobs], "values": values}).encode()
         argv = [sys.executable, "-I", "-m", "isola.host.renderer"]
         done = await self._processes.run(argv, stdin=request, timeout=_SECONDS, check=False)
+        if done.status == -signal.SIGALRM:
+            raise TimedOut("The templates were not rendered in time", remedy="try again when the host is less busy")
         if done.status != 0:
             raise HostFailure(
                 "The process that renders templates failed", evidence=done.stderr.decode("utf-8", "replace")[-2000:]

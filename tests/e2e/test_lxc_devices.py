@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,14 +60,15 @@ def test_devices_of_the_host(device: tuple[Lxc, str]) -> None:
 
 def test_proxies_outlive_the_daemon(device: tuple[Lxc, str]) -> None:
     lxc, name = device
+    place = f"/tmp/isola-e2e-{uuid.uuid4().hex[:8]}"
     lxc("exec", name, "--", "sh", "-c", "mkdir -p /www && echo hello >/www/index.html")
-    lxc("config", "device", "add", name, "web", "proxy", "listen=unix:/tmp/isola-e2e-proxy", "connect=unix:/run/none")
+    lxc("config", "device", "add", name, "web", "proxy", f"listen=unix:{place}", "connect=unix:/run/none")
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
-        client.connect("/tmp/isola-e2e-proxy")
+        client.settimeout(60)
+        client.connect(place)
         assert client.recv(10) == b""
     lxc("config", "device", "remove", name, "web")
-    assert not Path("/tmp/isola-e2e-proxy").exists()
+    assert not Path(place).exists()
 
 
 def test_nics(device: tuple[Lxc, str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from attempts import FAILED, attempt, shared_daemons
 from command import Cli
 from daemon import Daemon
 from debian import debian_image
@@ -16,6 +17,22 @@ from tiny_daemon import tiny_daemon
 
 collect_ignore = [] if shutil.which("incus") else ["test_incus_files.py", "test_incus_snapshots.py"]
 """Debian 12 has no package of incus."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """For ``second_attempt``."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def second_attempt(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that failed leaves nothing in the way of the next attempt, or of the next test."""
+    with attempt(request.node, shared_daemons(request)):
+        yield
 
 
 @pytest.fixture(scope="session")

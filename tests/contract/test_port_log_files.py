@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 
 from isola.host.log_files import LinuxLogFiles, LogFiles
 from isola.testing.log_files import FakeLogFiles
@@ -135,8 +135,7 @@ async def test_one_instance_of_inotify_serves_all_watches_and_stays(tmp_path: Pa
     (tmp_path / "log").touch()
 
     def held() -> list[str]:
-        links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-        return [link for link in links if os.path.lexists(link) and "inotify" in os.readlink(link)]
+        return [number for number, target in descriptors() if "inotify" in target]
 
     before = held()
     ends = [files.watch(tmp_path / "log", lambda: None, writes=True) for _ in range(3)]

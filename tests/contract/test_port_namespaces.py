@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 
 from isola.errors import AlreadyExists, HostFailure, WrongState
 from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
@@ -109,8 +110,7 @@ async def test_a_user_namespace_is_held_for_the_requested_time(side: Side) -> No
 
 def held() -> int:
     """User namespaces that this process holds by descriptors."""
-    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.readlink(link).startswith("user:") for link in links if os.path.lexists(link))
+    return sum(target.startswith("user:") for _, target in descriptors())
 
 
 async def test_a_network_namespace_stays_until_it_is_removed(side: Side, tmp_path: Path) -> None:

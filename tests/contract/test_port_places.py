@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors
 
 from isola.errors import HostFailure
 from isola.host.cgroups import LinuxCgroups
@@ -13,7 +14,7 @@ from isola.host.process import LinuxProcesses, Place
 from isola.host.small_world import cgroups_in, shelf_in
 from isola.host.sockets import LinuxSockets
 
-GROUP = "/isola-test-places"
+GROUP = f"/isola-test-places-{os.getpid()}"
 HIERARCHIES = [each.name for each in Path("/sys/fs/cgroup").iterdir() if each.is_mount()]
 """None where there is control group v2 alone."""
 
@@ -50,13 +51,13 @@ def same_place() -> Iterator[None]:
 
 def namespaces() -> set[int]:
     """Open descriptors of mount namespaces."""
-    links = {int(name): f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")}
-    return {fd for fd, link in links.items() if os.path.lexists(link) and os.readlink(link).startswith("mnt:")}
+    return {int(number) for number, target in descriptors() if target.startswith("mnt:")}
 
 
 def mounts() -> list[str]:
-    """Mounts that only the copy has."""
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " - tmpfs isola " in line]
+    """Mounts that only the copy has; daemons of other tests have such in their directories."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if " - tmpfs isola " in line and line.split()[4] in ("/run", "/tmp")]
 
 
 def groups() -> str:

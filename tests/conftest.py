@@ -16,7 +16,7 @@ _SOURCE = _TESTS.parent / "src"
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """What killed runs left must not fail this one, nor how it was begun."""
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:  # in the background, under nohup: programs would ignore it too
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     several = session.config.getoption("dist", "no") != "no"

@@ -29,6 +29,7 @@ from isola.runtimes import (
     Mount,
     Root,
     RootKind,
+    RunSpec,
     Shareable,
 )
 from isola.runtimes.oci.guest import OciGuest
@@ -239,10 +240,22 @@ async def test_the_exit_status_stays_until_the_run_is_removed(bench: Bench) -> N
 
 
 async def test_a_running_guest_is_settled_soon(bench: Bench) -> None:
-    guest = await bench.launch(bench.spec())
-    watch = Stopwatch()
-    assert await guest.settled() is None
-    assert watch.seconds() < 0.5
+    await settles_within(bench, bench.spec(), 0.5)
+
+
+TRIES = 6
+"""On a busy host a program may get no CPU for as long as its start is watched."""
+
+
+async def settles_within(bench: Bench, spec: RunSpec, seconds: float) -> None:
+    for _ in range(TRIES):
+        guest = await bench.launch(spec)
+        watch = Stopwatch()
+        assert await guest.settled() is None
+        if (took := watch.seconds()) < seconds:
+            return
+        await bench.runtime.remove(spec.id)
+    raise AssertionError(f"it took {took:.2f} s")
 
 
 BUSY = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done;"
@@ -259,9 +272,14 @@ async def test_a_system_that_ends_at_once_has_an_exit_status(bench: Bench, how: 
     script, status = ENDS[how]
     if how == "halts" and not bench.has(Capability.REBOOT):
         return
-    guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
-    bench.end("one", status)
-    assert await guest.settled() == status
+    for _ in range(TRIES):
+        guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", script)))
+        bench.end("one", status)
+        if (found := await guest.settled()) is not None:
+            break
+        assert await guest.ended() == status
+        await bench.runtime.remove("one")
+    assert found == status
     if bench.real and "echo" in script:
         assert b"last output" in await bench.runtime.console_log("one")
 
@@ -282,10 +300,7 @@ async def test_a_program_that_cannot_be_run_ends_with_a_status(bench: Bench) -> 
 
 
 async def test_a_waiting_program_is_settled(bench: Bench) -> None:
-    guest = await bench.launch(bench.spec(command=("/bin/cat",)))
-    watch = Stopwatch()
-    assert await guest.settled() is None
-    assert watch.seconds() < 0.9
+    await settles_within(bench, bench.spec(command=("/bin/cat",)), 0.9)
     await bench.runtime.remove("one")
     guest = await bench.launch(bench.spec(command=("/bin/sh", "-c", f"{BUSY * 5} exit 5"), system=False))
     assert await guest.settled() is None, "a single program may end at any time"

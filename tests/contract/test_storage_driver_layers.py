@@ -200,19 +200,22 @@ async def test_a_missing_volume_and_an_existing_file(layered: Subject) -> None:
 async def test_layers_are_unpacked_side_by_side_where_they_do_not_depend_on_each_other(pool: Subject) -> None:
     under_way: set[str] = set()
     seen: list[int] = []
+    layers = [f"sha256:{number:064x}" for number in range(8)]
+    steps = pool.driver.layers.steps(layers)
+    together = len(set(steps)) > 1 and all(step.parent is None for step in steps)
+    full = asyncio.Event()
 
     async def unpack(layer: str, target: Path) -> None:
         under_way.add(layer)
         seen.append(len(under_way))
-        await asyncio.sleep(0.02)
+        if len(under_way) == (AT_ONCE if together else 1):
+            full.set()
+        await asyncio.wait_for(full.wait(), 60)
+        await asyncio.sleep(0.02)  # no further one begins
         await unpacked(pool, BASE, target)
         under_way.discard(layer)
 
-    layers = [f"sha256:{number:064x}" for number in range(8)]
     await pool.ensure(unpack, *layers)
-    together = len(set(pool.driver.layers.steps(layers))) > 1 and all(
-        step.parent is None for step in pool.driver.layers.steps(layers)
-    )
     assert max(seen) == (AT_ONCE if together else 1)
     assert sorted(await pool.driver.layers.stored()) == list(pool.ids(*layers))
 

@@ -21,8 +21,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SET_DEFAULTS, _SET_SESSION = 0x04, 0x80
 _ROOM = 512
 """Bytes; glibc's two structures take 80 and 336, musl's less."""
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Python ignores them; a program expects them as they are by default."""
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""Python ignores the first two, and who is started in the background the others; programs expect the defaults."""
 _FIRST_FREE = 3
 
 Streams = tuple[int | None, int | None, int | None]

@@ -20,6 +20,7 @@
     ├── Cancelled               cancelled
     ├── TimedOut                timed_out
     └── HostFailure             host_failure          the host refused an effect
+        ├── StorageFull         storage_full          a disk or a quota is full
         ├── SuspectState        suspect_state         the records are lost, damaged or older than what is there
         └── CommandFailed       command_failed        a program ended badly; its words are the evidence
 
@@ -174,6 +175,12 @@ class HostFailure(IsolaError):
     """The host refused an effect."""
 
     code = "host_failure"
+
+
+class StorageFull(HostFailure):
+    """A disk, or a quota of it, is full. What the request began is undone."""
+
+    code = "storage_full"
 
 
 class SuspectState(HostFailure):

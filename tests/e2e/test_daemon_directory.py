@@ -44,7 +44,7 @@ def test_an_upload_to_a_full_disk_is_refused_with_the_reason(daemon_on_it: Daemo
             filling.write(bytes(4096))
     with pytest.raises(ApiError, match="No space left") as refused:
         daemon_on_it.request("POST", "/1.0/images", bytes(2**20), headers={"Content-Type": "application/octet-stream"})
-    assert refused.value.code == "host_failure"
+    assert refused.value.code == "storage_full"
     (small_disk / "filling").unlink()
     assert not list((daemon_on_it.directory / "images" / "scratch").iterdir())
     daemon_on_it.launch("later")

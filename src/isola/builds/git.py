@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
+from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, StorageFull, TooLarge
+from isola.host.exhaustion import said_full
 from isola.model.git_address import HEAD, GitAddress
 
 PLACE = "/mnt"
@@ -161,8 +162,8 @@ def explained(error: CommandFailed, address: GitAddress) -> IsolaError:
     said = error.evidence.strip()[-500:]
     if is_missing(error) and address.ref != HEAD:
         return NotFound(f"{address.url} has no branch, tag or commit {address.ref}", evidence=said, field="ref")
-    if "No space left" in said or "Disk quota" in said:
-        return HostFailure("The disk is full", evidence=said)
+    if said_full(said):
+        return StorageFull("The disk is full", evidence=said)
     if "File too large" in said or "Out of memory" in said or error.status in (153, -25):
         return too_large(address)
     if error.status == MISSING:

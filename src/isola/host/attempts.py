@@ -6,7 +6,8 @@ import errno
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.errors import InvalidInput, NotFound
+from isola.host.exhaustion import host_refused
 from isola.host.threads import Work, in_long_thread
 
 P = ParamSpec("P")
@@ -32,7 +33,7 @@ def reported(path: str, work: Callable[..., T], *arguments: object) -> T:
     except OSError as error:
         what = _REASONS.get(error.errno or 0)
         if what is None:
-            raise HostFailure(f"The file system refused {path!r}", evidence=str(error)) from error
+            raise host_refused(f"The file system refused {path!r}", error) from error
         raise InvalidInput(f"{path!r} {what}", field="path") from error
 
 

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import errno
 
-from isola.errors import HostFailure
+from isola.errors import HostFailure, StorageFull
 
+_FULL = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The quota of the disk is used up",
+}
 _SPENT = {
     errno.EMFILE: ("The daemon has no file descriptors left", "stop some instances, or raise the daemon's LimitNOFILE"),
     errno.ENFILE: ("The host has no file descriptors left", "raise the kernel's fs.file-max"),
     errno.ENOMEM: ("The host has no memory left", "stop some instances"),
-    errno.ENOSPC: ("The disk is full", "free some space on the disk"),
-    errno.EDQUOT: ("The quota of the disk is used up", "free some space on the disk"),
 }
+_FREE = "free some space on the disk"
+_SAID = ("No space left on device", "Disk quota exceeded")
 
 
 def spent(error: BaseException) -> HostFailure | None:
     """The message and remedy for an error, if it means that a resource has run out."""
-    if not isinstance(error, OSError) or error.errno not in _SPENT:
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    if full := _FULL.get(error.errno):
+        return StorageFull(full, evidence=str(error), remedy=_FREE)
+    if error.errno not in _SPENT:
         return None
     message, remedy = _SPENT[error.errno]
     return HostFailure(message, evidence=str(error), remedy=remedy)
+
+
+def host_refused(message: str, error: Exception) -> HostFailure:
+    """The host refused an effect: StorageFull if the cause is that, otherwise HostFailure."""
+    if getattr(error, "errno", None) in _FULL or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return StorageFull(message, evidence=str(error), remedy=_FREE)
+    return HostFailure(message, evidence=str(error))
+
+
+def said_full(text: str) -> bool:
+    """Whether a program ended because a disk or a quota is full, by what it wrote to stderr."""
+    return any(said in text for said in _SAID)

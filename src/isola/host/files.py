@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
+from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound, StorageFull
 from isola.host import kernel, trees
 from isola.host.building import New, build, make_directory
 from isola.host.copying import Inside, command
+from isola.host.exhaustion import said_full
 from isola.host.file_systems import space_of, sync_all
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
@@ -328,7 +329,8 @@ class LinuxFiles:
         try:
             await self._processes.run(command(tree, target, inside), timeout=None, pass_fds=(tree,))
         except CommandFailed as error:
-            raise HostFailure(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
+            kind = StorageFull if said_full(error.evidence) else HostFailure
+            raise kind(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
         finally:
             os.close(tree)
 

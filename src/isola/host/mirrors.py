@@ -25,6 +25,7 @@ from isola.errors import CommandFailed, HostFailure
 from isola.host import trees
 from isola.host.cancellation import finish
 from isola.host.comparing import Difference, Look, Survey, TooDifferent, Trust, compare, survey
+from isola.host.exhaustion import host_refused
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.host.transplant import Change, carry_out, revert
@@ -264,4 +265,4 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
     try:
         return work()
     except OSError as error:
-        raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
+        raise host_refused(f"The file system refused {path}", error) from error

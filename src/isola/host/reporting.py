@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.errors import AlreadyExists, NotFound
+from isola.host.exhaustion import host_refused
 
 T = TypeVar("T")
 
@@ -20,4 +21,4 @@ def reported(path: Path, work: Callable[[], T]) -> T:
     except FileExistsError as error:
         raise AlreadyExists(f"{path} exists already", evidence=str(error)) from error
     except OSError as error:
-        raise HostFailure(f"The file system refused {path}", evidence=str(error)) from error
+        raise host_refused(f"The file system refused {path}", error) from error

@@ -14,6 +14,7 @@ from isola.errors import (
     IsolaError,
     NotFound,
     PreconditionFailed,
+    StorageFull,
     TimedOut,
     TooLarge,
     Unsupported,
@@ -31,6 +32,7 @@ _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (Conflict, 409),
     (Unsupported, 501),
     (TimedOut, 504),
+    (StorageFull, 507),
 )
 NO_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from io import FileIO
 from pathlib import Path
 
 from isola.doors import Services
-from isola.errors import HostFailure
 from isola.host.cancellation import finish
+from isola.host.exhaustion import host_refused
 
 _BLOCK = 2**20
 
@@ -67,9 +66,8 @@ def _create(target: Path) -> FileIO:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Report write errors such as a full disk as HostFailure."""
+    """Report write errors as StorageFull or HostFailure."""
     try:
         yield
     except OSError as error:
-        remedy = "free space, for instance by deleting images" if error.errno == errno.ENOSPC else ""
-        raise HostFailure("The upload cannot be stored", evidence=str(error), remedy=remedy) from error
+        raise host_refused("The upload cannot be stored", error) from error

@@ -14,6 +14,7 @@ from isola.errors import (
     InvalidInput,
     IsolaError,
     NotFound,
+    StorageFull,
     TooLarge,
     Unsupported,
 )
@@ -126,5 +127,6 @@ _KINDS: tuple[tuple[type[IsolaError], int, str], ...] = (
     (MethodNotAllowed, 405, "UNSUPPORTED"),
     (InUse, 405, "UNSUPPORTED"),
     (Unsupported, 400, ""),
+    (StorageFull, 507, "STORAGE_FULL"),
 )
 """Status and code by the kind of an error; without a code it is that of the field which the error names."""

@@ -19,6 +19,7 @@ from isola.errors import (
     IsolaError,
     NotFound,
     PreconditionFailed,
+    StorageFull,
     TimedOut,
     TooLarge,
     Unsupported,
@@ -44,6 +45,7 @@ _STATUS: tuple[tuple[type[IsolaError], int], ...] = (
     (Unsupported, 501),
     (Cancelled, 400),
     (TimedOut, 504),
+    (StorageFull, 507),
 )
 _JSON = "application/json"
 

@@ -44,6 +44,7 @@ failed operation has the same fields in its `metadata.error`.
 | `unsupported`, `driver_unavailable` | 501, or 400 with `field` |
 | `timed_out` | 504 |
 | `host_failure`, `command_failed` | 500 |
+| `storage_full` (a disk, or a quota of it) | 507 |
 
 ## Common parameters
 

@@ -24,6 +24,7 @@ _KINDS: Mapping[str, type[IsolaError]] = {
         errors.NotFound,
         errors.AlreadyExists,
         errors.Unsupported,
+        errors.StorageFull,
     )
 }
 

@@ -29,6 +29,7 @@ from isola.host.archive.repacking import Repacking, Sink
 from isola.host.archive.tarpack import Packing
 from isola.host.archive.tarstream import TarStream
 from isola.host.cell import Cell, Inside
+from isola.host.exhaustion import host_refused
 
 _SLACK = 1 << 30
 """Bytes that headers and padding may add to an archive's content."""
@@ -176,7 +177,7 @@ def _repack(
             diff_id = sink.close()
             flush(output)
         except OSError as error:
-            raise HostFailure("Cannot write the layer", evidence=str(error)) from error
+            raise host_refused("Cannot write the layer", error) from error
         report = {"heads": {path: head.hex() for path, head in work.heads.items()}, "top": sorted(work.top)}
         counts = {"entries": work.entries, "bytes": work.bytes, "newest": work.newest}
         return {"diff_id": diff_id, "found": work.found, **counts, **report}
@@ -219,7 +220,7 @@ def _packed(
             else:
                 output.flush()
         except OSError as error:
-            raise HostFailure("Cannot pack the tree", evidence=str(error)) from error
+            raise host_refused("Cannot pack the tree", error) from error
         return {"entries": packing.entries}
 
     return cell.run(place, work)
@@ -246,7 +247,7 @@ def _list_members(source: str, target: str | None, most: int, only: int, limits:
             if output is not None:
                 output.flush()
         except OSError as error:
-            raise HostFailure("Cannot uncompress the archive", evidence=str(error)) from error
+            raise host_refused("Cannot uncompress the archive", error) from error
         archive.finished()
         return {"members": listing.members, "copied": int(output is not None)}
 

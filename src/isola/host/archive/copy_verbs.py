@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from isola.errors import HostFailure
 from isola.host import cell, confine
 from isola.host.archive.choosing import Choosing, Kept, Wanted
 from isola.host.archive.layerpack import LayerPacking, opened
 from isola.host.archive.output import created, flush
 from isola.host.archive.placing import Change, Placing, owner_of
 from isola.host.cell import Cell, Inside
+from isola.host.exhaustion import host_refused
 from isola.model.file_mode import FileMode
 from isola.model.ignore import Patterns
 
@@ -28,7 +28,7 @@ def survey_copy(*, sources: list[dict[str, Any]]) -> bytes:
         try:
             return {"digest": choosing.digest(), "entries": len(choosing.found)}
         except OSError as error:
-            raise HostFailure("Cannot read the files to copy", evidence=str(error)) from error
+            raise host_refused("Cannot read the files to copy", error) from error
 
     return cell.run(_cell(sources, None, ()), work)
 
@@ -62,7 +62,7 @@ def copy_layer(
                 placing.write(packing, newest, now)
                 flush(output)
         except OSError as error:
-            raise HostFailure("Cannot copy the files", evidence=str(error)) from error
+            raise host_refused("Cannot copy the files", error) from error
         return {"diff_id": packing.diff_id, "entries": packing.entries, "bytes": packing.bytes, "skipped": 0}
 
     return cell.run(_cell(sources, root, (output.fileno(),)), work)
@@ -88,7 +88,7 @@ def _chosen(sources: list[dict[str, Any]]) -> Choosing:
             ]
         )
     except OSError as error:
-        raise HostFailure("Cannot read the files to copy", evidence=str(error)) from error
+        raise host_refused("Cannot read the files to copy", error) from error
     return choosing
 
 

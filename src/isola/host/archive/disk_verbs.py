@@ -13,6 +13,7 @@ from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Too
 from isola.host.archive.output import created
 from isola.host.archive.qemu_img import BELOW, SOURCE, TARGET, run
 from isola.host.credentials import owner_of_files
+from isola.host.exhaustion import host_refused
 from isola.model.disk import DiskFormat
 from isola.model.disk_header import HEAD, REMEDY, read_header
 
@@ -72,7 +73,7 @@ def _created_by(owner: int, target: Path) -> BinaryIO:
     except FileExistsError as error:
         raise AlreadyExists(f"{target} exists already") from error
     except OSError as error:
-        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+        raise host_refused(f"Cannot write {target}", error) from error
     finally:
         os.close(directory)
 

@@ -15,6 +15,7 @@ from isola.host.archive.changed import Comparing
 from isola.host.archive.layerpack import LayerPacking, asking, opened, write_list
 from isola.host.archive.output import created, flush
 from isola.host.cell import Cell, Inside
+from isola.host.exhaustion import host_refused
 
 _OPAQUE = "trusted.overlay.opaque"
 _QUESTION = "opaque?"
@@ -37,7 +38,7 @@ def pack_layer(
             packing.run(top, comparing, left_out)
             flush(output)
         except OSError as error:
-            raise HostFailure("Cannot pack the changes", evidence=str(error)) from error
+            raise host_refused("Cannot pack the changes", error) from error
         counts = {"entries": packing.entries, "bytes": packing.bytes, "skipped": comparing.skipped}
         return {"diff_id": packing.diff_id, **counts}
 

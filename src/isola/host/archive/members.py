@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
+from isola.host.exhaustion import host_refused
 
 PIECE = 64 << 20
 """Bytes that are copied at once; between them a copy can be cancelled."""
@@ -78,7 +79,7 @@ def adopt(apart: Apart, target: Path) -> str:
     except FileExistsError as error:
         raise AlreadyExists(f"{target} exists already") from error
     except OSError as error:
-        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+        raise host_refused(f"Cannot write {target}", error) from error
     with _opened(target) as descriptor:
         os.fsync(descriptor)
     return apart.digest
@@ -100,7 +101,7 @@ class Extraction:
             raise AlreadyExists(f"{target} exists already") from error
         except OSError as error:
             os.close(self._source)
-            raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+            raise host_refused(f"Cannot write {target}", error) from error
 
     def close(self) -> None:
         """Close both files."""
@@ -124,7 +125,7 @@ class Extraction:
             if end == before:
                 os.fsync(self._target)
         except OSError as error:
-            raise HostFailure("Cannot copy a member of the archive", evidence=str(error)) from error
+            raise host_refused("Cannot copy a member of the archive", error) from error
         return end - before
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from isola.errors import AlreadyExists, HostFailure
+from isola.errors import AlreadyExists
+from isola.host.exhaustion import host_refused
 
 
 def created(target: str, compression: str) -> BinaryIO:
@@ -17,7 +18,7 @@ def created(target: str, compression: str) -> BinaryIO:
     except FileExistsError as error:
         raise AlreadyExists(f"{target} exists already") from error
     except OSError as error:
-        raise HostFailure(f"Cannot write {target}", evidence=str(error)) from error
+        raise host_refused(f"Cannot write {target}", error) from error
 
 
 def flush(output: BinaryIO | None) -> None:

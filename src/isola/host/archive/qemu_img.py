@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from isola.errors import HostFailure, InvalidInput, UnsafeArchive, Unsupported
+from isola.errors import InvalidInput, StorageFull, UnsafeArchive, Unsupported
 from isola.host import cell, confine
 from isola.host.cell import Cell, Inside
+from isola.host.exhaustion import said_full
 from isola.host.programs import find_program
 
 SOURCE, BELOW, TARGET = "source", "below", "target"
@@ -105,6 +106,6 @@ def _check(status: int, said: bytes) -> None:
     if status < 0:
         raise UnsafeArchive("The disk image exceeds the limits on time, memory or size", evidence=f"signal {-status}")
     text = said.decode("utf-8", "replace").strip()[-500:]
-    if "No space left" in text or "Disk quota" in text:
-        raise HostFailure("The disk is full", evidence=text)
+    if said_full(text):
+        raise StorageFull("The disk is full", evidence=text)
     raise InvalidInput("The disk image is damaged", evidence=text or f"status {status}", remedy="send it again")

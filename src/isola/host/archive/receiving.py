@@ -17,6 +17,7 @@ from pathlib import Path
 from isola.errors import HostFailure, InvalidInput, IsolaError, UnsafeArchive
 from isola.host.archive.asking import KEEP, READ, REQUEST, SIZE
 from isola.host.archive.members import Apart
+from isola.host.exhaustion import host_refused
 from isola.host.threads import Work, in_long_thread, in_thread
 
 LARGE = 64 << 10
@@ -192,9 +193,7 @@ def _storing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise HostFailure(
-            "The archive cannot be stored", evidence=str(error), remedy="free space, for instance by deleting images"
-        ) from error
+        raise host_refused("The archive cannot be stored", error) from error
 
 
 async def _request(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes:

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
-from isola.errors import HostFailure, InvalidInput, IsolaError, TooLarge, UnsafeArchive
+from isola.errors import HostFailure, InvalidInput, IsolaError, StorageFull, TooLarge, UnsafeArchive
 from isola.host import kernel
 from isola.host.archive.tarstream import Member, TarStream
 
@@ -331,7 +331,7 @@ def _explained(error: OSError, member: Member) -> IsolaError:
     """InvalidInput if the archive caused it, otherwise HostFailure."""
     where = f"{shown(member.name)}: {os.strerror(error.errno or 0)}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostFailure("The file system is full", evidence=where, remedy="free some space, or use another pool")
+        return StorageFull("The file system is full", evidence=where, remedy="free some space, or use another pool")
     if error.errno == errno.EFBIG:
         return TooLarge("The archive contains a file that is too large", evidence=where)
     if error.errno in _FAULTS:

@@ -18,6 +18,7 @@ from isola.errors import Compacted, HostFailure, IsolaError, PreconditionFailed,
 from isola.host import inotify
 from isola.host.cancellation import finish
 from isola.host.clock import Clock
+from isola.host.exhaustion import host_refused
 from isola.state import sqlite_log
 from isola.state.feed import Feed
 from isola.state.reserve import Reserve
@@ -316,7 +317,7 @@ class SqliteStore(Store):
             if database.in_transaction:
                 database.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise HostFailure("The state could not be written", evidence=str(error)) from error
+                raise host_refused("The state could not be written", error) from error
             raise
         return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isola.builds import git
-from isola.errors import CommandFailed, HostFailure, InvalidInput, NotFound, TooLarge
+from isola.errors import CommandFailed, HostFailure, InvalidInput, NotFound, StorageFull, TooLarge
 from isola.model.git_address import GitAddress, parse_git
 
 URL = "https://example.org/a.git"
@@ -83,7 +83,7 @@ def test_tokens_are_for_their_hosts() -> None:
     [
         (128, "fatal: couldn't find remote ref x", NotFound, "no branch, tag or commit x"),
         (128, "fatal: upload-pack: not our ref 0", NotFound, "no branch, tag or commit x"),
-        (128, "fatal: write error: No space left on device", HostFailure, "The disk is full"),
+        (128, "fatal: write error: No space left on device", StorageFull, "The disk is full"),
         (128, "fatal: write error: File too large", TooLarge, "too large"),
         (153, "", TooLarge, "too large"),
         (127, "setpriv: failed to execute git", HostFailure, "not installed"),

@@ -260,6 +260,35 @@ async def test_an_image_of_the_store_is_pulled_as_it_is(client: Client) -> None:
     assert attached["artifactType"] == "application/vnd.isola.lxd.image.v1"
 
 
+async def test_what_is_found_by_a_short_name_is_deleted_by_it() -> None:
+    """A repository of this name beside that of Docker Hub, whose content is found by the same path."""
+    async with registry_standing() as stand:
+        client, own, other = stand.client, image("own"), image("of the hub")
+        await client.push("team/app", own, "1")
+        await client.push("docker.io/team/app", other, "2")
+        loose = digest_of(b"loose")
+        await client.push_blob("docker.io/team/app", loose, b"loose")
+        for path in ("manifests/2", f"manifests/{other.digest}", f"blobs/{loose}"):
+            assert (await client.ask("GET", f"/v2/team/app/{path}")).status == 200
+            assert (await client.ask("DELETE", f"/v2/team/app/{path}")).status == 202, path
+            assert (await client.ask("GET", f"/v2/team/app/{path}")).status == 404
+            assert (await client.ask("DELETE", f"/v2/team/app/{path}")).status == 404
+        await there(client, own, "1", "team/app")
+
+
+async def test_a_repository_whose_last_alias_was_removed_elsewhere_goes_with_its_last_blob() -> None:
+    async with registry_standing() as stand:
+        client, content = stand.client, image()
+        await client.push("team/app", content, "1")
+        await stand.rest.ask("POST", "/1.0/images/aliases", {"name": "kept", "target": content.digest[7:]})
+        await stand.rest.ask("DELETE", "/1.0/images/aliases/team/app:1")
+        assert (await client.ask("DELETE", f"/v2/team/app/manifests/{content.digest}")).status == 202
+        for digest in content.blobs:
+            assert (await client.ask("DELETE", f"/v2/team/app/blobs/{digest}")).status == 202
+        assert (await client.ask("GET", "/v2/team/app/tags/list")).status == 404
+        assert (await client.ask("GET", "/v2/kept/manifests/latest")).status == 200
+
+
 async def test_a_pushed_image_is_seen_by_the_rest_api() -> None:
     async with registry_standing() as stand:
         content = image()

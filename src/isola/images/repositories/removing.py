@@ -114,7 +114,8 @@ class Removing:
         return len(unused)
 
     async def settle(self, repository: Ref) -> None:
-        """Remove the record of a repository with nothing in it."""
+        """Remove the record of a repository with nothing in it but tags that are aliases no more."""
+        await self.forget_stale_tags(repository)
         if self._records.is_empty(repository):
             await self._records.repositories.remove(repository)
 

@@ -87,7 +87,6 @@ class Repositories:
         await self._unnamed.recover()
         for repository in {Ref(tag.project, tag.repository) for tag in self._records.tags}:
             await self._removing.forget_image(repository)
-            await self._removing.forget_stale_tags(repository)
         for repository in [each.ref for each in self._records.repositories]:
             await self._removing.settle(repository)
         await self._library.collect_garbage()

@@ -193,6 +193,21 @@ class Views:
         """The repository that a name is found as: the first of its synonyms with anything in it, else itself."""
         return next((each for each in synonyms(repository) if self._shown(each, False)), repository)
 
+    def home_of(self, repository: Ref, reference: str) -> Ref:
+        """That of its synonyms which has a tag or the manifest of a digest; else ``home``."""
+        digest = check_digest(reference) if ":" in reference else ""
+        for each in synonyms(repository):
+            if self._has_manifest(each, digest, False) if digest else self.tagged(each, reference):
+                return each
+        return self.home(repository)
+
+    def home_of_blob(self, repository: Ref, digest: str) -> Ref:
+        """That of its synonyms which has a blob; else ``home``."""
+        check_digest(digest)
+        return next(
+            (each for each in synonyms(repository) if self._has_blob(each, digest, False)), self.home(repository)
+        )
+
     def repositories(self, *, public: bool = False) -> list[Ref]:
         """All with anything in them that clients can name, sorted."""
         return [each for each in self._records.names() if reachable(each) and self._shown(each, public)]

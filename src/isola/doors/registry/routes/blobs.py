@@ -21,8 +21,9 @@ async def get(request: Request) -> web.StreamResponse:
 
 async def delete(request: Request) -> web.StreamResponse:
     """Remove it from the repository, unless a manifest refers to it."""
-    repository = request.repositories.views.home(request.repository)
-    await request.repositories.remove_blob(repository, request.parameters["digest"])
+    digest = request.parameters["digest"]
+    repository = request.repositories.views.home_of_blob(request.repository, digest)
+    await request.repositories.remove_blob(repository, digest)
     return empty(202)
 
 

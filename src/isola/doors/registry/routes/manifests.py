@@ -49,7 +49,7 @@ async def put(request: Request) -> web.StreamResponse:
 async def delete(request: Request) -> web.StreamResponse:
     """Remove a tag, or a manifest with all its tags."""
     reference = request.parameters["reference"]
-    repository = request.repositories.views.home(request.repository)
+    repository = request.repositories.views.home_of(request.repository, reference)
     if ":" in reference:
         await request.repositories.remove_manifest(repository, reference, caller=request.access.caller)
     else:

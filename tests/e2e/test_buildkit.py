@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,8 +85,8 @@ async def test_a_failure_names_its_step(image: Daemon) -> None:
         assert steps[-1] == "[2/2] RUN exit 3" and len(errors) == 1
         with pytest.raises(Failure, match=r"open missing: no such file"):
             await client.build(options={"filename": "missing"})
-        with pytest.raises(Failure, match="output local"):
-            await client.build(exporter="local")
+        with pytest.raises(Failure, match="output zip"):
+            await client.build(exporter="zip")
 
 
 async def test_an_archive_from_standard_input(image: Daemon, docker: Docker) -> None:
@@ -92,6 +94,29 @@ async def test_an_archive_from_standard_input(image: Daemon, docker: Docker) -> 
     async with builder(door(image), files) as client:
         await client.build("three", {"context": "http://buildkit-session/id", "label:of": "test"})
         assert "from a tar" in shown(await client.told(1))[1]
+
+
+async def test_files_of_the_result_go_to_the_client(image: Daemon, docker: Docker, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.tar"
+    dockerfile = (
+        "FROM app AS made\nRUN mkdir /d && echo one > /d/a && touch /d/b\nFROM scratch\nCOPY --from=made /d /d\n"
+    )
+    files = Files({"dockerfile": files_of(Dockerfile=dockerfile), "context": []})
+    before = docker("images", "-aq")
+    async with builder(door(image), files) as client:
+        await client.build(exporter="local")
+        assert files.received == {"d": b"", "d/a": b"one\n", "d/b": b""}
+        await client.build(exporter="tar")
+        with tarfile.open(fileobj=io.BytesIO(files.received.pop(""))) as archive:
+            assert [each.name.strip("./") for each in archive] == ["", "d", "d/a", "d/b"]
+        assert docker("images", "-aq") == before, "the result is no image"
+        await client.build("five:v1", exporter="docker")
+        saved.write_bytes(files.received.pop(""))
+        assert "five:v1" in docker("load", "-i", str(saved))
+        files.refuses = "cannot write: read-only file system"
+        with pytest.raises(Failure, match="cannot take the result: cannot write: read-only"):
+            await client.build(exporter="local")
+    docker("rmi", "five:v1")
 
 
 async def test_a_client_that_goes_ends_its_build(image: Daemon) -> None:
@@ -103,6 +128,18 @@ async def test_a_client_that_goes_ends_its_build(image: Daemon) -> None:
         building.cancel()
         watching.cancel()
         await asyncio.gather(building, watching, return_exceptions=True)
+    await asyncio.to_thread(until, lambda: image.get("/1.0/instances") == [])
+
+
+async def test_a_session_that_ends_ends_its_build(image: Daemon) -> None:
+    """The call is answered: the connection on which it was made is still there."""
+    files = Files({"dockerfile": files_of(Dockerfile="FROM app\nRUN echo begun && sleep 1001\n"), "context": []})
+    async with builder(door(image), files) as client:
+        building = asyncio.ensure_future(client.build())
+        await asyncio.to_thread(until, lambda: image.get("/1.0/instances"), 60)
+        client.back.close()
+        with pytest.raises(Failure, match="closed its session"):
+            await building
     await asyncio.to_thread(until, lambda: image.get("/1.0/instances") == [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -44,6 +45,24 @@ def test_an_image_is_built_and_runs(isola: Cli, context: Path) -> None:
     again = isola("build", str(context), "-t", "one:1", "--label", "l=v")
     assert again.stderr.count("(from the cache)") == 3
     assert isola("build", "-q", str(context), "--label", "l=v").stdout.startswith("sha256:")
+
+
+def test_the_result_as_files_and_as_an_archive(isola: Cli, context: Path, tmp_path: Path) -> None:
+    before = isola("image", "list", "-q").stdout
+    done = isola("build", str(context), "-o", str(tmp_path / "out"), "--iidfile", str(tmp_path / "id"))
+    assert (tmp_path / "out/out").read_bytes() == b"A" and (tmp_path / "out/c/a").read_text() == "A"
+    assert (tmp_path / "out/bin/sh").is_symlink() and (tmp_path / "id").read_text() == "" and "Error" not in done.stderr
+    packed = isola("build", str(context), "-o", "-", text=False).stdout
+    listed = subprocess.run(["tar", "-t"], input=packed, check=True, capture_output=True).stdout.decode()
+    assert "c/a\n" in listed
+    assert isola("image", "list", "-q").stdout == before, "no image is made"
+    saved, digests = tmp_path / "saved.tar", tmp_path / "build.json"
+    isola("build", str(context), "-t", "saved:1", "-o", f"type=oci,dest={saved}", "--metadata-file", str(digests))
+    isola("image", "import", str(saved))
+    assert json.loads(digests.read_text())["image.name"] == "saved:1"
+    assert files_of(isola.daemon, "docker.io/library/saved:1")["/out"] == b"A"
+    failed = isola("build", str(context), "-o", f"type=tar,dest={tmp_path}/none/x.tar", check=False)
+    assert failed.returncode != 0 and "none/x.tar" in failed.stderr
 
 
 def test_what_the_ignore_file_names_is_not_sent(isola: Cli, context: Path) -> None:

@@ -49,6 +49,10 @@ class Files:
     upload: bytes = b""
     asked: list[Mapping[str, list[str]]] = field(default_factory=list)
     """Metadata of all transfers."""
+    received: dict[str, bytes] = field(default_factory=dict)
+    """Files of results by path; what came as one archive is without a path."""
+    refuses: str = ""
+    """Why no result is taken."""
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -58,6 +62,7 @@ class Files:
             "/moby.filesync.v1.Auth/Credentials": self._password,
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": self._secret,
             "/moby.upload.v1.Upload/Pull": self._pull,
+            "/moby.filesync.v1.FileSend/DiffCopy": self._receive,
         }
 
     async def serve(self, stream: Stream) -> None:
@@ -97,6 +102,32 @@ class Files:
         if name not in self.secrets:
             raise Failure(Code.NOT_FOUND, "no such secret")
         yield message({1: self.secrets[name]})
+
+    async def _receive(self, call: Call) -> AsyncIterator[bytes]:
+        if self.refuses:
+            raise Failure(Code.UNKNOWN, self.refuses)
+        listed, pending = list[Message](), 0
+        while (data := await call.read()) is not None:
+            packet = Message(data)
+            if packet.blobs(1):
+                self.received[""] = self.received.get("", b"") + packet.blob(1)
+            elif packet.number(1) == DATA and packet.blob(4):
+                self.received[listed[packet.number(3)].text(1)] += packet.blob(4)
+            elif packet.number(1) == DATA:
+                pending -= 1
+            elif packet.number(1) == STAT and packet.has(2):
+                listed.append(packet.inside(2))
+                continue
+            elif packet.number(1) == STAT:
+                wanted = [number for number, each in enumerate(listed) if not each.number(2) >> 27]
+                pending = len(wanted)
+                self.received |= {each.text(1): each.text(7).encode() for each in listed}
+                for number in wanted:
+                    yield message({1: REQUEST, 3: number})
+            else:
+                continue
+            if not packet.blobs(1) and not pending:
+                yield message({1: FINISHED})
 
     async def _pull(self, call: Call) -> AsyncIterator[bytes]:
         yield message({1: self.upload})
@@ -172,6 +203,8 @@ class Builder:
 
     calls: Connection
     session: str
+    back: StreamLink
+    """Of the session."""
     count: int = 0
 
     async def ask(self, method: str, request: bytes, **metadata: str) -> bytes:
@@ -226,4 +259,4 @@ async def builder(socket: Path, files: Files, session: str = "s1") -> AsyncItera
     async with upgraded(socket, "/v1.50/grpc") as calls, upgraded(socket, "/v1.50/session", **who) as back:
         client, served = Connection(calls), Connection(back, files.serve)
         async with running(client, served):
-            yield Builder(client, session)
+            yield Builder(client, session, back)

@@ -12,10 +12,11 @@ import pytest
 from memory_audit import differences
 from strike import Fate, Strike
 
-from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, TooLarge
+from isola.builds.exporting import Deliver, Export
+from isola.errors import Forbidden, HostFailure, InvalidInput, IsolaError, NotFound, TooLarge, Unsupported
 from isola.host.outside import limit_to_outside
 from isola.images.build_limits import BuildLimits
-from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.caller import Caller, Credential
 from isola.model.reference import Ref
 from isola.testing.http import Reply
@@ -43,13 +44,15 @@ async def blocks(data: bytes) -> AsyncIterator[bytes]:
     yield data[100:]
 
 
-async def build(world: World, data: bytes | None = None, **options: object) -> list[BuildEvent]:
+async def build(
+    world: World, data: bytes | None = None, deliver: Deliver | None = None, **options: object
+) -> list[BuildEvent]:
     """All events of a build that has succeeded."""
     builds, told = world.parts.services.builds, list[BuildEvent]()
     archive = await builds.receive(blocks(context() if data is None else data))
     request = BuildRequest(names=(NAME,), **options)  # type: ignore[arg-type]
     try:
-        operation = builds.start(request, archive, told.append)
+        operation = builds.start(request, archive, told.append, deliver=deliver)
     except IsolaError:
         await builds.discard(archive)
         raise
@@ -149,7 +152,7 @@ async def test_what_cannot_be_built_leaves_nothing(
     world: World, dockerfile: str, options: dict[str, object], error: type[IsolaError], message: str
 ) -> None:
     with pytest.raises(error) as caught:
-        await build(world, context(dockerfile), **options)
+        await build(world, context(dockerfile), **options)  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert await left(world) == [] and image_of(world) is None
 
@@ -265,3 +268,34 @@ async def test_layers_are_compressed_as_the_server_is_told(world: World, kind: s
         BuildEventKind.CACHED
     ) == 6  # what is kept is used, whatever its compression
     assert await left(world) == []
+
+
+async def test_files_and_archives_are_for_the_client_alone(world: World) -> None:
+    received: list[bytes] = []
+
+    async def deliver(export: Export) -> None:
+        received.append(b"".join([block async for block in export.blocks()]))
+
+    await build(world, context("FROM scratch\nCOPY a /one/\n"), deliver, output=Output.FILES)
+    with tarfile.open(fileobj=io.BytesIO(received.pop())) as archive:
+        assert [each.name.strip("./") for each in archive if each.isreg()] == ["one/a"]
+    await build(world, context("FROM scratch\n"), deliver, output=Output.FILES)
+    with tarfile.open(fileobj=io.BytesIO(received.pop())) as archive:
+        assert archive.getnames() == []
+    await build(world, deliver=deliver, output=Output.ARCHIVE)
+    with tarfile.open(fileobj=io.BytesIO(received.pop())) as archive:
+        file = archive.extractfile("manifest.json")
+        assert file is not None and b'"built:latest"' in file.read()
+    assert image_of(world) is None and await left(world) == []
+
+
+@pytest.mark.parametrize("output", [Output.FILES, Output.ARCHIVE])
+async def test_a_client_that_does_not_take_the_result(world: World, output: Output) -> None:
+    async def deliver(export: Export) -> None:
+        raise HostFailure("The disk of the client is full")
+
+    with pytest.raises(HostFailure, match="disk of the client"):
+        await build(world, deliver=deliver, output=output)
+    with pytest.raises(Unsupported, match="cannot take"):
+        await build(world, output=output)
+    assert image_of(world) is None and await left(world) == []

@@ -47,11 +47,13 @@ class Building:
         self._held: set[Layer] = set()
         self._stacks: set[tuple[str, ...]] = set()
 
-    async def run(self) -> list[Named]:
-        """The image, in the store. Raises whatever a step fails with; the other stages are cancelled then."""
+    async def run(self) -> Result:
+        """The target, whose layers stay until ``release``.
+
+        Raises whatever a step fails with; the other stages are cancelled then.
+        """
         try:
-            result = await self._begun(self._job.plan.target)
-            return [await self._composed(result)]
+            return await self._begun(self._job.plan.target)
         finally:
             for task in self._stages.values():
                 task.cancel()
@@ -209,7 +211,8 @@ class Building:
 
     # --- the image ----------------------------------------------------------------------------------------------
 
-    async def _composed(self, result: Result) -> Named:
+    async def composed(self, result: Result) -> Named:
+        """The image, in the store."""
         job, state = self._job, result.state
         last = max((entry.created_at for entry in state.history if entry.created_at), default=job.now())
         created: datetime = job.now() if job.epoch is not None else last

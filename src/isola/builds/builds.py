@@ -14,12 +14,13 @@ from isola.builds.building import Building
 from isola.builds.contexts import KEEP_GIT, Sources, fetch, remote_of
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
 from isola.builds.dockerfile.parsing import parse
-from isola.builds.parts import CONTEXT, Credential, Job, Parts, Tell, anonymous
+from isola.builds.exporting import Deliver, Export
+from isola.builds.parts import CONTEXT, Credential, Job, Parts, Result, Tell, anonymous
 from isola.builds.platforms import Platform
 from isola.builds.repositories import Repositories, limits_within
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
-from isola.errors import DriverUnavailable, IsolaError, NotFound, TimedOut, TooLarge
+from isola.errors import DriverUnavailable, IsolaError, NotFound, TimedOut, TooLarge, Unsupported
 from isola.host.cancellation import finish
 from isola.host.probing import probed
 from isola.images.build_limits import BuildLimits
@@ -28,7 +29,7 @@ from isola.images.store import Intake
 from isola.instances.create import Plan as Draft
 from isola.instances.create import check
 from isola.instances.expand import root_pool
-from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.caller import DAEMON, Caller
 from isola.model.instance import InstanceRequest
 from isola.model.probe import Probe
@@ -50,6 +51,7 @@ class Order:
     credentials: Credential
     limits: BuildLimits
     builder: Builder
+    deliver: Deliver | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,12 @@ class Builds:
         *,
         credentials: Credential = anonymous,
         caller: Caller = DAEMON,
+        deliver: Deliver | None = None,
     ) -> Operation:
         """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
-        Without ``place`` the context is fetched from ``request.remote``.
+        Without ``place`` the context is fetched from ``request.remote``. ``deliver`` takes a result that is no image
+        of the project.
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
@@ -123,7 +127,7 @@ class Builds:
             remote_of(request.remote)
             place = self._new_place()
         request = replace(request, config=limits.applied(request.config, trial.config))
-        order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder)
+        order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder, deliver)
 
         async def work(op: Operation) -> None:
             try:
@@ -202,7 +206,8 @@ class Builds:
             )  # fmt: skip
             buildings.append(Building(job))
             with op.step("Build"):
-                return await buildings[0].run()
+                result = await buildings[0].run()
+            return await _made(order, buildings[0], job, result)
 
         try:
             await context.images.add(op, make)
@@ -242,6 +247,21 @@ class Builds:
                 )
             )
         return made
+
+
+async def _made(order: Order, building: Building, job: Job, result: Result) -> list[Named]:
+    """What is recorded of it: an image, or nothing."""
+    output, deliver = order.request.output, order.deliver
+    named = None if output is Output.FILES else await building.composed(result)
+    if output is Output.IMAGE and named is not None:
+        return [named]
+    if deliver is None:
+        raise Unsupported("This client cannot take the result of a build", field="output")
+    with job.op.step("Send result"):
+        await deliver(Export(job, result, named))
+    if named is not None:
+        job.op.update_metadata(fingerprint=named.image.fingerprint)
+    return []
 
 
 async def _at_most(blocks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:

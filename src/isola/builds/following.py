@@ -11,6 +11,8 @@ from isola.operations import Operation
 
 MOST_PENDING = 16 << 20
 """Bytes of output that wait for the client; more is left out."""
+_MOST_AHEAD = 4 << 20
+"""Bytes of the result that wait for the client."""
 _LOOK_EVERY = 1.0
 """Seconds between two looks whether the client is still there, while there is nothing to send."""
 _LEFT_OUT = b"[output was left out, because the client reads slowly]\n"
@@ -24,6 +26,16 @@ class Following:
         self._size = 0
         self._news = asyncio.Event()
         self._full = False
+        self._taken = asyncio.Event()
+
+    async def send(self, data: bytes) -> None:
+        """A piece of the result; waits while the client reads slowly."""
+        while self._size > _MOST_AHEAD:
+            self._taken.clear()
+            await self._taken.wait()
+        self._events.append(BuildEvent(BuildEventKind.DATA, 0, data=data))
+        self._size += len(data)
+        self._news.set()
 
     def tell(self, event: BuildEvent) -> None:
         """Never waits."""
@@ -51,6 +63,7 @@ class Following:
                     event = self._events.popleft()
                     self._size -= len(event.data)
                     self._full = False
+                    self._taken.set()
                     yield event
                 if ended.done():
                     return

@@ -9,7 +9,7 @@ from isola.client.reply import Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from isola.client.api import Api
 
@@ -23,10 +23,15 @@ class Builds:
     def __init__(self, client: Api) -> None:
         self._client = client
 
-    def run(self, options: Mapping[str, object], context: Iterable[bytes]) -> Iterator[dict[str, object]]:
-        """Build; yields events, the last of which is ``image`` or ``error``. Raises the daemon's errors.
+    def run(
+        self,
+        options: Mapping[str, object],
+        context: Iterable[bytes],
+        take: Callable[[bytes], object] | None = None,
+    ) -> Iterator[dict[str, object]]:
+        """Build; yields events, the last of which is ``image``, ``done`` or ``error``. Raises the daemon's errors.
 
-        ``context``: a tar stream.
+        ``context``: a tar stream. ``take`` gets the pieces of an output that is no image.
         """
         response = self._client.exchange(
             "POST", _ROOT, _body(options, context), headers=[("Content-Type", "application/octet-stream")]
@@ -34,12 +39,7 @@ class Builds:
         try:
             if response.status >= 400:
                 Reply.read(response)
-            pending = b""
-            for block in response:
-                *lines, pending = (pending + block).split(b"\n")
-                yield from map(_event, lines)
-                if len(pending) > _LONGEST:
-                    raise BadReply("The response does not conform to the API", evidence="a line is too long")
+            yield from _events(response, take)
         finally:
             self._client.release(response)
 
@@ -63,6 +63,36 @@ class Builds:
 def _body(options: Mapping[str, object], context: Iterable[bytes]) -> Iterator[bytes]:
     yield json.encode(dict(options)).encode() + b"\n"
     yield from context
+
+
+def _events(blocks: Iterable[bytes], take: Callable[[bytes], object] | None) -> Iterator[dict[str, object]]:
+    """Lines, some of which say how many bytes follow that are none."""
+    pending, left = b"", 0
+    for block in blocks:
+        pending += block
+        while pending:
+            if left:
+                piece, pending = pending[:left], pending[left:]
+                left -= len(piece)
+                if take is not None:
+                    take(piece)
+                continue
+            line, found, rest = pending.partition(b"\n")
+            if not found:
+                break
+            event, pending = _event(line), rest
+            if event.get("type") == "data":
+                left = _size(event.get("size"))
+            else:
+                yield event
+        if len(pending) > _LONGEST:
+            raise BadReply("The response does not conform to the API", evidence="a line is too long")
+
+
+def _size(found: object) -> int:
+    if not isinstance(found, int) or found < 0:
+        raise BadReply("The response does not conform to the API", evidence="data without a size")
+    return found
 
 
 def _event(line: bytes) -> dict[str, object]:

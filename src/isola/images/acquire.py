@@ -155,7 +155,7 @@ class Acquire:
             try:
                 await op.commit(record)
             finally:
-                if op.committed:
+                if op.committed and made:  # without a record, the next sweep removes what was brought in
                     await finish(intake.recorded())
         images = [self._catalogue.find(each.image.ref) or each.image for each in made]
         op.resources = tuple(image.entity for image in images)

@@ -16,6 +16,17 @@ BUILDS = "builds"
 """The directory in which the server keeps files of builds."""
 
 
+class Output(StrEnum):
+    """What a build makes."""
+
+    IMAGE = "image"
+    """In the project, under its names."""
+    FILES = "files"
+    """Its root file system, for the client alone."""
+    ARCHIVE = "archive"
+    """The image as an archive of OCI's and Docker's layout, for the client alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Furnished:
     """What a build gives to an instance while one of its programs runs; no record has it."""
@@ -58,6 +69,7 @@ class BuildRequest:
     """The context, if the server fetches it: a Git repository, an archive or a Dockerfile."""
     cache_from: tuple[str, ...] | None = None
     """Images out of whose layers kept results are taken; missing ones are none. None: out of all."""
+    output: Output = Output.IMAGE
     project: str = DEFAULT_PROJECT
 
 
@@ -73,6 +85,8 @@ class BuildEventKind(StrEnum):
     REMOVED = "removed"
     AGENT = "agent"
     """A program asks an agent of the client, which replies by the token."""
+    DATA = "data"
+    """The next piece of what the client gets of the result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ _NO_AGENTS: Mapping[str, str] = {}
 def build(context: Context) -> int:
     """Build an image from the files of a directory."""
     from isola.cli.build_context import BuildContext
+    from isola.cli.build_output import BuildOutput
 
     args = context.args
     if args.flag("list-builders"):
@@ -29,19 +30,56 @@ def build(context: Context) -> int:
     if mode not in _MODES:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
     agents = dict(map(agent, args.many("ssh")))
+    output = BuildOutput(args.text("output") or ("type=image,push=true" if args.flag("push") else ""))
+    names = [*args.many("tag"), *filter(None, [output.name])]
+    if output.push and not names:
+        raise UsageError("An image is pushed by its name", hint="name it: -t registry.example/app:1")
     path, builder = args.text("PATH") or ".", args.text("builder") or _DOCKERFILE
     needed, remote = builder == _DOCKERFILE, path if is_remote(path) else ""
     found = None if path == "-" or remote else BuildContext(path, args.text("file"), needed=needed)
     name = args.text("file") if found is None else found.dockerfile
     stream = iter(()) if remote else _input() if found is None else found.stream()
-    show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=args.many("tag"), agents=agents)
-    wanted = options(context, name, args.many("tag")) | {
+    show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=names, agents=agents)
+    wanted = options(context, name, names) | {
         "builder": builder,
         "network": args.text("network"),
         "agents": list(agents),
         "remote": remote,
+        "output": output.output,
     }
-    return show.run(context.client.builds.run(wanted, stream))
+    with output:
+        status = show.run(context.client.builds.run(wanted, stream, output.take))
+        if status == 0:
+            output.finish()
+    if status == 0:
+        _written(context, show.fingerprint, names)
+    return _pushed(context, names) if status == 0 and output.push else status
+
+
+def _written(context: Context, fingerprint: str, names: list[str]) -> None:
+    """The files for scripts: ``--iidfile`` and ``--metadata-file``, as docker writes them."""
+    import json
+
+    digest = f"sha256:{fingerprint}" if fingerprint else ""
+    if path := context.args.text("iidfile"):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(digest)
+    if path := context.args.text("metadata-file"):
+        found = {"containerimage.digest": digest, "containerimage.config.digest": digest} if digest else {}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(found | ({"image.name": ",".join(names)} if names else {}), file, indent=2)
+
+
+def _pushed(context: Context, names: list[str]) -> int:
+    from isola.cli.login import credentials
+    from isola.model.image_reference import parse
+
+    for name in names:
+        full = parse(name).tagged().full
+        operation = context.client.images.push(full, full, credentials=credentials(context, full))
+        context.follow(operation, f"Pushing {name}")
+        context.say(f"{name} is pushed: {operation.metadata.get('digest') or ''}")
+    return 0
 
 
 def is_remote(path: str) -> bool:
@@ -163,6 +201,8 @@ class Shown:
             kind, text = event.get("type"), str(event.get("text", ""))
             if kind == "image":
                 return self._built(str(event.get("fingerprint")))
+            if kind == "done":
+                return 0
             if kind == "error":
                 return self._failed(text)
             if kind == "agent":
@@ -238,6 +278,11 @@ COMMANDS = (
         Option("--no-cache", "Carry out all instructions again"),
         Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
         Option("--ssh", "An agent for RUN --mount=type=ssh: default, or ID=SOCKET", value="ID", repeat=True),
+        Option("-o --output", "A directory, - (tar), or type=local|tar|oci|docker|image,dest=PATH",
+               value="OUTPUT"),
+        Option("--push", "Push the image to the registries of its names"),
+        Option("--iidfile", "Write the image's id to a file", value="FILE", complete="paths"),
+        Option("--metadata-file", "Write digests and names to a file, in JSON", value="FILE", complete="paths"),
         Option("--platform", "The platform of base images (default: the daemon's)", value="OS/ARCH"),
         Option("--label", "A label of the image", value="KEY=VALUE", repeat=True),
         Option("--network", "The network of RUN: default, none, or the name of a network", value="NETWORK"),
@@ -248,6 +293,8 @@ COMMANDS = (
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
             ("isola build https://example.org/app.git#main:server", "a directory of a branch, fetched by the daemon"),
             ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
+            ("isola build --target binaries -o out .", "the files of a stage, without an image"),
+            ("isola build -o type=oci,dest=app.tar -t app:1 .", "the image as an archive"),
             ("isola build --builder ipxe -t probe:1 .", "a unikernel out of script.ipxe"),
             ("isola build --builder make --build-arg image=gcc -t app:1 .", "a unikernel, compiled in an image"),
             ("isola build --secret id=token,src=token.txt .", "a file that only RUN --mount=type=secret sees"),

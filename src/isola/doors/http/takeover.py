@@ -62,8 +62,11 @@ class TakenOver:
         return await self._reader.read(most)
 
     async def write(self, data: bytes) -> None:
-        """Waits while the client is slow. Raises ConnectionError after it has closed."""
-        await self.response.write(data)
+        """Waits while the client is slow. Raises ConnectionError after either side has closed."""
+        try:
+            await self.response.write(data)
+        except RuntimeError as error:  # after the response has ended
+            raise ConnectionResetError("the connection is closed") from error
 
     async def head_read(self) -> None:
         """Wait, for a second at most, until the client has read what was sent; known of Unix sockets only.

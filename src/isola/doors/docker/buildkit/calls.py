@@ -64,9 +64,9 @@ class Call:
                 return None
             self._pending += block
 
-    async def send(self, message: bytes) -> None:
-        """Raises Broken."""
-        await self.stream.send(struct.pack(">BI", 0, len(message)) + message)
+    async def send(self, *messages: bytes) -> None:
+        """Several in as few frames as they need. Raises Broken."""
+        await self.stream.send(b"".join(struct.pack(">BI", 0, len(each)) + each for each in messages))
 
 
 Method = Callable[[Call], AsyncIterator[bytes]]

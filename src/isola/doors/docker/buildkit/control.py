@@ -10,6 +10,7 @@ from isola import __version__
 from isola.access import Permission, refusal
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answer, only
 from isola.doors.docker.buildkit.http2 import Stream
+from isola.doors.docker.buildkit.outputs import Outputs, outputs_of
 from isola.doors.docker.buildkit.progress import Progress
 from isola.doors.docker.buildkit.solving import Solved, solve
 from isola.doors.docker.buildkit.wire import Message, message
@@ -31,9 +32,9 @@ UNKNOWN = "this daemon has a builder of its own, which does not offer this to cl
 
 
 class _Job:
-    def __init__(self, session: str, names: str, progress: Progress) -> None:
+    def __init__(self, session: str, outputs: Outputs, progress: Progress) -> None:
         self.session = session
-        self.names = names
+        self.outputs = outputs
         self.progress = progress
         self.solved: Solved | None = None
         self.returned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,9 +106,9 @@ class Control:
         ref = wanted.text(1)
         if not ref or ref in self._jobs:
             raise Failure(Code.INVALID, "the build has no ref, or one that is taken")
-        names = _names(wanted)
+        outputs = outputs_of(wanted)
         clock = self._request.services.host.clock
-        job = _Job(wanted.text(5), names, Progress(ref, lambda: nanoseconds(clock.now())))
+        job = _Job(wanted.text(5), outputs, Progress(ref, lambda: nanoseconds(clock.now())))
         self._jobs[ref] = job
         self._news.set()
         self._news = asyncio.Event()
@@ -126,7 +127,7 @@ class Control:
         if frontend != _FRONTEND:
             raise Unsupported(f"The frontend {frontend[:80]} is not offered: Dockerfiles are built", field="frontend")
         session = await self._request.sessions.find(job.session)
-        job.solved = await solve(self._request, session, attributes, job.names, job.progress)
+        job.solved = await solve(self._request, session, attributes, job.outputs, job.progress)
 
     async def _status(self, call: Call) -> AsyncIterator[bytes]:
         job = await self._job(Message(await only(call)).text(1))
@@ -170,28 +171,13 @@ class Control:
         return self._jobs[ref]
 
 
-def _names(wanted: Message) -> str:
-    """Of the image, by what is to be done with it. Raises Unsupported."""
-    exporters = [(each.text(1), each.texts(2)) for each in wanted.messages(13)]
-    if not exporters and wanted.text(3):
-        exporters = [(wanted.text(3), wanted.texts(4))]
-    names = []
-    for kind, attributes in exporters:
-        if kind not in ("moby", "image") or attributes.get("push") == "true":
-            raise Unsupported(
-                f"Builds with the output {kind[:40]} are not offered: the result is an image", field="output"
-            )
-        names.append(attributes.get("name", ""))
-    return ",".join(filter(None, names))
-
-
 def _record(id: str, size: int) -> bytes:
     """``UsageRecord``."""
     return message({1: id, 4: size, 9: "kept results of builds", 10: "regular"})
 
 
 def _response(solved: Solved | None) -> Mapping[str, str]:
-    if solved is None:
+    if solved is None or not solved.fingerprint:
         return {}
     digest = f"sha256:{solved.fingerprint}"
     return {

@@ -31,6 +31,8 @@ _STREAMS = 64
 _CANCEL, _REFUSED = 8, 7
 _FLOOD = 10_000
 """Frames in a row that carry nothing; no client has a use for so many."""
+_ANSWERS = 4
+"""Of these for each frame that is sent."""
 
 
 class Broken(ConnectionError):
@@ -188,6 +190,8 @@ class Connection:
                 await self._long_headers(kind, flags, id, payload)
             else:
                 await self._link.write(_frame(kind, flags, id, payload))
+        if kind == _DATA and payload:  # which the peer answers with updates of both windows, and pings
+            self._idle = max(self._idle - _ANSWERS, 0)
 
     async def _long_headers(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         parts = [payload[at : at + _LARGEST_FRAME] for at in range(0, len(payload), _LARGEST_FRAME)]

@@ -22,13 +22,15 @@ from isola.doors.docker.buildkit.attributes import request_of, upload_in
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
 from isola.doors.docker.buildkit.files import Wanted, archive, small_files, tar_file, uploaded
 from isola.doors.docker.buildkit.http2 import Broken
+from isola.doors.docker.buildkit.outputs import Outputs
 from isola.doors.docker.buildkit.progress import Progress
+from isola.doors.docker.buildkit.sending import METHOD, send_archive, send_files
 from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.doors.docker.request import Request
-from isola.errors import InvalidInput, IsolaError, NotFound, WrongState
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.images.registry.credentials import Credentials
-from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
 from isola.model.image_reference import parse as parse_reference
 from isola.model.image_reference import parse_full
@@ -44,17 +46,20 @@ _LARGEST_REPLY = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """An image."""
+    """An image; without a fingerprint the client got the files."""
 
     fingerprint: str
     names: tuple[str, ...]
 
 
 async def solve(
-    request: Request, session: Session, attributes: Mapping[str, str], names: str, progress: Progress
+    request: Request, session: Session, attributes: Mapping[str, str], outputs: Outputs, progress: Progress
 ) -> Solved:
     """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
-    wanted, upload = request_of(attributes, names, request.project), upload_in(attributes)
+    wanted, upload = request_of(attributes, outputs.names, request.project), upload_in(attributes)
+    wanted = replace(wanted, output=outputs.kind)
+    if outputs.kind is not Output.IMAGE and METHOD.lower() not in session.methods:
+        raise Unsupported("The client's session takes no results", field="output")
     known: Mapping[str, Credentials] = {}
     received: Path | None = None
     builds = request.services.builds
@@ -75,8 +80,9 @@ async def solve(
     following = Following()
     try:
         operation = builds.start(
-            wanted, received, following.tell, caller=request.caller, credentials=partial(credentials_for, known)
-        )
+            wanted, received, following.tell, caller=request.caller, credentials=partial(credentials_for, known),
+            deliver=partial(send_files if outputs.tree else send_archive, session),
+        )  # fmt: skip
     except BaseException:
         if received is not None:
             await builds.discard(received)
@@ -126,10 +132,17 @@ async def _followed(
                 await _asked(request, session, event)
             else:
                 await progress.told(event)
-    except (asyncio.CancelledError, ConnectionError):
-        with suppress(WrongState):
-            operation.cancel()
+    except asyncio.CancelledError:
+        _cancel(operation)
         raise
+    except ConnectionError as error:  # of the session alone: the call is still answered
+        _cancel(operation)
+        raise Broken("the client has closed its session") from error
+
+
+def _cancel(operation: Operation) -> None:
+    with suppress(WrongState):
+        operation.cancel()
 
 
 async def _ended(operation: Operation, wanted: BuildRequest, progress: Progress) -> Solved:
@@ -138,7 +151,11 @@ async def _ended(operation: Operation, wanted: BuildRequest, progress: Progress)
         await progress.failed(text)
         raise Failure(Code.UNKNOWN, text)
     await progress.failed("")
-    solved = Solved(str(operation.metadata["fingerprint"]), wanted.names)
+    solved = Solved(str(operation.metadata.get("fingerprint") or ""), wanted.names)
+    if wanted.output is not Output.IMAGE:
+        await progress.begin("exporting to client")
+        await progress.done()
+        return solved
     vertex = await progress.begin("exporting to image")
     await progress.status(vertex, f"writing image sha256:{solved.fingerprint}")
     for name in solved.names:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from isola.builds.exporting import Export
 from isola.builds.following import Following
 from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
@@ -18,7 +19,7 @@ from isola.doors.rest.answers import sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
-from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.image_reference import parse
 from isola.model.names import alias_name
 from isola.operations import Operation
@@ -34,17 +35,25 @@ async def build(request: Request) -> web.StreamResponse:
     (``https://HOST/NAME.git#REF:DIRECTORY``), an archive or a Dockerfile.
 
     Options: ``names``, ``builder``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``,
-    ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH).
+    ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH),
+    ``output``: ``image``, or for the client alone ``files`` (a tar archive of the root file system) or ``archive`` (of
+    the image, in OCI's and Docker's layout).
     Events have a ``type``: ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a
-    request, which ``replies/TOKEN`` answers), and in the last line ``image`` or ``error``.
+    request, which ``replies/TOKEN`` answers), ``data`` (``size`` bytes of the output follow the line), and in the last
+    line ``image``, ``done`` (without an image) or ``error``.
     """
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
     wanted = _wanted(fields, request.project)
     context = None if wanted.remote else await builds.receive(_joined(rest, blocks))
     following = Following()
+
+    async def deliver(export: Export) -> None:
+        async for block in export.blocks():
+            await following.send(block)
+
     try:
-        operation = builds.start(wanted, context, following.tell, caller=request.caller)
+        operation = builds.start(wanted, context, following.tell, caller=request.caller, deliver=deliver)
     except BaseException:
         if context is not None:
             await builds.discard(context)
@@ -130,6 +139,7 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
         agents=_agents(fields.texts("agents")),
         remote=fields.text("remote", ""),
         config=fields.mapping("config"),
+        output=_output(fields.text("output", "")),
         project=project,
     )
 
@@ -137,6 +147,15 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
 def _name(name: str) -> str:
     """The full name of an image of a registry. Raises InvalidInput."""
     return alias_name(parse(name).tagged().full, "names")
+
+
+def _output(text: str) -> Output:
+    try:
+        return Output(text or "image")
+    except ValueError:
+        raise InvalidInput(
+            f"There is no output {text[:40]!r}", field="output", remedy=f"use {', '.join(Output)}"
+        ) from None
 
 
 def _agents(found: Sequence[str]) -> frozenset[str]:
@@ -156,7 +175,9 @@ async def _streamed(request: Request, operation: Operation, following: Following
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     await response.prepare(request.http)
     async for event in following.events(operation, lambda: is_gone(request.http)):
-        await response.write(dumps(_document(event)) + b"\n")
+        await response.write(
+            dumps(_document(event)) + b"\n" + (event.data if event.kind is BuildEventKind.DATA else b"")
+        )
     await response.write(dumps(_ending(operation)) + b"\n")
     await response.write_eof()
     return response
@@ -166,6 +187,8 @@ def _document(event: BuildEvent) -> Mapping[str, object]:
     found: dict[str, object] = {"type": event.kind.value, "stage": event.stage}
     if event.kind is BuildEventKind.AGENT:
         return {**found, "id": event.text, "token": event.token, "data": base64.b64encode(event.data).decode()}
+    if event.kind is BuildEventKind.DATA:
+        return {"type": event.kind.value, "size": len(event.data)}
     if event.kind is BuildEventKind.OUTPUT:
         return {**found, "text": event.data.decode("utf-8", "replace"), "stderr": event.stderr}
     if event.kind is BuildEventKind.STEP:
@@ -176,7 +199,8 @@ def _document(event: BuildEvent) -> Mapping[str, object]:
 def _ending(operation: Operation) -> Mapping[str, object]:
     error = operation.error
     if error is None:
-        return {"type": "image", "fingerprint": operation.metadata["fingerprint"]}
+        fingerprint = operation.metadata.get("fingerprint")
+        return {"type": "image", "fingerprint": fingerprint} if fingerprint else {"type": "done"}
     if not isinstance(error, IsolaError):
         return {"type": "error", "text": "the build was cancelled", "code": "cancelled"}
     status = {"status": error.status} if isinstance(error, ProgramFailed) else {}

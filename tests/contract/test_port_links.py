@@ -213,6 +213,20 @@ async def test_a_tap_is_a_port_of_its_bridge(subject: Subject) -> None:
     assert not await subject.links.exists("is0a1b2c3d")
 
 
+async def test_a_tap_is_its_owners_and_has_no_address_of_its_own(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    await subject.links.create_tap(Tap("is0a1b2c3d", "br0", owner=(1 << 32) - 2))
+    view = await subject.links.find("is0a1b2c3d")
+    assert view is not None and view.state.state == "up" and view.state.addresses == ()
+    if isinstance(subject.links, LinuxLinks):
+        shown = await LinuxProcesses().run(["ip", "-j", "-d", "link", "show", "is0a1b2c3d"])
+        (found,) = orjson.loads(shown.stdout)
+        assert found["linkinfo"]["info_data"] == {
+            "type": "tap", "pi": False, "vnet_hdr": False, "multi_queue": False, "persist": True, "user": (1 << 32) - 2
+        }  # fmt: skip
+        assert found["inet6_addr_gen_mode"] == "none"
+
+
 async def test_a_tap_may_be_no_port_of_a_bridge(subject: Subject) -> None:
     await subject.links.create_tap(Tap("is0a1b2c3d", ""))
     view = await subject.links.find("is0a1b2c3d")

@@ -9,7 +9,6 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
 import re
 import struct
 from collections.abc import Mapping
@@ -188,9 +187,9 @@ def join(namespace: int, kind: int) -> None:
 
 def pivot_root(new: bytes, old: bytes) -> None:
     """Make a mount the root of this mount namespace and put the old one at ``old``."""
-    number = _PIVOT_ROOT.get(platform.machine())
+    number = _PIVOT_ROOT.get(os.uname().machine)
     if number is None:
-        raise OSError(errno.ENOSYS, f"the number of pivot_root on {platform.machine()} is not known")
+        raise OSError(errno.ENOSYS, f"the number of pivot_root on {os.uname().machine} is not known")
     _syscall(number, "pivot_root", new, old)
 
 

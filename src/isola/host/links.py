@@ -23,7 +23,7 @@ from typing import ClassVar, Protocol
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
-from isola.host import link_settings, netlink, network_namespace
+from isola.host import link_settings, netlink, network_namespace, taps
 from isola.host.departing import Departures, outlast
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
@@ -317,15 +317,13 @@ class LinuxLinks:
         _check_name(tap.name)
         if await self.exists(tap.name):
             raise AlreadyExists(f"A link named {tap.name!r} is there already")
-        master = f"master {tap.bridge} " if tap.bridge else ""
         try:
-            await self._batch(
-                f"tuntap add dev {tap.name} mode tap user {tap.owner}",
-                f"link set {tap.name} {master}mtu {tap.mtu} addrgenmode none up",
-            )
-        except BaseException:
-            await self.delete(tap.name)
-            raise
+            master = socket.if_nametoindex(tap.bridge) if tap.bridge else 0
+            # Opened here and not in the thread, for the same reason.
+            with netlink.opened() as sender:
+                await in_thread(_make_tap, sender, taps.opened(), tap, master)
+        except OSError as error:
+            raise HostFailure(f"Cannot create {tap.name}", evidence=str(error)) from error
 
     async def create_loop(self, loop: Loop) -> None:
         """The neighbours are permanent entries and routes. The far end needs an address, whichever: the kernel takes
@@ -521,6 +519,17 @@ class LinuxLinks:
     async def _show(self, *what: str) -> tuple[LinkView, ...]:
         answer = await self._processes.run(["ip", "-j", "-d", "-s", "addr", "show", *what], check=not what)
         return tuple(view_of(link) for link in orjson.loads(answer.stdout or b"[]") if link.get("ifname"))
+
+
+def _make_tap(sender: socket.socket, control: int, tap: Tap, master: int) -> None:
+    """Raises OSError; then nothing is left."""
+    taps.make(control, tap.name, tap.owner)
+    # While a descriptor is open it has a carrier, and would get an address before it is told to have none.
+    try:
+        netlink.ask(sender, netlink.port(tap.name, master, tap.mtu))
+    except OSError:
+        netlink.ask(sender, netlink.deletion(tap.name))
+        raise
 
 
 def _connect(

@@ -81,10 +81,11 @@ def new_pair(host: str, peer: str, *, mac: str, mtu: int, namespace: int) -> Req
     return Request(_NEWLINK, _CREATE | _EXCLUSIVE, _link() + _text(_NAME, host) + _number(_MTU, mtu) + info)
 
 
-def port(link: str, master: int) -> Request:
-    """Bring a link up as a port of the bridge with this index, without an IPv6 link-local address."""
+def port(link: str, master: int, mtu: int | None = None) -> Request:
+    """Bring a link up as a port of the bridge with this index, 0 is none, without an IPv6 link-local address."""
     quiet = _attribute(_SPEC, _attribute(socket.AF_INET6, _attribute(_GENERATION_MODE, bytes([_NO_ADDRESS]))))
-    return Request(_SETLINK, 0, _link(up=True) + _text(_NAME, link) + _number(_MASTER, master) + quiet)
+    size = b"" if mtu is None else _number(_MTU, mtu)
+    return Request(_SETLINK, 0, _link(up=True) + _text(_NAME, link) + _number(_MASTER, master) + quiet + size)
 
 
 def up(link: str) -> Request:

@@ -44,10 +44,10 @@ def test_root_inside_is_unprivileged_outside(debian: Daemon, pair: tuple[str, st
 
 def test_two_instances_reach_each_other_by_name(debian: Daemon, pair: tuple[str, str]) -> None:
     for here, there in (pair, pair[::-1]):
-        until(lambda here=here, there=there: debian.exec(here, "ping", "-c1", "-W2", there)[0] == 0)  # type: ignore[misc]
-        status, text, errors = debian.exec(here, "ping", "-4", "-c1", "-W2", there)
+        until(lambda here=here, there=there: debian.exec(here, "ping", "-c1", "-w20", there)[0] == 0)  # type: ignore[misc]
+        status, text, errors = debian.exec(here, "ping", "-4", "-c1", "-w20", there)
         assert status == 0, text + errors
-        until(lambda here=here, there=there: debian.exec(here, "ping", "-6", "-c1", "-W2", there)[0] == 0)  # type: ignore[misc]
+        until(lambda here=here, there=there: debian.exec(here, "ping", "-6", "-c1", "-w20", there)[0] == 0)  # type: ignore[misc]
 
 
 def test_other_networks_are_reached_through_nat(debian: Daemon, pair: tuple[str, str]) -> None:

@@ -79,7 +79,14 @@ def test_used_mounts_are_detached_and_hidden_files_stay(lxc: Lxc, isola: Cli, in
         "echo kept >/data/file; (exec 3</data/file; sleep 2; cat <&3 >/tmp/read) >/dev/null 2>&1 </dev/null &",
     )
     lxc("storage", "volume", "detach", "default", volume, instance)
-    assert sh(lxc, instance, "sleep 3; cat /tmp/read; ls /data") == "kept\n"
+    assert (
+        sh(
+            lxc,
+            instance,
+            "i=0; while [ $i -lt 60 ] && ! [ -s /tmp/read ]; do sleep 1; i=$((i+1)); done; cat /tmp/read; ls /data",
+        )
+        == "kept\n"
+    )
     lxc("storage", "volume", "attach", "default", volume, instance, "data", "/data/")
     sh(lxc, instance, "mount -t tmpfs none /data")
     said = isola("config", "device", "remove", instance, "data", check=False)

@@ -208,7 +208,7 @@ SENDER = """
 import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.bind(("0.0.0.0", 5353))
-client.settimeout(1)
+client.settimeout(20)
 for _ in range(2):
     client.sendto(b"hello", (sys.argv[1], int(sys.argv[2])))
     try:
@@ -216,6 +216,7 @@ for _ in range(2):
     except OSError as error:
         print(type(error).__name__, flush=True)
     sys.stdin.readline()
+    client.settimeout(1)
 """
 
 

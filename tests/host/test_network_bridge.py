@@ -37,13 +37,13 @@ async def test_a_guest_gets_its_addresses_and_finds_others_by_name(bed: Bed) -> 
         assert db.ipv4 in answer and db.ipv6 in answer, answer
     assert db.ipv4 and "db1.isola" in await resolve(web_guest, db.ipv4, gateway)
     assert gateway in await resolve(web_guest, "_gateway.isola", gateway)
-    await web_guest.check("ping", "-c1", "-W2", db.ipv4)
+    await web_guest.check("ping", "-c1", "-w20", db.ipv4)
 
     async def has_ipv6() -> bool:
         return await ipv6_address(web_guest) == [f"{web.ipv6}/64"] and bool(await ipv6_address(db_guest))
 
     await eventually(has_ipv6)
-    await web_guest.check("ping", "-c1", "-W2", str(db.ipv6))
+    await web_guest.check("ping", "-c1", "-w20", str(db.ipv6))
     await bed.gone(network)
 
 
@@ -126,7 +126,7 @@ async def test_the_next_daemon_adopts_dnsmasq_without_interruption(bed: Bed) -> 
     running = bed.netns.processes()
     await bed.driver.close()
     gateway = bed.driver.plan(network).gateways()[0]
-    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "1", "-q", gateway)
+    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "10", "-q", gateway)
     bed.driver = BridgeNetworks(bed.host, bed.directory, NAMES)
     await bed.act(lambda op: bed.driver.start(op, network, [nic]))
     await bed.act(lambda op: bed.driver.start(op, network, [nic]))
@@ -256,7 +256,7 @@ async def test_an_update_keeps_connections(bed: Bed) -> None:
     network = await bed.network()
     nic, guest = await bed.nic(network, "web1", configure=True)
     gateway = bed.driver.plan(network).gateways()[0]
-    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "1", "-q", gateway)
+    ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "10", "-q", gateway)
     config = await bed.driver.complete({"dns.domain": "lab.example"}, (), network.config)
     changed = replace(network, config=config)
     await bed.act(lambda op: bed.driver.update(op, network, changed, [nic]))

@@ -29,7 +29,7 @@ async def machine(bed: Bed, network: Network, name: str) -> AsyncIterator[tuple[
         yield nic, guest
 
 
-async def reaches(guest: Guest, address: str | None, seconds: int = 1) -> bool:
+async def reaches(guest: Guest, address: str | None, seconds: int = 20) -> bool:
     return (await guest.run("ping", "-c1", f"-w{seconds}", str(address)))[0] == 0
 
 
@@ -44,7 +44,7 @@ async def test_machines_and_containers_reach_each_other_by_names_and_addresses(b
         for one, isolated in ((True, False), (False, True)):
             for port in (nic, other):
                 await bed.host.links.isolate(port.host_link, isolated=one)
-            assert await reaches(guest, other.ipv4) == isolated
+            assert await reaches(guest, other.ipv4, 20 if isolated else 1) == isolated
     await bed.gone(network)
 
 
@@ -61,10 +61,10 @@ async def test_spoofed_senders_are_dropped(bed: Bed) -> None:
         assert (await guest.run("ping", "-c1", "-W1", "-I", spoofed, gateway))[0] != 0
         await guest.check("ip", "link", "set", "eth0", "address", OTHER_MAC)
         await guest.check("ip", "neigh", "flush", "all")
-        assert not await reaches(guest, gateway)
+        assert not await reaches(guest, gateway, 1)
         await bed.host.firewall.delete("isola-7e57-vm1", "bridge")
         # The host does not change a neighbour's MAC address within a second of the last change (neigh.locktime).
-        assert await reaches(guest, gateway, seconds=10)
+        assert await reaches(guest, gateway, seconds=30)
     await bed.gone(network)
 
 

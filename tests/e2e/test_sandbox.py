@@ -19,6 +19,9 @@ from isola.runtimes.gvisor.options import Version
 Json = dict[str, Any]
 SERVE = "echo page > /srv/index.html; exec httpd -f -p 80 -h /srv"
 
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /srv/next; mv /srv/next /srv/count; sleep 0.05; done"
+"""The file is never empty."""
+
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
@@ -45,6 +48,10 @@ def published(port: int) -> dict[str, str]:
 
 def page(own: Daemon, port: int) -> str:
     return own.inside("wget", "-qO-", "-T", "5", f"http://127.0.0.1:{port}/", check=False).stdout
+
+
+def counted(own: Daemon, name: str) -> int:
+    return int(own.exec(name, "cat", "/srv/count")[1] or 0)
 
 
 @pytest.mark.parametrize(("isolation", "port"), [("container", 18080), ("sandbox", 18081)])
@@ -138,8 +145,8 @@ def test_nics_are_not_added_to_a_stack_that_has_started(own: Daemon) -> None:
 
 
 def test_a_full_disk_at_a_stateful_stop_leaves_nothing_and_the_instance_runs_on(own: Daemon) -> None:
-    launch(own, "full", "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done")
-    until(lambda: int(own.exec("full", "cat", "/srv/count")[1] or 0) > 3)
+    launch(own, "full", COUNT)
+    until(lambda: counted(own, "full") > 3)
     states = own.directory / "states"
     states.mkdir(mode=0o700, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", states], check=True)
@@ -150,27 +157,26 @@ def test_a_full_disk_at_a_stateful_stop_leaves_nothing_and_the_instance_runs_on(
     finally:
         subprocess.run(["umount", states], check=True)
     assert (own.status("full"), own.get("/1.0/instances/full")["stateful"]) == ("Running", False)
-    count = int(own.exec("full", "cat", "/srv/count")[1])
-    until(lambda: int(own.exec("full", "cat", "/srv/count")[1]) > count)
+    count = counted(own, "full")
+    until(lambda: counted(own, "full") > count)
 
 
 def test_it_runs_on_when_the_daemon_is_killed(own: Daemon) -> None:
-    launch(own, "stays", "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done")
+    launch(own, "stays", COUNT)
     before, address = own.pid("stays"), own.get("/1.0/instances/stays/state")["network"]["eth0"]["addresses"]
     own.kill()
     own.start()
     assert own.pid("stays") == before
-    count = int(own.exec("stays", "cat", "/srv/count")[1])
-    until(lambda: int(own.exec("stays", "cat", "/srv/count")[1]) > count)
+    count = counted(own, "stays")
+    until(lambda: counted(own, "stays") > count)
     assert own.get("/1.0/instances/stays/state")["network"]["eth0"]["addresses"] == address != []
 
 
 def test_a_counter_is_saved_and_goes_on_after_a_restart_of_the_daemon(own: Daemon, lxc: Lxc) -> None:
     """By Debian's own client, and by ours."""
     isola = Cli(own)
-    count = "i=0; while :; do i=$((i+1)); echo $i > /srv/count; sleep 0.05; done"
-    launch(own, "counts", count, devices={"web": published(18082)})
-    until(lambda: int(own.exec("counts", "cat", "/srv/count")[1] or 0) > 10)
+    launch(own, "counts", COUNT, devices={"web": published(18082)})
+    until(lambda: counted(own, "counts") > 10)
     lxc("stop", "counts", "--stateful")
     found = own.get("/1.0/instances/counts")
     assert (found["status"], found["stateful"]) == ("Stopped", True)
@@ -179,12 +185,12 @@ def test_a_counter_is_saved_and_goes_on_after_a_restart_of_the_daemon(own: Daemo
     own.start()
     assert own.get("/1.0/instances/counts")["stateful"]
     lxc("start", "counts")
-    until(lambda: int(own.exec("counts", "cat", "/srv/count")[1] or 0) > kept)
+    until(lambda: counted(own, "counts") > kept)
     assert "i=0" not in isola("logs", "counts").stdout and not own.get("/1.0/instances/counts")["stateful"]
     assert own.get("/1.0/instances/counts/state")["network"]["eth0"]["addresses"]
     isola("stop", "counts", "--stateful")
     isola("start", "counts", "--stateless")
-    until(lambda: 0 < int(own.exec("counts", "cat", "/srv/count")[1] or 0) < kept)
+    until(lambda: 0 < counted(own, "counts") < kept)
     assert not list((own.directory / "states").iterdir())
 
 

@@ -77,3 +77,12 @@ def test_help_is_available_in_many_ways(arguments: list[str], capsys: pytest.Cap
 
 def test_the_overview_names_every_noun_and_verb() -> None:
     assert [name for name in index.names() if f"\n  {name} " not in overview()] == []
+
+
+SHOWN = [each for each in VERBS if each.path.rpartition(" ")[2] in ("show", "info") and each.path != "file show"]
+
+
+@pytest.mark.parametrize("command", SHOWN, ids=lambda command: command.path)
+def test_what_shows_one_thing_shows_it_to_programs(command: Command) -> None:
+    (choices,) = [option.choices for option in command.options if "--format" in option.names]
+    assert {"json", "yaml"} <= set(choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,12 @@ def test_a_volume_and_its_snapshots(isola: Run) -> None:
     isola("storage", "volume", "snapshot", "rename", "default/data/snap0", "first")
     isola("storage", "volume", "snapshot", "restore", "default/data/first")
     assert "first" in isola("storage", "volume", "info", "default/data")
+    described = json.loads(isola("storage", "volume", "info", "default/data", "--format", "json"))
+    assert (described["name"], {each["name"] for each in described["snapshots"]}) == ("data", {"first", "before"})
+    assert described["usage"]["used"] >= 0
+    found = json.loads(isola("storage", "volume", "snapshot", "show", "default/data/first", "-f", "json"))
+    assert found["name"] == "first"
+    assert json.loads(isola("storage", "info", "slow", "-f", "json"))["driver"] == "dir"
     isola("storage", "volume", "copy", "default/data/first", "slow/then")
     isola("storage", "volume", "copy", "default/data", "slow/bare", "--volume-only")
     isola("storage", "volume", "move", "default/data", "slow/moved")

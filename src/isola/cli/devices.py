@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from isola.cli.arguments import UsageError, pairs
-from isola.cli.grammar import Argument, Command, Group, Option
-from isola.cli.output import document
+from isola.cli.grammar import Argument, Command, Group
+from isola.cli.output import DOCUMENT_FORMAT, document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     Devices = dict[str, dict[str, str]]
 
-_FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
 _DEVICE = Argument("DEVICE", "Name of the device")
 _KEY = Argument("KEY", "The key", complete="device-keys")
 _PAIRS = Argument("KEY=VALUE", "One or several", many=True, complete="device-keys")
@@ -74,7 +73,7 @@ def device_group(
             aliases=("ls",),
             examples=((typed("list"), "one per line"),),
         ),
-        Command("show", "Show the devices", verbs.show, name, _FORMAT, examples=((typed("show"), "as YAML"),)),
+        Command("show", "Show the devices", verbs.show, name, DOCUMENT_FORMAT, examples=((typed("show"), "as YAML"),)),
         Command(
             "get", "Print one key of a device", verbs.get, name, _DEVICE, _KEY,
             examples=((typed("get", "eth0 mtu"), "its value"),),

@@ -7,7 +7,7 @@ import sys
 
 from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Option
-from isola.cli.output import document
+from isola.cli.output import DOCUMENT_FORMAT, document
 from isola.environment import variable
 
 TYPE_CHECKING = False
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     """Name, the new object, and the ETag of the version it is based on."""
 
 _PROPERTIES = ("description",)
-_FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
 
 
 def key_commands(
@@ -62,7 +61,7 @@ def key_commands(
         Command(
             "unset", "Unset a key", verbs.unset, name, known, examples=((typed("unset", key), "back to the default"),)
         ),
-        Command("show", "Show all fields", verbs.show, name, _FORMAT, expanded, examples=shown),
+        Command("show", "Show all fields", verbs.show, name, DOCUMENT_FORMAT, expanded, examples=shown),
         Command("edit", editing, verbs.edit, name, examples=edited),
     )
 

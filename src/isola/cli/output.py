@@ -19,6 +19,8 @@ _NEVER = ("0001-01-01", "1970-01-01T00:00:00Z")
 FORMATS = ("table", "json", "yaml", "csv")
 ALL_PROJECTS = Option("-A --all-projects", "Include all projects")
 FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=FORMATS, default="table")
+DOCUMENT_FORMAT = Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml")
+"""Of one object."""
 
 
 def time_of(value: object, length: int = 19) -> str:
@@ -76,9 +78,9 @@ def show(context: Context, items: Sequence[Item], columns: Sequence[Column], spa
         sys.stdout.write(table)
 
 
-def document(context: Context, value: object, kind: str = "yaml") -> None:
-    """Print a value as JSON or YAML."""
-    if kind == "json":
+def document(context: Context, value: object, kind: str = "") -> None:
+    """Print a value as JSON or YAML, by default as its options say."""
+    if (kind or context.args.text("format")) == "json":
         import json
 
         context.write(json.dumps(value, indent=2, ensure_ascii=not sys.stdout.isatty()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Group, Option
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import DOCUMENT_FORMAT, FORMAT, Column, document, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ TRUST = Group(
         "Show a client with its certificate",
         show_certificate,
         _FINGERPRINT,
-        Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
+        DOCUMENT_FORMAT,
         examples=(("isola config trust show 3f2a91c0", "one of them"),),
     ),
     Command(

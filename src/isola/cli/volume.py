@@ -6,7 +6,7 @@ from isola.cli.arguments import UsageError, pairs
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.keys import key_commands
 from isola.cli.moments import MOMENTS, moment
-from isola.cli.output import FORMAT, Column, document, show, time_of, users_of
+from isola.cli.output import DOCUMENT_FORMAT, FORMAT, Column, document, show, time_of, users_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def info(context: Context) -> None:
 
     pool, name = _volume(context)
     volume, _ = context.client.volumes.read(pool, name)
-    usage = context.client.volumes.usage(pool, name)
+    usage, snapshots = context.client.volumes.usage(pool, name), context.client.volumes.snapshots(pool, name)
+    if context.args.text("format") == "json":
+        return document(context, {**volume, "usage": usage, "snapshots": list(snapshots)})
     shown: dict[str, object] = {"name": name, "pool": pool, "description": volume.get("description")}
     shown |= {"created": time_of(volume.get("created_at")), "used": format_size(usage.get("used") or 0)}
     if usage.get("total"):
         shown["total"] = format_size(usage["total"])
     shown["used by"] = users_of(volume)
-    snapshots = context.client.volumes.snapshots(pool, name)
     shown["snapshots"] = {each["name"]: time_of(each.get("created_at")) for each in snapshots}
     document(context, {key: value for key, value in shown.items() if value})
 
@@ -267,6 +268,7 @@ _SNAPSHOTS = Group(
         "Show a snapshot",
         snapshot_show,
         _SNAPSHOT,
+        DOCUMENT_FORMAT,
         examples=(("isola storage volume snapshot show fast/data/snap0", "as YAML"),),
     ),
     Command(
@@ -339,6 +341,7 @@ GROUP = Group(
         "Show a volume's size, users and snapshots",
         info,
         _NAME,
+        DOCUMENT_FORMAT,
         examples=(("isola storage volume info fast/data", "its usage, users and snapshots"),),
     ),
     *key_commands(

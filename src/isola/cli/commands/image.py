@@ -8,7 +8,7 @@ from isola.cli.arguments import UsageError
 from isola.cli.commands.lifecycle import each
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.login import credentials
-from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show, time_of
+from isola.cli.output import ALL_PROJECTS, DOCUMENT_FORMAT, FORMAT, Column, document, show, time_of
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
@@ -211,7 +211,7 @@ COMMANDS = (
             "Show the details of an image",
             info,
             _IMAGE,
-            Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
+            DOCUMENT_FORMAT,
             aliases=("show",),
             examples=(("isola image info debian/12", "properties, size, origin"),),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Option
-from isola.cli.output import document, time_of
+from isola.cli.output import DOCUMENT_FORMAT, document, time_of
 from isola.model.units import format_size
 
 TYPE_CHECKING = False
@@ -133,7 +133,7 @@ COMMANDS = (
         "Show the details of an instance, or of the daemon",
         info,
         Argument("NAME", "The instance (default: the daemon)", optional=True, complete="instances"),
-        Option("-f --format", "How to print it", value="FORMAT", choices=("yaml", "json"), default="yaml"),
+        DOCUMENT_FORMAT,
         Option("--show-log", "Add the error of its last failed start and the console's log"),
         examples=(
             ("isola info web1", "state, addresses, usage"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
-from isola.cli.output import ALL_PROJECTS, FORMAT, Column, document, show, time_of
+from isola.cli.output import ALL_PROJECTS, DOCUMENT_FORMAT, FORMAT, Column, document, show, time_of
 from isola.client.paths import short
 
 TYPE_CHECKING = False
@@ -79,6 +79,7 @@ COMMANDS = (
             "Show the details of an operation",
             show_operation,
             _ID,
+            DOCUMENT_FORMAT,
             examples=(("isola operation show 3f2a", "as YAML"),),
         ),
         Command(

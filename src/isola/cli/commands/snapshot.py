@@ -5,7 +5,7 @@ from __future__ import annotations
 from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Group, Option
 from isola.cli.moments import MOMENTS, moment
-from isola.cli.output import FORMAT, Column, document, show, time_of
+from isola.cli.output import DOCUMENT_FORMAT, FORMAT, Column, document, show, time_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ COMMANDS = (
             show_one,
             _OF,
             _SNAPSHOT,
+            DOCUMENT_FORMAT,
             examples=(("isola snapshot show web1 snap0", "as YAML"),),
         ),
         Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.grammar import Argument, Command, Group
 from isola.cli.noun import Noun
-from isola.cli.output import FORMAT, Column, document, show, users_of
+from isola.cli.output import DOCUMENT_FORMAT, FORMAT, Column, document, show, users_of
 from isola.cli.volume import GROUP as VOLUMES
 
 TYPE_CHECKING = False
@@ -47,6 +47,8 @@ def info(context: Context) -> None:
 
     name = context.args.text("NAME")
     pool, space = context.client.storage.get(name), context.client.storage.space(name)
+    if context.args.text("format") == "json":
+        return document(context, {**pool, **space})
     used, total = (int((space.get("space") or {}).get(key) or 0) for key in ("used", "total"))
     shown: dict[str, object] = {"name": name, "driver": pool.get("driver"), "description": pool.get("description")}
     shown |= {"used": format_size(used), "total": format_size(total)}
@@ -83,6 +85,7 @@ COMMANDS = (
             "Show a pool's space and users",
             info,
             _NOUN.argument,
+            DOCUMENT_FORMAT,
             examples=(("isola storage info default", "its size and usage"),),
         ),
         _NOUN.creation(

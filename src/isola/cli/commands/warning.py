@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isola.cli.arguments import UsageError
 from isola.cli.grammar import Argument, Command, Group, Option
-from isola.cli.output import FORMAT, Column, document, show
+from isola.cli.output import DOCUMENT_FORMAT, FORMAT, Column, document, show
 from isola.client.paths import short
 
 TYPE_CHECKING = False
@@ -79,6 +79,7 @@ COMMANDS = (
             "Show a warning",
             show_warning,
             _ID,
+            DOCUMENT_FORMAT,
             examples=(("isola warning show 3f2a", "as YAML"),),
         ),
         Command(

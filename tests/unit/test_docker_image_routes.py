@@ -76,7 +76,7 @@ async def test_errors_before_the_stream_have_dockers_texts(bench: Bench) -> None
         ("fromImage=APP&tag=1", 400, "repository name (library/APP) must be lowercase"),
         ("fromImage=a..b", 400, "invalid reference format"),
         ("fromImage=app&tag=.x", 400, "invalid tag format"),
-        ("fromImage=app&tag=1&platform=a%20b", 400, "platform"),
+        ("fromImage=app&tag=1&platform=a%20b", 400, "unknown operating system or architecture"),
         ("fromImage=app&tag=1&platform=linux/arm64", 501, "not available for linux/arm64"),
     ):
         found, lines = await bench.stream(f"/images/create?{query}")

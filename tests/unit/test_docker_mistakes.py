@@ -129,3 +129,22 @@ async def test_a_paused_container_is_not_attached_to(docker: DockerStand) -> Non
     assert (await docker.ask("POST", "/containers/web1/pause"))[0] == 204
     status, said = await docker.ask("POST", "/containers/web1/attach?stream=1&stdout=1")
     assert (status, said["message"]) == (409, "container web1 is paused, unpause the container before attach")
+
+
+@pytest.mark.parametrize(
+    "path", ["/containers/create?platform={}", "/build?platform={}", "/images/create?fromImage=tiny&platform={}"]
+)
+async def test_platforms_that_cannot_be(docker: DockerStand, path: str) -> None:
+    for name, message in (
+        ("vax", '"vax": unknown operating system or architecture: invalid argument'),
+        ("a/b/c/d", '"a/b/c/d": cannot parse platform specifier: invalid argument'),
+    ):
+        body = {"Image": "tiny", "Cmd": ["x"]} if "containers" in path else None
+        status, said = await docker.ask("POST", path.format(name), body)
+        assert (status, said["message"]) == (400, message)
+
+
+async def test_a_pruning_without_effect_has_the_lists_of_docker(docker: DockerStand) -> None:
+    assert await docker.get_after("POST", "/build/prune") == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert await docker.get_after("POST", "/volumes/prune") == {"VolumesDeleted": [], "SpaceReclaimed": 0}
+    assert await docker.get_after("POST", "/networks/prune") == {"NetworksDeleted": None}

@@ -104,7 +104,7 @@ async def test_a_volume_of_a_path_of_the_host(docker: DockerStand) -> None:
     assert (graft.source, graft.read_only) == (Path("/srv/web"), True) and graft.idmap is not None
     assert (await docker.ask("DELETE", "/volumes/site"))[0] == 409
     assert (await docker.ask("DELETE", "/containers/web1?force=1"))[0] == 204
-    assert (await docker.get_after("POST", '/volumes/prune?filters={"all":["1"]}'))["VolumesDeleted"] is None
+    assert (await docker.get_after("POST", '/volumes/prune?filters={"all":["1"]}'))["VolumesDeleted"] == []
     assert (await docker.ask("DELETE", "/volumes/site"))[0] == 204
     assert await docker.rest.world.host.files.exists(Path("/srv/web"))
 
@@ -150,6 +150,6 @@ async def test_a_used_volume_is_kept_by_remove_and_prune(docker: DockerStand) ->
     assert (await docker.ask("GET", '/volumes?filters={"wrong":["x"]}'))[0] == 400
     assert (await docker.get_after("POST", "/volumes/prune"))["VolumesDeleted"] == [anonymous]
     kept = '{"all":["1"],"label!":["tier=idle"]}'
-    assert (await docker.get_after("POST", f"/volumes/prune?filters={kept}"))["VolumesDeleted"] is None
+    assert (await docker.get_after("POST", f"/volumes/prune?filters={kept}"))["VolumesDeleted"] == []
     assert (await docker.get_after("POST", '/volumes/prune?filters={"all":["true"]}'))["VolumesDeleted"] == ["idle"]
     assert await listed("{}") == ["used"]

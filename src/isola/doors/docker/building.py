@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import orjson
 
 from isola.builds.dockerfile.expansion import MAX_VALUE
+from isola.doors.docker.architectures import require_platform_name
 from isola.doors.docker.networks.lookup import find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields, parse_object
@@ -39,7 +40,7 @@ def request_of(request: Request) -> BuildRequest:
         names=names,
         dockerfile=query.get("dockerfile") or "Dockerfile",
         target=query.get("target", ""),
-        platform=query.get("platform", ""),
+        platform=require_platform_name(query.get("platform", "")),
         arguments={name: value for name, value in _object(query, "buildargs").items() if value is not None},
         labels={name: value or "" for name, value in _object(query, "labels").items()},
         no_cache=request.flag("nocache"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isola.doors.docker.architectures import platform_of
+from isola.doors.docker.architectures import platform_of, require_platform_name
 from isola.doors.docker.containers.behaviour_keys import health_keys
 from isola.doors.docker.containers.conflicts import refuse_conflicts
 from isola.doors.docker.containers.environment import environment_keys
@@ -182,8 +182,8 @@ def _echo(raw: Mapping[str, Any], exposed: Mapping[str, object]) -> dict[str, An
 
 
 def require_platform(text: str, image: Image, shown: str) -> None:
-    """``linux/amd64`` has to be the image's. Raises NotFound."""
-    system, _, rest = text.partition("/")
+    """``linux/amd64`` has to be the image's. Raises InvalidInput, NotFound."""
+    system, _, rest = require_platform_name(text).partition("/")
     architecture = rest.partition("/")[0]
     if text and (system != "linux" or architecture not in ("", platform_of(image.architecture), image.architecture)):
         raise NotFound(

@@ -95,7 +95,7 @@ async def prune(request: Request) -> web.StreamResponse:
         before = request.services.host.clock.now() - _age(until[0])
     dropped, freed = await request.services.builds.prune(most=most, before=before)
     request.history.tell("builder", "prune", reclaimed=str(freed))
-    return answer({"CachesDeleted": dropped, "SpaceReclaimed": freed})
+    return answer({"CachesDeleted": dropped or None, "SpaceReclaimed": freed})
 
 
 def _age(text: str) -> timedelta:

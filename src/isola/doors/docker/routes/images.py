@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, empty
+from isola.doors.docker.architectures import require_platform_name
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.image_lookup import check_platform, find_image
 from isola.doors.docker.images import pulling, shapes
@@ -88,7 +89,7 @@ async def create(request: Request) -> web.StreamResponse:
     if query.get("fromSrc"):
         return await import_root(request)
     name, tag = query.get("fromImage", ""), query.get("tag", "")
-    reference, platform = _wanted(parse(name), tag), query.get("platform", "").lower()
+    reference, platform = _wanted(parse(name), tag), require_platform_name(query.get("platform", ""))
     lines = pulling.pull_all if reference.is_name_only else pulling.pull
     return await send(
         request,

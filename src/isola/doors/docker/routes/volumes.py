@@ -109,7 +109,7 @@ async def prune(request: Request) -> web.StreamResponse:
         removed.append(record.name)
         reclaimed += max(size, 0)
     request.history.tell("volume", "prune", reclaimed=str(reclaimed))
-    return answer({"VolumesDeleted": removed or None, "SpaceReclaimed": reclaimed})
+    return answer({"VolumesDeleted": removed, "SpaceReclaimed": reclaimed})
 
 
 def volumes_of(request: Request) -> list[VolumeRecord]:

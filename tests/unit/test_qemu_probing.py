@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -25,9 +26,11 @@ class Qemu:
     def __init__(self, *works: str) -> None:
         self.works = works
         self.tried: list[str] = []
+        self.versions = 0
 
     async def __call__(self, call: Call) -> int:
         if "--version" in call.argv:
+            self.versions += 1
             call.out(b"QEMU emulator version 10.0.2\n")
             return 0
         choice = call.argv[call.argv.index("-accel") + 1].split(",")[0]
@@ -101,6 +104,25 @@ async def test_a_kernel_that_does_not_boot_is_told_with_what_it_said(supplied: P
     assert not found.available and "MSR 0x10a" in found.reason and found.remedy
     await probe(host)
     assert qemu.tried == ["tcg", "tcg"], "a failure is tried again"
+
+
+async def test_drivers_that_are_probed_at_once_ask_once(supplied: Path) -> None:
+    qemu = Qemu("tcg")
+    host = host_with(qemu, kvm=False)
+    first, *others = await asyncio.gather(probe(host), probe(host), probe(host, server=False))
+    assert first.available and others == [first, first]
+    assert (qemu.tried, qemu.versions) == (["tcg"], 2), "of QEMU and of virtiofsd"
+    await probe(host)
+    assert qemu.versions == 4, "they may have been renewed"
+
+
+async def test_a_probe_that_is_given_up_does_not_end_the_others(supplied: Path) -> None:
+    host = host_with(Qemu("tcg"), kvm=False)
+    given_up, goes_on = (asyncio.ensure_future(probe(host)) for _ in range(2))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert (await goes_on).available
+    assert given_up.cancelled()
 
 
 async def test_a_damaged_result_is_not_used(supplied: Path) -> None:

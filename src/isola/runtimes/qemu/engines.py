@@ -11,6 +11,7 @@ import isola
 from isola.environment import variable
 from isola.errors import DriverUnavailable, IsolaError
 from isola.host import Host
+from isola.runtimes.qemu.joint import Joint
 
 VARIABLE = "ISOLA_GUEST_ENGINES"
 """Names the directory of other programs than those of the installation; empty for the machine's own."""
@@ -59,6 +60,9 @@ class Versions:
     """Whether memory of a running guest can be saved while it has a file system of the host mounted."""
 
 
+_ASKED: Joint[Versions] = Joint()
+
+
 def find(host: Host) -> Engines:
     """The programs of this installation or machine. Raises DriverUnavailable, which says what to do."""
     named = variable(VARIABLE)
@@ -71,6 +75,10 @@ def find(host: Host) -> Engines:
 
 async def versions(host: Host, engines: Engines) -> Versions:
     """Asks the programs. Raises HostFailure or one of its kind where they do not start."""
+    return await _ASKED.ask((id(host), engines), lambda: _versions(host, engines))
+
+
+async def _versions(host: Host, engines: Engines) -> Versions:
     qemu = await _version(host, engines.qemu)
     virtiofsd = await _version(host, engines.virtiofsd) if engines.virtiofsd else ""
     saves = not engines.old_virtiofsd and _numbers(qemu) >= _SAVES[0] and _numbers(virtiofsd) >= _SAVES[1]

@@ -14,6 +14,7 @@ from isola.host import Host
 from isola.model.probe import Probe
 from isola.runtimes.qemu import engines, kit, machine
 from isola.runtimes.qemu.engines import Engines, Versions
+from isola.runtimes.qemu.joint import Joint
 from isola.runtimes.qemu.kit import Kit
 from isola.runtimes.qemu.limits import LEAST_MEMORY
 from isola.runtimes.qemu.machine import Machine
@@ -26,6 +27,7 @@ _KEPT = Path("/run/isola-guests")
 _LIMITS = {KVM: 8.0, EMULATION: 40.0}
 """Seconds that a kernel may take."""
 _DEVICE = Path("/dev/kvm")
+_ASKED: Joint[str] = Joint()
 EMULATED = "guests are emulated (TCG), because KVM does not boot one on this host: their programs are many times slower"
 
 
@@ -58,6 +60,12 @@ def _require(host: Host, found: Engines, *, server: bool) -> None:
 
 async def accelerator(host: Host, supplied: Kit, found: Engines, versions: Versions) -> str:
     """``kvm`` if a guest boots with it, else ``tcg``. Raises DriverUnavailable if none boots."""
+    return await _ASKED.ask(
+        (id(host), supplied.stamp, found, versions), lambda: _accelerator(host, supplied, found, versions)
+    )
+
+
+async def _accelerator(host: Host, supplied: Kit, found: Engines, versions: Versions) -> str:
     told = json.dumps([host.system.boot_id(), supplied.stamp, found.qemu, versions.qemu])
     kept = _KEPT / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from files_root import IDS
 from runtime_bench import APPLETS, FAKES, IDMAP, INIT, PROGRAMS, Bench, operations
 from runtime_root import busybox_root, engine
+from sampling import SEED, WHOLE
 from storage_subject import BASE, TOP, Subject
 
 from isola import registry
@@ -26,6 +28,29 @@ from isola.testing.host import fake_host
 from isola.testing.runtime import FakeRuntime
 from isola.testing.storage import FakeStorage
 from isola.testing.system import FakeSystem
+
+ALIKE = ("crun", "runc")
+"""Engines whose drivers share nearly all of their code: several processes, which run all tests, try each with one."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Which one follows from the seed, unless all are asked for."""
+    if WHOLE or not hasattr(config, "workerinput"):
+        return
+    left_out = [item for item in items if _other(item)]
+    gone = set(map(id, left_out))
+    items[:] = [item for item in items if id(item) not in gone]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def _other(item: pytest.Item) -> bool:
+    """Whether another engine has the turn for this test."""
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    engine = given.get("bench") or given.get("wall")
+    if not isinstance(engine, str) or engine not in ALIKE:
+        return False
+    test = f"{SEED} {item.path.name} {item.name.replace(engine, '')}"
+    return ALIKE[zlib.crc32(test.encode()) % len(ALIKE)] != engine
 
 
 @pytest.fixture(

@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -20,13 +21,18 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
 from isola.host import kernel
 
 MODULES = ("isola.daemon.main", "isola.testing.daemon")
+FOUND_LATE = (
+    *(f"isola.{kind}.drivers" for kind in ("builds", "devices", "images", "network", "runtimes", "state", "storage")),
+    *(f"isola.doors.{door}.routes" for door in ("docker", "registry", "rest")),
+)
+"""Packages whose modules a daemon imports by their names when it starts."""
 _LARGE = 1 << 20
 """Of a request: environments may be large."""
 
@@ -108,7 +114,7 @@ def starter() -> Starter:
 def main() -> None:
     """Serve until EOF."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    for module in (*MODULES, "isola.daemon.serve"):
+    for module in (*MODULES, "isola.daemon.serve", "sqlite3", *_modules(FOUND_LATE)):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
@@ -126,6 +132,12 @@ def main() -> None:
             _become(request, descriptors[0])
         os.close(descriptors[0])
         control.send(str(pid).encode())
+
+
+def _modules(packages: Iterable[str]) -> Iterator[str]:
+    for package in packages:
+        for found in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            yield found.name
 
 
 def _become(request: Mapping[str, Any], output: int) -> NoReturn:

@@ -27,4 +27,4 @@ class Joint(Generic[T]):
     def _end(self, key: Hashable, done: asyncio.Future[T]) -> None:
         del self._tasks[key]
         if not done.cancelled():
-            done.exception()  # nobody may be left who takes it
+            done.exception()  # all callers may have been cancelled

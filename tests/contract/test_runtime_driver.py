@@ -388,6 +388,33 @@ async def test_a_given_network_namespace_is_administered_from_inside(bench: Benc
         await bench.host.namespaces.remove_network(namespace.path)
 
 
+async def test_a_router_beside_a_configured_one_is_no_obstacle(bench: Bench) -> None:
+    if not bench.real or not bench.runtime.capabilities.shares_kernel:
+        return
+    namespace = NetworkNamespace(bench.directory / "netns" / "one")
+    await bench.host.namespaces.make_network(namespace.path, IDMAP)
+    ip = ["nsenter", f"--net={namespace.path}", "ip", "-6"]
+    try:
+        for command in (
+            "link add eth0 type veth peer name other",
+            "link set other up",
+            "link set eth0 up",
+            "addr add fd42::2/64 dev eth0 nodad",
+            "route add default via fd42::1 dev eth0 metric 100",
+            "route add default via fe80::1 dev eth0 proto ra metric 1024",
+        ):
+            await bench.host.processes.run([*ip, *command.split()])
+        await bench.launch(bench.spec(network=namespace))
+        left = (await bench.host.processes.run([*ip, "route", "show", "default"])).stdout.decode()
+        # A stack of its own takes one over, and IPv6 of the host's ends with it.
+        assert left.count("default") == (2 if bench.has(Capability.PLUGGED_NICS) else 0)
+        if not bench.has(Capability.PLUGGED_NICS):
+            assert (await bench.run("ip", "-6", "addr", "show", "eth0"))[1].count(b"fd42::2") == 1
+    finally:
+        await bench.runtime.remove("one")
+        await bench.host.namespaces.remove_network(namespace.path)
+
+
 async def test_the_network_namespace_of_a_run_can_be_kept(bench: Bench) -> None:
     namespace, again = (NetworkNamespace(bench.directory / "netns" / name) for name in ("one", "again"))
     if not bench.runtime.capabilities.shares_kernel:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from docker_door import DockerStand, docker_standing
 
+from isola.model.caller import DAEMON
 from isola.model.image import Alias
-from isola.model.instance import Status
+from isola.model.instance import Instance, InstanceUpdate, Status
 from isola.model.reference import Ref
 
 SLEEP: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
@@ -475,3 +476,35 @@ async def test_sizes_of_roots_need_a_pool_with_quotas(docker: DockerStand) -> No
         status, answer = await docker.ask("POST", "/containers/create", body)
         assert status == 400 and answer["message"].startswith(said)
     assert not list(docker.services.instances)
+
+
+async def test_binds_and_init_are_shown_as_the_client_said_them(docker: DockerStand) -> None:
+    binds = ["data:/data:rw", "kept:/kept/:ro,nocopy"]
+    await create(docker, HostConfig={"Binds": binds, "Init": False})
+    shown = (await docker.get("/containers/web1/json"))["HostConfig"]
+    assert (shown["Binds"], shown["Init"]) == (binds, False)
+    await create(docker, "web2", HostConfig={"Binds": None})
+    assert "Init" not in (await docker.get("/containers/web2/json"))["HostConfig"]
+
+
+async def test_what_was_changed_since_is_shown_as_it_is(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"Binds": ["data:/data:rw"]})
+    ref = Ref.default("web1")
+
+    def without_writing(instance: Instance) -> InstanceUpdate:
+        devices = {
+            name: {**device, "readonly": "true"} if device.get("path") == "/data" else device
+            for name, device in instance.devices.items()
+        }
+        return InstanceUpdate(
+            config={**instance.config, "isola.init": "true"},
+            devices=devices,
+            profiles=instance.profiles,
+            description="",
+            ephemeral=False,
+            architecture=instance.architecture,
+        )
+
+    await docker.services.operations.finish(docker.services.instances.update(ref, without_writing, caller=DAEMON))
+    shown = (await docker.get("/containers/web1/json"))["HostConfig"]
+    assert (shown["Binds"], shown["Init"]) == (["data:/data:ro"], True)

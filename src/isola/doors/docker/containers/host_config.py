@@ -45,6 +45,8 @@ def host_config(view: View) -> dict[str, Any]:
         for name, value in view.note.host.items()
         if name in found and value not in _SILENT and value != _SILENT_NUMBERS.get(name)
     }
+    if isinstance(view.note.host.get("Init"), bool):
+        found["Init"] = False  # unless the key says so
     found |= values_of(view.config)
     found |= {
         "LogConfig": log_config(view.config, _log_options(view)),

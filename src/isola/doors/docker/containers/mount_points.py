@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from isola.doors.docker.containers.mounts import mount_devices
@@ -32,7 +34,8 @@ def binds(view: View) -> list[str] | None:
     given = view.note.host.get("Binds")
     if not given:
         return None
-    order = {path: at for at, path in enumerate(map(_target, given))}
+    said = {_target(text): text for text in given}
+    order = {path: at for at, path in enumerate(said)}
     mounts = [each.get("Target") for each in view.note.host.get("Mounts") or ()]
     found = [
         device
@@ -42,10 +45,19 @@ def binds(view: View) -> list[str] | None:
     ]
     found.sort(key=lambda device: order.get(device["path"], len(order)))
     return [
-        f"{device['source']}:{device['path']}{':ro' if _read_only(device) else ''}"
+        _bind(device, said.get(device["path"], ""))
         for device in found
         if device.get("source") not in (None, "", _TMPFS)
     ]
+
+
+def _bind(device: Mapping[str, str], said: str) -> str:
+    """As the client has said it, unless that is no longer so."""
+    source, _, rest = said.partition(":")
+    same = (posixpath.normpath(source) if source.startswith("/") else source) == device["source"]
+    if same and ("ro" in rest.partition(":")[2].split(",")) == _read_only(device):
+        return said
+    return f"{device['source']}:{device['path']}{':ro' if _read_only(device) else ''}"
 
 
 def _target(bind: str) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,3 +118,12 @@ async def test_it_ends_with_the_program_that_started_it(processes: Counted, endl
     assert connection is not None
     connection.close()
     assert await processes.started[0].wait() == 0
+
+
+def test_it_loads_nothing_of_the_daemons_side() -> None:
+    """An event loop and TLS would be a third of its start, and memory of every daemon."""
+    loaded = "import sys, isola.host.archive.fork_server, isola.host.archive.archiver; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", loaded], capture_output=True, text=True, check=True)
+    there = set(done.stdout.split())
+    assert "isola.host.archive.arriving" in there
+    assert not there & {"asyncio", "ssl", "subprocess", "isola.host.archive.forked", "isola.host.process"}

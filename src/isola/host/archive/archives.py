@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, TooLarge
-from isola.host.archive import arriving
+from isola.host.archive import passing_on
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.forked import Counter, Forked, died
 from isola.host.archive.member_list import KEYS, member_of
@@ -336,7 +336,7 @@ class LinuxArchives:
     async def unpack_stream(
         self, blocks: AsyncIterator[builtins.bytes], target: Path, *, limits: UnpackLimits = UnpackLimits()
     ) -> UnpackReport:
-        answer = await arriving.received(self._forked, blocks, target, asdict(limits))
+        answer = await passing_on.received(self._forked, blocks, target, asdict(limits))
         return UnpackReport(answer.number("entries"), answer.number("bytes"), answer.texts("skipped"))
 
     async def read_member(self, source: Path, names: tuple[str, ...], *, limit: int = 1 << 20) -> bytes:

@@ -5,18 +5,12 @@ The daemon passes the stream on as it comes, through a socket whose end is the e
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from isola.errors import InvalidInput
 from isola.host import cell
 from isola.host.archive import packed, untar
-from isola.host.archive.answers import Answer
-from isola.host.archive.forked import Forked
-from isola.host.archive.requesting import ask
 from isola.host.archive.tarstream import TarStream
 from isola.host.cell import Cell, Inside
 
@@ -66,36 +60,3 @@ def unpack(place: Cell, descriptor: int, limits: Mapping[str, int], most: int) -
         return {"entries": unpacking.entries, "bytes": unpacking.bytes, "skipped": unpacking.skipped}
 
     return cell.start(place, work).result()
-
-
-async def received(forked: Forked, blocks: AsyncIterator[bytes], target: Path, limits: Mapping[str, int]) -> Answer:
-    """Have it unpacked into ``target``. A client that still sends does not read an error: the rest is dropped first."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        ours.setblocking(False)
-        request = {"target": str(target), "limits": limits}
-        asking = asyncio.ensure_future(ask(forked, VERB, request, descriptor=theirs.detach()))
-        try:
-            await _passed_on(blocks, ours)
-            return await asking
-        finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-
-
-async def _passed_on(blocks: AsyncIterator[bytes], end: socket.socket) -> None:
-    """All of them; once the process does not take more, the rest is read and dropped."""
-    loop, taken = asyncio.get_running_loop(), True
-    async for block in blocks:
-        if taken:
-            taken = await _sent(loop, end, block)
-    if taken:
-        end.shutdown(socket.SHUT_WR)
-
-
-async def _sent(loop: asyncio.AbstractEventLoop, end: socket.socket, block: bytes) -> bool:
-    try:
-        await loop.sock_sendall(end, block)
-    except OSError:
-        return False  # the process has ended
-    return True

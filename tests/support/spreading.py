@@ -20,19 +20,25 @@ AVERAGE = {"chaos": 3.0, "e2e": 0.4, "host": 0.25, "contract": 0.03, "style": 0.
 UNIT = 0.03
 """The same of a unit test."""
 SECONDS = {
-    "test_vm.py": 170, "test_compose_whole.py": 50, "test_style_tools.py": 40, "test_walls_in_use.py": 33,
-    "test_runtime_driver_walls.py": 29, "test_runtime_driver_vm_saved.py": 25, "test_compose_clients.py": 24,
-    "test_installation.py": 24, "test_chaos_faults.py": 23, "test_step_killer.py": 23,
+    "test_vm.py": 170, "test_debian_system.py": 60,
+    "test_compose_whole.py": 50, "test_style_tools.py": 40, "test_walls_in_use.py": 33,
+    "test_runtime_driver_walls.py": 26, "test_runtime_driver_vm_saved.py": 25, "test_compose_clients.py": 24,
+    "test_installation.py": 24, "test_chaos_faults.py": 23, "test_step_killer.py": 17,
     "test_archives_hostile.py": 22, "test_saved_memory.py": 22, "test_images_source.py": 21,
-    "test_runtime_driver_machines_saved.py": 21, "test_chaos_power.py": 20, "test_step_killer_images.py": 20,
+    "test_runtime_driver_machines_saved.py": 21, "test_chaos_power.py": 20, "test_step_killer_images.py": 15,
     "test_registry_daemons.py": 19, "test_unikernels.py": 18, "test_deploy.py": 18, "test_full_disk.py": 16,
-    "test_runtime_driver.py": 16, "test_state_lost.py": 16, "test_vm_media.py": 16, "test_dockerfiles.py": 14,
+    "test_runtime_driver.py": 12, "test_state_lost.py": 16, "test_vm_media.py": 16, "test_dockerfiles.py": 14,
     "test_chaos_storm.py": 14, "test_port_templates.py": 14, "test_compose.py": 13, "test_sandbox.py": 13,
-    "test_port_archives.py": 12, "test_step_killer_deploy.py": 12, "test_daemon_killed.py": 10,
+    "test_port_archives.py": 12, "test_step_killer_deploy.py": 9, "test_daemon_killed.py": 10,
     "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
     "test_docker_build.py": 8, "test_compose_verbs.py": 8, "test_runtime_driver_machines.py": 8,
     "test_runtime_driver_commands.py": 7, "test_runtime_driver_confinement.py": 6,
     "test_runtime_driver_machines_warm.py": 6, "test_storage_driver_layers.py": 5,
+    "test_runtime_engines.py": 11, "test_image_templates.py": 10, "test_docker_networks.py": 7,
+    "test_side_by_side.py": 7,
+    "test_instance_snapshots.py": 7, "test_registries.py": 6, "test_docker_images.py": 6, "test_build_copies.py": 6,
+    "test_foreign_kept.py": 6, "test_guest_boot.py": 6, "test_step_killer_devices.py": 5, "test_images_real.py": 5,
+    "test_step_killer_walls.py": 5, "test_limits_live.py": 5, "test_hostname.py": 5,
 }  # fmt: skip
 """File -> seconds of all of its tests and of what is made for them, where that is more than the average tells."""
 TOGETHER = "debian"

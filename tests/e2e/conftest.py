@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Generator, Iterator
 
@@ -14,6 +15,7 @@ from debian import debian_image
 from incus_client import Incus
 from lxc_client import Lxc
 from tiny_daemon import tiny_daemon
+from waiting import catches, until
 
 collect_ignore = [] if shutil.which("incus") else ["test_incus_files.py", "test_incus_snapshots.py"]
 """Debian 12 has no package of incus."""
@@ -60,6 +62,7 @@ def instance(daemon: Daemon) -> Iterator[str]:
     """A running tiny instance for one test."""
     name = f"t{time.monotonic_ns() % 10**9}"
     daemon.launch(name)
+    until(lambda: catches(daemon.pid(name), signal.SIGPWR))  # a request to stop is lost before
     yield name
     if name in {path.rpartition("/")[2] for path in daemon.get("/1.0/instances")}:
         daemon.run("DELETE", f"/1.0/instances/{name}?force=1")

@@ -136,11 +136,11 @@ def test_a_microvm_has_its_address_by_dhcp_and_is_found_by_name(debian: Daemon, 
                 return debian.exec("gamma", "networkctl", "status", "eth0", "--no-pager")[1]
             return ""
 
-        until(lambda: "(DHCP4 via 10." in said(), 240)
+        until(lambda: "(DHCP4 via 10." in said(), 480)
         address = re.findall(r"(10\.[0-9.]+) \(DHCP4", said())[0]
         until(lambda: address in debian.exec(pair[0], "getent", "ahostsv4", "gamma")[1], 30)
-        assert debian.exec(pair[0], "ping", "-4", "-c1", "-W5", "gamma")[0] == 0
-        assert debian.exec("gamma", "ping", "-4", "-c1", "-W5", pair[0])[0] == 0
+        assert debian.exec(pair[0], "ping", "-4", "-c1", "-w30", "gamma")[0] == 0
+        assert debian.exec("gamma", "ping", "-4", "-c1", "-w30", pair[0])[0] == 0
         leases = debian.get("/1.0/networks/isolabr0/leases")
         assert address in {each["address"] for each in leases if each["hostname"] == "gamma"}
     finally:

@@ -19,6 +19,6 @@ def test_a_distribution_is_ready_once_systemd_runs(isola: Cli, debian: Daemon) -
 
 
 def test_a_system_without_systemd_is_reported(isola: Cli, instance: str) -> None:
-    done = isola("restart", instance, "--wait", "ready", check=False)
+    done = isola("restart", "--force", instance, "--wait", "ready", check=False)
     assert done.returncode == 1 and "does not run systemd" in done.stderr
-    assert "is ready" in isola("restart", instance, "--wait", "test -d /proc/1").stderr
+    assert "is ready" in isola("restart", "--force", instance, "--wait", "test -d /proc/1").stderr

@@ -20,7 +20,7 @@ class Cli:
 
     def __call__(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run it; fails the test on a nonzero exit status unless ``check`` is off."""
-        options = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL} | options
+        options = {"capture_output": True, "text": True, "timeout": 240, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         done = subprocess.run([*self.argv, *arguments], env=self.env, check=False, **options)

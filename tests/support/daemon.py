@@ -350,7 +350,7 @@ class Daemon:
 
     def change(self, name: str, action: str, **more: Any) -> None:
         """Start, stop, restart, freeze, unfreeze."""
-        self.run("PUT", f"/1.0/instances/{name}/state", {"action": action, "timeout": 30, "force": False} | more)
+        self.run("PUT", f"/1.0/instances/{name}/state", {"action": action, "timeout": 120, "force": False} | more)
 
     def status(self, name: str) -> str:
         """Running, Stopped, ..."""

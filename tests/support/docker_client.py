@@ -22,7 +22,7 @@ class DockerClient:
         }
 
     def __call__(self, *argv: str, status: int = 0) -> str:
-        done = subprocess.run(["docker", *argv], capture_output=True, timeout=120, check=False, env=self.environment)
+        done = subprocess.run(["docker", *argv], capture_output=True, timeout=240, check=False, env=self.environment)
         said = done.stderr.decode()
         assert done.returncode == status, f"docker {' '.join(argv)}: {done.returncode}\n{said}{done.stdout.decode()}"
         return said if status else done.stdout.decode().strip()

@@ -29,7 +29,7 @@ class Docker:
             input=stdin or "",
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=240,
             check=False,
         )
         assert done.returncode == status, f"docker {' '.join(arguments)}: {done.returncode} {done.stdout}{done.stderr}"

@@ -25,7 +25,7 @@ class Incus:
 
     def __call__(self, *argv: str, status: int = 0, **options: Any) -> str:
         """Run it, check its exit status and return what it printed."""
-        options = {"capture_output": True, "timeout": 90, "stdin": subprocess.DEVNULL} | options
+        options = {"capture_output": True, "timeout": 240, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         options["env"] = self.env | options.pop("env", {})

@@ -21,7 +21,7 @@ class Lxc:
 
     def __call__(self, *arguments: str, status: int = 0, **options: Any) -> str:
         """Run it, check its exit status and return what it printed."""
-        options = {"capture_output": True, "timeout": 90, "stdin": subprocess.DEVNULL} | options
+        options = {"capture_output": True, "timeout": 240, "stdin": subprocess.DEVNULL} | options
         if "input" in options:
             options.pop("stdin")
         done: subprocess.CompletedProcess[Any] = subprocess.run(

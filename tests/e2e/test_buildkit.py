@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,20 @@ async def test_kept_results_are_counted_and_dropped(image: Daemon) -> None:
         with pytest.raises(Failure, match="has a builder of its own") as failed:
             await client.ask(f"{CONTROL}ListenBuildHistory", message({}))
         assert failed.value.code == Code.UNIMPLEMENTED
+
+
+async def test_mistakes_of_a_dockerfile_are_asked_for(image: Daemon) -> None:
+    files = Files({"dockerfile": files_of(Dockerfile="FROM app AS Base\nCMD run\n"), "context": []})
+    async with builder(door(image), files) as client:
+        found = await client.ask_frontend({"requestid": "frontend.lint"})
+        warnings = json.loads(found["result.json"])["warnings"]
+        assert [each["ruleName"] for each in warnings] == ["StageNameCasing", "JSONArgsRecommended"]
+        assert warnings[1]["location"]["ranges"][0]["start"]["line"] == 2 and found["result.statuscode"] == b"1"
+        with pytest.raises(Failure, match="--call"):
+            await client.ask_frontend({"requestid": "frontend.outline"})
+        await client.build(options={"label:of": "test"})
+        told = [each.blob(3).decode() for response in await client.told(3) for each in response.messages(4)]
+        assert any("JSONArgsRecommended" in text for text in told), "a build warns"
 
 
 async def test_a_session_is_one_clients(image: Daemon) -> None:

@@ -65,6 +65,17 @@ def test_the_result_as_files_and_as_an_archive(isola: Cli, context: Path, tmp_pa
     assert failed.returncode != 0 and "none/x.tar" in failed.stderr
 
 
+def test_mistakes_are_shown_without_a_build(isola: Cli, context: Path) -> None:
+    assert "Check complete, no warnings found" in isola("build", str(context), "--check").stderr
+    (context / "Dockerfile").write_text("FROM nowhere.example/missing AS Base\nCMD run\n")
+    found = isola("build", str(context), "--check", check=False)
+    assert found.returncode == 1 and "StageNameCasing" in found.stderr and "CMD" in found.stderr
+    assert "JSONArgsRecommended: JSON arguments recommended for CMD" in found.stderr and "(line 2)" in found.stderr
+    (context / "Dockerfile").write_text("# check=error=true\nFROM app AS Base\n")
+    refused = isola("build", str(context), check=False)
+    assert refused.returncode == 1 and "lint violation found for rules: StageNameCasing" in refused.stderr
+
+
 def test_what_the_ignore_file_names_is_not_sent(isola: Cli, context: Path) -> None:
     (context / "big").write_bytes(b"x" * (3 << 20))
     (context / "d").mkdir()

@@ -240,6 +240,21 @@ class Builder:
             whole.cancel()
             await asyncio.gather(whole, return_exceptions=True)
 
+    async def ask_frontend(self, options: Mapping[str, str]) -> dict[str, bytes]:
+        """A question about a Dockerfile; the metadata of its result. Raises Failure."""
+        self.count += 1
+        ref = f"{self.session}-{self.count}"
+        whole = asyncio.ensure_future(self.ask(f"{CONTROL}Solve", message({1: ref, 5: self.session})))
+        try:
+            request = message({2: "dockerfile.v0", 3: options})
+            found = Message(await self.ask(f"{BRIDGE}Solve", request, buildkit_controlapi_buildid=ref)).inside(3)
+            await self.ask(f"{BRIDGE}Return", b"", buildkit_controlapi_buildid=ref)
+            await whole
+            return {each.text(1): each.blob(2) for each in found.messages(10)}
+        finally:
+            whole.cancel()
+            await asyncio.gather(whole, return_exceptions=True)
+
     async def told(self, number: int) -> list[Message]:
         """The status of a build, to its end."""
         found = []

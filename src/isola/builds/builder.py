@@ -34,6 +34,8 @@ class Builder(ABC):
     file: ClassVar[str]
     """The path in the context of what it reads first, if the request names none."""
     summary: ClassVar[str]
+    is_checked: ClassVar[bool] = False
+    """Whether the instructions are the user's, who wants to know of mistakes in them."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

@@ -12,6 +12,8 @@ from isola import registry
 from isola.builds.builder import Builder
 from isola.builds.building import Building
 from isola.builds.contexts import KEEP_GIT, Sources, fetch, remote_of
+from isola.builds.dockerfile.checks import Report
+from isola.builds.dockerfile.checks import check as check_file
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.exporting import Deliver, Export
@@ -200,6 +202,8 @@ class Builds:
                     await context.host.files.make_directory(place, mode=0o755)
                     wanted = await fetch(request, place / CONTEXT, Sources(repositories(), limits, order.tell))
             planned = await self._plan(replace(order, request=wanted), place / CONTEXT)
+            if request.output is Output.CHECK:
+                return []
             job = Job(
                 self._parts, op, wanted, planned, place, intake, order.tell, order.pool, order.credentials, most,
                 repositories(),
@@ -235,8 +239,11 @@ class Builds:
         context, request, tell = self._parts.context, order.request, order.tell
         async with context.host.files.root(files) as root:
             data = await order.builder.instructions(root, request)
-        dockerfile = await asyncio.to_thread(parse, data)
+        dockerfile, report = await asyncio.to_thread(_read, data, checked=order.builder.is_checked)
         _count(dockerfile, order.limits.instructions)
+        for finding in report.findings:
+            tell(BuildEvent(BuildEventKind.WARNING, 0, f"[Warning] {finding}"))
+        report.require_none()
         host, given = Platform.of_kernel(context.host.system.kernel().architecture), order.builder.arguments(request)
         wanted = Platform.parse(request.platform) if request.platform else host
         made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted)
@@ -272,6 +279,11 @@ async def _at_most(blocks: AsyncIterator[bytes], most: int) -> AsyncIterator[byt
         if size > most:
             raise TooLarge(f"The build context has more than {most} bytes", field="context")
         yield block
+
+
+def _read(data: bytes, *, checked: bool) -> tuple[Dockerfile, Report]:
+    dockerfile = parse(data)
+    return dockerfile, check_file(data, dockerfile) if checked else Report(())
 
 
 def _count(dockerfile: Dockerfile, most: int) -> None:

@@ -25,6 +25,8 @@ class Output(StrEnum):
     """Its root file system, for the client alone."""
     ARCHIVE = "archive"
     """The image as an archive of OCI's and Docker's layout, for the client alone."""
+    CHECK = "check"
+    """Nothing: only warnings about its instructions."""
 
 
 @dataclass(frozen=True, slots=True)

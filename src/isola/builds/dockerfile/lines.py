@@ -30,6 +30,8 @@ class Line:
     """Of its first line in the file, from 1."""
     text: str
     heredocs: tuple[Heredoc, ...] = ()
+    has_gap: bool = False
+    """An empty line is between those that continue it."""
 
     def wrong(self, what: object) -> InvalidInput:
         """An error in the form that Docker has."""
@@ -88,6 +90,7 @@ class _Reader:
     def __init__(self, raw: list[str], escape: str) -> None:
         self._raw = raw
         self._at = 0
+        self._gap = False
         self._escape = escape
         self._continued = re.compile(rf"{re.escape(escape)}[ \t]*$")
 
@@ -101,15 +104,18 @@ class _Reader:
             count += 1
             if count > MAX_INSTRUCTIONS:
                 raise TooLarge(f"The Dockerfile has more than {MAX_INSTRUCTIONS} instructions", field="dockerfile")
-            yield Line(number, text.strip(), self._heredocs(number, text.strip()))
+            gap = self._gap
+            yield Line(number, text.strip(), self._heredocs(number, text.strip()), gap)
 
     def _logical(self) -> str:
         """The next line with those that continue it; comments and empty lines in between are left out."""
         line, more = self._ended("" if _is_comment(self._next()) else self._raw[self._at - 1].lstrip())
         parts, length = [line], len(line)
+        self._gap = False
         while more and self._at < len(self._raw):
             following = self._next()
             if _is_comment(following) or not following.strip():
+                self._gap = self._gap or not following.strip()
                 continue
             line, more = self._ended(following)
             parts.append(line)

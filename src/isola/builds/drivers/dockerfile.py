@@ -19,6 +19,7 @@ class DockerfileBuilder(Builder):
 
     file = "Dockerfile"
     summary = "the instructions of a Dockerfile"
+    is_checked = True
 
     def check(self, request: BuildRequest) -> None:
         """Arguments are those of the file."""

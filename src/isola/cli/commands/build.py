@@ -30,7 +30,8 @@ def build(context: Context) -> int:
     if mode not in _MODES:
         raise UsageError(f"--progress is {' or '.join(_MODES)}")
     agents = dict(map(agent, args.many("ssh")))
-    output = BuildOutput(args.text("output") or ("type=image,push=true" if args.flag("push") else ""))
+    checks = args.flag("check")
+    output = BuildOutput("" if checks else args.text("output") or ("type=image,push=true" if args.flag("push") else ""))
     names = [*args.many("tag"), *filter(None, [output.name])]
     if output.push and not names:
         raise UsageError("An image is pushed by its name", hint="name it: -t registry.example/app:1")
@@ -45,8 +46,10 @@ def build(context: Context) -> int:
         "network": args.text("network"),
         "agents": list(agents),
         "remote": remote,
-        "output": output.output,
+        "output": "check" if checks else output.output,
     }
+    if checks:
+        return show.checked(context.client.builds.run(wanted, stream))
     with output:
         status = show.run(context.client.builds.run(wanted, stream, output.take))
         if status == 0:
@@ -192,6 +195,7 @@ class Shown:
         self._agents = agents
         self._all = plain or not sys.stderr.isatty()
         self._output: list[str] = []
+        self._warnings = 0
         self.fingerprint = ""
         """Of the image, when it is built."""
 
@@ -208,9 +212,18 @@ class Shown:
             if kind == "agent":
                 self._asked(event)
                 continue
+            self._warnings += kind == "warning"
             if not self._quiet:
                 self._show(str(kind), text, event)
         return self._failed("The connection to the daemon was lost")
+
+    def checked(self, events: Iterable[Mapping[str, object]]) -> int:
+        """Of ``--check``: 1 if something was found, as with docker."""
+        status = self.run(events)
+        if status == 0:
+            found = "no warnings" if not self._warnings else f"{self._warnings} warning{'s' * (self._warnings != 1)}"
+            self._context.say(f"Check complete, {found} found")
+        return 1 if self._warnings else status
 
     def _asked(self, event: Mapping[str, object]) -> None:
         from base64 import b64decode
@@ -280,6 +293,7 @@ COMMANDS = (
         Option("--ssh", "An agent for RUN --mount=type=ssh: default, or ID=SOCKET", value="ID", repeat=True),
         Option("-o --output", "A directory, - (tar), or type=local|tar|oci|docker|image,dest=PATH",
                value="OUTPUT"),
+        Option("--check", "Show mistakes in the Dockerfile, and build nothing; fails if there are some"),
         Option("--push", "Push the image to the registries of its names"),
         Option("--iidfile", "Write the image's id to a file", value="FILE", complete="paths"),
         Option("--metadata-file", "Write digests and names to a file, in JSON", value="FILE", complete="paths"),

@@ -21,7 +21,7 @@ _READ = (
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
     "context:": "further contexts (--build-context)",
-    "requestid": "questions about a Dockerfile (--call, --check)",
+    "requestid": "other questions about a Dockerfile (--call) than --check",
     "attest:": "attestations",
     "cgroup-parent": "--cgroup-parent",
     "source": "frontends of one's own",

@@ -10,6 +10,7 @@ from isola import __version__
 from isola.access import Permission, refusal
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answer, only
 from isola.doors.docker.buildkit.http2 import Stream
+from isola.doors.docker.buildkit.linting import REQUEST, lint
 from isola.doors.docker.buildkit.outputs import Outputs, outputs_of
 from isola.doors.docker.buildkit.progress import Progress
 from isola.doors.docker.buildkit.solving import Solved, solve
@@ -143,7 +144,12 @@ class Control:
         job, wanted = await self._of_call(call), Message(await only(call))
         if wanted.blob(1):
             raise Unsupported("Definitions of low level are not offered: Dockerfiles are built", field="definition")
-        await self._build(job, wanted.text(2), wanted.texts(3))
+        attributes = wanted.texts(3)
+        if attributes.get("requestid") == REQUEST:
+            session = await self._request.sessions.find(job.session)
+            yield message({3: message({10: await lint(session, attributes)})})
+            return
+        await self._build(job, wanted.text(2), attributes)
         assert job.solved is not None
         yield message({3: message({3: message({1: job.solved.fingerprint})})})
 

@@ -97,7 +97,7 @@ async def _prepared(
     """The request with what its Dockerfile asks the client for, the context, and passwords of registries."""
     await progress.begin("[internal] load build definition from Dockerfile")
     try:
-        text, ignored = await _definition(session, wanted.dockerfile)
+        text, ignored = await definition(session, wanted.dockerfile)
         dockerfile = await asyncio.to_thread(parse, text)
         known = await _credentials(session, dockerfile, wanted)
         wanted = replace(
@@ -165,7 +165,7 @@ async def _ended(operation: Operation, wanted: BuildRequest, progress: Progress)
     return solved
 
 
-async def _definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:
+async def definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:
     """The Dockerfile, and the patterns of files that are not sent. Raises InvalidInput."""
     path = normpath(f"/{name}").lstrip("/")
     found = await small_files(session, Wanted("dockerfile", include=(path, f"{path}.dockerignore")), MAX_FILE)

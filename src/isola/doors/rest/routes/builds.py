@@ -36,8 +36,8 @@ async def build(request: Request) -> web.StreamResponse:
 
     Options: ``names``, ``builder``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``,
     ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH),
-    ``output``: ``image``, or for the client alone ``files`` (a tar archive of the root file system) or ``archive`` (of
-    the image, in OCI's and Docker's layout).
+    ``output``: ``image``, ``check`` (only warnings), or for the client alone ``files`` (a tar archive) or ``archive``
+    (of the image, in OCI's and Docker's layout).
     Events have a ``type``: ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a
     request, which ``replies/TOKEN`` answers), ``data`` (``size`` bytes of the output follow the line), and in the last
     line ``image``, ``done`` (without an image) or ``error``.

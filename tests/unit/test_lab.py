@@ -47,6 +47,16 @@ def test_scripts_can_be_parsed(script: str) -> None:
     subprocess.run(["sh", "-n", TREE / "lab" / script], check=True, timeout=120)
 
 
+def test_a_stop_is_judged_by_its_own_messages() -> None:
+    """In the same boot the unit was killed, by a step that is about that."""
+    start, kill = "systemd[1]: Started isola.service - Isola", "systemd[1]: isola.service: Failed with result 'signal'."
+    stop, end = "systemd[1]: Stopping isola.service - Isola...", "systemd[1]: isola.service: Deactivated successfully."
+    said = "\n".join((start, stop, end, start, kill, start, stop, "isolad[7]: Stopping on signal 15", end, ""))
+    script = f'. "{TREE}/lab/steps"; last_stop'
+    done = subprocess.run(["sh", "-c", script], input=said, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.splitlines() == [stop, "isolad[7]: Stopping on signal 15", end]
+
+
 class Lab:
     """A checkout with short steps, and programs that only note that they were called."""
 

@@ -107,6 +107,8 @@ def test_networks() -> None:
             "type": "nic", "network": "shop_a", "name": "eth1", "dns.aliases": "web,x", "ipv4.address": "192.0.2.9",
         },
     }  # fmt: skip
+    near = _design("networks: {a: {link_local_ips: [169.254.8.8, 'fe80::8']}}", "networks: {a: {}}").devices["eth0"]
+    assert near["link_local.addresses"] == "169.254.8.8,fe80::8"
     assert _design("network_mode: none").devices == {"eth0": {"type": "none"}}
     assert _design("network_mode: bridge").devices == {}
 

@@ -23,7 +23,6 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "services.*.build.provenance": "builds make no attestations",
     "services.*.build.sbom": "builds make no attestations",
     "services.*.deploy.resources.reservations.cpus": "CPU time is not reserved",
-    "services.*.networks.*.link_local_ips": "NICs get no further addresses",
     "services.*.networks.*.driver_opts": "NICs have settings of their own",
     "services.*.volumes[].volume.labels": "volumes without a name have no labels of the file",
     "networks.*.driver_opts": "networks have settings of their own, but for the MTU",

@@ -40,6 +40,8 @@ def nics(application: Application, name: str, links: Sequence[str]) -> Devices:
         ):
             if attachment.get(theirs):
                 device[ours] = attachment[theirs]
+        if attachment.get("link_local_ips"):
+            device["link_local.addresses"] = ",".join(attachment["link_local_ips"])
         if not at and service.get("mac_address"):
             device.setdefault("hwaddr", service["mac_address"])
         found[f"eth{at}"] = device

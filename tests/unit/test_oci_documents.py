@@ -445,7 +445,7 @@ async def test_the_blobs_of_an_index_are_kept_as_long_as_its_image() -> None:
     library = await world.start()
     intake = library.store.intake()
     image, blobs = await of_an_index(intake, library)
-    await library._record(image, ["app"], DAEMON)
+    await library._recording.record(image, ["app"], DAEMON)
     intake.close()
     await library.collect_garbage()
     for _ in range(2):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
+from interleaving import Interleaver
 from registry_content import (
     CONFIG,
     EXAMPLE,
@@ -19,6 +21,9 @@ from registry_content import (
     index,
 )
 from registry_door import Client, registry_standing
+
+from isola.model.image import Image
+from isola.model.reference import Ref
 
 APP = "conformance/app"
 ARM = image("arm", architecture="arm64")
@@ -287,6 +292,37 @@ async def test_a_repository_whose_last_alias_was_removed_elsewhere_goes_with_its
             assert (await client.ask("DELETE", f"/v2/team/app/blobs/{digest}")).status == 202
         assert (await client.ask("GET", "/v2/team/app/tags/list")).status == 404
         assert (await client.ask("GET", "/v2/kept/manifests/latest")).status == 200
+
+
+async def test_an_image_that_is_dropped_while_it_gets_a_name_keeps_that() -> None:
+    """Whatever the deletion has done when the push of the same image arrives."""
+    async with registry_standing() as stand:
+        await stand.client.push("team/one", image(), "1")
+        library, interleaver = stand.services.images, Interleaver()
+        one, two = Ref.default("team/one:1"), Ref.default("team/two:1")
+        interleaver.install()
+        at = 0
+        while at < 1 or interleaver.struck is not None:
+            at += 1
+            pushed = library.resolve(one)
+            assert pushed is not None
+            await library.remove_alias(one)
+
+            async def drop(gone: Image = pushed) -> None:
+                await asyncio.create_task(library.drop(gone))
+
+            async def name(again: Image = pushed) -> bool:
+                await library.record_pushed(again, two)
+                return True
+
+            await interleaver.run(drop(), name, at)
+            if interleaver.struck is not None:
+                found = library.resolve(two)
+                assert found is not None and library.names_of(found) == [library.alias(two)], f"at suspension {at}"
+                await library.remove_alias(two)
+            await library.record_pushed(pushed, one)
+        interleaver.uninstall()
+        assert at > 3
 
 
 async def test_a_pushed_image_is_seen_by_the_rest_api() -> None:

@@ -35,6 +35,10 @@ class Aliases:
     def find(self, ref: Ref) -> Alias | None:
         return self._records.find(ref)
 
+    def of(self, image: Ref) -> list[Alias]:
+        """Those of an image."""
+        return [alias for alias in self._records if Ref(alias.project, alias.target) == image]
+
     def get(self, ref: Ref) -> Alias:
         """Raises NotFound."""
         return self._records.get(ref)
@@ -96,7 +100,7 @@ class Aliases:
 
     async def remove_all_of(self, image: Ref, caller: Caller) -> None:
         """Delete the aliases of a deleted image."""
-        for alias in [alias for alias in self._records if Ref(alias.project, alias.target) == image]:
+        for alias in self.of(image):
             await self.remove(alias.ref, caller=caller)
 
     async def _publish(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from isola import state
-from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits, UnpackReport
@@ -29,6 +29,7 @@ from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
 from isola.images.oci_manifest import Manifest, read_document
+from isola.images.recording import Recording
 from isola.images.registry.reaching import Reach
 from isola.images.registry.settings import ALIASES, SHORT_NAMES
 from isola.images.registry.verbs import RegistryVerbs
@@ -77,7 +78,6 @@ class ImageLibrary:
         self._records = images
         self._events = events
         self._references = references or state.References()
-        self._permit = permit
         self._released = released
         """Called after deletions, to release data kept for deleted images."""
         self._operations = operations
@@ -87,12 +87,21 @@ class ImageLibrary:
         self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
+        self._recording = Recording(
+            records=images,
+            catalogue=self._catalogue,
+            aliases=self._aliases,
+            store=self.store,
+            permit=permit,
+            changed=self._write_index,
+            publish=self._publish,
+        )
         self._acquire = Acquire(
             store=self.store,
             sources=self.sources,
             catalogue=self._catalogue,
             aliases=self._aliases,
-            record=self._record,
+            record=self._recording.record,
             collect_garbage=self.collect_garbage,
         )
         self.also_named: Callable[[], set[str]] = set
@@ -221,7 +230,7 @@ class ImageLibrary:
 
     def names_of(self, image: Image) -> list[Alias]:
         """Its aliases."""
-        return [alias for alias in self._aliases if Ref(alias.project, alias.target) == image.ref]
+        return self._aliases.of(image.ref)
 
     def holds(self, fingerprint: str) -> bool:
         """Whether any project has this image."""
@@ -328,13 +337,13 @@ class ImageLibrary:
         with suppress(NotFound):
             await self._change(image, lambda image: replace(image, last_used_at=now))
 
-    async def delete(self, op: Operation, ref: Ref) -> None:
+    async def delete(self, op: Operation, ref: Ref, *, unless_named: bool = False) -> None:
         """Delete an image and its aliases. Instances made from it keep their layers."""
         image = self.get(ref)
         try:
-            await op.commit(lambda: self._forget(image, op.caller))
+            await op.commit(lambda: self._recording.forget(image, op.caller, unless_named=unless_named))
         finally:
-            if op.committed:  # committed: the rest is only cleanup
+            if op.committed and self._catalogue.find(image.ref) is None:  # the rest is only cleanup
                 await finish(self._after_deletion(image))
 
     async def copy(
@@ -361,7 +370,7 @@ class ImageLibrary:
             if existing is not None:
                 await self._change(existing, decide)
                 self._publish("updated", existing, op.caller)
-            await self._record(decide(fresh), aliases, op.caller)
+            await self._recording.record(decide(fresh), aliases, op.caller)
 
         await op.commit(record)
         op.resources = (fresh.entity,)
@@ -374,12 +383,13 @@ class ImageLibrary:
 
         Raises Forbidden (a limit of the project).
         """
-        await self._record(image, (name.name,), caller)
+        await self._recording.record(image, (name.name,), caller)
 
     async def drop(self, image: Image, *, caller: Caller = DAEMON) -> None:
-        """Remove the record of an image that has no name any more. A repository that has its content keeps it."""
-        await self._forget(image, caller)
-        await finish(self._clean_up(image))
+        """Remove the record of an image, if it has no name any more. A repository that has its content keeps it."""
+        await self._recording.forget(image, caller, unless_named=True)
+        if self._catalogue.find(image.ref) is None:
+            await finish(self._clean_up(image))
 
     # --- as operations in the background ----------------------------------------------------------------------------
 
@@ -447,13 +457,13 @@ class ImageLibrary:
 
         return self._running().start("Importing image", work, project=project, caller=caller)
 
-    def start_delete(self, ref: Ref, *, caller: Caller = DAEMON) -> Operation:
+    def start_delete(self, ref: Ref, *, caller: Caller = DAEMON, unless_named: bool = False) -> Operation:
         """``delete`` in the background; succeeds if another deletion was first. Raises NotFound."""
         image = self.get(ref)
 
         async def work(op: Operation) -> None:
             if not (op.waited and self._catalogue.find(image.ref) is None):
-                await self.delete(op, image.ref)
+                await self.delete(op, image.ref, unless_named=unless_named)
 
         return self._running().start(
             "Deleting image",
@@ -518,7 +528,9 @@ class ImageLibrary:
 
     async def add_alias(self, alias: Alias, *, caller: Caller = DAEMON) -> None:
         """Raises AlreadyExists, NotFound (no such image), InvalidInput (the name)."""
-        await self._aliases.add(alias, caller=caller)
+        image = self.resolve(Ref(alias.project, alias.target))
+        async with self._recording.one(image.ref if image is not None else alias.ref):
+            await self._aliases.add(alias, caller=caller)
 
     async def update_alias(self, ref: Ref, decide: Callable[[Alias], Alias], *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
@@ -526,7 +538,9 @@ class ImageLibrary:
 
     async def point_alias(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
         """Point an alias, new or existing, to an image. Raises NotFound, InvalidInput."""
-        await self._aliases.point(ref, self.get(ref.renamed(fingerprint)).fingerprint, caller=caller)
+        image = self.get(ref.renamed(fingerprint))
+        async with self._recording.one(image.ref):
+            await self._aliases.point(ref, self.get(image.ref).fingerprint, caller=caller)
 
     async def rename_alias(self, old: Ref, new: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
@@ -541,33 +555,6 @@ class ImageLibrary:
     async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
         """Change the record. Raises NotFound if it was deleted meanwhile."""
         await self._records.change(self._catalogue.key(image), decide)
-
-    async def _record(self, image: Image, aliases: Sequence[str], caller: Caller) -> None:
-        """Commit the image's record."""
-        await self._catalogue.learn(image)
-        recorded = self._catalogue.find(image.ref)
-        if recorded is not None and image.index not in ("", recorded.index):
-            gone = [recorded.index] if recorded.index else []
-            with self.store.holding(gone):
-                await self.store.mark_removable(gone)
-                await self._change(recorded, lambda record: replace(record, index=image.index))
-        if recorded is None:
-            with suppress(AlreadyExists):  # added by another pull of it meanwhile
-                await self._records.add(self._catalogue.key(image), image, allow=lambda: self._permit(image))
-                self._publish("created", image, caller)
-        for name in aliases:
-            await self._aliases.point(Ref(image.project, name), image.fingerprint, caller=caller)
-        await self._write_index()
-
-    async def _forget(self, image: Image, caller: Caller) -> None:
-        blobs = sorted(self._catalogue.blobs_of(image))
-        with self.store.holding(blobs):  # another sweep would not find the mark useful while there is a record
-            await self.store.mark_removable(blobs)
-            await self._records.remove(self._catalogue.key(image))
-        await self._aliases.remove_all_of(image.ref, caller)
-        self._catalogue.forget(image.fingerprint)
-        await self._write_index()
-        self._publish("deleted", image, caller)
 
     async def _after_deletion(self, image: Image) -> None:
         await self.on_deletion(image)

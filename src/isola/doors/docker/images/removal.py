@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from isola.doors.docker.image_lookup import find_image, image_id
 from isola.doors.docker.images.names import Names, familiar, find_alias, names_of, same_repository
 from isola.doors.docker.request import Request
-from isola.errors import Conflict
+from isola.errors import Conflict, NotFound
 from isola.model.image import Alias, Image
 from isola.model.image_reference import parse, parse_full
 from isola.model.instance import Instance, Status
@@ -42,6 +43,15 @@ async def delete(request: Request, image: Image) -> list[Record]:
     return [{"Deleted": image_id(image.fingerprint)}]
 
 
+async def delete_unnamed(request: Request, image: Image) -> list[Record]:
+    """The same, unless another request has given it a name, or was first."""
+    services = request.services
+    with suppress(NotFound):
+        starting = services.images.start_delete(image.ref, caller=request.caller, unless_named=True)
+        await services.operations.finish(starting)
+    return [] if services.images.resolve(image.ref) is not None else [{"Deleted": image_id(image.fingerprint)}]
+
+
 async def _remove_name(
     request: Request, image: Image, gone: Sequence[Alias], names: Names, *, force: bool
 ) -> list[Record]:
@@ -57,7 +67,7 @@ async def _remove_name(
         digests = [digest for digest in names.digests(image) if {"Untagged": digest} not in records]
         records += [{"Untagged": digest} for digest in digests]
         if not any(_runs(request, each) for each in used_by):
-            records += await delete(request, image)
+            records += await delete_unnamed(request, image)
     return records
 
 

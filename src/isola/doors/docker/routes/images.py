@@ -11,7 +11,7 @@ from isola.doors.docker.image_lookup import check_platform, find_image
 from isola.doors.docker.images import pulling, shapes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
-from isola.doors.docker.images.removal import delete, remove, users
+from isola.doors.docker.images.removal import delete, delete_unnamed, remove, users
 from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select, shown_names
 from isola.doors.docker.images.stream import send
 from isola.doors.docker.request import Request
@@ -143,8 +143,9 @@ async def prune(request: Request) -> web.StreamResponse:
         if (dangling and names.aliases) or users(request, image):
             continue
         records += [{"Untagged": familiar(alias.name)} for alias in names.aliases]
-        records += await delete(request, image)
-        freed += image.size
+        deleted = await (delete_unnamed if dangling else delete)(request, image)
+        records += deleted
+        freed += image.size if deleted else 0
     request.history.tell("image", "prune", reclaimed=str(freed))
     return answer({"ImagesDeleted": records or None, "SpaceReclaimed": freed})
 

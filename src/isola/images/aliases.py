@@ -36,7 +36,7 @@ class Aliases:
         return self._records.find(ref)
 
     def of(self, image: Ref) -> list[Alias]:
-        """Those of an image."""
+        """Those that refer to an image; its full fingerprint, not a prefix."""
         return [alias for alias in self._records if Ref(alias.project, alias.target) == image]
 
     def get(self, ref: Ref) -> Alias:

@@ -78,6 +78,7 @@ class ImageLibrary:
         self._records = images
         self._events = events
         self._references = references or state.References()
+        self._permit = permit
         self._released = released
         """Called after deletions, to release data kept for deleted images."""
         self._operations = operations
@@ -87,15 +88,6 @@ class ImageLibrary:
         self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
-        self._recording = Recording(
-            records=images,
-            catalogue=self._catalogue,
-            aliases=self._aliases,
-            store=self.store,
-            permit=permit,
-            changed=self._write_index,
-            publish=self._publish,
-        )
         self._acquire = Acquire(
             store=self.store,
             sources=self.sources,
@@ -123,6 +115,18 @@ class ImageLibrary:
     def disk_limits(self) -> DiskLimits:
         """The same for images of virtual machines: bytes of a disk, and of the data on it."""
         return disk_limits_of(self._config())
+
+    @cached_property
+    def _recording(self) -> Recording:
+        return Recording(
+            records=self._records,
+            catalogue=self._catalogue,
+            aliases=self._aliases,
+            store=self.store,
+            permit=self._permit,
+            changed=self._write_index,
+            publish=self._publish,
+        )
 
     @cached_property
     def registries(self) -> RegistryVerbs:

@@ -31,6 +31,7 @@ SECONDS = {
     "test_chaos_storm.py": 14, "test_port_templates.py": 14, "test_compose.py": 13, "test_sandbox.py": 13,
     "test_port_archives.py": 12, "test_step_killer_deploy.py": 9, "test_daemon_killed.py": 10,
     "test_port_files_roots.py": 10, "test_port_mirrors.py": 9,
+    "test_chaos_images.py": 12, "test_full_disk_images.py": 14,
     "test_docker_build.py": 8, "test_compose_verbs.py": 8, "test_runtime_driver_machines.py": 8,
     "test_runtime_driver_commands.py": 7, "test_runtime_driver_confinement.py": 6,
     "test_runtime_driver_machines_warm.py": 6, "test_storage_driver_layers.py": 5,

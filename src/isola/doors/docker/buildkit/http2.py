@@ -33,6 +33,8 @@ _FLOOD = 10_000
 """Frames in a row that carry nothing; no client has a use for so many."""
 _ANSWERS = 4
 """Of these for each frame that is sent."""
+_MOST_ANSWERS = 100_000
+"""That may still come for frames that were sent."""
 
 
 class Broken(ConnectionError):
@@ -191,7 +193,7 @@ class Connection:
             else:
                 await self._link.write(_frame(kind, flags, id, payload))
         if kind == _DATA and payload:  # which the peer answers with updates of both windows, and pings
-            self._idle = max(self._idle - _ANSWERS, 0)
+            self._idle = max(self._idle - _ANSWERS, -_MOST_ANSWERS)
 
     async def _long_headers(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         parts = [payload[at : at + _LARGEST_FRAME] for at in range(0, len(payload), _LARGEST_FRAME)]
@@ -231,7 +233,7 @@ class Connection:
         if length > _LARGEST_FRAME:
             raise ValueError("a frame is too long")
         payload = await self._link.read(length)
-        self._idle = 0 if payload and kind in (_DATA, _HEADERS) else self._idle + 1
+        self._idle = min(self._idle, 0) if payload and kind in (_DATA, _HEADERS) else self._idle + 1
         if self._idle > _FLOOD:
             raise ValueError("too many frames that carry nothing")
         if kind == _DATA:

@@ -63,7 +63,7 @@ def test_the_log_is_rotated_and_read_in_all_ways(own: Applications) -> None:
         i=0
         while [ $i -lt 6000 ]; do
             i=$((i+1)); echo line $i {"x" * 700}
-            [ $((i % 700)) -gt 0 ] || sleep 0.4
+            [ $((i % 700)) -gt 0 ] || sleep 1
         done
         sleep 0.5; echo bad >&2; sleep 99"""
     own.launch("talks", script, config=config)

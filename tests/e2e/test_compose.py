@@ -28,6 +28,7 @@ _FILE = """
         configs: [{source: motd, target: /etc/motd, mode: 0400}]
         secrets: [token]
         depends_on: [db]
+        stop_grace_period: 1s
       db:
         image: app:1
         command: [sleep, "1000"]

@@ -25,6 +25,7 @@ _FILE = """
         environment: {A: file}
         volumes: [data:/data, /anon]
         secrets: [token]
+        stop_signal: SIGKILL
         depends_on: {db: {condition: service_healthy, restart: true}}
       db:
         image: app:3

@@ -30,7 +30,7 @@ def place(daemon: Daemon, isola: Cli, tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "slow").chmod(0o755)
     (tmp_path / "Dockerfile").write_text(
         "FROM base:1\nARG VERSION\nENV VERSION=$VERSION\nCOPY --chmod=755 slow /srv/cgi-bin/slow\n"
-        'CMD ["httpd", "-f", "-p", "8080", "-h", "/srv"]\n'
+        'STOPSIGNAL SIGKILL\nCMD ["httpd", "-f", "-p", "8080", "-h", "/srv"]\n'
     )
     yield tmp_path
     for name in ("web", "web-previous"):

@@ -125,6 +125,7 @@ def test_refused_calls_are_reported() -> None:
         daemon.run("POST", "/1.0/storage-pools", {"name": "default", "driver": "overlay"})
         import_application(daemon, "app")
         config = {"oci.entrypoint": "/bin/sleep 100000", "security.syscalls.allow": "kill,fork\nvfork"}
+        config |= {"boot.host_shutdown_timeout": "1"}  # its first process ignores the signal
         daemon.launch("told", "app", config=config, devices={"root": {"type": "disk", "path": "/", "pool": "default"}})
         isola = Cli(daemon)
         assert run(daemon, "told", "busybox chown 1 /tmp")[0] != 0

@@ -128,14 +128,14 @@ def work(inside):
     inside.answer({}) if ANSWERS else None
     inside._end.close()
     time.sleep(60)
-print(cell.run(cell.Cell(seconds=1), work))
+print(cell.run(cell.Cell(LIMITS), work))
 """
 
 
-@pytest.mark.parametrize("answers", [False, True])
-async def test_a_hanging_reader_is_killed_after_a_timeout(answers: bool) -> None:
+@pytest.mark.parametrize(("answers", "limits"), [(False, "seconds=1"), (True, "seconds=60, patience=1")])
+async def test_a_hanging_reader_is_killed_after_a_timeout(answers: bool, limits: str) -> None:
     """It uses no CPU time, which is limited."""
-    program = [sys.executable, "-c", _SILENT.replace("ANSWERS", str(answers))]
+    program = [sys.executable, "-c", _SILENT.replace("ANSWERS", str(answers)).replace("LIMITS", limits)]
     done = await LinuxProcesses().run(program, timeout=60, check=False)
     assert done.status == -signal.SIGALRM
 

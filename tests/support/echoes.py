@@ -38,13 +38,13 @@ while True:
 """
 _CLIENT = """
 import socket, sys
-kind, data, where = sys.argv[1], sys.argv[2].encode(), sys.argv[3:]
+seconds, kind, data, where = sys.argv[1], sys.argv[2], sys.argv[3].encode(), sys.argv[4:]
 if kind == "unix":
     family, address = socket.AF_UNIX, where[0].replace("@", chr(0))
 else:
     family, address = socket.AF_INET6 if ":" in where[0] else socket.AF_INET, (where[0], int(where[1]))
 client = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-client.settimeout(5)
+client.settimeout(float(seconds))
 try:
     client.connect(address)
     client.sendall(data)
@@ -74,11 +74,12 @@ def echo(enter: Enter, kind: str, *where: str) -> Iterator[None]:
             server.wait()
 
 
-def ask(enter: Enter, data: str, kind: str, *where: str) -> str:
+def ask(enter: Enter, data: str, kind: str, *where: str, seconds: float = 5) -> str:
     """A server's response, or ``error: ConnectionRefusedError``."""
     done = subprocess.run(
-        [*enter, sys.executable, "-c", _CLIENT, kind, data, *where], capture_output=True, check=True, timeout=120
-    )
+        [*enter, sys.executable, "-c", _CLIENT, str(seconds), kind, data, *where],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
     return done.stdout.decode().strip()
 
 

@@ -274,15 +274,17 @@ def test_an_untrusted_client_sees_the_server_and_is_logged(near: Machine, far: M
     assert f"at {B_ADDRESS}:" in near.daemon.log.read_text()
 
 
-def test_incomplete_handshakes_are_closed(near: Machine, far: Machine) -> None:
+def test_connections_without_a_handshake_or_a_request_are_closed(near: Machine, far: Machine) -> None:
     program = (
-        "import socket, sys, time\n"
+        "import socket, ssl, sys, time\n"
         f"links = [socket.create_connection((sys.argv[1], {PORT})) for _ in range(20)]\n"
+        "links += [ssl._create_unverified_context().wrap_socket(link) for link in links[15:]]\n"
+        "del links[15:20]\n"
         "for link in links: link.settimeout(90)\n"
         "start = time.monotonic()\n"
         "for link in links:\n"
         "    try: assert link.recv(1) == b''\n"
-        "    except ConnectionResetError: pass\n"
+        "    except (ConnectionResetError, ssl.SSLEOFError): pass\n"
         "print(time.monotonic() - start)\n"
     )
     start = time.monotonic()

@@ -373,25 +373,6 @@ async def test_used_by_lists_only_visible_users(stand: Stand, port: int) -> None
         assert (await restricted.ask("DELETE", f"/1.0/storage-pools/{pool['name']}"))[0] == 403
 
 
-async def test_silent_connections_are_closed(port: int) -> None:
-    """Two connections: one sends nothing, the other an incomplete request."""
-
-    async def hold(said: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(None))
-        writer.write(said)
-        try:
-            return await asyncio.wait_for(reader.read(), 60)
-        except ConnectionError:
-            return b""
-        finally:
-            writer.transport.abort()
-
-    start = asyncio.get_running_loop().time()
-    answers = await asyncio.gather(hold(b""), hold(b"GET /1.0 HTTP/1.1\r\nHost: x\r\nX-Slow: "))
-    assert list(answers) == [b"", b""]
-    assert 8 < asyncio.get_running_loop().time() - start < 50
-
-
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"trust_token": 1}', b"\xff", b'{"password": "' + b"x" * 70_000 + b'"}']
 )

@@ -20,7 +20,7 @@ AVERAGE = {"chaos": 3.0, "e2e": 0.4, "host": 0.25, "contract": 0.03, "style": 0.
 UNIT = 0.03
 """The same of a unit test."""
 SECONDS = {
-    "test_vm.py": 170, "test_debian_system.py": 60,
+    "test_vm.py": 150, "test_debian_system.py": 60,
     "test_compose_whole.py": 50, "test_style_tools.py": 40, "test_walls_in_use.py": 33,
     "test_runtime_driver_walls.py": 26, "test_runtime_driver_vm_saved.py": 25, "test_compose_clients.py": 24,
     "test_installation.py": 24, "test_chaos_faults.py": 23, "test_step_killer.py": 17,
@@ -42,6 +42,8 @@ SECONDS = {
     "test_step_killer_walls.py": 5, "test_limits_live.py": 5, "test_hostname.py": 5,
 }  # fmt: skip
 """File -> seconds of all of its tests and of what is made for them, where that is more than the average tells."""
+BETWEEN = 0.5
+"""The share of the unit tests that run between longer ones."""
 TOGETHER = "debian"
 """A fixture of a whole run that is so expensive that one process makes it for all tests that use it."""
 
@@ -60,24 +62,40 @@ T = TypeVar("T", bound=Test)
 def spread(tests: Sequence[T], workers: int) -> list[T]:
     """The same tests in an order whose equal portions take equally long, and end with unit tests.
 
-    Long tests wait most of the time, and use fixtures of their file: files stay whole, and are begun at once. Unit
-    tests are left for the end, when processes take work from one another.
+    Long tests wait most of the time, and use fixtures of their file: files stay whole, and are begun at once. Some unit
+    tests run between them, so that the CPUs work while other processes wait; the rest is left for the end, when
+    processes take work from one another.
     """
     files = [list(group) for _, group in itertools.groupby(tests, key=lambda test: test.path)]
     shared = [test for file in files if _shares(file) for test in file]
     long = [file for file in files if _is_long(file[0]) and not _shares(file)]
     short = [test for file in files if not _is_long(file[0]) and not _shares(file) for test in file]
-    portions: list[list[T]] = [[] for _ in range(workers)]
+    portions: list[list[list[T]]] = [[] for _ in range(workers)]
     for group in sorted([shared, *long], key=_length, reverse=True):
-        min(portions, key=_length).extend(group)
+        min(portions, key=lambda groups: sum(map(_length, groups))).append(group)
     left = len(tests)
-    for number, portion in enumerate(portions):
+    order: list[T] = []
+    for number, groups in enumerate(portions):
+        count = sum(map(len, groups))
         wanted = left // (workers - number)  # as the scheduler divides them
-        fitting = max(0, wanted - len(portion))
-        portion.extend(short[:fitting])
-        del short[:fitting]
-        left -= len(portion)
-    return [*itertools.chain(*portions), *short]
+        fitting = short[: max(0, wanted - count)]
+        order.extend(_mixed(groups, fitting))
+        del short[: len(fitting)]
+        left -= count + len(fitting)
+    return [*order, *short]
+
+
+def _mixed(groups: Sequence[Sequence[T]], short: Sequence[T]) -> Iterator[T]:
+    """After each group a part of the short tests by how long the group is, and after the last also those kept back."""
+    whole = sum(map(_length, groups)) or 1.0
+    taken, ended = 0, 0.0
+    for group in groups:
+        yield from group
+        ended += _length(group)
+        until = int(len(short) * BETWEEN * ended / whole)
+        yield from short[taken:until]
+        taken = until
+    yield from short[taken:]
 
 
 def _is_long(test: Test) -> bool:

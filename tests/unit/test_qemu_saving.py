@@ -41,6 +41,14 @@ def test_a_machine_continues_as_it_was_saved_and_the_rest_follows() -> None:
     assert "-incoming defer -S" in text and "bus=port3" in text and "bus=port1" not in text
 
 
+def test_requests_for_files_are_announced_as_they_were_when_it_was_saved() -> None:
+    assert saving.shape_of(TODAY, "Some CPU").announced
+    for announced in (False, True):
+        state = dataclasses.replace(STATE, shape=dataclasses.replace(SHAPE, announced=announced))
+        made = machine.arguments(saving.continued(TODAY, state))
+        assert ("vhost-user-fs-pci,chardev=files,tag=root,event_idx=off" in made) is announced
+
+
 @pytest.mark.parametrize(
     ("shape", "qemu", "nics", "said"),
     [

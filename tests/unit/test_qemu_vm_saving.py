@@ -69,6 +69,8 @@ def test_a_machine_continues_as_it_was_saved_and_the_rest_follows() -> None:
     argv = vm_machine.arguments(made)
     text = " ".join(argv)
     assert "-incoming defer" in text and "-S" in argv and text.count("pcie-root-port") == 6
+    assert "tag=isola,event_idx=off" not in text, "it was saved by an earlier version"
+    assert "vhost-user-fs-pci,chardev=files,tag=isola,event_idx=off" in vm_machine.arguments(described)
     devices = [json.loads(each) for each in argv if each.startswith('{"driver": "scsi-')]
     assert [(each["serial"], each["scsi-id"]) for each in devices] == [("root", 0), ("data", 4)]
 

@@ -42,6 +42,8 @@ _UNPLUGGING = 15.0
 _BALLOONING = 30.0
 _BALLOON_LOOK = 0.2
 _BALLOON_SLACK = 4 * MIB
+_WAKING, _WAKINGS = 2.0, 3
+"""Seconds that a file server has to answer the first request of a guest that goes on, and how many there are."""
 _LOOK, _LOOKS = 0.1, 100
 """Seconds between attempts to configure a NIC that was added, and how many there are."""
 
@@ -64,6 +66,9 @@ class Driver(Protocol):
 
 class VmGuest:
     """One run of a virtual machine."""
+
+    served: ClassVar[str] = ""
+    """The directory inside that is the file server's; empty: the root."""
 
     def __init__(self, runtime: Driver, session: Session) -> None:
         self._runtime = runtime
@@ -162,17 +167,28 @@ class VmGuest:
             await (await self.session.agent()).sync()
 
     async def resume(self) -> None:
-        """Its clock, which stood still meanwhile, is set."""
+        """Its clock, which stood still meanwhile, is set, and its file server looks for what waits."""
         if not self.frozen():
             return
         await self.session.qmp.execute("cont")
         self.session.hold(paused=False)
         with suppress(IsolaError):
-            await self.set_clock(await self.session.agent())
+            agent = await self.session.agent()
+            await self.set_clock(agent)
+            await self._wake_file_server(agent)
 
     async def set_clock(self, agent: Agent) -> None:
         """To that of the host."""
         await agent.set_clock(int(self._host.clock.now().timestamp() * 1_000_000_000))
+
+    async def _wake_file_server(self, agent: Agent) -> None:
+        """By a request of its own, which cannot be answered from a cache; see ``machine.files``."""
+        nothing = f"{self.served}/.{self._host.clock.token(16)}"
+        for _ in range(_WAKINGS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WAKING), agent.files() as root:
+                    await root.stat(nothing, follow=False)
+                    return
 
     # --- inside -------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,8 @@ class Machine:
     """For devices that can be plugged; 0: those of its NICs and some more."""
     incoming: bool = False
     """It waits for a saved state, and stands still after that."""
+    announced: bool = True
+    """See ``files``; states of earlier versions do without."""
 
     @property
     def ports(self) -> int:
@@ -91,7 +93,7 @@ def arguments(machine: Machine) -> list[str]:
         "-append", kernel_arguments(machine),
         *_characters(machine),
         "-chardev", "socket,id=files,fd=@files@",
-        "-device", "vhost-user-fs-pci,chardev=files,tag=root",
+        "-device", files("root", announced=machine.announced),
         "-device", "virtio-rng-pci",
         "-device", f"virtio-balloon-pci,id={BALLOON},free-page-reporting=on",
         *ports(machine.ports),
@@ -130,6 +132,15 @@ def kernel_arguments(machine: Machine) -> str:
         # An emulated timer is too coarse to measure the counter, which is the host's.
         found += [f"tsc_early_khz={machine.clock}", f"lpj={machine.clock * 4}"]
     return " ".join(found)
+
+
+def files(tag: str, *, announced: bool) -> str:
+    """The device of the file server.
+
+    When a machine goes on, virtiofsd discards QEMU's announcement of requests that wait since before. ``announced``:
+    the guest announces each new one, also if others wait, so that it reaches the server with all before it.
+    """
+    return f"vhost-user-fs-pci,chardev=files,tag={tag}" + (",event_idx=off" if announced else "")
 
 
 def nic_properties(nic: str, mac: str) -> dict[str, object]:

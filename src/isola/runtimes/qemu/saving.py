@@ -51,6 +51,8 @@ class Shape:
     most_memory: int = 0
     most_cpus: int = 0
     """Up to which it can grow; 0: not at all."""
+    announced: bool = False
+    """See ``machine.files``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def shape_of(machine: Machine, processor: str) -> Shape:
         machine=BOARD,
         most_memory=machine.most_memory,
         most_cpus=machine.most_cpus,
+        announced=machine.announced,
     )
 
 
@@ -218,6 +221,7 @@ def continued(today: Machine, state: State) -> Machine:
         slots=shape.slots,
         nics=nics,
         incoming=True,
+        announced=shape.announced,
     )
 
 

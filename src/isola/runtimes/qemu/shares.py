@@ -20,7 +20,7 @@ from isola.runtimes.spec import RunSpec
 
 TAG = "isola"
 """Of the shared directory."""
-_PLACE = "/run/isola/shares"
+PLACE = "/run/isola/shares"
 """Where it is mounted inside."""
 
 
@@ -38,7 +38,7 @@ class Shares:
     async def begin(self, there: Sequence[str]) -> None:
         """The guest continues from a state in which these were mounted; empty: it had none, or no agent."""
         self._expected = set(there)
-        mounted = {"": _PLACE, "own": ""} if there else {}
+        mounted = {"": PLACE, "own": ""} if there else {}
         await self._write({}, mounted)
 
     async def there(self) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Shares:
 
     def missing(self) -> tuple[str, ...]:
         """Those of ``begin`` that have not been added again."""
-        return tuple(sorted(self._expected - {_PLACE}))
+        return tuple(sorted(self._expected - {PLACE}))
 
     async def add(self, number: int, target: str, agent: Agent | None) -> None:
         """A mount of the file server is below the shared directory, at the path that it gets inside."""
@@ -80,13 +80,13 @@ class Shares:
         waiting, mounted = await self._read()
         own = {} if "own" in mounted else {mount.target: mount for mount in own_mounts(self._spec)}
         if (waiting or own) and "" not in mounted:
-            await agent.mount(GuestMount(TAG, _PLACE, "virtiofs"))
-            mounted[""] = _PLACE
+            await agent.mount(GuestMount(TAG, PLACE, "virtiofs"))
+            mounted[""] = PLACE
         for mount in own.values():
             await agent.mount(mount)
         mounted["own"] = ""
         for number, target in tuple(waiting.items()):
-            await agent.mount(GuestMount(f"{_PLACE}/{target.strip('/')}", target, "", BIND))
+            await agent.mount(GuestMount(f"{PLACE}/{target.strip('/')}", target, "", BIND))
             mounted[number] = waiting.pop(number)
             await self._write(waiting, mounted)
         await self._write(waiting, mounted)

@@ -228,6 +228,7 @@ class VmRuntime(QemuRuntime):
             cpus=cpus_of(spec.limits, len(cpus)),
             slots=vm_machine.slots_of(len(spec.nics), [disk.bus for disk in spec.disks]),
             terminal=spec.terminal,
+            announced=True,
         )
 
 

@@ -21,6 +21,7 @@ from isola.runtimes.qemu.blocks import Blocks
 from isola.runtimes.qemu.growth import Growth
 from isola.runtimes.qemu.guest import VmGuest, worked
 from isola.runtimes.qemu.limits import ALLOWANCE_WITH_SCREEN, of_group
+from isola.runtimes.qemu.shares import PLACE
 from isola.runtimes.qemu.vm_machine import Drive
 from isola.runtimes.spec import TapNic
 
@@ -37,6 +38,8 @@ _SCREENS = ("spice", "vnc")
 
 class DiskGuest(VmGuest):
     """One run of a virtual machine with disks of its own."""
+
+    served = PLACE
 
     async def request_stop(self) -> None:
         """By its agent, or by the power button."""

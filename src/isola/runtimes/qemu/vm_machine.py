@@ -92,6 +92,8 @@ class Machine:
     """For devices that can be plugged; 0: those of its NICs and some more."""
     incoming: bool = False
     """It waits for a saved state, and stands still after that."""
+    announced: bool = True
+    """See ``machine.files``."""
 
     @property
     def ports(self) -> int:
@@ -107,7 +109,7 @@ def arguments(wanted: Machine) -> list[str]:
         *_firmware(wanted),
         *_characters(wanted),
         "-chardev", "socket,id=files,fd=@files@",
-        "-device", "vhost-user-fs-pci,chardev=files,tag=isola",
+        "-device", machine.files("isola", announced=wanted.announced),
         "-device", "virtio-rng-pci",
         "-device", f"virtio-balloon-pci,id={machine.BALLOON},free-page-reporting=on",
         *_screen(wanted),

@@ -179,6 +179,7 @@ def continued(today: Machine, found: Continued) -> Machine:
         nics=nics,
         drives=tuple(replace(drive, place=places[drive.name]) for drive in today.drives),
         incoming=True,
+        announced=state.shape.announced,
     )
 
 

@@ -60,6 +60,16 @@ async def finish(world: World, operation: object) -> None:
     await ending
 
 
+async def idle(world: World) -> None:
+    """While the clock runs, until the daemon does nothing by itself: no work of its own makes the next one wait."""
+    for _ in range(400):
+        await world.host.clock.advance(0.5)
+        if not world.parts.services.operations.locked():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(f"it is busy with {world.parts.services.operations.locked()}")
+
+
 async def tried(world: World) -> Instance:
     """The new version, when it runs."""
     for _ in range(2000):
@@ -249,8 +259,10 @@ async def test_a_version_that_could_not_be_removed_is_removed_by_the_next_deploy
     await finish(world, operation)
     assert any("web-aside" in text for text in operation.warnings)
     assert serving(world, "web-aside").deleting
+    await idle(world)
     with pytest.raises(HostFailure):
         await finish(world, deployments.deploy(WEB, NEW, TERMS))
+    await idle(world)
     assert names(world).keys() == {"web", "web-previous", "web-aside"}
     world.runtime.keeps = False
     await finish(world, deployments.deploy(WEB, NEW, TERMS))

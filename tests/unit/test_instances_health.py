@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from heard import lifecycle
@@ -13,7 +15,7 @@ from memory_audit import settle
 from strike import end_tasks
 
 from isola.errors import InvalidInput, WrongState
-from isola.instances.health import judged, pause
+from isola.instances.health import FILE, judged, pause
 from isola.instances.health_outside import reach
 from isola.instances.health_settings import HEALTH_SETTINGS, command_text, duration, health_check
 from isola.model.event import EventKind
@@ -22,8 +24,9 @@ from isola.model.image import HealthCheck
 from isola.model.reference import Ref
 from isola.runtimes import RUNS
 from isola.testing.clock import FakeClock
+from isola.testing.files import FakeFiles
 from isola.testing.host import fake_host
-from isola.testing.parts import World
+from isola.testing.parts import World, host_with_ids
 from isola.testing.runtime import FakeCommand
 from isola.testing.sockets import FakeStream
 
@@ -185,6 +188,35 @@ async def test_it_rests_while_the_instance_is_frozen_and_ends_with_the_run(world
     assert not world.context.health
 
 
+class WatchedFiles(FakeFiles):
+    """Tells what is shown when the health is written."""
+
+    shown: Callable[[], Health]
+    written: list[tuple[str, Health]]
+
+    async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+        if path.name == FILE:
+            self.written.append((json.loads(data)["status"], self.shown()))
+        await super().write(path, data, mode=mode, durable=durable)
+
+
+async def test_what_is_shown_is_known_to_the_next_daemon() -> None:
+    files = WatchedFiles()
+    world = World(host_with_ids(files=files, clock=FakeClock()))
+    files.written, files.shown = [], lambda: health(world)
+    await world.start()
+    await world.import_image()
+    checks = await launch(world)
+    await wait(world, 11)
+    checks.status = 1
+    await wait(world, 22)
+    assert [status for status, _ in files.written] == ["healthy", "healthy", "unhealthy"]
+    assert [shown.status.value for _, shown in files.written] == ["starting", "healthy", "healthy"]
+    assert health(world).status is HealthStatus.UNHEALTHY
+    world.forget()
+    await end_tasks()
+
+
 async def test_the_next_daemon_goes_on(world: World) -> None:
     checks = await launch(world)
     run = world.directory / RUNS / world.parts.services.instances.get(WEB).id
@@ -196,6 +228,7 @@ async def test_the_next_daemon_goes_on(world: World) -> None:
     await end_tasks()
     await world.start()
     world.runtime.programs["sh"] = checks.run
+    assert health(world) == before
     await settle(world)
     assert health(world) == before
     checks.status = 3

@@ -86,6 +86,8 @@ class Live:
     """Checks its health."""
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by a check of its health, and while its state is saved, which has no place for a command."""
+    judging: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while its health changes."""
     rotation: Callable[[], None] | None = None
     """Ends keeping the older files of its log."""
     consoles: set[asyncio.Event] = field(default_factory=set)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from isola.errors import IsolaError
@@ -69,9 +71,15 @@ def end(live: Live) -> None:
         live.health = None
 
 
+async def recall(context: Context, instance: Instance, live: Live) -> None:
+    """What the daemon before this one has found in this run, for an instance that is adopted."""
+    async with live.judging:
+        if instance.id in context.health and (found := await _remembered(context, instance.id, live)) is not None:
+            context.health[instance.id] = found
+
+
 async def _watch(context: Context, id: str, live: Live, check: HealthCheck) -> None:
     clock = context.host.clock
-    context.health[id] = await _remembered(context, id, live) or context.health[id]
     while True:
         age = (clock.now() - live.started_at).total_seconds()
         await clock.sleep(pause(context.health[id], check, age=age))
@@ -82,26 +90,32 @@ async def _watch(context: Context, id: str, live: Live, check: HealthCheck) -> N
             if live.state is not RunState.RUNNING:
                 continue
             result = await _check(context, instance, check)
-        before = context.health[id]
         age = (result.start - live.started_at).total_seconds()
-        context.health[id] = now = judged(before, result, check, age=age)
-        await _remember(context, id, live, now)
-        if now.status is not before.status:
-            context.tell("health-status", instance.ref, status=now.status.value)
+        await _change(context, instance, live, partial(judged, result=result, check=check, age=age))
 
 
 async def try_now(context: Context, instance: Instance, live: Live, check: HealthCheck) -> Health:
     """The health after one more check, which is counted if it succeeds: for a verb that waits for a success."""
     async with context.checking:
         result = await _check(context, instance, check)
-    before = context.health.get(instance.id, Health())
-    failed = replace(before, log=(*before.log, result)[-KEPT:])
-    now = failed if result.exit_status else judged(before, result, check, age=0)
-    if context.live.get(instance.id) is live:
-        context.health[instance.id] = now
+
+    def change(before: Health) -> Health:
+        failed = replace(before, log=(*before.log, result)[-KEPT:])
+        return failed if result.exit_status else judged(before, result, check, age=0)
+
+    return await _change(context, instance, live, change)
+
+
+async def _change(context: Context, instance: Instance, live: Live, change: Callable[[Health], Health]) -> Health:
+    """Remember it before it is shown: the next daemon shows no older one."""
+    async with live.judging:
+        before = context.health.get(instance.id, Health())
+        now = change(before)
         await _remember(context, instance.id, live, now)
-        if now.status is not before.status:
-            context.tell("health-status", instance.ref, status=now.status.value)
+        if context.live.get(instance.id) is live:
+            context.health[instance.id] = now
+            if now.status is not before.status:
+                context.tell("health-status", instance.ref, status=now.status.value)
     return now
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isola.devices import Plug
+from isola.instances import health
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
@@ -29,7 +30,8 @@ async def _adopted(context: Context, instance: Instance) -> bool:
     if instance.desired is not Desired.RUNNING or (guest := await runtime.find(instance.id)) is None:
         return False
     config, _ = expanded(context, instance)
-    adopt(context, instance, guest, limits(context, config, instance), frozen=guest.frozen())
+    live = adopt(context, instance, guest, limits(context, config, instance), frozen=guest.frozen())
+    await health.recall(context, instance, live)
     return True
 
 

@@ -7,6 +7,7 @@ import logging
 from enum import Enum
 
 from isola.errors import IsolaError
+from isola.instances import health
 from isola.instances.clean_up import clean_up
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live, entity_of, lock_of
@@ -167,6 +168,7 @@ async def _carry_out(
 async def _adopt(context: Context, instance: Instance, guest: Guest) -> None:
     config, _ = expanded(context, instance)
     live = adopt(context, instance, guest, limits(context, config, instance), frozen=guest.frozen())
+    await health.recall(context, instance, live)
     try:
         await guest.limit(live.limits)
     except IsolaError as error:

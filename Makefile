@@ -7,7 +7,7 @@ COMPILE := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 CODE := src tests bench
 # Real programs on a busy machine: what fails once is run again, and listed as such.
-RERUNS := --reruns 1 -r R
+RERUNS := --reruns 1 -r R --rerun-show-tracebacks
 # Each daemon of the tests has a network namespace and a directory of its own, so many run side by side: two for each
 # CPU, because half of the time a test waits for what it has started.
 BESIDE := -n $(or $(JOBS),$(shell n=$$(($$(nproc) * 2)); echo $$((n > 16 ? 16 : n)))) --dist worksteal

@@ -69,7 +69,8 @@ def test_the_log_is_rotated_and_read_in_all_ways(own: Applications) -> None:
     own.launch("talks", script, config=config)
     until(lambda: own.isola("logs", "talks", "-n", "1").stderr == "bad\n")
     done = own.isola("logs", "talks")
-    numbers = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    _, *whole = done.stdout.splitlines()  # the oldest file that is left may begin with the rest of a line
+    numbers = [int(line.split()[1]) for line in whole]
     assert numbers == list(range(numbers[0], 6001)) and 1 < numbers[0] < 4000, "without a gap up to the end"
     id = next((own.daemon.directory / "logs").glob("*/console.log.2")).parent
     sizes = [file.stat().st_size for file in {file.stat().st_ino: file for file in id.glob("console.log*")}.values()]

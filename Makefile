@@ -6,8 +6,6 @@ BIN := .venv/bin
 COMPILE := env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile -q --no-config --universal \
 	--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 CODE := src tests bench
-# Real programs on a busy machine: what fails once is run again, and listed as such.
-RERUNS := --reruns 1 -r R --rerun-show-tracebacks
 # Each daemon of the tests has a network namespace and a directory of its own, so many run side by side: two for each
 # CPU, because half of the time a test waits for what it has started.
 BESIDE := -n $(or $(JOBS),$(shell n=$$(($$(nproc) * 2)); echo $$((n > 16 ? 16 : n)))) --dist worksteal
@@ -34,7 +32,7 @@ uninstall: ## Remove everything Isola put on this machine (KEEP_DATA=1, KEEP_PAC
 .PHONY: test
 test: test-environment ## Run all tests, as root (ONLY=expression, WHERE=tests/unit, JOBS=4)
 	@test "$$(id -u)" -eq 0 || { echo "The tests start real instances: sudo make test" >&2; exit 1; }
-	$(BIN)/python -m pytest $(RERUNS) $(BESIDE) $(or $(WHERE),tests) $(if $(ONLY),-k "$(ONLY)") </dev/null
+	@tests/run "$(BESIDE)" $(or $(WHERE),tests) $(if $(ONLY),-k "$(ONLY)")
 
 .PHONY: test-full
 test-full: ## All tests without sampling, with a storm of one minute

@@ -65,7 +65,7 @@ def test_an_image_is_pushed_and_launched_by_another_daemon(
     there("launch", name, "c1")
     assert there("exec", "c1", "--", "cat", "/proc/1/comm").stdout.strip()
     assert name in there("image", "list", "--format", "csv").stdout
-    assert f"{name} is there: sha256:" in there("image", "pull", name).stderr
+    assert f"{name} is pulled: sha256:" in there("image", "pull", name).stderr
     there("image", "tag", name, "mine")
     there("launch", "mine", "c2")
 

@@ -281,6 +281,6 @@ def test_both_files_of_an_export_stay_in_their_directory(tmp_path: Path, here: P
 
 
 def test_an_image_is_built_and_found(isola: Run, daemon: ServedDaemon) -> None:
-    assert b"Image debian/12 is there" in isola("image", "build", "debian/12").stderr
+    assert b"Image debian/12 is ready" in isola("image", "build", "debian/12").stderr
     fingerprint = daemon.world.parts.services.images.alias(Ref.default("debian/12")).target
     assert isola("image", "list", "-f", "csv").stdout.startswith(f"debian/12,{fingerprint[:12]},".encode())

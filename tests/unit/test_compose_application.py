@@ -446,7 +446,7 @@ def test_a_service_uses_its_own_variables_in_environment_files() -> None:
     [
         ("healthcheck: {test: [curl, x]}", "CMD-SHELL"),
         ("pull_policy: every_moment", "pull_policy"),
-        ("ports: ['80:80:80:80']", "is no address"),
+        ("ports: ['80:80:80:80']", "is not an IP address"),
         ("scale: 2\ndeploy: {replicas: 3}", "different values"),
         ("mem_limit: 1g\ndeploy: {resources: {limits: {memory: 2g}}}", "different values"),
         ("tmpfs: [/a/]\nvolumes: ['data:/a']", "two mounts at /a"),

@@ -55,7 +55,7 @@ class Agents:
             or len(message) < _HEAD
             or int.from_bytes(message[:_HEAD]) != len(message) - _HEAD
         ):
-            raise InvalidInput("The reply is no message of an agent", field="data")
+            raise InvalidInput("The reply is not a message of an SSH agent", field="data")
         waiting.set_result(message)
 
 

@@ -49,4 +49,4 @@ class Export:
 
 
 Deliver = Callable[[Export], Awaitable[None]]
-"""Gives it to the client. Raises an error of the house, which becomes that of the build."""
+"""Gives it to the client. Raises an IsolaError, which becomes that of the build."""

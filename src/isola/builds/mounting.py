@@ -134,7 +134,7 @@ async def _write(job: Job, path: Path, data: bytes, mode: int) -> None:
 async def _cache(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Path:
     """The directory of its id, alone if it is locked; private and in use, a new one."""
     if mount.source and not mount.source_stage:
-        raise Unsupported("A cache cannot begin with files of the build context", remedy="name a stage by from")
+        raise Unsupported("A cache cannot begin with files of the build context", remedy="name a stage with from")
     begins = (await find(mount.source_stage)).diff_ids if mount.source_stage else ()
     name = hashlib.sha256(_cache_name(job, mount, begins).encode()).hexdigest()
     lock = job.parts.locks.setdefault(name, asyncio.Lock())

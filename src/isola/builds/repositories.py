@@ -111,14 +111,16 @@ class _Fetch:
             smart = response.headers.get("content-type", "").startswith(_SMART)
         if status in (401, 403):
             raise Forbidden(
-                f"The Git repository {given} needs a login, or is not there", evidence=f"status {status}",
+                f"The Git repository {given} needs a login, or does not exist", evidence=f"status {status}",
                 remedy="give a token as the secret GIT_AUTH_TOKEN",
             )  # fmt: skip
         if status != 200:
             kind = NotFound if status == 404 else HostFailure
             raise kind(f"There is no Git repository at {given}", evidence=f"status {status}")
         if not url.endswith("/info/refs"):
-            raise HostFailure(f"The server of {given} redirects to what is no repository", evidence=url[:200])
+            raise HostFailure(
+                f"The server of {given} redirects to something that is not a repository", evidence=url[:200]
+            )
         return url.removesuffix("/info/refs"), smart
 
     async def _commit(self, url: str, *, smart: bool) -> str:
@@ -182,7 +184,7 @@ class _Fetch:
         """Nothing of a user's runs any more, but it might have left a link to a file of the host."""
         async with self._host.files.root(self._work) as root:
             if (await root.stat(path, follow=False)).kind != "file":
-                raise HostFailure("Git has made something else than an archive", evidence=self._address.url)
+                raise HostFailure("Git did not produce an archive", evidence=self._address.url)
 
     async def _kind(self, name: str) -> str:
         try:

@@ -53,14 +53,14 @@ def words(value: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(line(value)))
     except ValueError as error:
-        raise ValueError(f"words as in a shell are expected ({error})") from error
+        raise ValueError(f"arguments quoted as in a shell are expected ({error})") from error
 
 
 def options(kernel: str, *more: Setting) -> Settings:
     """Those that all of these builders have; ``kernel``: what the tool calls its result."""
     return Settings(
         "builder",
-        Setting("image", image, "The image with the tool and its compiler; it has a shell, too."),
+        Setting("image", image, "The image with the tool, its compiler and a shell."),
         Setting("kernel", path, "The kernel that the tool makes, below the context.", kernel),
         Setting("initrd", path, "Its initial file system; by default it has none."),
         Setting("machine", one_of(*MACHINES), "The machine that starts it.", MACHINES[0]),
@@ -89,9 +89,9 @@ class Toolchain(Builder):
         super().check(request)
         if not self.options(request).get("image"):
             raise InvalidInput(
-                "It has to be said which image has the tool",
+                "The build needs the name of the image with the tool",
                 field="arguments.image",
-                remedy="give the build argument image its name",
+                remedy="give it in the build argument image",
             )
 
     async def instructions(self, context: Root, request: BuildRequest) -> bytes:

@@ -107,7 +107,7 @@ def _wait(context: Context, name: str) -> int:
         return subprocess.run(command, shell=True, check=False, env=given).returncode
     import time
 
-    context.say(f"Recording what {name} uses: do with it what it has to be able to do, then press Ctrl-C")
+    context.say(f"Recording what {name} uses: use everything it must be able to do, then press Ctrl-C")
     of_image = context.args.given("image")
     try:
         while not of_image or context.client.instances.get(name)["status"] == "Running":

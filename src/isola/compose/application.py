@@ -245,5 +245,7 @@ def _name(given: str, directory: Path) -> str:
         return given
     name = re.sub(r"[^a-z0-9_-]", "", directory.name.lower()).lstrip("_-")
     if not name:
-        raise InvalidInput("The directory's name is no name for the application", remedy="set name in the compose file")
+        raise InvalidInput(
+            "The directory's name cannot be the name of the application", remedy="set name in the compose file"
+        )
     return name

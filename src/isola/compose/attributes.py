@@ -42,7 +42,7 @@ SILENT: Mapping[str, str] = {
     "services.*.deploy.update_config": "of swarms",
     "services.*.develop": "files are not watched",
     "services.*.expose": "services on a network reach all ports of each other",
-    "services.*.networks.*.priority": "gw_priority chooses the way out",
+    "services.*.networks.*.priority": "gw_priority chooses the default gateway",
     "services.*.ports[].app_protocol": "information only",
     "services.*.ports[].mode": "of swarms",
     "services.*.ports[].name": "information only",
@@ -116,7 +116,7 @@ LIMITED: Mapping[str, tuple[Refusal, str]] = {
     "services.*.userns_mode": (_unless("", "host"), "only `host`"),
     "services.*.volumes[].type": (
         _unless("volume", "bind", "tmpfs"),
-        "images cannot be mounted, pipes are of Windows, clusters of swarms",
+        "images cannot be mounted, named pipes are for Windows, cluster volumes for swarm",
     ),
     "services.*.volumes_from": (
         lambda names: any(name.startswith("container:") for name in names),

@@ -34,7 +34,7 @@ def volume(text: str) -> list[Tree]:
     """``[SOURCE:]TARGET[:OPTIONS]``: a path is bound, a name is a volume."""
     parts = text.split(":")
     if _DRIVE.match(text):
-        raise ValueError(f"{text!r}: paths of Windows are not supported")
+        raise ValueError(f"{text!r}: Windows paths are not supported")
     if not 1 <= len(parts) <= 3 or not all(parts):
         raise ValueError(f"{text!r}: SOURCE:TARGET:OPTIONS is expected")
     if len(parts) == 1:
@@ -84,7 +84,7 @@ def _divided(rest: str, text: str) -> tuple[str, str, str]:
         try:
             ip_address(address)
         except ValueError:
-            raise ValueError(f"{text!r}: {address!r} is no address") from None
+            raise ValueError(f"{text!r}: {address!r} is not an IP address") from None
     return address, published, target
 
 
@@ -93,5 +93,5 @@ def _range(ports: str, text: str) -> tuple[int, int]:
     first = int(match[1]) if match else 0
     last = int(match[2] or match[1]) if match else 0
     if match is None or not 0 <= first <= last <= _MOST_PORTS:
-        raise ValueError(f"{text!r}: {ports!r} is no port or range of ports")
+        raise ValueError(f"{text!r}: {ports!r} is not a port or a range of ports")
     return first, last

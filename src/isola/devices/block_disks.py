@@ -129,7 +129,7 @@ class BlockDisks:
         boot, bus = int(plug.config.get("boot.priority") or 0), plug.config.get("io.bus", "")
         if disc and bus not in ("", _OF_DISCS):
             raise InvalidInput(
-                f"Discs are in drives, which {bus} has not",
+                f"Optical discs need a drive, which {bus} has not",
                 field=f"{plug.field}.io.bus",
                 remedy=f"use {_OF_DISCS}, or no io.bus",
             )

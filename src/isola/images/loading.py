@@ -110,7 +110,7 @@ class Loading:
 
     async def _document(self, archive: _Archive, at: Descriptor) -> bytes:
         if at.media_type not in INDEX_TYPES | MANIFEST_TYPES:
-            raise Unsupported(f"Documents of type {at.media_type[:80]!r} are no images")
+            raise Unsupported(f"Documents of type {at.media_type[:80]!r} are not images")
         member = archive.members.blob(at.digest)
         data = await archive.read(member) if member is not None else await self._stored(at.digest)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != at.digest:

@@ -133,7 +133,7 @@ def _signal(fields: Fields) -> str:
     try:
         signal_number(name)
     except InvalidInput as error:
-        raise fields.wrong("StopSignal", f"{name!r} is no signal") from error
+        raise fields.wrong("StopSignal", f"{name!r} is not a signal") from error
     return name
 
 

@@ -82,7 +82,7 @@ def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
         return _index(fields, kind)
     if kind in MANIFEST_TYPES:
         return _manifest(fields, kind)
-    raise Unsupported(f"Documents of type {kind[:80]!r} are no images", remedy="use an OCI or Docker image")
+    raise Unsupported(f"Documents of type {kind[:80]!r} are not images", remedy="use an OCI or Docker image")
 
 
 def manifest_document(manifest: Manifest) -> bytes:

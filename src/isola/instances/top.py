@@ -25,7 +25,7 @@ async def processes(context: Context, instance: Instance, arguments: Sequence[st
     live = require_live(context, instance)
     if len(arguments) > _MOST_ARGUMENTS or not all(map(_ARGUMENT.fullmatch, arguments)):
         raise InvalidInput(
-            "These are no options of ps", field="ps_args", remedy="use options such as aux or -o pid,comm"
+            "These are not options of ps", field="ps_args", remedy="use options such as aux or -o pid,comm"
         )
     if isinstance(live.guest, Listing):
         if arguments and tuple(arguments) not in _PLAIN:

@@ -124,7 +124,7 @@ def _placed(head: bytes, size: int, at: int) -> Headers:
         raise _wrong("ends within its multiboot header")
     _, flags, _, header, load, load_end, bss_end, entry = struct.unpack_from("<8I", head, at)
     if not flags & _PLACED:
-        raise _wrong("has a multiboot header without load addresses, and is no ELF file")
+        raise _wrong("has a multiboot header without load addresses, and is not an ELF file")
     starts = at - (header - load)
     end = load_end or load + size - starts
     last = max(end, bss_end)

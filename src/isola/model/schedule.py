@@ -133,13 +133,13 @@ def _field(text: str, low: int, high: int, names: Sequence[str]) -> frozenset[in
     for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise ValueError(f"{part[:20]!r} is no field of a cron expression")
+            raise ValueError(f"{part[:20]!r} is not a field of a cron expression")
         first, last = (low, high) if match[1] == "*" else _span(match[1], low, high, names)
         if match[2] and match[1] != "*" and "-" not in match[1]:
             last = high
         step = int(match[2] or 1)
         if not step:
-            raise ValueError("a step of 0 is none")
+            raise ValueError("a step must be at least 1")
         found.update(range(first, last + 1, step))
     return frozenset(found)
 
@@ -156,5 +156,5 @@ def _number(text: str, low: int, names: Sequence[str]) -> int:
     if text in names:
         return names.index(text) + low
     if not text.isdigit() or len(text) > 4:
-        raise ValueError(f"{text[:20]!r} is no number")
+        raise ValueError(f"{text[:20]!r} is not a number")
     return int(text)

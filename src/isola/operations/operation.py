@@ -149,7 +149,7 @@ class Operation:
         """
         await self.point(f"{name}: before")
         if look is not None and await look():
-            raise AlreadyExists(f"Cannot {name[:1].lower()}{name[1:]}: it is there already")
+            raise AlreadyExists(f"Cannot {name[:1].lower()}{name[1:]}: it already exists")
         if undo is not None:
             self.on_rollback(name, undo)
         result = await do()

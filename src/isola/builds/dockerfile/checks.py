@@ -59,7 +59,7 @@ class Report:
             rules = ", ".join(dict.fromkeys(each.rule for each in self.findings))
             raise InvalidInput(
                 f"lint violation found for rules: {rules}", field="dockerfile", evidence=str(self.findings[0]),
-                remedy="mend these lines, or name the rules in # check=skip=RULE",
+                remedy="fix these lines, or name the rules in # check=skip=RULE",
             )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class IpxeBuilder(Builder):
     """The script is the initial file system, which iPXE executes when it has no arguments."""
 
     file = "script.ipxe"
-    summary = "a unikernel: iPXE of this host's package, with a script of the context"
+    summary = "a unikernel: iPXE from this host's package, with a script from the context"
     settings = Settings("builder", Setting("machine", one_of("q35", "pc"), "The machine that starts it.", "q35"))
 
     @classmethod
@@ -54,7 +54,7 @@ async def _script(context: Root, path: str) -> bytes:
         ) from error
     if found.split(None, 1)[:1] not in ([each] for each in _MAGIC):
         raise InvalidInput(
-            f"{path.lstrip('/')[:200]!r} is no script of iPXE", field="dockerfile", remedy="its first line is #!ipxe"
+            f"{path.lstrip('/')[:200]!r} is not an iPXE script", field="dockerfile", remedy="its first line is #!ipxe"
         )
     return found
 

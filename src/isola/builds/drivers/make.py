@@ -12,7 +12,7 @@ class MakeBuilder(Toolchain):
     """For programs with a makefile, or any other command."""
 
     file = "Makefile"
-    summary = "a unikernel that a command of the context compiles, such as make"
+    summary = "a unikernel, compiled by a command in the context such as make"
     settings = options("kernel.elf", Setting("run", line, "The command, executed by the image's shell.", "make"))
 
     def check(self, request: BuildRequest) -> None:

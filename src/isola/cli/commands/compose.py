@@ -97,7 +97,9 @@ def up(context: Context) -> int:
     code_of, stays = args.text("exit-code-from"), args.flag("abort-on-container-exit")
     stays = stays or args.flag("abort-on-container-failure") or bool(code_of)
     if stays and (args.flag("wait") or args.flag("detach")):
-        raise UsageError("--abort-on-container-exit and --exit-code-from stay: neither --wait nor --detach with them")
+        raise UsageError(
+            "--abort-on-container-exit and --exit-code-from run in the foreground: use them without --wait and --detach"
+        )
     if code_of:
         order(found, [code_of])
     work = Up(context, found)
@@ -132,7 +134,7 @@ def _orphans(context: Context, orphans: Sequence[str]) -> int:
         return 0
     if not (context.args.flag("remove-orphans") or _set("COMPOSE_REMOVE_ORPHANS")):
         if not _set("COMPOSE_IGNORE_ORPHANS"):
-            said = "Instances of services that the file lacks"
+            said = "Instances of services that are not in the file"
             context.say(f"{said}: {', '.join(orphans)}; --remove-orphans removes them")
         return 0
     return each(context, orphans, lambda name: context.client.instances.delete(name, force=True), "removed")
@@ -270,22 +272,25 @@ COMMANDS = (
             "Create and start the application, or change it to what the file says",
             up,
             SERVICES,
-            Option("-d --detach", "Accepted for other tools: the command never stays"),
+            Option("-d --detach", "Accepted for compatibility: this is the default"),
             Option("--build", "Build the images of services that have a build, also existing ones"),
             Option("--no-build", "Build no image; one that is missing is an error"),
-            Option("--force-recreate", "Replace instances that are as the file says, too"),
+            Option("--force-recreate", "Replace all instances, even if they match the file"),
             Option("--no-recreate", "Replace no instance"),
-            Option("--always-recreate-deps", "Replace those that the named services depend on, too"),
-            Option("-V --renew-anon-volumes", "Instances that are replaced get new volumes without a name"),
-            Option("--no-start", "Create, and start nothing"),
-            Option("--no-deps", "Leave services alone that the named ones depend on"),
-            Option("--wait", "Return when all instances are healthy, or run if they have no health check"),
+            Option("--always-recreate-deps", "Also replace those that the named services depend on"),
+            Option("-V --renew-anon-volumes", "Give replaced instances new anonymous volumes"),
+            Option("--no-start", "Create without starting"),
+            Option("--no-deps", "Do not start services that the named ones depend on"),
+            Option("--wait", "Return when all instances are healthy, or running if they have no health check"),
             Option("--wait-timeout", "Seconds after which that is a failure (default: 600)", value="SECONDS"),
-            Option("--abort-on-container-exit", "Stay and print output until an instance has ended, then stop all"),
-            Option("--abort-on-container-failure", "The same until an instance has failed"),
+            Option(
+                "--abort-on-container-exit",
+                "Run in the foreground and print output until an instance ends, then stop all",
+            ),
+            Option("--abort-on-container-failure", "The same, until an instance fails"),
             Option("--exit-code-from", "The same, and exit with the status of this service", value="SERVICE"),
             TIMEOUT,
-            Option("--remove-orphans", "Remove instances of services that the file lacks"),
+            Option("--remove-orphans", "Remove instances of services that are not in the file"),
             Option("--scale", "Number of instances of a service", value="SERVICE=NUMBER", repeat=True),
             Option("--pull", "When to fetch images", value="WHEN", choices=("always", "missing", "never")),
             examples=(
@@ -299,8 +304,8 @@ COMMANDS = (
             "down",
             "Stop and remove the application",
             down,
-            Option("-v --volumes", "Remove its volumes, too: their data is lost"),
-            Option("--remove-orphans", "Remove instances of services that the file lacks, too"),
+            Option("-v --volumes", "Also remove its volumes: their data is lost"),
+            Option("--remove-orphans", "Also remove instances of services that are not in the file"),
             Option(
                 "--rmi",
                 "Remove images, too: those without a name in the file, or all",
@@ -332,14 +337,14 @@ COMMANDS = (
             exec_,
             Argument("SERVICE", "The service"),
             Argument("COMMAND", "The command and its arguments", rest=True),
-            Option("--index", "Which of its instances", value="NUMBER", default="1"),
-            Option("-d --detach", "Leave the command in the background"),
+            Option("--index", "Number of its instance", value="NUMBER", default="1"),
+            Option("-d --detach", "Run the command in the background"),
             *EXEC,
             examples=(("isola compose exec db psql -U shop", "with a terminal, if there is one"),),
         ),
         Command(
             "config",
-            "Check the compose file, and print it as it is understood",
+            "Check the compose file, and print it with all defaults and variables filled in",
             config,
             SERVICES,
             Option("--services", "Print the names of the services only"),
@@ -347,7 +352,7 @@ COMMANDS = (
             Option("--networks", "Print the names of the networks only"),
             Option("--images", "Print the names of the images only"),
             Option("--profiles", "Print the names of the profiles only"),
-            Option("--hash", "Print digests of services: NAMES by commas, or '*'", value="SERVICES"),
+            Option("--hash", "Print digests of services: names separated by commas, or '*'", value="SERVICES"),
             Option("--format", "Format of the file", value="FORMAT", choices=("yaml", "json")),
             examples=(
                 ("isola compose config", "the compose.yaml of this directory"),
@@ -359,10 +364,10 @@ COMMANDS = (
             "Print the output of services",
             logs,
             SERVICES,
-            Option("-f --follow", "Print what follows, too, until their runs end"),
+            Option("-f --follow", "Keep printing new output until the instances stop"),
             Option("-n --tail", "Only the last lines of each instance", value="LINES", default="all"),
-            Option("--since", "Only what is younger", value="TIME"),
-            Option("--until", "Only what is older", value="TIME"),
+            Option("--since", "Only lines newer than this time", value="TIME"),
+            Option("--until", "Only lines older than this time", value="TIME"),
             Option("-t --timestamps", "Begin each line with its time"),
             Option("--no-log-prefix", "Print no names before lines"),
             examples=(("isola compose logs -f web", "of one service"), ("isola compose logs --tail 20", "of all")),

@@ -83,7 +83,7 @@ def build(context: Context) -> None:
     options = context.args.pairs("option")
     operation = context.client.images.build(name, options=options, alias=context.args.text("alias"))
     context.follow(operation, f"Building {name}")
-    context.say(f"Image {context.args.text('alias') or name} is there")
+    context.say(f"Image {context.args.text('alias') or name} is ready")
 
 
 def pull(context: Context) -> None:
@@ -96,7 +96,7 @@ def pull(context: Context) -> None:
         aliases=context.args.many("alias"),
     )
     context.follow(operation, f"Pulling {name}")
-    context.say(f"{operation.metadata.get('reference') or name} is there: {operation.metadata.get('digest') or ''}")
+    context.say(f"{operation.metadata.get('reference') or name} is pulled: {operation.metadata.get('digest') or ''}")
 
 
 def push(context: Context) -> None:
@@ -282,7 +282,7 @@ COMMANDS = (
             ),
             Option("--alias", "An alias for it", value="ALIAS", repeat=True),
             Option("--property", "A property to add or replace", value="KEY=VALUE", repeat=True),
-            Option("--type", "What it is, if that is not in it", value="TYPE", choices=("vm", "unikernel")),
+            Option("--type", "Its type, if its metadata does not say", value="TYPE", choices=("vm", "unikernel")),
             Option("--argument", "An argument of the unikernel", value="TEXT", repeat=True),
             Option("--machine", "Machine of the unikernel (default: q35)", value="NAME", choices=_MACHINES),
             Option("--platform", "For which toolchain the unikernel was made, for display", value="NAME"),

@@ -73,10 +73,10 @@ COMMANDS = (
         "Print the output of an instance's program",
         logs,
         NAME,
-        Option("-f --follow", "Print what follows, until its run ends"),
+        Option("-f --follow", "Keep printing new output until the instance stops"),
         Option("-n --tail", "Only the last lines", value="LINES", default="all"),
-        Option("--since", "Only what is younger", value="TIME"),
-        Option("--until", "Only what is older", value="TIME"),
+        Option("--since", "Only lines newer than this time", value="TIME"),
+        Option("--until", "Only lines older than this time", value="TIME"),
         Option("-t --timestamps", "Begin each line with its time"),
         details="A time is 10m, 2h or 1d ago, 2026-01-31T12:00:00 (local), or seconds since 1970.",
         examples=(
@@ -87,7 +87,7 @@ COMMANDS = (
     ),
     Command(
         "wait",
-        "Wait until an instance does not run, and print its exit status",
+        "Wait until an instance stops, and print its exit status",
         wait,
         NAME,
         Option("--condition", "What to wait for", value="CONDITION", choices=CONDITIONS, default=CONDITIONS[0]),

@@ -24,7 +24,7 @@ def publish(context: Context) -> None:
     )
     context.follow(operation, f"Publishing {name}")
     fingerprint = str(operation.metadata.get("fingerprint") or "")
-    context.say(f"Image {fingerprint[:12]} is there")
+    context.say(f"Image {fingerprint[:12]} is ready")
 
 
 COMMANDS = (

@@ -115,8 +115,10 @@ COMMANDS = (
         "stats",
         "Show what running instances use: CPU, memory, network, disks",
         stats,
-        Argument("NAME", "Which instances (default: all that run)", optional=True, many=True, complete="instances"),
-        Option("--follow", "Print them again and again, until Ctrl-C"),
+        Argument(
+            "NAME", "Instances to show (default: all running ones)", optional=True, many=True, complete="instances"
+        ),
+        Option("--follow", "Repeat every second, until Ctrl-C"),
         FORMAT,
         examples=(
             ("isola stats", "all that run"),

@@ -72,7 +72,7 @@ COMMANDS = (
         versions,
         Argument("NAME", "The instance", complete="instances"),
         FORMAT,
-        details="The one that is kept returns with its files by isola rollback NAME; others by their image, with --to.",
+        details="isola rollback NAME returns to the version kept, with its files; --to makes others from their images.",
         examples=(("isola versions web", "which serves, which is kept, which images are left"),),
     ),
 )

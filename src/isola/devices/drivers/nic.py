@@ -229,7 +229,7 @@ class NicDevice(DeviceDriver):
         if name := config.get(HOST_NAME):
             others = [other for other in self.parts.others() if other.config.get(HOST_NAME) == name]
             if any((other.instance.id, other.name) != (plug.instance.id, plug.name) for other in others):
-                raise self._taken(plug, f"Another NIC has the host name {name!r}")
+                raise self._taken(plug, f"Another NIC has the name on the host {name!r}")
             await self._require_free(plug, name)
 
     def _require_port(self, plug: Plug, network: Network, behaviour: Behaviour) -> None:

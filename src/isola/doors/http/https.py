@@ -64,7 +64,7 @@ class Https:
             try:
                 await self._listen(endpoint)
             except IsolaError as error:
-                log.error("The API is not served over the network yet, listening is tried again: %s", error)
+                log.error("Cannot serve the API over the network yet, trying again: %s", error)
                 self._retry = asyncio.ensure_future(self._retry_listening())
 
     async def reload(self) -> None:
@@ -76,7 +76,7 @@ class Https:
             context = await asyncio.to_thread(_context_of, pair)
             self._services.identity.use(pair)
             self._context = context
-            log.info("The certificate of the server is another one now: %s", self._services.identity.fingerprint)
+            log.info("The certificate of the server has changed: %s", self._services.identity.fingerprint)
 
     async def close(self) -> None:
         """Stop accepting connections, and close the open ones."""

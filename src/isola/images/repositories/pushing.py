@@ -225,7 +225,7 @@ class Pushing:
             source = {"driver": DRIVER, "repository": path_of(repository)}
             made = oci_image(at, document, config, now=self._host.clock.now(), index=index, source=source)
         except (InvalidInput, Unsupported, NotFound) as error:
-            log.debug("%s of %s is no image for this host: %s", stored.digest, repository, error)
+            log.debug("%s of %s is not an image for this host: %s", stored.digest, repository, error)
             return None
         made = replace(made, project=repository.project)
         return self._library.resolve(made.ref) or made

@@ -76,7 +76,7 @@ async def _not_in_time(context: Context, instance: Instance, terms: Terms) -> Is
     return TimedOut(
         f"The new version of {instance.called!r} was not healthy within {terms.timeout:g} seconds",
         evidence=await _evidence(context, instance),
-        remedy="give it more time, or mend it",
+        remedy="give it more time, or fix it",
     )
 
 

@@ -124,7 +124,7 @@ async def execute(connection: Connection, spec: ExecSpec) -> AgentExecution:
     """Start a command. Raises InvalidInput, and what a request raises."""
     texts = (*spec.command, *spec.environment.keys(), *spec.environment.values(), spec.cwd)
     if not spec.command or not spec.command[0] or any("\0" in text for text in texts):
-        raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+        raise InvalidInput("The command must have at least one argument, and no NUL", field="command")
     body = Writer()
     write_command(body, spec)
     if len(body.done()) > MAX_REQUEST - 2:

@@ -140,7 +140,7 @@ class OciGuest:
         if self.frozen():
             raise WrongState("The instance is frozen", remedy="resume it first")
         if not spec.command or any("\0" in text for text in (*spec.command, *spec.environment, spec.cwd)):
-            raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+            raise InvalidInput("The command must have at least one argument, and no NUL", field="command")
         pid_file = self._layout.commands / f"{self._host.clock.token(8)}.pid"
         await self._require_room(pid_file)
         return await self._execute(spec, pid_file)

@@ -196,7 +196,7 @@ class VmGuest:
         """By the agent."""
         self.require_running()
         if not spec.command or any("\0" in text for text in (*spec.command, *spec.environment, spec.cwd)):
-            raise InvalidInput("A command of at least one word and without NUL is needed", field="command")
+            raise InvalidInput("The command must have at least one argument, and no NUL", field="command")
         agent = await self.session.agent()
         return await agent.exec(spec)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.client.shapes import InstanceInfo
     from isola.compose.changes import Recreation
 
-_INDEX = Option("--index", "Which of its instances", value="NUMBER", default="1")
+_INDEX = Option("--index", "Number of its instance", value="NUMBER", default="1")
 
 
 def cp(context: Context) -> None:
@@ -24,7 +24,7 @@ def cp(context: Context) -> None:
     here, there = (_place(each) for each in (source, target))
     if bool(here) == bool(there):
         raise UsageError(
-            "One of the two is SERVICE:PATH, the other one a path here", hint="isola compose cp web:/etc/motd ."
+            "One of the two must be SERVICE:PATH, the other a local path", hint="isola compose cp web:/etc/motd ."
         )
     service, path = here or there or ("", "")
     files = context.client.instances.files(_instance(context, service)["name"])
@@ -133,9 +133,9 @@ def _instance(context: Context, service: str) -> InstanceInfo:
 INSPECTING = (
     Command(
         "cp",
-        "Copy files and directories between a service and here",
+        "Copy files and directories between a service and this machine",
         cp,
-        Argument("SOURCE", "SERVICE:PATH, or a path here", complete="files"),
+        Argument("SOURCE", "SERVICE:PATH, or a local path", complete="files"),
         Argument("TARGET", "The other one", complete="files"),
         _INDEX,
         examples=(
@@ -148,7 +148,7 @@ INSPECTING = (
         "Print where a port of a service is published",
         port,
         Argument("SERVICE", "The service"),
-        Argument("PORT", "Its own port"),
+        Argument("PORT", "Port inside the service"),
         Option("--protocol", "tcp, udp or sctp", value="NAME", choices=("tcp", "udp", "sctp"), default="tcp"),
         _INDEX,
         examples=(("isola compose port web 80", "for example 0.0.0.0:8080"),),
@@ -163,7 +163,7 @@ INSPECTING = (
         "Change the number of instances of services",
         scale,
         Argument("NUMBERS", "SERVICE=NUMBER", many=True),
-        Option("--no-deps", "Leave services alone that these depend on"),
+        Option("--no-deps", "Do not start services that these depend on"),
         examples=(("isola compose scale web=3", "as up --scale, and replaces nothing"),),
     ),
 )  # fmt: skip

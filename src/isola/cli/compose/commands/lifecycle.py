@@ -82,7 +82,7 @@ def kill(context: Context) -> int:
     for one in instances_of(context, context.args.many("SERVICE")):
         if one["status"] == "Running":
             context.client.instances.signal(one["name"], int(name) if name.isdigit() else name)
-            context.say(f"{one['name']} has got {name}")
+            context.say(f"{one['name']} received {name}")
     return 0
 
 
@@ -135,7 +135,7 @@ LIFECYCLE = (
         restart,
         SERVICES,
         TIMEOUT,
-        Option("--no-deps", "Leave services alone that depend on these with restart: true"),
+        Option("--no-deps", "Do not restart services that depend on these with restart: true"),
         examples=(("isola compose restart", "all"),),
     ),
     Command(
@@ -143,7 +143,7 @@ LIFECYCLE = (
         "Kill services, or send their programs a signal",
         kill,
         SERVICES,
-        Option("-s --signal", "Another signal than SIGKILL", value="SIGNAL"),
+        Option("-s --signal", "The signal (default: SIGKILL)", value="SIGNAL"),
         examples=(
             ("isola compose kill web", "without a shutdown"),
             ("isola compose kill -s HUP web", "to its program alone"),
@@ -156,10 +156,10 @@ LIFECYCLE = (
         "Remove stopped instances",
         rm,
         SERVICES,
-        Option("-s --stop", "Stop those that run before"),
-        Option("-f --force", "Accepted for other tools: nothing is asked"),
-        Option("-v --volumes", "Remove their volumes without a name, too"),
+        Option("-s --stop", "Stop running ones first"),
+        Option("-f --force", "Accepted for compatibility: there is no confirmation"),
+        Option("-v --volumes", "Also remove their anonymous volumes"),
         TIMEOUT,
-        examples=(("isola compose rm -s web", "of one service, stopped before"),),
+        examples=(("isola compose rm -s web", "of one service, which is stopped first"),),
     ),
 )

@@ -20,11 +20,11 @@ _READ = (
     "context", "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
-    "context:": "further contexts (--build-context)",
-    "requestid": "other questions about a Dockerfile (--call) than --check",
+    "context:": "additional contexts (--build-context)",
+    "requestid": "--call with another method than check",
     "attest:": "attestations",
     "cgroup-parent": "--cgroup-parent",
-    "source": "frontends of one's own",
+    "source": "custom frontends",
     "entitlements": "entitlements",
 }
 _UPLOAD = "http://buildkit-session"

@@ -70,7 +70,7 @@ class Call:
 
 
 Method = Callable[[Call], AsyncIterator[bytes]]
-"""Answers a call with messages. Raises Failure, or an error of the house."""
+"""Answers a call with messages. Raises Failure, or an IsolaError."""
 
 
 async def answer(stream: Stream, methods: Mapping[str, Method], unknown: str) -> None:

@@ -89,7 +89,7 @@ class Control:
         if reason := refusal(request.caller, Permission.ADMIN, request.project):
             raise Forbidden(reason)
         if any(wanted.blobs(1)):
-            raise Unsupported("Filters of kept results are not offered: use --reserved-space", field="filter")
+            raise Unsupported("Filters of the build cache are not offered: use --reserved-space", field="filter")
         before = None
         if age := max(wanted.number(3), 0):
             before = request.services.host.clock.now() - timedelta(microseconds=age // 1000)
@@ -143,7 +143,9 @@ class Control:
     async def _bridge_solve(self, call: Call) -> AsyncIterator[bytes]:
         job, wanted = await self._of_call(call), Message(await only(call))
         if wanted.blob(1):
-            raise Unsupported("Definitions of low level are not offered: Dockerfiles are built", field="definition")
+            raise Unsupported(
+                "Low-level build definitions (LLB) are not offered: Dockerfiles are built", field="definition"
+            )
         attributes = wanted.texts(3)
         if attributes.get("requestid") == REQUEST:
             session = await self._request.sessions.find(job.session)

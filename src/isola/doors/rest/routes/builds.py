@@ -160,7 +160,7 @@ def _output(text: str) -> Output:
 
 def _agents(found: Sequence[str]) -> frozenset[str]:
     if len(found) > _MOST_AGENTS or any(not name or len(name) > 100 for name in found):
-        raise InvalidInput("The ids of agents are too many, empty or too long", field="agents")
+        raise InvalidInput("There are too many agents, or an id of an agent is empty or too long", field="agents")
     return frozenset(found)
 
 

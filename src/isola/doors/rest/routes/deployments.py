@@ -74,7 +74,7 @@ def _chosen(request: Request, fields: Fields) -> list[Ref]:
             raise NotFound(f"Image {image[:80]!r} not found", field="made_from")
         found = [each.ref for each in serving if each.image == made.fingerprint]
     if not found:
-        raise NotFound("No instance is meant", field="filter" if text else "made_from", remedy="name instances")
+        raise NotFound("No instance is selected", field="filter" if text else "made_from", remedy="name instances")
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from application_image import import_application
-from buildkit_client import CONTROL, Files, builder, files_of, tar_of, upgraded
+from buildkit_client import CONTROL, Files, builder, file_stat, files_of, tar_of, upgraded
 from daemon import Daemon
 from docker_command import Docker
 from waiting import until
@@ -75,6 +75,24 @@ async def test_a_build_with_all_that_a_client_is_asked_for(image: Daemon, docker
     assert steps[-1] == "exporting to image" and not errors
     assert output == "s3cret\nme\n.dockerignore\nkept\n", "the Dockerfile is not in the context of this client"
     assert files.asked[-1]["exclude-patterns"] == ["log", "!log/keep"]
+
+
+async def test_further_contexts(image: Daemon, docker: Docker) -> None:
+    text = "FROM other\nCOPY --from=lib . /lib\nRUN --mount=from=lib,target=/m cat /m/b /lib/b; ls /lib /m\n"
+    files = Files(
+        {
+            "dockerfile": files_of(Dockerfile=text),
+            "context": files_of(kept="1"),
+            "lib": [*files_of(**{".dockerignore": "secret\n", "b": "of lib\n"}),
+                    (file_stat("c", link="b", mode=1 << 27 | 0o777), b"")],
+        },
+    )  # fmt: skip
+    async with builder(door(image), files) as client:
+        contexts = {"context:lib": "local:lib", "context:other": "docker-image://app"}
+        await client.build("six", {**contexts, "label:of": "test", "no-cache": ""})
+        output = shown(await client.told(1))[1]
+    assert output == "of lib\nof lib\n/lib:\nb\nc\n\n/m:\nb\nc\n"
+    assert (files.asked[-1]["dir-name"], files.asked[-1]["exclude-patterns"]) == (["lib"], ["secret"])
 
 
 async def test_a_failure_names_its_step(image: Daemon) -> None:

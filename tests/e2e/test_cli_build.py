@@ -95,6 +95,16 @@ def test_a_dockerfile_outside_of_the_directory(isola: Cli, context: Path, tmp_pa
     assert files_of(isola.daemon, "docker.io/library/three:latest")["/x"] == b"7\n"
 
 
+def test_further_contexts(isola: Cli, context: Path, tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    lib.mkdir()
+    (lib / "l").write_text("L")
+    (context / "Dockerfile").write_text("FROM base\nCOPY --from=lib l /l\nRUN --mount=from=lib,target=/m cat /l /m/l\n")
+    given = ("--build-context", f"lib={lib}", "--build-context", "base=docker-image://app")
+    assert "LL" in isola("build", str(context), "--progress", "plain", *given).stderr
+    assert "no directory" in isola("build", str(context), "--build-context", "lib=missing", check=False).stderr
+
+
 def test_a_context_from_standard_input(isola: Cli, context: Path) -> None:
     packed = subprocess.run(["tar", "-C", str(context), "-cz", "."], check=True, capture_output=True).stdout
     isola("build", "-", "-t", "four", input=packed, text=False)

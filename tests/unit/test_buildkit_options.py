@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isola.doors.docker.buildkit.attributes import request_of, upload_in
+from isola.doors.docker.buildkit.attributes import directories_in, request_of, upload_in
 from isola.errors import InvalidInput, IsolaError, Unsupported
 
 
@@ -44,7 +44,7 @@ def test_options_become_a_request() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("context:other", "local:other"),
+        ("context:other", "oci-layout:other@sha256:1"),
         ("requestid", "frontend.lint"),
         ("attest:sbom", ""),
         ("cgroup-parent", "x"),
@@ -57,6 +57,16 @@ def test_options_become_a_request() -> None:
 def test_what_is_not_offered_is_refused(name: str, value: str) -> None:
     with pytest.raises(Unsupported):
         request_of({name: value}, "", "default")
+
+
+def test_further_contexts_are_directories_of_the_archive() -> None:
+    attributes = {"context:b": "local:y", "context:a": "docker-image://x", "context:c": "local:../z"}
+    assert directories_in(attributes) == {"context-1": "y", "context-2": "../z"}
+    assert request_of(attributes, "", "default").contexts == {
+        "b": "local:context-1", "a": "docker-image://x", "c": "local:context-2"
+    }  # fmt: skip
+    with pytest.raises(InvalidInput):
+        request_of({"context:NO": "local:x"}, "", "default")
 
 
 def test_names_are_checked() -> None:

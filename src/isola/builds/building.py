@@ -17,12 +17,13 @@ from isola.builds.dockerfile.instructions import Instruction, Label
 from isola.builds.dockerfile.lines import wrong
 from isola.builds.dockerfile.parsing import trigger
 from isola.builds.ordering import Ordering
-from isola.builds.parts import Job, Result
+from isola.builds.parts import Found, Job, Result
 from isola.builds.roots import with_layer
 from isola.builds.running import run_program
-from isola.builds.stages import PlannedStage, Source
+from isola.builds.stages import PlannedStage
 from isola.builds.state import empty, of_image, of_stage
 from isola.builds.steps import CopyFiles, Inputs, MakeDirectory, Nothing, RunProgram, Step, key
+from isola.builds.trees import Trees
 from isola.errors import InvalidInput
 from isola.images.compose import Named, compose
 from isola.images.oci_config import OciConfig
@@ -42,6 +43,7 @@ class Building:
         self._numbers = self._numbered()
         self._order = Ordering(job.plan.reachable(), job.tell)
         self._job = job = replace(job, tell=self._order.take)
+        self._trees = Trees(job)
         self._total = sum(self._length(index) for index in job.plan.reachable())
         self._holder = Entity.of_host(Kind.OPERATION, f"{job.op.id}-layers")
         self._held: set[Layer] = set()
@@ -116,12 +118,24 @@ class Building:
             result = await self._begun(planned.base.stage)
             triggers = result.state.config.on_build
             found = Result(of_stage(result.state), result.layers)
+        elif planned.base.context:
+            triggers, found = (), await self._of_files(planned)
         else:
             config, layers = await base_of(job, planned.base.image, planned.platform)
             triggers = () if config is None else config.run.on_build
             found = Result(empty() if config is None else of_image(config), layers)
             self._hold(found)
         return found, [trigger(text, number) for text in triggers]
+
+    async def _of_files(self, planned: PlannedStage) -> Result:
+        """The root that the files of a context are."""
+        before, name = Result(empty(), ()), planned.base.context
+        step = CopyFiles(sources=(".",), target="/", source_stage=name)
+        made = await self._made(planned, before, Applied(step, before.state, f"FROM {name}"))
+        state = before.state.told(f"FROM {name}", made.created_at, empty=made.layer is None)
+        found = Result(state, with_layer(before, made.layer, self._job.limits.layers))
+        self._hold(found)
+        return found
 
     def _labels(self, index: int) -> Sequence[Instruction]:
         labels = self._job.request.labels
@@ -131,9 +145,11 @@ class Building:
         text = "LABEL " + " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
         return (Label(number=0, text=text, pairs=quoted),)
 
-    async def _found(self, name: str, index: int) -> Result:
-        """A stage, begun if it was not needed yet, or an image, whose layers are kept until the end of the build."""
-        source: Source = self._job.plan.source(name, index)
+    async def _found(self, name: str, index: int) -> Found:
+        """A stage, begun if it was not needed yet; an image, whose layers the build keeps; files."""
+        source = self._job.plan.source(name, index)
+        if source.context:
+            return await self._trees.of(source.context)
         if source.stage is not None:
             return await asyncio.shield(self._begun(source.stage))
         async with self._looked.setdefault(source.image, asyncio.Lock()):
@@ -188,7 +204,7 @@ class Building:
     async def _sources(self, applied: Applied, index: int, result: Result) -> tuple[str, ...]:
         step = applied.step
 
-        async def find(name: str) -> Result:
+        async def find(name: str) -> Found:
             return await self._found(name, index)
 
         if isinstance(step, CopyFiles):
@@ -198,7 +214,7 @@ class Building:
         return (_digest(applied, result),) if isinstance(step, Nothing) else ()
 
     async def _performed(self, step: Step, result: Result, index: int) -> Layer | None:
-        async def find(name: str) -> Result:
+        async def find(name: str) -> Found:
             return await self._found(name, index)
 
         if isinstance(step, CopyFiles):

@@ -17,11 +17,13 @@ from isola.builds.dockerfile.checks import check as check_file
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.exporting import Deliver, Export
+from isola.builds.named_contexts import named_contexts
 from isola.builds.parts import CONTEXT, Credential, Job, Parts, Result, Tell, anonymous
 from isola.builds.platforms import Platform
 from isola.builds.repositories import Repositories, limits_within
 from isola.builds.stages import Plan, plan
 from isola.builds.state import PROXIES
+from isola.builds.trees import take_apart
 from isola.errors import DriverUnavailable, IsolaError, NotFound, TimedOut, TooLarge, Unsupported
 from isola.host.cancellation import finish
 from isola.host.probing import probed
@@ -37,6 +39,7 @@ from isola.model.instance import InstanceRequest
 from isola.model.probe import Probe
 from isola.operations import Operation
 
+_RECEIVED = "received"
 KIND = "builds"
 """Of the drivers of builders in the registry."""
 
@@ -85,17 +88,23 @@ class Builds:
             if name != "cache":
                 await context.host.files.remove_tree(self._parts.directory / name)
 
-    async def receive(self, blocks: AsyncIterator[bytes]) -> Path:
+    async def receive(
+        self, blocks: AsyncIterator[bytes], directories: tuple[str, ...] = (), *, remote: bool = False
+    ) -> Path:
         """Unpack a context while it arrives, in a directory that ``start`` takes over.
 
-        Raises TooLarge, InvalidInput, UnsafeArchive; leaves nothing then.
+        With ``directories`` (``directories_of``) the archive has them, and the context in ``context`` unless that is
+        ``remote``. Raises TooLarge, InvalidInput, UnsafeArchive; leaves nothing then.
         """
         host, most = self._parts.context.host, self._parts.limits()
         limits = limits_within(self._parts.context.images.limits, most.context, most.entries)
         place = self._new_place()
         try:
-            await host.files.make_directory(place / CONTEXT, mode=0o755)
-            await host.archives.unpack_stream(_at_most(blocks, most.context), place / CONTEXT, limits=limits)
+            target = place / (_RECEIVED if directories else CONTEXT)
+            await host.files.make_directory(target, mode=0o755)
+            await host.archives.unpack_stream(_at_most(blocks, most.context), target, limits=limits)
+            if directories:
+                await take_apart(host, target, place, directories if remote else (CONTEXT, *directories))
         except BaseException:
             await finish(host.files.remove_tree(place))
             raise
@@ -117,17 +126,18 @@ class Builds:
     ) -> Operation:
         """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
-        Without ``place`` the context is fetched from ``request.remote``. ``deliver`` takes a result that is no image
-        of the project.
+        A context that ``request.remote`` names is fetched; ``place`` has then at most the other directories.
+        ``deliver`` takes a result that is no image of the project.
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
         limits, trial = self._parts.limits(), self._trial(request)
         builder = self._builder(request.builder)
         builder.check(request)
-        if place is None:
+        named_contexts(request.contexts)
+        if request.remote:
             remote_of(request.remote)
-            place = self._new_place()
+        place = place or self._new_place()
         request = replace(request, config=limits.applied(request.config, trial.config))
         order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder, deliver)
 
@@ -246,7 +256,8 @@ class Builds:
         report.require_none()
         host, given = Platform.of_kernel(context.host.system.kernel().architecture), order.builder.arguments(request)
         wanted = Platform.parse(request.platform) if request.platform else host
-        made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted)
+        contexts = named_contexts(request.contexts)
+        made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted, contexts=contexts)
         for name in sorted(set(given) - _declared(dockerfile)):
             tell(
                 BuildEvent(

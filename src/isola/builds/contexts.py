@@ -11,6 +11,7 @@ from isola.builds.fetching import receive
 from isola.builds.parts import Tell
 from isola.builds.repositories import Repositories
 from isola.errors import InvalidInput, TooLarge
+from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
 from isola.host.archive.packed import compression
 from isola.host.http import check_url
@@ -60,13 +61,18 @@ async def fetch(request: BuildRequest, target: Path, sources: Sources) -> BuildR
     return await _downloaded(request, remote, target, sources)
 
 
+async def is_archive(host: Host, file: Path) -> bool:
+    """By its content."""
+    head = await host.files.read(file, _HEAD)
+    return bool(compression(head[:8])) or head[_USTAR] == b"ustar"
+
+
 async def _downloaded(request: BuildRequest, address: str, target: Path, sources: Sources) -> BuildRequest:
     """An archive, or else a Dockerfile without a context."""
     host, file = sources.repositories.host, target.parent / "download"
     await receive(host, address, file, sources.limits.bytes)
     await host.files.make_directory(target, mode=0o755)
-    head = await host.files.read(file, _HEAD)
-    if compression(head[:8]) or head[_USTAR] == b"ustar":
+    if await is_archive(host, file):
         await host.archives.unpack(file, target, limits=sources.limits)
         await host.files.remove_tree(file)
         return request

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from isola.builds.fetching import fetched
-from isola.builds.parts import Job, Result
+from isola.builds.parts import Found, Job, Result
 from isola.builds.repositories import require_commit
 from isola.builds.roots import root_of, written
 from isola.builds.steps import CopyFiles, MakeDirectory
@@ -19,8 +19,8 @@ from isola.model.build import BuildEvent, BuildEventKind
 from isola.model.git_address import GitAddress
 from isola.model.image import Layer
 
-Find = Callable[[str], Awaitable[Result]]
-"""The stage or image that ``--from`` names."""
+Find = Callable[[str], Awaitable[Found]]
+"""What ``--from`` names."""
 _MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _USTAR = slice(257, 262)
 
@@ -61,9 +61,12 @@ def _numeric(owner: str) -> bool:
 
 async def digests(job: Job, step: CopyFiles, find: Find) -> tuple[str, ...]:
     """What is copied, for the cache: of other stages and images all of their layers."""
-    if step.source_stage:
-        return (await find(step.source_stage)).diff_ids
+    found = await find(step.source_stage) if step.source_stage else None
+    if isinstance(found, Result):
+        return found.diff_ids
     with _failing(step):
+        if found is not None:
+            return (await job.parts.context.host.archives.survey_copy([_of_tree(found, step)]),)
         sources = [_of_context(job, step, step.sources)] if step.sources else []
         sources += [_of_address(job, await fetched(job, address, step.checksum)) for address in step.addresses]
         commits = [await _commit(job, step, address) for address in step.repositories]
@@ -87,12 +90,7 @@ async def _sources(job: Job, step: CopyFiles, find: Find) -> AsyncIterator[list[
     async with AsyncExitStack() as stack:
         found: list[CopySource] = []
         if step.source_stage:
-            tree = await stack.enter_async_context(root_of(job, await find(step.source_stage)))
-            if tree is None:
-                raise InvalidInput(f"{step.source_stage[:80]} has no files", field="dockerfile")
-            found.append(
-                CopySource(tree, step.sources, True, step.parents, step.excludes, f"stage or image {step.source_stage}")
-            )
+            found.append(await _from(job, step, await find(step.source_stage), stack))
         elif step.sources:
             found += await _with_archives(job, step) if step.add and step.unpack is not False else [
                 _of_context(job, step, step.sources)
@@ -104,6 +102,20 @@ async def _sources(job: Job, step: CopyFiles, find: Find) -> AsyncIterator[list[
         for repository in step.repositories:
             found.append(await _from_repository(job, repository, step))
         yield found
+
+
+async def _from(job: Job, step: CopyFiles, found: Found, stack: AsyncExitStack) -> CopySource:
+    if isinstance(found, Path):
+        return _of_tree(found, step)
+    tree = await stack.enter_async_context(root_of(job, found))
+    if tree is None:
+        raise InvalidInput(f"{step.source_stage[:80]} has no files", field="dockerfile")
+    return CopySource(tree, step.sources, True, step.parents, step.excludes, f"stage or image {step.source_stage}")
+
+
+def _of_tree(tree: Path, step: CopyFiles) -> CopySource:
+    name = f"build context {step.source_stage}"
+    return CopySource(tree, step.sources, False, step.parents, step.excludes, name)
 
 
 def _of_context(job: Job, step: CopyFiles, sources: Sequence[str]) -> CopySource:

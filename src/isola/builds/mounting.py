@@ -12,7 +12,7 @@ from isola.builds.agents import served
 from isola.builds.applying import SCRIPTS
 from isola.builds.copying import Find
 from isola.builds.dockerfile.mounts import Mount
-from isola.builds.parts import Job
+from isola.builds.parts import Found, Job
 from isola.builds.roots import root_of
 from isola.builds.steps import RunProgram
 from isola.errors import InvalidInput, NotFound, Unsupported
@@ -53,10 +53,17 @@ async def digests(job: Job, step: RunProgram, find: Find) -> tuple[str, ...]:
     found: list[str] = []
     for mount in step.mounts:
         if mount.type == "bind" and mount.source_stage:
-            found += (await find(mount.source_stage)).diff_ids
+            found += await _content(job, mount, await find(mount.source_stage))
         elif mount.type == "bind":
             found.append(await job.parts.context.host.archives.survey_copy([_of_context(job, mount)]))
     return tuple(found)
+
+
+async def _content(job: Job, mount: Mount, found: Found) -> tuple[str, ...]:
+    """What names the files of ``from``."""
+    if isinstance(found, Path):
+        return (await job.parts.context.host.archives.survey_copy([_of_tree(found, mount)]),)
+    return found.diff_ids
 
 
 def around(job: Job) -> tuple[str, ...]:
@@ -135,7 +142,7 @@ async def _cache(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> P
     """The directory of its id, alone if it is locked; private and in use, a new one."""
     if mount.source and not mount.source_stage:
         raise Unsupported("A cache cannot begin with files of the build context", remedy="name a stage with from")
-    begins = (await find(mount.source_stage)).diff_ids if mount.source_stage else ()
+    begins = await _content(job, mount, await find(mount.source_stage)) if mount.source_stage else ()
     name = hashlib.sha256(_cache_name(job, mount, begins).encode()).hexdigest()
     lock = job.parts.locks.setdefault(name, asyncio.Lock())
     if mount.sharing == "private" and lock.locked():
@@ -165,7 +172,7 @@ def _cache_name(job: Job, mount: Mount, begins: tuple[str, ...]) -> str:
 async def _first_content(job: Job, mount: Mount, find: Find) -> Path:
     """A new directory with the owner that is wanted, or with the files of a stage."""
     if mount.source_stage:
-        return await _of_stage(job, mount, find)
+        return await _of_stage(job, mount, await find(mount.source_stage))
     mode = _CACHE_MODE if mount.mode is None else mount.mode
     return await _made(job, [], CopyTarget(None, "/it/", _owner(mount), f"{mode:04o}"))
 
@@ -178,17 +185,25 @@ def _of_context(job: Job, mount: Mount) -> CopySource:
     return CopySource(job.files, (mount.source or ".",))
 
 
+def _of_tree(tree: Path, mount: Mount) -> CopySource:
+    return CopySource(tree, (mount.source or ".",), name=f"build context {mount.source_stage}")
+
+
 async def _bound(job: Job, mount: Mount, find: Find) -> Path:
     """A copy of what is mounted, which the program may change; the whole context is mounted itself, read-only."""
-    if not mount.source_stage and mount.read_only and mount.source in ("", ".", "/"):
-        return job.files
+    whole = mount.read_only and mount.source in ("", ".", "/")
     if mount.source_stage:
-        return await _of_stage(job, mount, find)
+        found = await find(mount.source_stage)
+        return found if whole and isinstance(found, Path) else await _of_stage(job, mount, found)
+    if whole:
+        return job.files
     return await _made(job, [_of_context(job, mount)], CopyTarget(None, "/it", like_source=True))
 
 
-async def _of_stage(job: Job, mount: Mount, find: Find) -> Path:
-    async with root_of(job, await find(mount.source_stage)) as tree:
+async def _of_stage(job: Job, mount: Mount, found: Found) -> Path:
+    if isinstance(found, Path):
+        return await _made(job, [_of_tree(found, mount)], CopyTarget(None, "/it", like_source=True))
+    async with root_of(job, found) as tree:
         if tree is None:
             raise InvalidInput(f"{mount.source_stage[:80]} has no files", field="dockerfile")
         source = CopySource(tree, (mount.source or ".",), True, name=f"stage or image {mount.source_stage}")

@@ -69,6 +69,10 @@ class Result:
         return tuple(layer.diff_id for layer in self.layers)
 
 
+Found = Result | Path
+"""What ``--from`` names: a stage or image, or the directory of a further context."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One build."""

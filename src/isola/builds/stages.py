@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from isola.builds.dockerfile.expansion import expand
 from isola.builds.dockerfile.instructions import Copy, Dockerfile, Instruction, Run, Stage
 from isola.builds.dockerfile.lines import wrong
 from isola.builds.dockerfile.mounts import source_of
+from isola.builds.named_contexts import NamedContexts, find
 from isola.builds.platforms import Platform, variables
 from isola.errors import InvalidInput, NotFound
 
@@ -17,10 +18,12 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where files or a whole root come from: a stage by number, or an image by name; ``scratch`` is empty."""
+    """Where files or a whole root come from: a stage by number, an image by name (``scratch`` is empty), a context."""
 
     stage: int | None = None
     image: str = ""
+    context: str = ""
+    """The name of files that the client has sent, or that are fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Plan:
     """Values of the arguments before the first stage, and the predefined ones of platforms."""
     given: Mapping[str, str]
     """Build arguments of the request."""
+    contexts: NamedContexts = field(default_factory=dict)
 
     def source(self, name: str, at: int) -> Source:
         """What ``--from`` names in stage ``at``. Raises ValueError for the stage itself, and later ones."""
@@ -57,6 +61,8 @@ class Plan:
             return Source(stage=int(name))
         if (found := _named(self.dockerfile.stages[:at], name)) is not None:
             return Source(stage=found)
+        if (given := _given(self.contexts, name)) is not None:
+            return given
         if self.dockerfile.stages[at].base.name == name.lower():
             raise ValueError(f"invalid from flag value {name[:80]}: refers to current build block")
         return Source(image=name)
@@ -83,19 +89,30 @@ class Plan:
             raise wrong(number, error) from error
 
 
+_NO_CONTEXTS: NamedContexts = {}
+
+
 def plan(
-    dockerfile: Dockerfile, *, given: Mapping[str, str], target: str = "", host: Platform, platform: Platform
+    dockerfile: Dockerfile,
+    *,
+    given: Mapping[str, str],
+    target: str = "",
+    host: Platform,
+    platform: Platform,
+    contexts: NamedContexts = _NO_CONTEXTS,
 ) -> Plan:
     """Raises InvalidInput, NotFound (no such target)."""
     arguments = _arguments(dockerfile, given, variables(host, platform))
-    stages = tuple(_planned(dockerfile, stage, arguments, platform) for stage in dockerfile.stages)
-    made = Plan(dockerfile, stages, _target(dockerfile, target), arguments, given)
+    stages = tuple(_planned(dockerfile, stage, arguments, platform, contexts) for stage in dockerfile.stages)
+    made = Plan(dockerfile, stages, _target(dockerfile, target), arguments, given, contexts)
     for index in range(made.target + 1):
         made.dependencies(index)  # wrong sources are reported before anything is built
     return made
 
 
-def _planned(dockerfile: Dockerfile, stage: Stage, arguments: Mapping[str, str], platform: Platform) -> PlannedStage:
+def _planned(
+    dockerfile: Dockerfile, stage: Stage, arguments: Mapping[str, str], platform: Platform, contexts: NamedContexts
+) -> PlannedStage:
     base = stage.base
     try:
         image = expand(base.image, arguments, dockerfile.escape)
@@ -107,8 +124,19 @@ def _planned(dockerfile: Dockerfile, stage: Stage, arguments: Mapping[str, str],
         own = Platform.parse(wanted) if wanted else platform
     except (ValueError, InvalidInput) as error:
         raise wrong(base.number, getattr(error, "message", error)) from error
+    if base.name and (instead := _given(contexts, base.name)) is not None:
+        return PlannedStage(replace(stage, instructions=()), instead, own)
     earlier = _named(dockerfile.stages[: stage.index], image)
-    return PlannedStage(stage, Source(image=image) if earlier is None else Source(stage=earlier), own)
+    source = Source(stage=earlier) if earlier is not None else _given(contexts, image) or Source(image=image)
+    return PlannedStage(stage, source, own)
+
+
+def _given(contexts: NamedContexts, name: str) -> Source | None:
+    """The context that has the place of a stage or image."""
+    found = find(contexts, name) if name != SCRATCH else None
+    if found is None:
+        return None
+    return Source(image=found.image) if found.image else Source(context=found.name)
 
 
 def _named(stages: Sequence[Stage], name: str) -> int | None:

@@ -10,12 +10,13 @@ from isola.model.ignore import Patterns, read_ignore_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 OUTSIDE = ".dockerfile-from-outside"
 """Name in the context of a Dockerfile that is elsewhere."""
 _BLOCK = 1 << 20
 _IGNORE = ".dockerignore"
+_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class BuildContext:
@@ -45,11 +46,17 @@ class BuildContext:
 
     def stream(self) -> Iterator[bytes]:
         """The members in the order of their paths; the Dockerfile and the ignore file are always among them."""
+        yield from self.members()
+        yield _END
+
+    def members(self, below: str = "") -> Iterator[bytes]:
+        """Without the end of the archive; ``below``: a directory of it, which is made, with a slash at its end."""
+        if below:
+            yield from _member(self._top, below.rstrip("/"), os.stat(self._top))
         for path, status in self._members():
-            yield from _member(os.path.join(self._top, path), path, status)
+            yield from _member(os.path.join(self._top, path), below + path, status)
         if self._outside:
-            yield from _member(self._outside, OUTSIDE, os.stat(self._outside))
-        yield bytes(2 * tarfile.BLOCKSIZE)
+            yield from _member(self._outside, below + OUTSIDE, os.stat(self._outside))
 
     def _members(self) -> Iterator[tuple[str, os.stat_result]]:
         pending = [""]
@@ -69,6 +76,13 @@ class BuildContext:
     def _is_left_out(self, path: str) -> bool:
         needed = (self.dockerfile, os.path.relpath(self._ignore, self._top))
         return self._patterns is not None and path not in needed and self._patterns.excludes(path)
+
+
+def together(contexts: Mapping[str, BuildContext]) -> Iterator[bytes]:
+    """One archive with a directory for each."""
+    for name, each in contexts.items():
+        yield from each.members(f"{name}/")
+    yield _END
 
 
 def _patterns(path: str) -> Patterns | None:

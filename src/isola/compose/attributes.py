@@ -84,9 +84,13 @@ def _other_storage(options: Tree) -> bool:
     return bool(options) and not bound and not (kind == "tmpfs" and not options.get("o"))
 
 
+def _of_services(contexts: Tree) -> bool:
+    return any(value.startswith("service:") for value in contexts.values())
+
+
 LIMITED: Mapping[str, tuple[Refusal, str]] = {
     "services.*.blkio_config.weight_device": (anything_given, "weights are those of all disks"),
-    "services.*.build.additional_contexts": (anything_given, "builds have one context"),
+    "services.*.build.additional_contexts": (_of_services, "images of services are named: `docker-image://NAME`"),
     "services.*.build.entitlements": (anything_given, "builds have no rights on the host"),
     "services.*.build.privileged": (anything_given, "builds have no rights on the host"),
     "services.*.build.isolation": (_unless("", "default"), "for Windows"),

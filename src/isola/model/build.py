@@ -69,6 +69,9 @@ class BuildRequest:
     """Configuration of the containers in which programs run: limits."""
     remote: str = ""
     """The context, if the server fetches it: a Git repository, an archive or a Dockerfile."""
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    """Further ones by name: ``docker-image://NAME``, an address as for ``remote``, or ``local:context-N``, a directory
+    that is sent beside that of the context."""
     cache_from: tuple[str, ...] | None = None
     """Images out of whose layers kept results are taken; missing ones are none. None: out of all."""
     output: Output = Output.IMAGE

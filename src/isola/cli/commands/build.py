@@ -22,6 +22,7 @@ def build(context: Context) -> int:
     """Build an image from the files of a directory."""
     from isola.cli.build_context import BuildContext
     from isola.cli.build_output import BuildOutput
+    from isola.cli.named_contexts import NamedContexts, read_pairs
 
     args = context.args
     if args.flag("list-builders"):
@@ -39,13 +40,17 @@ def build(context: Context) -> int:
     needed, remote = builder == _DOCKERFILE, path if is_remote(path) else ""
     found = None if path == "-" or remote else BuildContext(path, args.text("file"), needed=needed)
     name = args.text("file") if found is None else found.dockerfile
-    stream = iter(()) if remote else _input() if found is None else found.stream()
+    further = NamedContexts(read_pairs(args.many("build-context")))
+    if path == "-" and further.has_directories:
+        raise UsageError("An archive from standard input is the only context", hint="unpack it, and name the directory")
+    stream = _input() if path == "-" else further.stream(found)
     show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=names, agents=agents)
     wanted = options(context, name, names) | {
         "builder": builder,
         "network": args.text("network"),
         "agents": list(agents),
         "remote": remote,
+        "contexts": further.options,
         "output": "check" if checks else output.output,
     }
     if checks:
@@ -287,6 +292,8 @@ COMMANDS = (
         Option("--list-builders", "Show the builders, whether they work on the daemon's host, and their options"),
         Option("--build-arg", "A build argument, or option of the builder; NAME takes the variable", value="NAME=VALUE",
                repeat=True),
+        Option("--build-context", "An additional context for FROM and --from: a directory, docker-image://NAME, "
+               "or an address", value="NAME=PATH", repeat=True),
         Option("--target", "The stage to build (default: the last one)", value="STAGE"),
         Option("--no-cache", "Execute all instructions, without the cache"),
         Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
@@ -306,6 +313,7 @@ COMMANDS = (
             ("isola build . -t app:1", "an image of the directory, named docker.io/library/app:1"),
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
             ("isola build https://example.org/app.git#main:server", "a directory of a branch, fetched by the daemon"),
+            ("isola build --build-context lib=../lib .", "COPY --from=lib copies files of another directory"),
             ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
             ("isola build --target binaries -o out .", "the files of a stage, without an image"),
             ("isola build -o type=oci,dest=app.tar -t app:1 .", "the image as an archive"),

@@ -42,6 +42,7 @@ def build(
     """
     from isola.cli.build_context import BuildContext
     from isola.cli.commands.build import Shown, agent
+    from isola.cli.named_contexts import NamedContexts
 
     spec: dict[str, Any] = application.services[service]["build"]
     where = f"services.{service}.build"
@@ -53,15 +54,16 @@ def build(
     with _dockerfile(spec, directory) as dockerfile:
         try:
             found = BuildContext(directory, dockerfile)
+            further = NamedContexts(spec.get("additional_contexts") or {})
         except OSError as error:
-            raise InvalidInput(f"Cannot read the context of {where}", evidence=str(error), field=where) from None
+            raise InvalidInput(f"Cannot read the contexts of {where}", evidence=str(error), field=where) from None
         spec = {**spec, "args": {**spec.get("args", {}), **(arguments or {})}}
-        options = _options(application, service, spec) | {"dockerfile": found.dockerfile}
+        options = _options(application, service, spec) | {"dockerfile": found.dockerfile, "contexts": further.options}
         options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
         sockets = dict(map(agent, agents_of(spec)))
         options["agents"] = list(sockets)
         show = Shown(context, quiet=context.quiet, plain=False, names=(), agents=sockets)
-        if show.run(context.client.builds.run(options, found.stream())) != 0:
+        if show.run(context.client.builds.run(options, further.stream(found))) != 0:
             raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from isola.builds.named_contexts import SENT, named_contexts
 from isola.doors.docker.building import MOST_NAMES, NETWORKS
 from isola.errors import InvalidInput, Unsupported
 from isola.model.build import BuildRequest
@@ -20,7 +21,6 @@ _READ = (
     "context", "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
-    "context:": "additional contexts (--build-context)",
     "requestid": "--call with another method than check",
     "attest:": "attestations",
     "cgroup-parent": "--cgroup-parent",
@@ -28,7 +28,7 @@ _REMEDIES: Mapping[str, str] = {
     "entitlements": "entitlements",
 }
 _UPLOAD = "http://buildkit-session"
-_BUILD_ARGUMENT, _LABEL = "build-arg:", "label:"
+_BUILD_ARGUMENT, _LABEL, _CONTEXT = "build-arg:", "label:", "context:"
 
 
 def request_of(attributes: Mapping[str, str], names: str, project: str) -> BuildRequest:
@@ -56,8 +56,26 @@ def request_of(attributes: Mapping[str, str], names: str, project: str) -> Build
         network=NETWORKS[mode],
         config=_config(attributes),
         remote="" if upload_in(attributes) else attributes.get("context", ""),
+        contexts=_contexts(attributes)[0],
         project=project,
     )
+
+
+def directories_in(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    """Further contexts that the client has: what each is called in the archive -> by its session."""
+    return _contexts(attributes)[1]
+
+
+def _contexts(attributes: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """As a request has them, and those in the session. One that is for a platform alone is refused by its name."""
+    found, sent = _with(attributes, _CONTEXT), dict[str, str]()
+    for name, value in found.items():
+        if value.startswith(SENT):
+            directory = f"context-{len(sent) + 1}"
+            sent[directory] = value.removeprefix(SENT)
+            found[name] = f"{SENT}{directory}"
+    named_contexts(found)
+    return found, sent
 
 
 def upload_in(attributes: Mapping[str, str]) -> str:
@@ -67,7 +85,7 @@ def upload_in(attributes: Mapping[str, str]) -> str:
 
 
 def _require_known(name: str) -> None:
-    if name in _SILENT or name in _READ or name.startswith((*_SILENT_PREFIXES, _BUILD_ARGUMENT, _LABEL)):
+    if name in _SILENT or name in _READ or name.startswith((*_SILENT_PREFIXES, _BUILD_ARGUMENT, _LABEL, _CONTEXT)):
         return
     for beginning, what in _REMEDIES.items():
         if name == beginning or (beginning.endswith(":") and name.startswith(beginning)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import normpath
 from urllib.parse import quote_plus
 
@@ -40,6 +40,13 @@ class Entry:
     link: str
     """Target of a symbolic link, or the path of an earlier entry that is the same file."""
     device: tuple[int, int]
+
+    def moved(self, below: str) -> Entry:
+        """In a directory of the archive, with a slash at its end. Other names of a file are in the same one."""
+        if not below:
+            return self
+        is_other_name = bool(self.link) and not self.mode & _SYMLINK
+        return replace(self, path=below + self.path, link=below + self.link if is_other_name else self.link)
 
     @property
     def has_content(self) -> bool:
@@ -81,12 +88,17 @@ async def small_files(session: Session, wanted: Wanted, most: int) -> dict[str, 
     return found
 
 
-async def archive(session: Session, wanted: Wanted) -> AsyncIterator[bytes]:
-    """All files as blocks of a tar archive, without its end. Raises Failure, Broken."""
+async def archive(session: Session, wanted: Wanted, below: str = "") -> AsyncIterator[bytes]:
+    """All files as blocks of a tar archive, without its end. Raises Failure, Broken.
+
+    ``below``: a directory of the archive, which is made, with a slash at its end.
+    """
+    if below:
+        yield _head(_directory(below))
     async with calling(session.connection, _METHOD, wanted.metadata()) as call:
         group: list[Entry] = []
         for entry in await _entries(call):
-            group.append(entry)
+            group.append(entry.moved(below))
             full = len(group) >= _TOGETHER or sum(each.size for each in group if each.has_content) > _MOST_TOGETHER
             if full or (entry.has_content and entry.size > _SMALL):
                 async for block in _group(call, group):
@@ -239,6 +251,12 @@ def _info(entry: Entry) -> tarfile.TarInfo | None:
         info.type, info.linkname = tarfile.LNKTYPE, entry.link
     else:
         info.size = entry.size
+    return info
+
+
+def _directory(path: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(path.rstrip("/"))
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
     return info
 
 

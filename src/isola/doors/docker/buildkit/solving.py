@@ -17,8 +17,10 @@ from isola.builds.dockerfile.mounts import read_mount, source_of
 from isola.builds.dockerfile.parsing import parse
 from isola.builds.following import Following
 from isola.builds.git import HEADER, TOKEN
+from isola.builds.named_contexts import has_repositories, images_of
+from isola.builds.parts import CONTEXT
 from isola.doors.docker.building import credentials_for
-from isola.doors.docker.buildkit.attributes import request_of, upload_in
+from isola.doors.docker.buildkit.attributes import directories_in, request_of, upload_in
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
 from isola.doors.docker.buildkit.files import Wanted, archive, small_files, tar_file, uploaded
 from isola.doors.docker.buildkit.http2 import Broken
@@ -38,6 +40,7 @@ from isola.operations import Operation
 
 _HIDDEN = ".isola-dockerfile"
 """The Dockerfile's path in the context: its own may be outside of it. Ignored, so that COPY does not see it."""
+_IGNORE = ".dockerignore"
 _END = bytes(1024)
 _MOST_ASKED = 100
 _FORWARD = "/moby.sshforward.v1.SSH/ForwardAgent"
@@ -60,19 +63,13 @@ async def solve(
     wanted = replace(wanted, output=outputs.kind)
     if outputs.kind is not Output.IMAGE and METHOD.lower() not in session.methods:
         raise Unsupported("The client's session takes no results", field="output")
-    known: Mapping[str, Credentials] = {}
+    builds, further = request.services.builds, directories_in(attributes)
+    wanted, blocks, known = await _asked_for(session, wanted, upload, further, progress)
     received: Path | None = None
-    builds = request.services.builds
-    if wanted.remote:
-        wanted = replace(wanted, secrets=await _tokens(session))
-    else:
-        if upload:
-            blocks = uploaded(session, upload)
-        else:
-            wanted, blocks, known = await _prepared(session, wanted, progress)
+    if blocks is not None:
         await progress.begin("[internal] load build context")
         try:
-            received = await builds.receive(blocks)
+            received = await builds.receive(blocks, tuple(further), remote=bool(wanted.remote))
         except (IsolaError, Failure) as error:
             await progress.done(str(error))
             raise
@@ -91,9 +88,27 @@ async def solve(
     return await _ended(operation, wanted, progress)
 
 
-async def _prepared(
-    session: Session, wanted: BuildRequest, progress: Progress
-) -> tuple[BuildRequest, AsyncIterator[bytes], Mapping[str, Credentials]]:
+_Given = tuple[BuildRequest, AsyncIterator[bytes] | None, Mapping[str, Credentials]]
+
+
+async def _asked_for(
+    session: Session, wanted: BuildRequest, upload: str, further: Mapping[str, str], progress: Progress
+) -> _Given:
+    """The complete request, an archive of what the client sends, if it sends something, and passwords."""
+    if upload and further:
+        raise Unsupported(
+            "An archive from standard input is the only context", field="contexts",
+            remedy="unpack it, and name the directory",
+        )  # fmt: skip
+    if upload:
+        return wanted, uploaded(session, upload), {}
+    if not wanted.remote:
+        return await _prepared(session, wanted, progress, further)
+    wanted = replace(wanted, secrets=await _tokens(session))
+    return wanted, _together(session, further) if further else None, {}
+
+
+async def _prepared(session: Session, wanted: BuildRequest, progress: Progress, further: Mapping[str, str]) -> _Given:
     """The request with what its Dockerfile asks the client for, the context, and passwords of registries."""
     await progress.begin("[internal] load build definition from Dockerfile")
     try:
@@ -103,22 +118,35 @@ async def _prepared(
         wanted = replace(
             wanted,
             dockerfile=_HIDDEN,
-            secrets=await _secrets(session, dockerfile),
+            secrets=await _secrets(session, dockerfile, wanted),
             agents=_agents(session, dockerfile),
         )
     except (IsolaError, Failure) as error:
         await progress.done(str(error))
         raise
     await progress.done()
-    return wanted, _context(session, text, ignored), known
+    below = f"{CONTEXT}/" if further else ""
+    return wanted, _together(session, further, _context(session, text, ignored, below)), known
 
 
-async def _context(session: Session, dockerfile: bytes, ignored: Sequence[str]) -> AsyncIterator[bytes]:
-    """As one tar archive."""
-    async for block in archive(session, Wanted("context", exclude=ignored)):
+async def _context(session: Session, dockerfile: bytes, ignored: Sequence[str], below: str) -> AsyncIterator[bytes]:
+    async for block in archive(session, Wanted("context", exclude=ignored), below):
         yield block
-    yield tar_file(_HIDDEN, dockerfile)
-    yield tar_file(f"{_HIDDEN}.dockerignore", f"{_HIDDEN}\n{_HIDDEN}.dockerignore\n".encode())
+    yield tar_file(below + _HIDDEN, dockerfile)
+    yield tar_file(f"{below}{_HIDDEN}.dockerignore", f"{_HIDDEN}\n{_HIDDEN}.dockerignore\n".encode())
+
+
+async def _together(
+    session: Session, further: Mapping[str, str], context: AsyncIterator[bytes] | None = None
+) -> AsyncIterator[bytes]:
+    """One tar archive of all that the client sends."""
+    if context is not None:
+        async for block in context:
+            yield block
+    for directory, name in further.items():
+        ignored = (await small_files(session, Wanted(name, include=(_IGNORE,)), LARGEST_IGNORE)).get(_IGNORE, b"")
+        async for block in archive(session, Wanted(name, exclude=tuple(_patterns(ignored))), f"{directory}/"):
+            yield block
     yield _END
 
 
@@ -173,8 +201,7 @@ async def definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...
         raise InvalidInput(f"failed to read dockerfile: open {path[:200]}: no such file or directory")
     ignore = found.get(f"{path}.dockerignore")
     if ignore is None:
-        common = ".dockerignore"
-        ignore = (await small_files(session, Wanted("context", include=(common,)), LARGEST_IGNORE)).get(common, b"")
+        ignore = (await small_files(session, Wanted("context", include=(_IGNORE,)), LARGEST_IGNORE)).get(_IGNORE, b"")
     return found[path], tuple(_patterns(ignore))
 
 
@@ -201,6 +228,7 @@ async def _credentials(session: Session, dockerfile: Dockerfile, wanted: BuildRe
 def _images(dockerfile: Dockerfile, wanted: BuildRequest) -> Iterable[str]:
     arguments = {name: default or "" for each in dockerfile.arguments for name, default in each.pairs}
     arguments |= wanted.arguments
+    yield from images_of(wanted.contexts)
     for stage in dockerfile.stages:
         with suppress(ValueError):
             yield expand(stage.base.image, arguments, dockerfile.escape)
@@ -224,9 +252,10 @@ def _ids(dockerfile: Dockerfile, kind: str) -> list[str]:
     return list(found)[:_MOST_ASKED]
 
 
-async def _secrets(session: Session, dockerfile: Dockerfile) -> dict[str, bytes]:
+async def _secrets(session: Session, dockerfile: Dockerfile, wanted: BuildRequest) -> dict[str, bytes]:
     asked = {id: await session.secret(id) for id in _ids(dockerfile, "secret")}
-    tokens = await _tokens(session) if _has_repositories(dockerfile) else {}
+    needed = _has_repositories(dockerfile) or has_repositories(wanted.contexts)
+    tokens = await _tokens(session) if needed else {}
     return tokens | {id: value for id, value in asked.items() if value is not None}
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from isola.builds.exporting import Export
 from isola.builds.following import Following
+from isola.builds.named_contexts import directories_of
 from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
 from isola.doors.http.reading import Fields, parse_object
@@ -34,6 +35,9 @@ async def build(request: Request) -> web.StreamResponse:
     With ``remote`` the daemon fetches the context, and the body ends with the line: a Git repository
     (``https://HOST/NAME.git#REF:DIRECTORY``), an archive or a Dockerfile.
 
+    ``contexts``: further ones by name, each ``docker-image://NAME``, an address as for ``remote``, or
+    ``local:context-N``. With one of the last kind the archive has the directories ``context`` and ``context-N``.
+
     Options: ``names``, ``builder``, ``dockerfile``, ``target``, ``platform``, ``arguments``, ``labels``,
     ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH),
     ``output``: ``image``, ``check`` (only warnings), or for the client alone ``files`` (a tar archive) or ``archive``
@@ -45,7 +49,10 @@ async def build(request: Request) -> web.StreamResponse:
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
     wanted = _wanted(fields, request.project)
-    context = None if wanted.remote else await builds.receive(_joined(rest, blocks))
+    directories = directories_of(wanted.contexts)
+    context = None
+    if directories or not wanted.remote:
+        context = await builds.receive(_joined(rest, blocks), directories, remote=bool(wanted.remote))
     following = Following()
 
     async def deliver(export: Export) -> None:
@@ -138,6 +145,7 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
         network=fields.text("network", "") or "default",
         agents=_agents(fields.texts("agents")),
         remote=fields.text("remote", ""),
+        contexts=fields.mapping("contexts", empty=True),
         config=fields.mapping("config"),
         output=_output(fields.text("output", "")),
         project=project,

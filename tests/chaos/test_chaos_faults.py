@@ -57,21 +57,6 @@ def dies(*parts: str) -> Callable[[Daemon], None]:
     return lambda daemon: os.kill(process(daemon, *parts), signal.SIGKILL)
 
 
-def lxcfs_dies(daemon: Daemon) -> None:
-    """What starts in the moment between its death and the mount of the next one may fail."""
-    pid = process(daemon, "lxcfs -f")
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{pid}/exe").exists())
-
-    def answers() -> bool:
-        try:
-            return bool((daemon.directory / "lxcfs/proc/cpuinfo").read_bytes())
-        except OSError:
-            return False
-
-    until(answers)
-
-
 def monitor_dies(daemon: Daemon) -> None:
     pid = daemon.pid(VICTIM)
     os.kill(process(daemon, "conmon", id_of(daemon)), signal.SIGKILL)
@@ -146,7 +131,7 @@ def descriptors_run_out(daemon: Daemon) -> None:
 
 FAULTS = {
     "dnsmasq dies": Fault(dies("dnsmasq")),
-    "lxcfs dies": Fault(lxcfs_dies),
+    "lxcfs dies": Fault(dies("lxcfs -f")),
     "the monitor dies": Fault(monitor_dies, power="Stopped"),
     "the first process dies": Fault(init_dies, power="Stopped"),
     "the daemon stalls": Fault(daemon_stalls),

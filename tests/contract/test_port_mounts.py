@@ -316,7 +316,7 @@ def propagations(pid: int) -> dict[str, str]:
 async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None:
     mounts, processes, place = LinuxMounts(), LinuxProcesses(), tmp_path / "place"
     place.mkdir()
-    assert await mounts.responds(place)
+    assert not await mounts.responds(place), "nothing is mounted there"
     assert not await mounts.responds(tmp_path / "none")
     lxcfs = await processes.spawn(["lxcfs", "-f", "-p", str(tmp_path / "pid"), str(place)])
     try:
@@ -348,5 +348,9 @@ async def test_a_file_system_that_hangs_does_not_respond(tmp_path: Path) -> None
         lxcfs.signal(signal.SIGKILL)
         await mounts.unmount(place)
     fake = FakeMounts(FakeFiles())
+    for path in (tmp_path, place):
+        await fake.files.make_directory(path)
+        await fake.memory(MemoryMount(path, 0o755))
     fake.silent.add(place)
     assert not await fake.responds(place) and await fake.responds(tmp_path)
+    assert not await fake.responds(tmp_path / "none")

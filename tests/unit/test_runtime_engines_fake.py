@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from isola import registry
 from isola.errors import AlreadyExists, HostFailure, IsolaError
 from isola.events import Events
+from isola.host.mounts import MemoryMount
 from isola.host.small_world import shelf_in
 from isola.model.identity import HostNames, IdRange
 from isola.operations import Operation, Operations
@@ -27,6 +29,7 @@ from isola.testing.host import FakeHost, fake_host
 from isola.testing.processes import Call, Program, forever
 from isola.testing.sockets import FakePipe, FakeSockets
 from isola.testing.system import FakeSystem
+from isola.testing.tree import find
 
 DIRECTORY = Path("/var/lib/isola")
 PROGRAMS = {name: Path("/usr/bin") / name for name in ("crun", "runc", "conmon")}
@@ -270,6 +273,64 @@ async def test_a_pid_reused_while_it_is_read_is_not_killed() -> None:
     await slow.write(file, str(command.ref.pid).encode())
     assert await driver("crun", dataclasses.replace(on, files=slow)).find("one") == made
     assert [process.call.argv for process in on.processes.running if process.call.argv[0] == "other"]
+
+
+LXCFS = DIRECTORY / "lxcfs"
+REFUSED = b'{"data": -1, "message": "cannot stat lxcfs/proc/meminfo: Transport endpoint is not connected"}\n'
+
+
+@dataclass
+class BesideLxcfs:
+    """A start while lxcfs, started ``age`` seconds ago, may die; the first creation fails."""
+
+    on: FakeHost = field(default_factory=host)
+    attempts: int = 0
+
+    async def begin(self, *, age: float, dies: bool) -> OciRuntime:
+        await self.on.files.make_directory(LXCFS)
+        await self.on.mounts.memory(MemoryMount(LXCFS, 0o755))
+        await self.on.files.make_directory(LXCFS / "proc")
+        await self.on.files.write(LXCFS / "proc/meminfo", b"")
+        await self.on.files.write(DIRECTORY / "lxcfs.pid", b"1")
+        find(self.on.files.tree, DIRECTORY / "lxcfs.pid").modified = self.on.clock.now().timestamp() - age
+
+        async def create(call: Call) -> int:
+            self.attempts += 1
+            if dies:
+                await self.on.mounts.unmount_memory(LXCFS)
+            return await monitored(self.on, REFUSED if self.attempts == 1 else b'{"data": PID}\n')(call)
+
+        self.on.processes.programs["sh"] = create
+        runtime = driver("crun", self.on)
+        await do(self.on, lambda op: self._run(runtime, op))
+        return runtime
+
+    async def _run(self, runtime: OciRuntime, op: Operation) -> None:
+        await runtime.run(op, dataclasses.replace(SPEC, lxcfs=LXCFS))
+        await op.commit()
+
+    async def mounted(self) -> list[str]:
+        config = json.loads(await self.on.files.read(Layout.of(DIRECTORY, "one").config))
+        return [mount["destination"] for mount in config["mounts"] if "lxcfs" in mount["source"]]
+
+
+async def test_lxcfs_that_dies_during_a_start_is_gone_without() -> None:
+    start = BesideLxcfs()
+    runtime = await start.begin(age=3600, dies=True)
+    assert start.attempts == 2 and await runtime.find("one") is not None and not await start.mounted()
+
+
+async def test_lxcfs_that_is_started_again_during_a_start_is_used() -> None:
+    start = BesideLxcfs()
+    await start.begin(age=0, dies=False)
+    assert start.attempts == 2 and await start.mounted() == ["/proc/meminfo"]
+
+
+async def test_a_start_that_fails_beside_a_living_lxcfs_is_not_repeated() -> None:
+    start = BesideLxcfs()
+    with pytest.raises(HostFailure):
+        await start.begin(age=3600, dies=False)
+    assert start.attempts == 1 and await driver("crun", start.on).owned() == ()
 
 
 async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:

@@ -146,7 +146,7 @@ class Mounts(Protocol):
         ...
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
-        """Whether the file system mounted there responds in time: a FUSE server may have ended or hang.
+        """Whether a file system is mounted there and responds in time: a FUSE server may have ended or hang.
 
         While a check hangs, no second one is started. A response is valid for 0.2 s.
         """
@@ -361,7 +361,7 @@ def _by_descriptor(descriptor: int) -> str:
 def _check(target: Path, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool]) -> None:
     try:
         os.statvfs(target)
-        found = True
+        found = kernel.is_mount_point(target)
     except OSError:
         found = False
 

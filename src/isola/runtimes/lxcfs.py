@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from isola.errors import IsolaError, TimedOut
+from isola.errors import IsolaError, NotFound, TimedOut
 from isola.host import Host
 from isola.host.companion import Companion
 
@@ -23,7 +24,7 @@ class Lxcfs:
     def __init__(self, host: Host, directory: Path) -> None:
         self._host = host
         self.mountpoint = directory / "lxcfs"
-        self._state = directory / "lxcfs.pid"
+        self._state = _pid_file(self.mountpoint)
         self._companion = Companion(
             host,
             "lxcfs",
@@ -69,8 +70,24 @@ class Lxcfs:
 
 
 async def answering(host: Host, mountpoint: Path | None) -> Path | None:
-    """The mount point if it responds; otherwise None, because a hung lxcfs would block the start of an instance."""
+    """The mount point if it is mounted and responds; None if it has died, or hangs and would block a start."""
     if mountpoint is None or await host.mounts.responds(mountpoint):
         return mountpoint
     log.warning("lxcfs does not answer: an instance starts without it and sees the host's CPUs and memory in /proc")
     return None
+
+
+async def lost(host: Host, mountpoint: Path | None, *, since: datetime) -> bool:
+    """Whether it has died since then, also if it has been started again: mounts from it may have failed."""
+    if mountpoint is None:
+        return False
+    if not await host.mounts.responds(mountpoint):
+        return True
+    try:
+        return await host.files.modified(_pid_file(mountpoint)) > since - timedelta(seconds=_START_SECONDS)
+    except NotFound:
+        return False
+
+
+def _pid_file(mountpoint: Path) -> Path:
+    return mountpoint.with_name(f"{mountpoint.name}.pid")

@@ -121,7 +121,7 @@ class FakeMounts:
 
     async def responds(self, target: Path, seconds: float = 1.0) -> bool:
         """As set by the test, without waiting."""
-        return target not in self.silent
+        return target not in self.silent and await self.mounted(target)
 
     async def mounted(self, target: Path) -> bool:
         """Whether ``target`` is a mount point."""

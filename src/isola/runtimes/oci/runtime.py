@@ -24,6 +24,7 @@ from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capabi
 from isola.runtimes.demands import require_obeyed
 from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
+from isola.runtimes.lxcfs import answering, lost
 from isola.runtimes.oci import monitor, record
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.config import PATH, Surroundings, bundle, device_rules, given
@@ -91,15 +92,7 @@ class OciRuntime(MonitoredRuntime):
         self._require_limits(spec)
         # Once the first process exists, it keeps the namespaces alive.
         async with self._user_namespace(spec) as namespace, self._joined(spec) as joined:
-            needed = given(spec, self.host.cgroups.unified)
-            caller = await self.maker(id, needed, restore.path if restore is not None else None)
-            process = await op.effect(
-                f"prepare run of {id}",
-                lambda: self._prepare(spec, namespace, joined, caller.place.seen),
-                look=lambda: self.has_traces(id),
-                undo=lambda: self.remove(id),
-            )
-            found = await op.effect(f"create first process of {id}", lambda: self._create(spec, process, caller))
+            found = await self._first(op, spec, namespace, joined, restore)
         guest = await self.guest_of(found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
@@ -109,6 +102,34 @@ class OciRuntime(MonitoredRuntime):
             await restore.spend()
         await op.effect(f"start program of {id}", lambda: self._go_on(id, restore))
         return guest
+
+    async def _first(
+        self, op: Operation, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], restore: Restore | None
+    ) -> Found:
+        """The first process. If lxcfs dies meanwhile, it is created once more, with what is left of lxcfs."""
+        began = self.host.clock.now()
+        try:
+            return await self._attempt(op, spec, namespace, joined, restore)
+        except HostFailure as error:
+            if restore is not None or not await lost(self.host, spec.lxcfs, since=began):
+                raise
+            log.warning("lxcfs has died while %s was starting, which is started again: %s", spec.id, error)
+        await self.remove(spec.id)
+        again = replace(spec, lxcfs=await answering(self.host, spec.lxcfs))
+        return await self._attempt(op, again, namespace, joined, restore)
+
+    async def _attempt(
+        self, op: Operation, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], restore: Restore | None
+    ) -> Found:
+        needed = given(spec, self.host.cgroups.unified)
+        caller = await self.maker(spec.id, needed, restore.path if restore is not None else None)
+        process = await op.effect(
+            f"prepare run of {spec.id}",
+            lambda: self._prepare(spec, namespace, joined, caller.place.seen),
+            look=lambda: self.has_traces(spec.id),
+            undo=lambda: self.remove(spec.id),
+        )
+        return await op.effect(f"create first process of {spec.id}", lambda: self._create(spec, process, caller))
 
     async def _go_on(self, id: str, restore: Restore | None) -> None:
         try:

@@ -281,6 +281,30 @@ async def test_a_clean_stop_uses_the_runtimes_method(world: World) -> None:
     assert not await differences(world)
 
 
+async def test_a_system_that_did_not_hear_a_request_is_asked_again(world: World) -> None:
+    await world.create("web1", start=True)
+    seen, hears = world.on_host("web1"), world.runtime.ends_on
+    world.runtime.ends_on = frozenset({9})
+    stopping = asyncio.create_task(world.finish(world.parts.services.instances.stop(Ref.default("web1"))))
+    await eventually(lambda: seen.stops)
+    world.runtime.ends_on = hears
+    await stopping
+    assert seen.stops == 2 and status(world) is Status.STOPPED and not await differences(world)
+
+
+async def test_a_program_is_asked_to_stop_only_once(world: World) -> None:
+    await world.create("web1")
+    await world.context.records.change(
+        Ref.default("web1"),
+        lambda found: dataclasses.replace(found, start=dataclasses.replace(found.start, system=False)),
+    )
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
+    world.runtime.ends_on = frozenset({9})
+    with pytest.raises(TimedOut):
+        await world.finish(world.parts.services.instances.stop(Ref.default("web1"), timeout=0.8))
+    assert world.on_host("web1").stops == 1
+
+
 async def test_an_instance_that_ignores_the_stop_runs_until_it_is_killed(world: World) -> None:
     await world.create("web1", start=True)
     world.runtime.ends_on = frozenset({9})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from isola.errors import TimedOut, WrongState
+from isola.errors import IsolaError, TimedOut, WrongState
 from isola.instances.clean_up import clean_up, mark_restarting
 from isola.instances.context import Context, Live
 from isola.instances.last_run import about_end
@@ -18,9 +19,13 @@ from isola.instances.supervise import look_after_end
 from isola.model.caller import Caller
 from isola.model.instance import Instance
 from isola.model.reference import Ref
+from isola.model.signals import HALTING, signal_number
 from isola.operations import Operation
 
 _KILL = 9
+_HALTING = frozenset(map(signal_number, HALTING))
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
+"""Seconds until a system is asked once more, doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +166,7 @@ async def _ask(op: Operation, instance: Instance, live: Live, manner: Manner, se
     await op.effect(f"ask {instance.name} to stop", ask)
     try:
         async with asyncio.timeout(manner.timeout):
-            await live.ended.wait()
+            await (_ended(live) if _may_repeat(live, manner) else live.ended.wait())
     except TimeoutError:
         if manner.kill:
             return
@@ -170,3 +175,22 @@ async def _ask(op: Operation, instance: Instance, live: Live, manner: Manner, se
             evidence="a shutdown was requested, and it may still stop by itself",
             remedy="give it more time, or stop it by force",
         ) from None
+
+
+def _may_repeat(live: Live, manner: Manner) -> bool:
+    """Whether it is a system that halts once, however often it is asked; a program counts its signals."""
+    plan = live.guest.plan
+    return manner.signal is None and plan is not None and plan.system and plan.stop_signal in _HALTING
+
+
+async def _ended(live: Live) -> None:
+    """Ask again now and then: its init does not hear what comes before it has installed its handlers."""
+    pause = _FIRST_PAUSE
+    while not live.ended.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await live.ended.wait()
+                return
+        with suppress(IsolaError):
+            await live.guest.request_stop()
+        pause = min(2 * pause, _LAST_PAUSE)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.signals import HALTING
 from isola.model.template import Template
 
 LAYER_ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -79,8 +80,6 @@ class HealthCheck:
 TYPE_LABEL = "org.isola.image.type"
 """``system``, ``application`` or ``unikernel``, in the OCI documents of images."""
 _INITS = ("init", "systemd")
-_HALTS = ("SIGRTMIN+3", "SIGUSR1", "SIGPWR")
-"""Signals that ask an init to halt; programs know nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ class ImageConfig:
         if not self.system or command in ((), self.command) or command[0].rpartition("/")[2] in _INITS:
             return found
         labels = {name: value for name, value in self.labels.items() if name != TYPE_LABEL}
-        halts = self.stop_signal in _HALTS
+        halts = self.stop_signal in HALTING
         return replace(found, system=False, labels=labels, stop_signal="SIGTERM" if halts else self.stop_signal)
 
 

@@ -7,6 +7,8 @@ import signal
 from isola.errors import InvalidInput
 
 _RTMIN, _RTMAX = 34, 64
+HALTING = ("SIGRTMIN+3", "SIGUSR1", "SIGPWR")
+"""Signals that ask an init to halt; programs know nothing of them."""
 
 
 def signal_number(name: str | int) -> int:

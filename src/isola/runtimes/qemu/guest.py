@@ -21,6 +21,7 @@ from isola.host.threads import in_thread
 from isola.model.instance import InterfaceState
 from isola.model.limits import Limits, Usage
 from isola.model.network import NetworkNamespace
+from isola.model.signals import HALTING, signal_number
 from isola.model.stats import GroupStats, ProcessTable
 from isola.runtimes.agent.agent import Agent
 from isola.runtimes.agent.listing import table_of
@@ -35,8 +36,8 @@ from isola.runtimes.qemu.limits import MIB, Sizes, memory_of, of_group
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
-_HALTS = frozenset({10, 30, 37})
-"""Signals by which inits halt the machine, which would run on then: they are asked to power it off instead."""
+_HALTS = frozenset(map(signal_number, HALTING))
+"""An init that gets one halts, and the machine would run on: it is asked to power it off instead."""
 _UNPLUGGING = 15.0
 """Seconds that a guest has to release a NIC; it waits for five before it does anything."""
 _BALLOONING = 30.0

@@ -319,12 +319,16 @@ async def test_a_macvlan_exists_only_inside(subject: Subject) -> None:
     assert subject.look_inside(namespace) == {}
 
 
-@pytest.mark.parametrize("inside", [None, Inside(("10.1.2.8/24",))])
-async def test_a_macvlan_waits_for_the_mac_address_of_its_predecessor(subject: Subject, inside: Inside | None) -> None:
-    """Whose namespace has ended, but is removed by the kernel later."""
+@pytest.mark.parametrize(
+    ("mode", "inside"), [("bridge", None), ("bridge", Inside(("10.1.2.8/24",))), ("passthru", Inside(("10.1.2.8/24",)))]
+)
+async def test_a_macvlan_waits_until_its_predecessor_is_gone(
+    subject: Subject, mode: str, inside: Inside | None
+) -> None:
+    """Whose namespace has ended, but is removed by the kernel later: it has the MAC address, or all of the parent."""
     await subject.links.create_bridge(BRIDGE)
     former, namespace = subject.new_namespace(), subject.new_namespace()
-    link = Macvlan("br0", "eth0", "0a:69:73:00:00:05")
+    link = Macvlan("br0", "eth0", "0a:69:73:00:00:05", mode=mode)
     await subject.links.create_macvlan(link, former, Inside())
     task = asyncio.ensure_future(subject.links.create_macvlan(link, namespace, inside))
     done, _ = await asyncio.wait({task}, timeout=0.5)

@@ -5,29 +5,55 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
-from isola.errors import IsolaError
+from isola.errors import CommandFailed, IsolaError
 
 log = logging.getLogger(__name__)
 _PAUSES = (0.01, 0.02, 0.04, 0.08, *(0.15,) * 100)
 """Seconds between attempts, in all 15: on a busy host the kernel takes seconds to remove a network namespace."""
 
 
-async def outlast(bring_up: Callable[[], Awaitable[None]]) -> None:
+async def bring_up_after(bring_up: Callable[[], Awaitable[None]]) -> None:
     """Bring up a macvlan, whose MAC address its predecessor may keep until its namespace is gone.
 
     Raises the errors of ``bring_up``, EADDRINUSE only if the address is not free in the end.
     """
+
+    def taken(error: Exception) -> bool:
+        return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+
+    await _outlast(bring_up, taken)
+
+
+async def make_alone(make: Callable[[], Awaitable[None]], parent: str) -> None:
+    """Make a macvlan that has its parent for itself: its predecessor may have it until its namespace is gone.
+
+    Raises the errors of ``make``, CommandFailed only if the parent is not free in the end.
+    """
+
+    def taken(error: Exception) -> bool:  # the kernel says no more, and who has it is seen in its namespace only
+        return isinstance(error, CommandFailed) and os.strerror(errno.EINVAL) in error.evidence
+
+    try:
+        await _outlast(make, taken)
+    except CommandFailed as error:
+        if taken(error):
+            error.remedy = f"{parent} can have one link of mode passthru and no other: stop the instance that has it"
+        raise
+
+
+async def _outlast(effect: Callable[[], Awaitable[None]], taken: Callable[[Exception], bool]) -> None:
     for pause in _PAUSES:
         try:
-            await bring_up()
+            await effect()
             return
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
+        except (OSError, CommandFailed) as error:
+            if not taken(error):
                 raise
         await asyncio.sleep(pause)
-    await bring_up()
+    await effect()
 
 
 class Departures:

@@ -24,7 +24,7 @@ import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, netlink, network_namespace, taps
-from isola.host.departing import Departures, outlast
+from isola.host.departing import Departures, bring_up_after, make_alone
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
@@ -111,6 +111,9 @@ class Inside:
     """Of the default routes. If there are several NICs, the route with the lowest metric is used."""
     onlink: bool = False
     """The gateways are reachable directly, although they are in none of the subnets of the addresses inside."""
+
+
+PASSTHRU = "passthru"  # for which a macvlan needs its parent for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +354,11 @@ class LinuxLinks:
         opened = network_namespace.open_at(namespace)
         mtu = f"mtu {link.mtu} " if link.mtu else ""
         try:
-            await self._batch(
-                f"link add link {link.parent} name {link.peer} address {link.mac} {mtu}netns {_file(opened)}"
-                f" type macvlan mode {link.mode}",
-                namespace=opened,
-            )
+            add = f"link add link {link.parent} name {link.peer} address {link.mac} {mtu}netns {_file(opened)}"
+            make = partial(self._batch, f"{add} type macvlan mode {link.mode}", namespace=opened)
+            await (make_alone(make, link.parent) if link.mode == PASSTHRU else make())
             try:
-                await outlast(partial(in_thread, _bring_up, opened, link.peer, stays=inside is not None))
+                await bring_up_after(partial(in_thread, _bring_up, opened, link.peer, stays=inside is not None))
                 if inside is not None:
                     await in_thread(_set_up_inside, opened, link.peer, inside)
             except BaseException:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.link_views import LinkView
-from isola.host.links import Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
+from isola.host.links import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -87,7 +87,8 @@ class FakeLinks:
         if self._has(namespace, link.peer):
             raise HostFailure(f"Cannot make {link.peer}")
         for _ in range(1000):
-            if not any((each.parent, each.mac) == (link.parent, link.mac) for each, _ in self.macvlans.values()):
+            others = [each for each, _ in self.macvlans.values() if each.parent == link.parent]
+            if not any(link.mode == PASSTHRU or each.mac == link.mac for each in others):
                 break
             await asyncio.sleep(0.01)
         self.macvlans[namespace, link.peer] = (link, inside)

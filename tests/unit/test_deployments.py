@@ -12,12 +12,13 @@ from memory_audit import differences, settle
 from strike import end_tasks
 
 from isola.errors import AlreadyExists, Busy, Forbidden, HostFailure, InvalidInput, NotFound, ProgramFailed, TimedOut
+from isola.instances.context import lock_of
 from isola.instances.reconcile import Verdict, judge
 from isola.instances.volatile import HELD, PREVIOUS_ID, RETIRING, ROLE
 from isola.model.caller import Caller, Credential
 from isola.model.deployment import Strategy, Terms, Version, beside_name, parse_wave, split_waves
 from isola.model.event import EventKind
-from isola.model.instance import Desired, Instance, InstanceUpdate
+from isola.model.instance import Desired, Instance, InstanceRequest, InstanceUpdate
 from isola.model.program import Program
 from isola.model.reference import Ref
 from isola.testing.clock import FakeClock
@@ -58,16 +59,6 @@ async def finish(world: World, operation: object) -> None:
         await asyncio.sleep(0.001)
         await world.host.clock.advance(0.5)
     await ending
-
-
-async def idle(world: World) -> None:
-    """While the clock runs, until the daemon does nothing by itself: no work of its own makes the next one wait."""
-    for _ in range(400):
-        await world.host.clock.advance(0.5)
-        if not world.parts.services.operations.locked():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError(f"it is busy with {world.parts.services.operations.locked()}")
 
 
 async def tried(world: World) -> Instance:
@@ -207,6 +198,29 @@ async def test_a_deployment_excludes_another_and_gives_way_to_deletion(world: Wo
     assert operation.status.value == "Cancelled" and not names(world) and not await differences(world)
 
 
+async def test_a_deployment_waits_for_what_the_daemon_does_by_itself_and_looks_again(world: World) -> None:
+    old = await world.create("web", start=True)
+    operations, deployments = world.parts.services.operations, world.parts.services.instances.deployments
+    cleaned = asyncio.Event()
+    operations.start("Removing what is left", lambda _: cleaned.wait(), locks=[lock_of(Ref.default("web-aside"))])
+    operation = deployments.deploy(WEB, NEW, TERMS)
+    await asyncio.sleep(0)
+    assert serving(world).id == old.id
+    cleaned.set()
+    await finish(world, operation)
+    assert serving(world).volatile[PREVIOUS_ID] == old.id and not await differences(world)
+
+
+async def test_a_version_for_an_instance_that_is_just_created_is_not_its_first(world: World) -> None:
+    instances = world.parts.services.instances
+    creation = instances.create(InstanceRequest(name="web", image="tiny", start=True, isolation=world.isolation))
+    deployment = instances.deployments.deploy(WEB, NEW, TERMS)
+    await finish(world, creation)
+    old = serving(world)
+    await finish(world, deployment)
+    assert serving(world).volatile[PREVIOUS_ID] == old.id and names(world).keys() == {"web", "web-previous"}
+
+
 async def test_names_of_other_instances_are_not_taken(world: World) -> None:
     await world.create("web", start=True)
     await world.create("web-previous")
@@ -259,10 +273,8 @@ async def test_a_version_that_could_not_be_removed_is_removed_by_the_next_deploy
     await finish(world, operation)
     assert any("web-aside" in text for text in operation.warnings)
     assert serving(world, "web-aside").deleting
-    await idle(world)
     with pytest.raises(HostFailure):
         await finish(world, deployments.deploy(WEB, NEW, TERMS))
-    await idle(world)
     assert names(world).keys() == {"web", "web-previous", "web-aside"}
     world.runtime.keeps = False
     await finish(world, deployments.deploy(WEB, NEW, TERMS))

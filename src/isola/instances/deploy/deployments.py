@@ -41,30 +41,37 @@ class Deployments:
 
         Raises InvalidInput, NotFound (a profile, say), AlreadyExists, WrongState, Forbidden, Busy.
         """
-        context = self._context
-        serving = context.records.find(ref)
-        names = self._names(ref, serving)
-        if serving is not None and serving.aside:
-            raise InvalidInput(
-                f"Instance {ref.name!r} is a version of {serving.called!r}", field="name", remedy="deploy that"
-            )
-        if serving is not None:
-            require_unjoined(context, serving)
-        create_verb.check(context, request_of(context, serving, names, version, terms.strategy))
+
+        def plan() -> Names:
+            context = self._context
+            serving = context.records.find(ref)
+            names = self._names(ref, serving)
+            if serving is not None and serving.aside:
+                raise InvalidInput(
+                    f"Instance {ref.name!r} is a version of {serving.called!r}", field="name", remedy="deploy that"
+                )
+            if serving is not None:
+                require_unjoined(context, serving)
+            create_verb.check(context, request_of(context, serving, names, version, terms.strategy))
+            return names
+
         return self._start(
-            "Deploying instance", names, terms, lambda attempt: deploy(attempt, version), at, made=True, caller=caller
+            "Deploying instance", plan, terms, lambda attempt: deploy(attempt, version), at, made=True, caller=caller
         )
 
     def rollback(self, ref: Ref, terms: Terms, *, caller: Caller = DAEMON, at: str = "") -> Operation:
         """Let the previous version serve again. Raises NotFound, InvalidInput, Busy."""
-        serving = self._context.records.get(ref)
-        other = previous_of(self._context, serving)
-        if other is None:
-            raise NotFound(f"There is no previous version of {ref.name!r}", remedy="deploy a version first")
-        require_unjoined(self._context, serving)
-        held_back(self._context, serving, other, terms.strategy)
-        names = Names(ref, other.ref, other.ref)
-        return self._start("Rolling back instance", names, terms, rollback, at, made=False, caller=caller)
+
+        def plan() -> Names:
+            serving = self._context.records.get(ref)
+            other = previous_of(self._context, serving)
+            if other is None:
+                raise NotFound(f"There is no previous version of {ref.name!r}", remedy="deploy a version first")
+            require_unjoined(self._context, serving)
+            held_back(self._context, serving, other, terms.strategy)
+            return Names(ref, other.ref, other.ref)
+
+        return self._start("Rolling back instance", plan, terms, rollback, at, made=False, caller=caller)
 
     def deploy_all(
         self,
@@ -158,7 +165,7 @@ class Deployments:
     def _start(
         self,
         description: str,
-        names: Names,
+        plan: Callable[[], Names],
         terms: Terms,
         work: Callable[[Attempt], Awaitable[object]],
         at: str,
@@ -166,18 +173,29 @@ class Deployments:
         made: bool,
         caller: Caller,
     ) -> Operation:
-        context = self._context
-        intent = context.host.clock.token(8)
+        """Waits for its turn where the daemon cleans up, say; a verb that changes the run state excludes it.
+
+        ``plan`` checks, and is asked again after waiting.
+        """
+        context, intent, names = self._context, self._context.host.clock.token(8), plan()
         serving = context.records.find(names.serving)
         before = previous_of(context, serving) if serving is not None else None
         held = {names.serving, names.next, names.previous, names.aside, *([before.ref] if before is not None else [])}
+        held |= {names.serving.renamed(beside_name(names.serving.name, role)) for role in ("next", "previous")}
+        locks = [lock_of(ref) for ref in sorted(held)]
+
+        async def run(op: Operation) -> None:
+            chosen = plan() if op.waited else names
+            await work(Attempt(context, op, chosen, terms, at or self._now(), intent, made))
+
+        holders = [holder for lock in locks if (holder := context.operations.holder(lock)) is not None]
         return context.operations.start(
             description,
-            lambda op: work(Attempt(context, op, names, terms, at or self._now(), intent, made)),
-            locks=[lock_of(ref) for ref in sorted(held)],
+            run,
+            locks=locks,
             resources=[entity_of(names.serving)],
             caller=caller,
-            wait=False,
+            wait=not any(holder.gives_way for holder in holders),
             gives_way=True,
         )
 

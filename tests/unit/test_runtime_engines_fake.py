@@ -286,13 +286,13 @@ class BesideLxcfs:
     on: FakeHost = field(default_factory=host)
     attempts: int = 0
 
-    async def begin(self, *, age: float, dies: bool) -> OciRuntime:
+    async def begin(self, *, age: int, dies: bool) -> OciRuntime:
         await self.on.files.make_directory(LXCFS)
         await self.on.mounts.memory(MemoryMount(LXCFS, 0o755))
         await self.on.files.make_directory(LXCFS / "proc")
         await self.on.files.write(LXCFS / "proc/meminfo", b"")
         await self.on.files.write(DIRECTORY / "lxcfs.pid", b"1")
-        find(self.on.files.tree, DIRECTORY / "lxcfs.pid").modified = self.on.clock.now().timestamp() - age
+        find(self.on.files.tree, DIRECTORY / "lxcfs.pid").modified = int(self.on.clock.now().timestamp()) - age
 
         async def create(call: Call) -> int:
             self.attempts += 1

@@ -10,10 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 from image_library import DIRECTORY, World, split, unified
+from interleaving import Interleaver
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.images import ImageLibrary, ImageSource, SourceRequest
 from isola.images.store import Intake
+from isola.model.caller import DAEMON
 from isola.model.image import Alias, Image, digests_entity
 from isola.model.probe import Probe
 from isola.model.reference import Entity, Kind, Ref
@@ -292,6 +294,49 @@ async def test_a_second_deletion_waits_for_the_first(world: World, library: Imag
         await world.operations.finish(operation)
     with pytest.raises(NotFound):
         library.start_delete(image.ref)
+
+
+@pytest.mark.parametrize("verb", ["point", "move", "rename"])
+async def test_a_name_that_changes_while_an_image_goes_is_kept_or_refused(
+    world: World, library: ImageLibrary, verb: str
+) -> None:
+    """Whatever the deletion has done by then: no changed name is lost, and none refers to an image that is gone."""
+    stays, interleaver = await import_tiny(world, library, "stays"), Interleaver()
+    name, new, first = Ref.default("name"), Ref.default("renamed"), Ref.default("goes")
+    interleaver.install()
+    at, changed = 0, 0
+    while at < 1 or interleaver.struck is not None:
+        at += 1
+        goes = await import_tiny(world, library, "goes")
+        target = goes if verb == "point" else stays
+        await library.point_alias(name, (stays if verb == "point" else goes).fingerprint)
+        if verb == "point":
+            await library.remove_alias(first)
+
+        async def go(image: Image = goes) -> None:
+            await asyncio.create_task(library._recording.forget(image, DAEMON, unless_named=verb == "point"))
+
+        async def change(to: str = target.fingerprint) -> bool:
+            try:
+                if verb == "rename":
+                    await library.rename_alias(name, new.name)
+                else:
+                    await library.update_alias(name, lambda held: replace(held, target=to))
+            except NotFound:
+                return False
+            return True
+
+        await interleaver.run(go(), change, at)
+        if interleaver.acknowledged and verb != "rename":
+            changed += 1
+            found = library.resolve(name)
+            assert found is not None and found.fingerprint == target.fingerprint, f"at suspension {at}"
+        dangling = [alias.name for alias in library.aliases() if library.resolve(alias.ref) is None]
+        assert not dangling, f"at suspension {at}"
+        for each in {name, new, first} & {alias.ref for alias in library.aliases()}:
+            await library.remove_alias(each)
+    interleaver.uninstall()
+    assert at > 2 and (changed or verb != "move")
 
 
 # --- building on demand ---------------------------------------------------------------------------------------------

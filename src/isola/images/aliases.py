@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
-from isola.errors import AlreadyExists
+from isola.errors import AlreadyExists, NotFound
 from isola.events import Events
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image
@@ -99,9 +100,17 @@ class Aliases:
         await self._publish("deleted", ref, caller)
 
     async def remove_all_of(self, image: Ref, caller: Caller) -> None:
-        """Delete the aliases of a deleted image."""
+        """Delete the aliases of a deleted image, but none that refers to another one meanwhile."""
+
+        def still(alias: Alias) -> None:
+            if alias.target != image.name:
+                raise NotFound(f"Image alias {alias.ref.quoted} refers to another image")
+
         for alias in self.of(image):
-            await self.remove(alias.ref, caller=caller)
+            if self._records.find(alias.ref) is not None:
+                with suppress(NotFound):
+                    await self._records.remove(alias.ref, still)
+                    await self._publish("deleted", alias.ref, caller)
 
     async def _publish(self, what: str, ref: Ref, caller: Caller, **context: str) -> None:
         await self._changed()

@@ -538,7 +538,8 @@ class ImageLibrary:
 
     async def update_alias(self, ref: Ref, decide: Callable[[Alias], Alias], *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""
-        await self._aliases.update(ref, decide, caller=caller)
+        async with self._recording.of_alias(ref, decide):
+            await self._aliases.update(ref, decide, caller=caller)
 
     async def point_alias(self, ref: Ref, fingerprint: str, *, caller: Caller = DAEMON) -> None:
         """Point an alias, new or existing, to an image. Raises NotFound, InvalidInput."""
@@ -548,7 +549,8 @@ class ImageLibrary:
 
     async def rename_alias(self, old: Ref, new: str, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound, AlreadyExists."""
-        await self._aliases.rename(old, new, caller=caller)
+        async with self._recording.of_alias(old):
+            await self._aliases.rename(old, new, caller=caller)
 
     async def remove_alias(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """Raises NotFound."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 
 from isola import state
@@ -12,7 +12,7 @@ from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
 from isola.images.store import ContentStore
 from isola.model.caller import Caller
-from isola.model.image import Image
+from isola.model.image import Alias, Image
 from isola.model.reference import Ref
 from isola.state.turns import Turns
 
@@ -43,6 +43,19 @@ class Recording:
     def one(self, image: Ref) -> AbstractAsyncContextManager[None]:
         """The turn of an image: meanwhile it is neither recorded nor forgotten."""
         return self._turns.one(image)
+
+    @asynccontextmanager
+    async def of_alias(self, ref: Ref, decide: Callable[[Alias], Alias] = lambda alias: alias) -> AsyncIterator[None]:
+        """The turn of the image to which an alias refers after a change. Raises NotFound."""
+
+        def target() -> Ref:
+            return self._catalogue.get(ref.renamed(decide(self._aliases.get(ref)).target)).ref
+
+        while True:
+            async with self.one(wanted := target()):
+                if target() == wanted:
+                    yield
+                    return
 
     async def record(self, image: Image, aliases: Sequence[str], caller: Caller) -> None:
         """Commit the image's record, unless it is there already, and point aliases to it."""

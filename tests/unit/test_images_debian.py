@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import Forbidden, InvalidInput, Unsupported
+from isola.host.outside import limit_to_outside
 from isola.images.debian_recipe import Recipe
 from isola.images.drivers.debian import DebianSource
 from isola.images.source import SourceRequest
@@ -48,6 +49,19 @@ def test_other_names_are_not(name: str) -> None:
     assert not source().serves(name)
     with pytest.raises(InvalidInput):
         source().check(SourceRequest(name=name))
+
+
+async def test_restricted_callers_cannot_choose_a_mirror() -> None:
+    """Apt would ask whatever this host alone can reach, and say in the error what it was answered."""
+    wanted = SourceRequest(name="debian/12", options={"mirror": "http://169.254.169.254/latest"})
+    source().check(wanted)
+    limit_to_outside(True)
+    try:
+        with pytest.raises(Forbidden, match="cannot choose a mirror"):
+            source().check(wanted)
+        source().check(SourceRequest(name="debian/12", options={"variant": "important"}))
+    finally:
+        limit_to_outside(False)
 
 
 def test_virtual_machines_have_images_of_their_own_under_the_same_name() -> None:

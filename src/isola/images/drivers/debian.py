@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, time
 from pathlib import Path
 
-from isola.errors import DriverUnavailable, InvalidInput, IsolaError, Unsupported
+from isola.errors import DriverUnavailable, Forbidden, InvalidInput, IsolaError, Unsupported
 from isola.host import Host
+from isola.host.outside import is_limited
 from isola.images import cloud_recipe, disk_recipe
 from isola.images.architecture import architecture, debian_architecture
 from isola.images.debian_build import Content, DebianBuild
@@ -127,6 +128,12 @@ class DebianSource(ImageSource):
     def check(self, request: SourceRequest) -> None:
         """Checks the name, and the options against ``SETTINGS``."""
         self._name(request)
+        if request.options.get("mirror") and is_limited():  # apt resolves names itself, and follows redirects
+            raise Forbidden(
+                "Callers that are restricted to projects cannot choose a mirror",
+                field="options.mirror",
+                remedy="leave it out: the packages come from the mirror of this host",
+            )
 
     async def _fetch(self, op: Operation, request: SourceRequest, intake: Intake, place: Path) -> Image:
         name = self._name(request)

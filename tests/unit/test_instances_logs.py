@@ -123,6 +123,22 @@ async def test_a_log_longer_than_a_block_is_read_whole_and_from_its_end(world: W
         assert said(await read(world, tail=tail), OUT).splitlines() == (whole[-tail:] if tail else []), tail
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_log_that_grows_faster_than_it_is_read_has_an_end(world: World, replaced: bool) -> None:
+    path = await application(world)
+    world.host.log_files.kept[path] = 9
+    one = b"".join(line(0, "stdout", f"{number} {'x' * 500}") for number in range(1000))
+    world.host.log_files.append(path, one)
+    blocks = []
+    async for block in world.parts.services.instances.read_output(WEB, LogQuery(tail=5)):
+        blocks.append(block)
+        if replaced:
+            world.host.log_files.replace(path)
+        world.host.log_files.append(path, one)
+        assert len(blocks) < 10, "it follows the writer"
+    assert [int(each.split()[0]) for each in said(blocks, OUT).splitlines()] == list(range(995, 1000))
+
+
 async def test_a_new_start_goes_on_with_the_log_of_an_application(world: World) -> None:
     path = await application(world)
     id = world.parts.services.instances.get(WEB).id

@@ -22,7 +22,10 @@ _BLOCK = 128 << 10
 
 
 async def read(context: Context, instance: Instance, query: LogQuery) -> AsyncGenerator[LogBlock, None]:
-    """Its output as far as it is kept; with ``follow`` until its run ends. Raises Unsupported if none is kept."""
+    """Its output as far as it is kept: what there is now, with ``follow`` until its run ends.
+
+    Raises Unsupported if none is kept.
+    """
     config, _ = expanded(context, instance)
     if not log_of(config, system=instance.start.system).kept:
         raise Unsupported("The output of this instance is not kept", remedy="set isola.log.driver to local")
@@ -30,6 +33,8 @@ async def read(context: Context, instance: Instance, query: LogQuery) -> AsyncGe
     follower = _Follower(context, instance, reader.path, query) if query.follow else None
     try:
         await reader.open(query.tail, shown_size(config, system=instance.start.system))
+        if follower is None:
+            await reader.end_here()
         while not reader.lines.over:
             last = follower is None or follower.ended
             if blocks := await reader.blocks():
@@ -58,6 +63,8 @@ class _Reader:
         """The one that is read, then those that follow."""
         self._at = 0
         self._rest = b""
+        self._most: tuple[object, int] | None = None
+        """The last file that is read, and how many bytes of it; None: all that comes."""
 
     async def open(self, tail: int | None, most: int | None = None) -> None:
         """At the beginning, or where the last lines begin, but at most so many bytes before the end."""
@@ -72,11 +79,15 @@ class _Reader:
             skipped.close()
         self._open = self._open[index:]
 
+    async def end_here(self) -> None:
+        """Leave out what is written from now on: a reader may be slower than the writer, and would never end."""
+        self._most = (self._open[-1].identity, await self._open[-1].size()) if self._open else (None, 0)
+
     async def blocks(self) -> Sequence[LogBlock]:
         """The next output; may be empty although more follows."""
         newer = len(self._open) > 1
-        data = await self._open[0].read(self._at, _BLOCK) if self._open else b""
-        self.at_end = not (data or newer) and not await self._look()
+        data = await self._open[0].read(self._at, self._left(self._open[0])) if self._open else b""
+        self.at_end = not (data or newer) and (self._most is not None or not await self._look())
         if not data:
             if newer:  # they were there before the end of this one was read
                 self._open.pop(0).close()
@@ -89,6 +100,11 @@ class _Reader:
             self._rest = self._rest[-_BLOCK:]  # not a log: lines are short
             return ()
         return self.lines.feed(block)
+
+    def _left(self, file: LogFile) -> int:
+        if self._most is None or file.identity != self._most[0]:
+            return _BLOCK
+        return max(0, min(_BLOCK, self._most[1] - self._at))
 
     async def _look(self) -> bool:
         """Open the files that have come since; whether there are any."""

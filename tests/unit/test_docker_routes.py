@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from docker_door import docker_standing
 
 from isola.access import Permission
 from isola.doors.docker.dispatch import Dispatcher
@@ -92,6 +95,20 @@ async def test_a_project_without_its_own_resources_cannot_change_shared_ones(dis
     routes = [route for route in all_routes() if route[1].split("/")[1] in nouns and route[3].changes]
     answers = {_id(route): await ask(dispatcher, route, BLUE) for route in routes}
     assert answers == dict.fromkeys(answers, 403)
+
+
+async def test_a_shared_network_shows_containers_of_the_callers_projects_alone() -> None:
+    async with docker_standing() as docker:
+        services = docker.services
+        await services.projects._records.add("blue", Project("blue", config={"features.images": "false"}))
+        await docker.rest.create("theirs", start=True)
+        await services.server.update(lambda config: {"docker.project": "blue"})
+        request = make_mocked_request("GET", "/v1.50/networks/bridge")
+        shown = {}
+        for caller in (BLUE, ADMIN):
+            found: Any = await Dispatcher(services).answer(request, caller)
+            shown[caller] = [each["Name"] for each in orjson.loads(found.body)["Containers"].values()]
+        assert shown == {BLUE: [], ADMIN: ["theirs"]}
 
 
 def test_every_noun_is_known_to_the_shared_listener() -> None:

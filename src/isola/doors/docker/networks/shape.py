@@ -73,11 +73,11 @@ def endpoint_id(instance_id: str, mac: str) -> str:
 
 
 def running_on(request: Request, network: Network) -> list[tuple[Instance, Nic]]:
-    """Containers that run, with their NICs on a network."""
-    services = request.services
+    """Containers that run, with their NICs on a network: those of projects that the caller may use."""
+    services, caller = request.services, request.caller
     nics = {nic.instance_id: nic for nic in services.networks.nics(network.ref)}
-    found = [(each, nics[each.id]) for each in services.instances if nics and each.id in nics]
-    return [(each, nic) for each, nic in found if services.instances.status(each) in _RUNNING]
+    here = [each for each in services.instances if nics and each.id in nics and caller.may_use(each.project)]
+    return [(each, nics[each.id]) for each in here if services.instances.status(each) in _RUNNING]
 
 
 def _containers(request: Request, network: Network) -> dict[str, dict[str, str]]:

@@ -173,6 +173,13 @@ async def test_a_truncated_disk_is_refused_and_a_whole_vmdk_is_read() -> None:
         os.truncate(short, short.stat().st_size // 2)
         with pytest.raises(InvalidInput):
             await images.look(short, DiskFormat.QCOW2)
+        with short.open("r+b") as file:
+            file.seek(36)
+            file.write(b"\xff" * 4)  # entries of its first table
+        with pytest.raises(InvalidInput) as refused:
+            await images.look(short, DiskFormat.QCOW2)
+        said = refused.value.evidence
+        assert "the disk image: Active L1 table too large" in said and "json:" not in said and "epoll" not in said
         options = ("-O", "vmdk", "-o", "subformat=streamOptimized")
         _qemu_img("convert", "-f", "raw", *options, str(raw), str(vmdk))
         await images.convert(vmdk, place / "b.raw", format=DiskFormat.VMDK, to=DiskFormat.RAW)

@@ -272,6 +272,25 @@ async def test_disks_of_the_host(world: World) -> None:
     assert "c" not in running(world).disks
 
 
+async def test_a_guest_does_not_choose_the_format_of_its_disk(world: World) -> None:
+    """As qcow2 its raw disk would have the size that the guest writes into the header."""
+    files = world.host.files
+    await files.make_directory(Path("/images"))
+    await files.write(Path("/images/disk.img"), bytes(1024))
+    await create(world)
+    await devices(world, a={"source": "/images/disk.img"})
+    await start(world)
+    assert running(world).disks["a"].format is DiskFormat.RAW
+    await world.finish(world.parts.services.instances.stop(VM, force=True))
+    await files.write(Path("/images/disk.img"), qcow2(1 << 50))
+    with pytest.raises(InvalidInput, match="not by its name"):
+        await start(world)
+    await files.rename(Path("/images/disk.img"), Path("/images/disk.img.qcow2"))
+    await devices(world, a={"source": "/images/disk.img.qcow2"})
+    await start(world)
+    assert running(world).disks["a"].format is DiskFormat.QCOW2
+
+
 @pytest.mark.parametrize(
     ("device", "match"),
     [

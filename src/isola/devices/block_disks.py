@@ -14,6 +14,7 @@ from isola.runtimes import Capability
 from isola.settings import boolean
 
 _OF_DISCS = "virtio-scsi"
+_QCOW2 = ".qcow2"
 
 
 class BlockDisks:
@@ -113,6 +114,13 @@ class BlockDisks:
                 remedy="convert it to raw or qcow2",
             )
         read_only = header.disc or _true(plug.config, "readonly")
+        if header.format is DiskFormat.QCOW2 and not read_only and source.suffix != _QCOW2:
+            # A guest may have written the header to its raw disk, which another program would then grow without bound.
+            raise InvalidInput(
+                f"{source} is a qcow2 file by its content, and not by its name",
+                field=f"{plug.field}.source",
+                remedy=f"rename it to {source.name}{_QCOW2} if it is one, or attach it with readonly=true",
+            )
         return self._disk(plug, source, header.format, read_only=read_only, disc=header.disc)
 
     async def _is_device(self, source: Path) -> bool:

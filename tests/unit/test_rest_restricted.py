@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from https_peer import Peer, client_context, der_of, free_port, pair, peer
@@ -189,6 +190,48 @@ async def test_volumes_of_paths_of_the_host_are_limited_like_disks(stand: Stand)
         change = {"config": {"mount.source": "/etc"}}
         status, body = await client.ask("PATCH", at.replace("custom", "custom/site"), change)
         assert status == 403, body
+
+
+async def test_shared_volumes_of_paths_of_the_host_are_limited_like_disks(stand: Stand) -> None:
+    """Project blue shares the volumes of the default project, where an administrator has made one of a directory."""
+    await stand.world.host.files.make_directory(Path("/srv"))
+    at = "/1.0/storage-pools/default/volumes/custom"
+    assert (await stand.ask("POST", at, {"name": "site", "config": {"mount.source": "/srv"}}))[0] == 201
+    assert (await stand.ask("POST", at, {"name": "data"}))[0] == 201
+    rules = {"restricted": "true", "features.storage.volumes": "false", "features.images": "false"}
+    change = stand.world.parts.records.projects.change
+    await change("blue", lambda found: replace(found, config=rules))
+    port, shown = await restricted(stand, "blue")
+
+    def disk(volume: str) -> dict[str, object]:
+        device = {"type": "disk", "path": "/mnt", "pool": "default", "source": volume}
+        root = {"type": "disk", "path": "/", "pool": "default"}
+        return {"name": "web1", "source": {"type": "image", "alias": "tiny"}, "devices": {"root": root, "d": device}}
+
+    async def create(client: Peer, volume: str) -> str:
+        status, answer = await client.ask("POST", "/1.0/instances?project=blue", disk(volume))
+        if status == 202:
+            answer = {"error": (await client.get(f"{answer['operation']}/wait"))["err"]}
+        return str(answer["error"])
+
+    async with peer(port, shown) as client:  # type: ignore[arg-type]
+        assert "restricted.devices.disk of the project" in await create(client, "site")
+        await change("blue", lambda found: replace(found, config=rules | {"restricted.devices.disk": "allow"}))
+        assert await create(client, "site") == ""
+        await change("blue", lambda found: replace(found, config=rules))
+        started = await client.ask("PUT", "/1.0/instances/web1/state?project=blue", {"action": "start"})
+        failed = (await client.get(f"{started[1]['operation']}/wait"))["err"] if started[0] == 202 else started[1]
+        assert "restricted.devices.disk of the project" in str(failed), "also when it has it already"
+
+
+async def test_a_project_with_a_volume_of_a_path_of_the_host_is_not_restricted_before_it_is_gone(stand: Stand) -> None:
+    at = "/1.0/storage-pools/default/volumes/custom?project=pink"
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "pink"}))[0] == 201
+    assert (await stand.ask("POST", at, {"name": "site", "config": {"mount.source": "/srv"}}))[0] == 201
+    status, body = await stand.ask("PATCH", "/1.0/projects/pink", {"config": {"restricted": "true"}})
+    assert status == 403 and "restricted.devices.disk" in body["error"], body
+    assert (await stand.ask("DELETE", at.replace("custom", "custom/site")))[0] == 200
+    assert (await stand.ask("PATCH", "/1.0/projects/pink", {"config": {"restricted": "true"}}))[0] == 200
 
 
 async def test_an_image_of_another_project_is_copied_only_with_its_secret(stand: Stand) -> None:

@@ -24,7 +24,7 @@ from isola.model.identity import HostNames
 from isola.model.instance import Instance
 from isola.model.network import Endpoint, HostNetwork, NetworkNamespace, Nic
 from isola.model.reference import Ref
-from isola.model.volume import VolumeRef
+from isola.model.volume import VolumeRecord, VolumeRef
 from isola.network import Networks
 from isola.operations import Operation
 from isola.runtimes import Guest, RuntimeCapabilities, TapNic
@@ -118,6 +118,8 @@ class Parts:
     """A NIC on a managed network, as its network driver expects it."""
     disk_paths: Callable[[str], tuple[str, ...]] = lambda project: ()
     """Directories of the host to which sources of disks in a project are limited; empty: no limit."""
+    permit_host_path: Callable[[str, VolumeRecord], None] = lambda project, volume: None
+    """Raises Forbidden if instances of a project may not have what a volume stands for."""
     others: Callable[[], list[Plug]] = list
     """All devices of all instances, to find conflicts."""
 

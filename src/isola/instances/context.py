@@ -38,7 +38,7 @@ from isola.model.project import Project
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
 from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.model.storage import Volume
-from isola.model.volume import VolumeRef
+from isola.model.volume import VolumeRecord, VolumeRef
 from isola.model.warning import WarningType
 from isola.network import Networks
 from isola.operations import Operation, Operations
@@ -161,6 +161,8 @@ class Context:
     """Raises Forbidden or InvalidInput if the project does not permit such instances."""
     disk_paths: Callable[[str], tuple[str, ...]]
     """Directories of the host to which sources of disks in a project are limited; empty: no limit."""
+    permit_host_path: Callable[[str, VolumeRecord], None]
+    """Raises Forbidden if instances of a project may not have what a volume stands for."""
     snapshots: Collection[InstanceSnapshot]
     permit_snapshot: Callable[[str], None]
     """Raises Forbidden if the project does not permit snapshots."""
@@ -230,6 +232,7 @@ class Context:
                 network_ref=self.network_ref,
                 nic=self.nics.nic,
                 disk_paths=self.disk_paths,
+                permit_host_path=self.permit_host_path,
                 others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
             )
         )

@@ -66,8 +66,9 @@ async def _opened(
     idmap = None if boolean(device.get("shift") or "false") else instance.idmap
     if pool:
         ref = context.volume_ref(instance.project, pool, source)
-        mount = mount_of(context.volumes.get(ref).config)
-        if mount is None:
+        volume = context.volumes.get(ref)
+        context.permit_host_path(instance.project, volume)
+        if (mount := mount_of(volume.config)) is None:
             directory = await stack.enter_async_context(context.volumes.visit(ref))
             return await stack.enter_async_context(context.host.files.root(directory))
         source, idmap = str(mount.path or ""), None

@@ -114,8 +114,18 @@ class Guard:
         for member in self.members(wanted) if restrictions.restricted(wanted) else ():
             restrictions.check(wanted, *self._restricted(member.instance, None))
             restrictions.check_isolation(wanted, member.instance.isolation)
+        for volume in self.volumes:
+            if volume.project == wanted.name:
+                restrictions.check_volume(wanted, volume.config)
         if limits.has_limits(wanted):
             self._count(wanted, ())
+
+    def host_path(self, project: str, volume: VolumeRecord) -> None:
+        """Check what a volume stands for when an instance of this project, maybe not the volume's, gets it.
+
+        Raises NotFound (the project), Forbidden.
+        """
+        restrictions.check_volume(self.projects.get(project), volume.config)
 
     def disk_paths(self, project: str) -> tuple[str, ...]:
         """Directories of the host to which sources of disks are limited; empty: no limit. Raises NotFound."""

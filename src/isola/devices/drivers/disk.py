@@ -180,10 +180,11 @@ class Disk(DeviceDriver):
         self._disks.check(plug)
         if _is_volume(plug.config):
             try:
-                self.parts.volumes.get(self._volume(plug))
+                volume = self.parts.volumes.get(self._volume(plug))
             except NotFound as error:
                 field = f"{plug.field}.source"
                 raise NotFound(error.message, field=field, remedy="create the volume first") from error
+            self.parts.permit_host_path(plug.instance.project, volume)
         if source.startswith("/") and required(plug.config) and not _true(plug.config, "create"):
             await self._find(plug, Path(source))
 
@@ -294,7 +295,9 @@ class Disk(DeviceDriver):
     async def _volume_graft(self, plug: Plug, target: Target) -> Graft:
         """The volume, mounted on the host for this device, with the instance's ids; or what it stands for."""
         ref, idmap = self._volume(plug), plug.instance.idmap
-        if (mount := mount_of(self.parts.volumes.get(ref).config)) is not None:
+        volume = self.parts.volumes.get(ref)
+        if (mount := mount_of(volume.config)) is not None:
+            self.parts.permit_host_path(plug.instance.project, volume)
             return await self._stand_in(plug, mount)
         place = await self.parts.volumes.show(ref, _holder(plug), idmap)
         plan = target.guest.plan

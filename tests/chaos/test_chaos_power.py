@@ -17,6 +17,8 @@ from isola.testing.images import tiny_image
 
 SIZES = {"ext4": 96 << 20, "btrfs": 256 << 20}
 ROUNDS = 4
+CUSTOM = "/1.0/storage-pools/default/volumes/custom"
+TEXT = "written before the snapshot\n" * 5000
 WRITES = 2000
 """At most, until the database overwrites its log in place: from then on its sync writes nothing else to the disk."""
 
@@ -72,14 +74,24 @@ def lost(own: Disk, daemon: Daemon) -> list[str]:
                 ]
             if key.startswith("/pools/") and not pool.is_dir():
                 found.append(key)
-        known = {record["id"] for key, record in records.items() if key.startswith("/instances/")}
-        for place in ("logs", "run", "pools/default/volumes"):
+            if key.startswith("/volumes/"):
+                found += _missing(key, pool / "custom" / record["id"] / "data")
+            if key.startswith("/volume-snapshots/"):
+                found += _missing(key, pool / "custom" / record["volume"] / "snapshots" / record["id"])
+            if key.startswith("/instance-snapshots/"):
+                found += _missing(key, pool / "volumes" / record["instance"]["id"] / "snapshots" / record["id"])
+        known = {record["id"] for key, record in records.items() if key.startswith(("/instances/", "/volumes/"))}
+        for place in ("logs", "run", "pools/default/volumes", "pools/default/custom"):
             names = {path.name for path in (directory / place).glob("[0-9a-f]*") if len(path.name) == 16}
             found += [f"{place}/{name} belongs to nothing" for name in names - known]
         names = {key for key in records if key.startswith("/instances/")}
         return found + [
             f"{names} instead" for _ in range(names != {f"/instances/default/{name}" for name in present(daemon)})
         ]
+
+
+def _missing(key: str, place: Path) -> list[str]:
+    return [] if place.is_dir() else [f"{key}: {place.name}"]
 
 
 def present(daemon: Daemon) -> set[str]:
@@ -123,3 +135,58 @@ def test_a_pool(power: tuple[Disk, Daemon]) -> None:
         assert "/pools/second" in kept(directory)
         assert (directory / "pools" / "second" / "volumes").is_dir()
     daemon.run("DELETE", "/1.0/storage-pools/second")
+
+
+def in_pool(own: Disk, daemon: Daemon, prefix: str, *place: str) -> str:
+    """A file of the first object with this prefix of its key, as it is after a power failure now."""
+    with own.after_power_failure() as mount:
+        directory = mount / daemon.directory.name
+        record = next(record for key, record in sorted(kept(directory).items()) if key.startswith(prefix))
+        return (directory / "pools/default" / "/".join(place).format(**record)).read_text()
+
+
+def test_volumes_and_their_copies(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    daemon.run("POST", CUSTOM, {"name": "v0"})
+    assert not lost(own, daemon)
+    written = next(path for path in (daemon.directory / "pools/default/custom").iterdir()) / "data" / "file"
+    written.write_text(TEXT)
+    daemon.run("POST", CUSTOM, {"name": "v1", "source": {"type": "copy", "name": "v0", "pool": "default"}})
+    assert not lost(own, daemon)
+    assert in_pool(own, daemon, "/volumes/default/custom/default/v1", "custom", "{id}", "data", "file") == TEXT
+    daemon.run("DELETE", f"{CUSTOM}/v0")
+    assert not lost(own, daemon)
+    daemon.run("DELETE", f"{CUSTOM}/v1")
+    assert not lost(own, daemon)
+
+
+def test_snapshots_of_volumes(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    daemon.run("POST", CUSTOM, {"name": "data"})
+    file = next(path for path in (daemon.directory / "pools/default/custom").iterdir()) / "data" / "file"
+    file.write_text(TEXT)
+    daemon.run("POST", f"{CUSTOM}/data/snapshots", {"name": "s0"})
+    assert not lost(own, daemon)
+    kept_as = ("custom", "{volume}", "snapshots", "{id}", "file")
+    assert in_pool(own, daemon, "/volume-snapshots/", *kept_as) == TEXT
+    file.write_text("written after it")
+    daemon.run("PUT", f"{CUSTOM}/data", {"restore": "s0"})
+    assert in_pool(own, daemon, "/volumes/", "custom", "{id}", "data", "file") == TEXT
+    daemon.run("DELETE", f"{CUSTOM}/data/snapshots/s0")
+    daemon.run("DELETE", f"{CUSTOM}/data")
+    assert not lost(own, daemon)
+
+
+def test_snapshots_of_instances_and_images_made_of_them(power: tuple[Disk, Daemon]) -> None:
+    own, daemon = power
+    daemon.run("POST", "/1.0/instances", {"name": "s", "source": {"type": "image", "alias": "tiny"}})
+    daemon.request("POST", "/1.0/instances/s/files?path=/file", TEXT.encode())
+    daemon.run("POST", "/1.0/instances/s/snapshots", {"name": "s0"})
+    assert not lost(own, daemon)
+    kept_as = ("volumes", "{instance[id]}", "snapshots", "{id}", "file")
+    assert in_pool(own, daemon, "/instance-snapshots/", *kept_as) == TEXT
+    json_type = {"Content-Type": "application/json"}
+    daemon.run("POST", "/1.0/images", {"source": {"type": "snapshot", "name": "s/s0"}}, headers=json_type)
+    assert not lost(own, daemon)
+    daemon.run("DELETE", "/1.0/instances/s")
+    assert not lost(own, daemon)

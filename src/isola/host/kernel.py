@@ -42,6 +42,7 @@ UMOUNT_NOFOLLOW = 8
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 _CLONE_VM, _CLONE_VFORK, _CLONE_NEWUSER = 0x100, 0x4000, 0x10000000
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _WALL = 0x40000000
 
 
@@ -252,6 +253,17 @@ def user_namespace(base: int, size: int, inner: int = 0) -> int:
     (vfork), and is a zombie when the maps are written: nothing can be left behind, no memory is copied, no program is
     started. It has no exit signal, so that no ``waitpid(-1)`` and no SIGCHLD handler of the process sees it.
     """
+    # A change of the effective user has forbidden dumps. The namespace of a zombie that forbids them is shown by recent
+    # kernels to the host's root alone, not to a daemon that is itself in a user namespace.
+    before = _libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    try:
+        return _user_namespace(base, size, inner)
+    finally:
+        _libc.prctl(_PR_SET_DUMPABLE, before, 0, 0, 0)
+
+
+def _user_namespace(base: int, size: int, inner: int) -> int:
     with mmap.mmap(-1, 65536) as stack:
         room = ctypes.c_char.from_buffer(stack)
         top = ctypes.addressof(room) + len(stack)

@@ -63,7 +63,7 @@ def lost(own: Disk, daemon: Daemon) -> list[str]:
         for key, record in records.items():
             if key.startswith("/instances/"):
                 volume = pool / "volumes" / record["id"]
-                found += [f"{key}: {name}" for name in ("upper", "work", "root") if not (volume / name).is_dir()]
+                found += [f"{key}: {name}" for name in ("upper", "work") if not (volume / name).is_dir()]
                 layers = [digest.removeprefix("sha256:") for digest in record["start"]["layers"]]
                 found += [f"{key}: layer" for layer in layers if not (pool / "layers" / layer / "bin").is_dir()]
             if key.startswith("/images/"):

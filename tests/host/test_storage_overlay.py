@@ -15,6 +15,7 @@ from network_host import act
 
 from isola.errors import InvalidInput
 from isola.host.linux import linux_host
+from isola.host.mounts import OverlayMount
 from isola.model.identity import IdRange
 from isola.model.storage import Pool, Volume
 from isola.operations import Operation
@@ -68,13 +69,55 @@ async def run_as(user: int, script: str) -> int:
 
 async def test_other_users_reach_neither_layers_nor_volumes(driver: OverlayDriver) -> None:
     """Layers contain setuid programs with real ids: no user of the host may reach them."""
-    root = await mounted(driver, Volume("v1", "p", layers=(LAYER,), idmap=IDS))
+    volume = Volume("v1", "p", layers=(LAYER,), idmap=IDS)
+    root = await mounted(driver, volume)
     layer = driver.directory / "layers" / LAYER[7:]
-    for path in (layer / "suid", root / "suid", root.parent / "upper"):
+    place = driver.directory / "volumes" / "v1"
+    assert (place.stat().st_uid, place.parent.stat().st_uid) == (0, 0)
+    for path in (layer / "suid", root / "suid", place / "upper"):
         assert await run_as(65534, f"stat {path}") != 0
         assert await run_as(IDS.base + IDS.size, f"stat {path}") != 0
     assert await run_as(IDS.base, f"stat {root}/suid") == 0
-    assert await run_as(IDS.base, f"stat {layer}/suid") != 0
+    for path in (layer / "suid", place / "upper"):
+        assert await run_as(IDS.base, f"stat {path}") != 0
+    await act(driver.host, lambda op: driver.unmount(op, volume, "v1"))
+    for path in (root, root.parent, place, place / "upper"):  # whoever has got the id since
+        assert await run_as(IDS.base, f"stat {path}") != 0
+    assert owners_below(driver.directory) == {0}
+
+
+def owners_below(directory: Path) -> set[int]:
+    """Owners of all directories from this one on, but for the instance's own files."""
+    entered = [place for place in (directory, *directory.rglob("*")) if place.is_dir() and not place.is_symlink()]
+    return {
+        place.stat().st_uid for place in entered if not place.is_relative_to(directory / "volumes" / "v1" / "upper")
+    }
+
+
+async def test_a_root_that_an_earlier_version_has_mounted_goes_on(driver: OverlayDriver) -> None:
+    """It mounted roots among the volumes, which root of an instance could enter."""
+    volume = Volume("v1", "p", layers=(LAYER,), idmap=IDS)
+    await act(driver.host, lambda op: driver.create_volume(op, volume))
+    volumes = driver.directory / "volumes"
+    place, layer = volumes / "v1", driver.directory / "layers" / LAYER[7:]
+    volumes.chmod(0o711)
+    (place / "root").mkdir()
+    os.chown(place, IDS.base, IDS.base)
+    place.chmod(0o100)
+    await driver.host.mounts.overlay(OverlayMount((layer,), place / "upper", place / "work", place / "root", IDS))
+
+    again = OverlayDriver(driver.host, Pool("p"), driver.directory)
+    await again.open()
+    await again.clean()
+    assert await again.is_mounted(volume, "v1")
+    assert await again.show(volume, "v1") == place / "root"
+    assert await run_as(IDS.base, f"stat {place}/root/suid") == 0, "an engine may look for it, at a restart"
+    await act(driver.host, lambda op: again.unmount(op, volume, "v1"))
+    assert await driver.host.mounts.below(driver.directory) == ()
+    assert await run_as(IDS.base, f"stat {place}/upper") != 0
+    root = await again.show(volume, "v1")
+    assert root.parent.parent == driver.directory / "mounts" and (root / "suid").exists()
+    await again.hide(volume, "v1")
 
 
 async def test_the_root_has_the_mode_of_the_images_root(driver: OverlayDriver) -> None:
@@ -100,7 +143,7 @@ async def test_leftovers_of_a_killed_daemon_are_unmounted_and_removed(driver: Ov
     await act(driver.host, lambda op: driver.unmount(op, Volume("v1", "p"), "v1"))
     async with driver.visit(Volume("v1", "p", layers=(LAYER,), idmap=IDS)) as again:
         assert (again / "suid").exists()
-    assert sorted(os.listdir(volumes / "v1")) == ["root", "upper", "work", "work.lower"]
+    assert sorted(os.listdir(volumes / "v1")) == ["upper", "work", "work.lower"]
 
 
 async def test_removing_a_volume_touches_nothing_its_guest_linked_to(driver: OverlayDriver) -> None:

@@ -24,9 +24,8 @@ async def device_differences(world: World, instances: list[Instance], running: s
             for what, item in _expected(world, plug):
                 wanted.setdefault(what, set()).add(item)
     seen = await _seen(world, instances)
-    shown = [
-        m.target for m in world.host.mounts.table if m.target.is_relative_to(world.directory / "pools/default/mounts")
-    ]
+    points = world.directory / "pools/default/mounts"  # volumes have names with their holder, roots have none
+    shown = [m.target for m in world.host.mounts.table if m.target.is_relative_to(points) and "@" in str(m.target)]
     found = [] if len(shown) == len(seen["volumes held"]) else [f"volumes shown: {shown}"]
     for what in sorted({*seen, *wanted}):
         here = {item for item in seen.get(what, set()) if item.split("/")[0] not in doomed}

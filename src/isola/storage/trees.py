@@ -28,6 +28,7 @@ from typing import ClassVar
 from isola.errors import InvalidInput, NotFound
 from isola.host import Host
 from isola.host.archive.archives import Comparison
+from isola.host.building import NewDirectory
 from isola.host.cancellation import finish
 from isola.host.mirrors import Trust
 from isola.host.mounts import BindMount
@@ -350,10 +351,13 @@ class TreeDriver(VolumeDriver):
         if await self.host.mounts.mounted(point):
             return
         await self._require(volume, None)
-        owner = volume.idmap.base if volume.idmap else 0
-        await self.host.files.make_directory(point.parent, mode=0o100, owner=owner)
-        await self.host.files.make_directory(point, mode=0o755)
+        await self._make_point(volume, point)
         await self.host.mounts.bind(BindMount(self._data(volume), point, volume.idmap))
+
+    async def _make_point(self, volume: Volume, point: Path) -> None:
+        """A mount point that, beside root, only root of the instance can reach: engines look for it with its rights."""
+        owner = volume.idmap.base if volume.idmap else 0
+        await self.host.files.build(NewDirectory(point.parent, 0o100, owner), NewDirectory(point, 0o755))
 
     async def _hide(self, point: Path) -> None:
         await self.host.mounts.unmount(point)

@@ -3,11 +3,12 @@
 Layout of a pool, in addition to that of trees, which custom volumes have::
 
     layers/<hex digest>/            an unpacked layer with the ids of the image; read-only once complete
-        volumes/<id>/upper, work, root  changes of the instance, overlay's work directory, and the mount point
+        volumes/<id>/upper, work        changes of the instance, and overlay's work directory
         volumes/<id>/snapshots/<id>     copies of ``upper``
         empty/                          the lower directory of volumes without layers
 
-    Files of ``upper`` have shifted ids. A volume's directory can be traversed only by the root user of its instance.
+    Files of ``upper`` have shifted ids, which a user of the host may get one day: only root can enter ``volumes``. What
+    an instance needs is its mount in ``mounts``, as long as it runs.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class OverlayDriver(DirectoryDriver):
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
         super().__init__(host, pool, directory)
         self._empty = self.base / "empty"
+        self._earlier: set[Path] = set()
+        """Mount points of roots that an earlier version has mounted in ``volumes``, until they are unmounted."""
 
     def _make_layers(self) -> LayerStore:
         return SingleLayers(self.host, self.base / "layers", self.pool.name)
@@ -54,13 +57,19 @@ class OverlayDriver(DirectoryDriver):
         await _try_overlay(host, place)
 
     async def _make_places(self) -> None:
-        # The root users of instances have to traverse this directory to reach their overlays.
-        await self.host.files.make_directory(self._roots())
         await self.host.files.make_directory(self._empty, mode=0o755)
         await super()._make_places()
 
     def _private(self) -> tuple[str, ...]:
-        return ("layers", "custom", "partial")
+        """All, as soon as no root is left that an earlier version has mounted."""
+        return tuple(name for name in super()._private() if name != "volumes" or not self._earlier)
+
+    async def open(self) -> None:
+        """Also closes ``volumes`` to the ids of instances, which could enter it with earlier versions."""
+        if await self.host.files.exists(self._roots()):
+            mounts = await self.host.mounts.below(self._roots())
+            self._earlier = {mount for mount in mounts if mount.parent.parent == self._roots() and mount.name == "root"}
+        await super().open()
 
     async def foreign(self) -> Sequence[Path]:
         """Also in the lower directory of volumes without layers, which is always empty."""
@@ -91,9 +100,8 @@ class OverlayDriver(DirectoryDriver):
             return
         place, lower, owner = self._place(volume), self._lower(volume), _owner(volume)
         directories = (
-            NewDirectory(place, 0o100, owner),
+            NewDirectory(place, 0o700),
             NewDirectory(place / "work", 0o700),
-            NewDirectory(place / "root", 0o755),
             NewDirectory(place / "upper", lower[-1], owner),
         )
         # Sync, because the record that names it is written next, and might reach the disk first.
@@ -111,8 +119,7 @@ class OverlayDriver(DirectoryDriver):
 
     async def _furnish(self, volume: Volume, place: Path) -> None:
         if volume.kind == "container":
-            await self.host.files.make_directory(place, mode=0o100, owner=_owner(volume))
-            await self.host.files.write_all({}, directories={place / "work": 0o700, place / "root": 0o755})
+            await self.host.files.make_directory(place / "work", mode=0o700)
 
     async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
         """The copy of the upper directory gets the ids of the new volume."""
@@ -225,16 +232,28 @@ class OverlayDriver(DirectoryDriver):
             return
         self._replacements.outdate(volume.id)
         await self._replacements.complete(self._data(volume))
+        if await self.host.mounts.mounted(point):
+            return
         place = self._place(volume)
         mount = OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
         try:
+            await self._make_point(volume, point)
             await self.host.mounts.overlay(mount)
-        except NotFound as error:
-            raise self._missing(volume) from error
+        except BaseException as error:
+            await finish(self._hide(point))
+            if isinstance(error, NotFound):
+                raise self._missing(volume) from error
+            raise
+
+    async def _hide(self, point: Path) -> None:
+        await super()._hide(point)
+        if point in self._earlier:
+            self._earlier.discard(point)
+            await self._make_places()
 
     async def _delete_volume(self, volume: Volume) -> None:
         if volume.kind == "container":
-            await self.host.mounts.unmount(self._place(volume) / "root")
+            await self._hide(self._point(volume, volume.id))
             await self._trash.discard(self._place(volume))
         else:
             await super()._delete_volume(volume)
@@ -243,7 +262,8 @@ class OverlayDriver(DirectoryDriver):
         return self._place(volume) / ("upper" if volume.kind == "container" else "data")
 
     def _point(self, volume: Volume, holder: str) -> Path:
-        return self._place(volume) / "root" if volume.kind == "container" else super()._point(volume, holder)
+        earlier = self._place(volume) / "root"
+        return earlier if earlier in self._earlier else super()._point(volume, holder)
 
     def _is_of(self, point: Path, volume: Volume) -> bool:
         return point == self._place(volume) / "root" or super()._is_of(point, volume)

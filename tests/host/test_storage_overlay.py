@@ -81,7 +81,7 @@ async def test_other_users_reach_neither_layers_nor_volumes(driver: OverlayDrive
     for path in (layer / "suid", place / "upper"):
         assert await run_as(IDS.base, f"stat {path}") != 0
     await act(driver.host, lambda op: driver.unmount(op, volume, "v1"))
-    for path in (root, root.parent, place, place / "upper"):  # whoever has got the id since
+    for path in (root, root.parent, place, place / "upper"):  # as a user who got the id since
         assert await run_as(IDS.base, f"stat {path}") != 0
     assert owners_below(driver.directory) == {0}
 

@@ -16,13 +16,13 @@
     │   └── Compacted           compacted             changes of that long ago are forgotten: read everything again
     ├── Unsupported             unsupported           a driver cannot do it; the capability is named
     │   └── DriverUnavailable   driver_unavailable    a driver does not work on this host; why, and what to do
-    ├── ProgramFailed           program_failed        a program that a user gave, such as RUN of a build, ended badly
+    ├── ProgramFailed           program_failed        a program that a user gave, such as RUN of a build, failed
     ├── Cancelled               cancelled
     ├── TimedOut                timed_out
     └── HostFailure             host_failure          the host refused an effect
         ├── StorageFull         storage_full          a disk or a quota is full
         ├── SuspectState        suspect_state         the records are lost, damaged or older than what is there
-        └── CommandFailed       command_failed        a program ended badly; its words are the evidence
+        └── CommandFailed       command_failed        a program of the host failed; its output is the evidence
 
 Clients act on ``code``, never on the text. ``str(error)`` is one readable line or two: what happened, the evidence,
 the way out.
@@ -94,7 +94,7 @@ class Conflict(IsolaError):
 
 
 class AlreadyExists(Conflict):
-    """Something of that name is there already."""
+    """Something of that name exists."""
 
     code = "already_exists"
 
@@ -190,7 +190,7 @@ class SuspectState(HostFailure):
 
 
 class CommandFailed(HostFailure):
-    """A program ended badly; the evidence is the end of what it wrote to standard error."""
+    """A program failed; the evidence is the end of its standard error."""
 
     code = "command_failed"
 

@@ -87,7 +87,7 @@ def test_pool_and_volume_may_be_two_arguments(isola: Run) -> None:
         "type": "disk", "pool": "default", "source": "more", "path": "/more",
     }  # fmt: skip
     assert "is expected" in isola(*volume, "attach", "default", "more", "web", "srv", status=2)
-    assert "no device 'x'" in isola(*volume, "detach", "default", "more", "web", "x", status=2)
+    assert "no device 'x'" in isola(*volume, "detach", "default", "more", "web", "x", status=1)
     assert yaml.safe_load(isola(*volume, "info", "default", "more"))["used by"] == ["instances/web"]
     isola(*volume, "detach", "default", "more", "web", "more-of-it")
     isola(*volume, "detach", "default", "other", "web")

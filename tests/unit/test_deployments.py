@@ -121,7 +121,9 @@ async def test_a_version_that_is_never_healthy_never_takes_over(world: World) ->
     config = {"isola.health.command": "check", "isola.health.retries": "1000"}
     old = await world.create("web", start=True, config=config)
     world.runtime.programs["sh"] = failing
-    with pytest.raises(TimedOut, match=r"not healthy within 20 seconds: its health check: 'no answer'"):
+    with pytest.raises(
+        TimedOut, match=r"not healthy within 20 seconds: its health check ended with status 1: 'no answer'"
+    ):
         await deploy(world)
     assert serving(world).id == old.id and list(names(world)) == ["web"]
     await finish(world, world.parts.services.instances.update(WEB, _retrying))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isola.cli.arguments import UsageError, pairs
+from isola.cli.arguments import pairs
 from isola.cli.grammar import Argument, Command, Group
 from isola.cli.output import DOCUMENT_FORMAT, document
 
@@ -113,7 +113,11 @@ class _Verbs:
         found, etag, devices = self._found(context)
         device = context.args.text("DEVICE")
         if device in devices:
-            raise UsageError(f"There is a device {device!r} already", hint="change it with set, or remove it first")
+            from isola.errors import AlreadyExists
+
+            raise AlreadyExists(
+                f"There is a device {device!r} already", remedy="change it with set, or remove it first"
+            )
         devices[device] = {"type": context.args.text("TYPE"), **pairs(context.args.many("KEY=VALUE"), "add")}
         self._update(context, found, etag, devices)
         context.say(f"Device {device} is added to {context.args.text(self._argument)}")
@@ -161,9 +165,14 @@ class _Verbs:
         found, etag, devices = self._found(context)
         device = context.args.text("DEVICE")
         inherited = (found.get("expanded_devices") or {}).get(device)
-        if device in devices or inherited is None:
-            why = "belongs to the instance already" if device in devices else "is in none of its profiles"
-            raise UsageError(f"Device {device!r} {why}", hint="use set, or add")
+        if device in devices:
+            from isola.errors import AlreadyExists
+
+            raise AlreadyExists(f"Device {device!r} belongs to the instance already", remedy="change it with set")
+        if inherited is None:
+            from isola.errors import NotFound
+
+            raise NotFound(f"No profile of the instance has a device {device!r}", remedy="add one with add")
         devices[device] = dict(inherited) | pairs(context.args.many("KEY=VALUE"), "override")
         self._update(context, found, etag, devices)
 
@@ -177,7 +186,9 @@ class _Verbs:
         expanded = found.get("expanded_devices")
         inherited = isinstance(expanded, dict) and device in expanded
         hint = "it comes from a profile: change it there, or use override" if inherited else ""
-        raise UsageError(f"There is no device {device!r}", hint=hint or "see list")
+        from isola.errors import NotFound
+
+        raise NotFound(f"There is no device {device!r}", remedy=hint)
 
     def _update(self, context: Context, found: Mapping[str, object], etag: str, devices: Devices) -> None:
         name = context.args.text(self._argument)

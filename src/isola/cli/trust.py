@@ -46,8 +46,9 @@ def add(context: Context) -> None:
         context.client.certificates.add(_der(file), about)
         context.say(f"{about['name']} is trusted")
         return
+    token = context.client.certificates.create_token(about)
     context.say(f"Token for {about['name']}, valid once:")
-    context.write(context.client.certificates.create_token(about))
+    context.write(token)
 
 
 def _der(file: str) -> str:
@@ -96,7 +97,9 @@ def _fingerprint(context: Context, text: str) -> str:
     """The fingerprint of the certificate with this name; any other text is used as a fingerprint."""
     found = [each["fingerprint"] for each in context.client.certificates.all() if each.get("name") == text]
     if len(found) > 1:
-        raise UsageError(f"Several certificates are named {text!r}", hint="use the beginning of a fingerprint")
+        from isola.errors import InvalidInput
+
+        raise InvalidInput(f"Several certificates are named {text!r}", remedy="use the beginning of a fingerprint")
     return str(found[0]) if found else text
 
 
@@ -110,7 +113,9 @@ def revoke_token(context: Context) -> None:
     for name in context.args.many("CLIENT"):
         found = [id for id, about in waiting if about["request"].get("name") == name]
         if not found:
-            raise UsageError(f"There is no unused token for {name!r}")
+            from isola.errors import NotFound
+
+            raise NotFound(f"There is no unused token for {name!r}")
         for id in found:
             context.client.operations.get(id).cancel()
         context.say(f"The token for {name} is revoked")

@@ -150,7 +150,9 @@ def attach(context: Context) -> None:
     whole, etag = context.client.instances.read(instance)
     devices = dict(whole.get("devices") or {})
     if device in devices:
-        raise UsageError(f"{instance} has a device {device!r} already", hint="name another DEVICE")
+        from isola.errors import AlreadyExists
+
+        raise AlreadyExists(f"{instance} has a device {device!r} already", remedy="give another name as DEVICE")
     devices[device] = {"type": "disk", "pool": pool, "source": name, **({"path": path} if path else {})}
     context.follow(
         context.client.instances.update(instance, {**whole, "devices": devices}, etag=etag), f"Attaching {name}"
@@ -167,12 +169,16 @@ def detach(context: Context) -> None:
     ours = [key for key, each in devices.items() if each.get("pool") == pool and each.get("source") == name]
     if chosen := context.args.text("DEVICE"):
         if chosen not in ours:
-            raise UsageError(f"{instance} has no device {chosen!r} of its own for {pool}/{name}")
+            from isola.errors import NotFound
+
+            raise NotFound(f"{instance} has no device {chosen!r} of its own for {pool}/{name}")
         ours = [chosen]
     if not ours:
-        raise UsageError(
+        from isola.errors import NotFound
+
+        raise NotFound(
             f"{instance} has no device of its own for {pool}/{name}",
-            hint="a profile may define it",
+            remedy="if a profile has the device, remove it there",
         )
     kept = {key: each for key, each in devices.items() if key not in ours}
     context.follow(

@@ -12,7 +12,7 @@ from isola.instances.evidence import console_tail
 from isola.instances.health_settings import health_check
 from isola.instances.phases import RunState
 from isola.model.deployment import Terms
-from isola.model.health import HealthStatus
+from isola.model.health import HealthResult, HealthStatus
 from isola.model.image import HealthCheck
 from isola.model.instance import Instance
 
@@ -84,6 +84,12 @@ async def _evidence(context: Context, instance: Instance) -> str:
     """Of its last health check, and the last lines that it has written."""
     found = context.health.get(instance.id)
     last = found.log[-1] if found is not None and found.log else None
-    said = f"its health check: {last.output.strip()[:_LONGEST_OUTPUT]!r}; " if last is not None else ""
+    checked = f"its health check {_outcome(last)}; " if last is not None else ""
     written = await console_tail(context, instance)
-    return f"{said}it wrote: {written}" if written else said.removesuffix("; ") or "it has written nothing"
+    return f"{checked}it wrote: {written}" if written else checked.removesuffix("; ") or "it has written nothing"
+
+
+def _outcome(last: HealthResult) -> str:
+    output = last.output.strip()[:_LONGEST_OUTPUT]
+    ended = f"ended with status {last.exit_status}" if last.exit_status >= 0 else "failed"
+    return f"{ended}: {output!r}" if output else ended

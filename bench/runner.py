@@ -13,8 +13,8 @@ from bench.shell import at_most
 from bench.subject import Subject
 from bench.workload import Workload
 
-PATIENCE = 180.0
-PATIENCE_AROUND = 600.0
+SECONDS = 180.0
+SECONDS_AROUND = 600.0
 """Seconds for preparation and cleanup around the samples: hundreds of instances for some workloads."""
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             request = json.loads(line)
-            with at_most(PATIENCE_AROUND if request["do"] in ("prepare", "finish") else PATIENCE):
+            with at_most(SECONDS_AROUND if request["do"] in ("prepare", "finish") else SECONDS):
                 reply: dict[str, object] = {"ok": runner.answer(request)}
         except Exception as error:
             traceback.print_exc()

@@ -96,11 +96,11 @@ def test_what_was_learned_works_and_the_rest_is_refused(daemon: Daemon, confined
 def test_other_ports_are_refused(daemon: Daemon, confined: str) -> None:
     """In a container by the call; what leaves a sandbox is dropped."""
     gateway = daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"].partition("/")[0]
-    patience = "timeout 3 " if confined == "least-sandbox" else ""
+    bounded = "timeout 3 " if confined == "least-sandbox" else ""
 
     def connected(port: int) -> str:
         """Whether the answer of the host has come: nothing listens there."""
-        _, _, errors = run(daemon, confined, f"busybox {patience}wget -O /tmp/page http://{gateway}:{port}/")
+        _, _, errors = run(daemon, confined, f"busybox {bounded}wget -O /tmp/page http://{gateway}:{port}/")
         return next((word for word in ("refused", "not permitted") if word in errors), "no answer")
 
     no = "not permitted" if confined == "least-container" else "no answer"

@@ -12,7 +12,7 @@ from lxc_client import Lxc
 from waiting import until
 
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i >> /srv/count; sleep 0.05; done"
-PATIENCE = 120
+SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def test_a_counter_goes_on(own: Daemon, lxc: Lxc, isolation: str) -> None:
     body = {"name": name, "source": {"type": "image", "alias": "app"}, "isolation": isolation, "program": program}
     more = {"start": True, "terminal": False, "config": {"limits.memory": "256MiB"}}
     own.run("POST", "/1.0/instances", body | more)
-    until(lambda: counted(own, name) > 3, PATIENCE)
+    until(lambda: counted(own, name) > 3, SECONDS)
     lxc("snapshot", name, "then", "--stateful")
     then = counted(own, name)
-    until(lambda: counted(own, name) > then + 2, PATIENCE)
+    until(lambda: counted(own, name) > then + 2, SECONDS)
     assert own.get(f"/1.0/instances/{name}/snapshots/then")["stateful"]
     assert own.status(name) == "Running"
 
@@ -56,16 +56,16 @@ def test_a_counter_goes_on(own: Daemon, lxc: Lxc, isolation: str) -> None:
     own.start()
     assert own.get(f"/1.0/instances/{name}")["stateful"]
     lxc("start", name)
-    until(lambda: counted(own, name) > kept, PATIENCE)
+    until(lambda: counted(own, name) > kept, SECONDS)
     seen = [int(each) for each in own.exec(name, "cat", "/srv/count")[1].split()]
     assert seen == list(range(1, len(seen) + 1)), "each number once"
     assert not own.get(f"/1.0/instances/{name}")["stateful"]
 
-    until(lambda: counted(own, name) > kept + 4, PATIENCE)
+    until(lambda: counted(own, name) > kept + 4, SECONDS)
     lxc("restore", name, "then", "--stateful")
     again = counted(own, name)
     assert 3 < again <= kept + 4
-    until(lambda: counted(own, name) > again, PATIENCE)
+    until(lambda: counted(own, name) > again, SECONDS)
     assert "yes" in isola("snapshot", "list", name).stdout
     isola("snapshot", "delete", name, "then")
     assert not list((own.directory / "snapshot-states").iterdir())

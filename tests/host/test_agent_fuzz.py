@@ -107,7 +107,7 @@ async def test_random_frames_do_not_break_the_agent(seed: int) -> None:
         tag = await greeted(stream)
         await stream.write(frame(tag, 1, Type.REQUEST, dice.randbytes(50))[: dice.randrange(60)])
         await stream.write(dice.randbytes(100_000))
-        agent = await Agent.connect(stream, LinuxClock(), patience=20)
+        agent = await Agent.connect(stream, LinuxClock(), timeout=20)
         await agent.ping()
         agent.close()
 
@@ -116,7 +116,7 @@ async def test_random_requests_do_not_break_a_worker() -> None:
     dice = random.Random(9)
     with busybox_root(("sh",), IDS, {"etc/hosts": "text"}) as tree:
         async with native_stream(idmap=IDS, binary=built(SANITIZED)) as stream:
-            agent = await Agent.connect(stream, LinuxClock(), patience=20)
+            agent = await Agent.connect(stream, LinuxClock(), timeout=20)
             await agent.prepare(bare_plan(tree))
             for _ in range(5):
                 await worked(agent, random_work(dice))

@@ -19,7 +19,7 @@ from isola.runtimes.qemu.initramfs import Entry, archive, needs
 
 AGENT = Path(__file__).parents[2] / "src/isola/agent"
 STATS = b"\x06\x00"
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 def members(data: bytes) -> Iterator[Entry]:
@@ -117,7 +117,7 @@ def clock() -> str:
 def test_the_kernel_boots_to_the_agent(agent: socket.socket) -> None:
     epoch = os.urandom(16)
     greeting = Greeting(epoch)
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     agent.sendall(hello(epoch))
     while (answer := receive(agent, end, greeting)) is None:
         pass

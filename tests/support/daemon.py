@@ -27,7 +27,7 @@ from isola.host.tags import TAGS, names_of
 from isola.model.identity import HostNames
 
 Json = dict[str, Any]
-PATIENCE = float(os.environ.get("ISOLA_TEST_PATIENCE") or 1)
+TIMEOUT_FACTOR = float(os.environ.get("ISOLA_TEST_TIMEOUT_FACTOR") or 1)
 """What a daemon may take to start and to answer, for slow machines: an emulated processor needs a minute to load it."""
 
 
@@ -112,7 +112,7 @@ class Daemon:
         arguments += [] if self._enter else ["--minimal"]
         with self.log.open("ab") as log:
             self.process = self._begin(arguments, log.fileno())
-        end = time.monotonic() + timeout * PATIENCE
+        end = time.monotonic() + timeout * TIMEOUT_FACTOR
         while True:
             if self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended: {self.log.read_text()[-3000:]}")
@@ -264,7 +264,7 @@ class Daemon:
         self, method: str, path: str, body: Any = None, *, headers: Json | None = None, timeout: float = 120
     ) -> Json:
         """One request; raises ApiError for an error."""
-        connection = Connection(self.socket, timeout * PATIENCE)
+        connection = Connection(self.socket, timeout * TIMEOUT_FACTOR)
         try:
             data = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
             connection.request(method, path, body=data, headers=headers or {})

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
 def descriptors() -> set[tuple[str, str]]:
@@ -20,7 +20,7 @@ def descriptors() -> set[tuple[str, str]]:
 
 async def closed_since(before: set[tuple[str, str]]) -> None:
     """Fails if descriptors stay open that were not ``before``; others may close meanwhile."""
-    end = asyncio.get_running_loop().time() + _PATIENCE
+    end = asyncio.get_running_loop().time() + _TIMEOUT
     while left := descriptors() - before:
         assert asyncio.get_running_loop().time() < end, f"left open: {left}"
         await asyncio.sleep(0.02)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-_PATIENCE = 0.05
+_TIMEOUT = 0.05
 """Seconds that the other writer has to finish; it does not if it has to wait for the interrupted code."""
 
 
@@ -59,7 +59,7 @@ class Interleaver:
         self._armed = False
         loop = asyncio.get_running_loop()
         self.struck = loop.create_task(self._other())
-        end = loop.time() + _PATIENCE
+        end = loop.time() + _TIMEOUT
         while not self.struck.done() and loop.time() < end:
             yield
 

@@ -115,7 +115,7 @@ async def test_an_agent_without_a_common_version_is_refused() -> None:
 async def test_an_agent_that_does_not_greet_times_out() -> None:
     peer = Peer()
     with pytest.raises(TimedOut):
-        await Agent.connect(peer, FakeClock(), patience=0.01)
+        await Agent.connect(peer, FakeClock(), timeout=0.01)
     assert peer.closed
 
 

@@ -50,13 +50,13 @@ async def test_errors_and_exceptions_become_reasons(caplog: pytest.LogCaptureFix
 
 
 async def test_a_hanging_probe_is_given_up() -> None:
-    hung = await probed("x", _hung(), patience=0.01)
+    hung = await probed("x", _hung(), timeout=0.01)
     assert not hung.available
     assert "did not end" in hung.reason
 
 
 async def test_a_driver_that_says_what_fails_is_tried_although_its_probe_hangs() -> None:
-    hung = await probed("x", _hung(), patience=0.01, try_anyway=True)
+    hung = await probed("x", _hung(), timeout=0.01, try_anyway=True)
     assert hung.available and "did not end" in hung.warnings[0]
     assert not (await probed("x", _refused(), try_anyway=True)).available
 
@@ -72,6 +72,6 @@ class SlowArchives(FakeArchives):
 async def test_image_files_are_imported_on_a_host_that_is_slow_to_probe(tmp_path: Path) -> None:
     host = fake_host()
     sources = Sources(dataclasses.replace(host, archives=SlowArchives(host.files)), tmp_path, tmp_path)
-    await sources.probe(patience=0.01)
+    await sources.probe(timeout=0.01)
     assert sources.get("file").offers() == {}
     assert "did not end" in sources.probes["file"].warnings[0]

@@ -28,7 +28,9 @@ async def _answer(request: web.BaseRequest) -> web.StreamResponse:
 
 async def test_silent_connections_are_closed() -> None:
     """One sends nothing, one an incomplete request; one that has sent a request stays open."""
-    http = NetworkServer(_answer, lambda status, text: web.Response(status=status, text=text), patience=0.3)
+    http = NetworkServer(
+        _answer, lambda status, text: web.Response(status=status, text=text), first_request_seconds=0.3
+    )
     server = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0, ssl=_server_context())
     port = server.sockets[0].getsockname()[1]
 

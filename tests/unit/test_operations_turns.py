@@ -122,7 +122,7 @@ async def test_a_forced_operation_goes_first_and_cancels_others(bench: Bench) ->
 async def test_a_forced_operation_waits_for_those_that_cannot_be_cancelled(bench: Bench) -> None:
     first = bench.start("a", "x")
     await settled()
-    bench.operations._turns.patience = 0.05
+    bench.operations._turns.grace = 0.05
     urgent = bench.start("b", "x", urgent=True)
     await settled()
     assert first.status is OperationStatus.RUNNING

@@ -55,7 +55,7 @@ async def test_a_descriptor_is_passed_with_its_command(ends: Ends) -> None:
 
 async def test_silence_has_a_limit(ends: Ends) -> None:
     with pytest.raises(TimedOut):
-        await ends[0].execute("query-status", patience=0.05)
+        await ends[0].execute("query-status", timeout=0.05)
 
 
 async def test_the_end_is_told_to_all_who_wait(ends: Ends) -> None:

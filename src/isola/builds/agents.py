@@ -17,7 +17,7 @@ from isola.model.build import BuildEvent, BuildEventKind
 MAX_MESSAGE = 256 << 10
 """Bytes, as in OpenSSH."""
 _MOST_CONNECTIONS = 16
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 """Seconds: a person may have to touch a key."""
 _HEAD = 4
 _PASSED = frozenset((11, 13))
@@ -38,7 +38,7 @@ class Agents:
         self._waiting[token] = reply
         try:
             tell(BuildEvent(BuildEventKind.AGENT, stage, id, data=message, token=token))
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 return bytes(await reply)
         except TimeoutError:
             return _FAILURE

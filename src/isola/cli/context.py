@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from isola.client import Client
     from isola.client.operations import Operation
 
-_PATIENCE = 0.2
+_WAIT_SECONDS = 0.2
 """Seconds. Most operations end in this time; they cost one request instead of two."""
 
 
@@ -36,7 +36,7 @@ class Context:
             chosen = project_here(directory) if remote is None else remote.project
             project = self.args.text("project") or chosen
             self._client = Client(directory or None, project=project, remote=remote)
-            self._client.patience = _PATIENCE
+            self._client.wait_seconds = _WAIT_SECONDS
             self._client.everywhere = self.args.flag("all-projects")
         return self._client
 

@@ -56,7 +56,7 @@ class Api:
         self.project = project
         self.everywhere = False
         """Whether lists include all projects."""
-        self.patience = 0.0
+        self.wait_seconds = 0.0
         """Seconds that the response to a request that starts an operation may take, to report its end."""
         self.timeout = timeout
         self._idle: list[Connection] = []

@@ -125,11 +125,11 @@ def begin(
 ) -> Operation:
     """A request that starts an operation; a synchronous response counts as a finished operation.
 
-    With the client's ``patience`` the operation may have ended, too, unless it ends only by what clients do (``ends``).
+    With the client's ``wait_seconds`` the operation may have ended, too. ``ends``: it ends without a further request.
     """
-    if not (ends and client.patience):
+    if not (ends and client.wait_seconds):
         return Operation.of_reply(client, client.call(method, path, body, query=query, headers=headers))
-    query = {**(query or {}), "wait": str(client.patience)}
+    query = {**(query or {}), "wait": str(client.wait_seconds)}
     connection = client.send_json(method, path, body, query=query, headers=headers)
     interrupted = _interrupted(connection, client.timeout)
     operation = Operation.of_reply(client, client.receive_reply(connection, method))

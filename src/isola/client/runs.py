@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isola.client.shapes import ProcessTable, StatisticsInfo
 
 _HEAD = 8
-_PATIENCE = 60
+_TIMEOUT = 60
 """Seconds after which a wait is asked for again."""
 
 
@@ -59,7 +59,7 @@ def _frames(response: Response) -> Iterator[tuple[int, bytes]]:
 def wait(client: Api, name: str, condition: str = "not-running") -> int:
     """Wait until it does not run, until its ``next-exit``, or until it is ``removed``; returns the exit status."""
     while True:
-        found = client.get(f"{_path(name)}/wait", {"condition": condition, "timeout": _PATIENCE})
+        found = client.get(f"{_path(name)}/wait", {"condition": condition, "timeout": _TIMEOUT})
         status = found.get("exit_status") if isinstance(found, dict) else None
         if isinstance(status, int):
             return status

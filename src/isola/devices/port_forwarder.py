@@ -15,7 +15,7 @@ from isola.host.published.message import VERSION, Address, Endpoint, Request, re
 
 MODULE = "isola.host.published.program"
 _PROGRAM = f"from {MODULE} import main; main()"
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 log = logging.getLogger(__name__)
 Ports = Mapping[Endpoint, Address]
 """Where it listens -> where it connects to."""
@@ -138,7 +138,7 @@ class PortForwarder:
     async def _ask(self, request: Request) -> str:
         """The answer. Raises NotFound if the process has died, HostFailure."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 connection = await self._host.sockets.connect_packets(self._socket)
                 try:
                     await connection.write(request.text().encode())

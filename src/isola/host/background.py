@@ -11,10 +11,10 @@ from pathlib import Path
 
 from isola.host.supervisor import supervise
 
-_PATIENCE = 300.0
+_TIMEOUT = 300.0
 
 
-def detach(log: Path, run: Callable[[Callable[[], None]], int], *, patience: float = _PATIENCE) -> int:
+def detach(log: Path, run: Callable[[Callable[[], None]], int], *, timeout: float = _TIMEOUT) -> int:
     """Run in the background; return once ``run`` has called its argument (it is ready), or has ended.
 
     Returns 0 if it became ready, otherwise 1. Raises TimeoutError if neither happens in time; it keeps running then.
@@ -27,8 +27,8 @@ def detach(log: Path, run: Callable[[Callable[[], None]], int], *, patience: flo
         os._exit(supervise(run, lambda: _tell(writable)))
     os.close(writable)
     with os.fdopen(readable, "rb") as pipe:
-        if not select.select([pipe], [], [], patience)[0]:
-            raise TimeoutError(f"it is not ready after {patience:g} seconds, and is still starting")
+        if not select.select([pipe], [], [], timeout)[0]:
+            raise TimeoutError(f"it is not ready after {timeout:g} seconds, and is still starting")
         return 0 if pipe.read(1) else 1
 
 

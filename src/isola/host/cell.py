@@ -39,7 +39,7 @@ _SPACES = (
 )
 _ANCHOR = Path("/proc")
 """A directory that every host has; a new root is mounted there briefly, visible to the child only."""
-_PATIENCE = 5
+_REAL_TIME_FACTOR = 5
 """Real time that a process may take, as a multiple of its CPU time."""
 _MOST = 16 << 20
 _CHUNK = 1 << 15
@@ -52,7 +52,7 @@ class Cell:
 
     seconds: int
     """Seconds of CPU time."""
-    patience: int = 0
+    real_seconds: int = 0
     """Seconds of real time: on a busy host little CPU time takes long. 0: a multiple of the CPU time."""
     file_size: int = 0
     """Maximum size of a file that it writes."""
@@ -163,7 +163,7 @@ def run(cell: Cell, work: Work, serve: Serve | None = None) -> bytes:
 
     If the child does not end in time, SIGALRM ends this process, and the child with it.
     """
-    signal.alarm(cell.patience or _PATIENCE * cell.seconds)
+    signal.alarm(cell.real_seconds or _REAL_TIME_FACTOR * cell.seconds)
     try:
         return start(cell, work).result(serve)
     finally:

@@ -22,7 +22,7 @@ from isola.host.threads import in_thread
 from isola.model.limits import Limits, Usage
 from isola.model.stats import GroupStats
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds to wait for killed processes to end, for a freeze, and for groups to become removable."""
 
 
@@ -222,7 +222,7 @@ class LinuxCgroups:
         wait = 0.0005
         if not await self.exists(path):
             raise HostFailure(f"There is no control group {path}")
-        for attempt in range(int(_PATIENCE / 0.05)):
+        for attempt in range(int(_TIMEOUT / 0.05)):
             # The v1 freezer may miss processes that are about to fork, and then never completes: FROZEN is written
             # again, now and then after thawing.
             if frozen and attempt % 8 == 7:
@@ -293,7 +293,7 @@ class LinuxCgroups:
 
     async def _kill(self, path: str) -> None:
         wait = 0.001
-        for attempt in range(int(_PATIENCE / 0.05)):
+        for attempt in range(int(_TIMEOUT / 0.05)):
             left = await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0)
             if not left:
                 return
@@ -334,7 +334,7 @@ class LinuxCgroups:
 
     async def _remove(self, path: str) -> None:
         wait = 0.001
-        for _ in range(int(_PATIENCE / 0.05)):
+        for _ in range(int(_TIMEOUT / 0.05)):
             if await asyncio.to_thread(self._remove_once, path):
                 return
             if left := await asyncio.to_thread(self.processes, path):

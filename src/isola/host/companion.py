@@ -16,7 +16,7 @@ GRACE = 2.0
 """Seconds that a program has to end after SIGTERM."""
 FIRST_DELAY, LAST_DELAY = 0.1, 30.0
 """Seconds before a program is restarted: doubled each time, unless it ran for longer than the last pause."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds that a program has to report that it works."""
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ async def start_reporting(host: Host, argv: Sequence[str], *, late: str, pass_fd
             argv, stdout=report.remote, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, pass_fds=pass_fds
         )
         report.close_remote()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return (await report.stream.read()).decode(errors="replace").strip()
     except BaseException as error:
         if child is not None:

@@ -21,14 +21,14 @@ _NUMBER, _SOURCE_PORT = 1, 2
 _HEADER, _GENERIC = struct.Struct("=IHHII"), struct.Struct("=BBH")
 _KIND = 0x3FFF
 _RECEIVED = 1 << 18
-_PATIENCE = 10
+_TIMEOUT = 10
 """Seconds for an answer."""
 
 
 def opened() -> socket.socket:
     """A socket of the network namespace of this thread, whichever thread uses it later. Raises OSError."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
-    made.settimeout(_PATIENCE)
+    made.settimeout(_TIMEOUT)
     return made
 
 

@@ -33,7 +33,7 @@ _ANCHOR = Path("/proc")
 """A directory that every host has; the new root is mounted there briefly, visible to the child only."""
 _MESSAGES = "messages"
 """A FIFO that keeps the first 64 KiB of what both processes write to standard error."""
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds that the hypervisor has to answer on its control socket."""
 _LONGEST = 1 << 20
 _OPEN_FILES = 4096
@@ -298,7 +298,7 @@ def _wait_until_made(name: str, pid: int) -> None:
             answer = b""
             # It greets at once, but answers commands only when its main loop runs.
             while b'"return"' not in answer:
-                readable, _, _ = select.select([client.fileno(), watched], [], [], _PATIENCE)
+                readable, _, _ = select.select([client.fileno(), watched], [], [], _TIMEOUT)
                 block = client.recv(65536) if client.fileno() in readable else b""
                 if not block or len(answer) > _LONGEST:
                     raise OSError(errno.EPIPE, "the hypervisor ended" if readable else "the hypervisor does not answer")

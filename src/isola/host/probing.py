@@ -9,20 +9,20 @@ from collections.abc import Awaitable
 from isola.errors import IsolaError
 from isola.model.probe import Probe
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 log = logging.getLogger(__name__)
 
 
-async def probed(name: str, probe: Awaitable[Probe], *, patience: float = PATIENCE, try_anyway: bool = False) -> Probe:
+async def probed(name: str, probe: Awaitable[Probe], *, timeout: float = TIMEOUT, try_anyway: bool = False) -> Probe:
     """The result of the probe; if it raises or does not end in time, a negative result with the reason.
 
     ``try_anyway``: the driver says by itself what fails, so it is tried if its probe has not ended.
     """
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await probe
     except TimeoutError:
-        reason = f"its probe did not end within {patience:g} s"
+        reason = f"its probe did not end within {timeout:g} s"
         if try_anyway:
             return Probe(True, warnings=(reason,))
         return Probe(False, reason=reason, remedy="see the daemon's log")

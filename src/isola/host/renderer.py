@@ -20,7 +20,7 @@ from isola.host import cell, confine
 from isola.host.cell import Cell, Inside
 from isola.host.templates import MOST_RENDERED
 
-_SECONDS, _PATIENCE, _MEMORY = 5, 240, 512 << 20
+_SECONDS, _REAL_SECONDS, _MEMORY = 5, 240, 512 << 20
 _LONGEST_ERROR = 300
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _ARGUMENT = re.compile(r"""\|\s*([a-z_]+)\s*:\s*("[^"]*"|'[^']*'|[\w.]+)""")
@@ -59,7 +59,7 @@ def main() -> None:
     confine.die_with_parent()
     request = json.load(sys.stdin.buffer)
     render([{"text": text, "values": {}} for text in _WARM_UP], {})
-    place = Cell(seconds=_SECONDS, patience=_PATIENCE, memory=_MEMORY)
+    place = Cell(seconds=_SECONDS, real_seconds=_REAL_SECONDS, memory=_MEMORY)
     try:
         answer = cell.run(place, lambda inside: _work(inside, request))
     except IsolaError as error:

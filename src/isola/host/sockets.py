@@ -18,7 +18,7 @@ from isola.host.inotify import changes
 from isola.host.stream import DescriptorStream, SocketStream
 from isola.host.terminals import LinuxOffer, LinuxTerminal
 
-_CONNECT_PATIENCE = 5.0
+_CONNECT_TIMEOUT = 5.0
 _BLOCK = 65536
 _FREEBIND4, _FREEBIND6 = 15, 78
 """Socket options IP_FREEBIND and IPV6_FREEBIND."""
@@ -339,7 +339,7 @@ async def _connected(path: Path, kind: socket.SocketKind) -> int:
 
 
 async def _connect(connection: socket.socket, address: str, path: Path) -> None:
-    for _ in range(int(_CONNECT_PATIENCE / 0.02)):
+    for _ in range(int(_CONNECT_TIMEOUT / 0.02)):
         try:
             return connection.connect(address)
         except BlockingIOError:  # the backlog is full, and the kernel does not notify when it is not

@@ -9,7 +9,7 @@ from pathlib import Path
 from isola import registry
 from isola.errors import DriverUnavailable
 from isola.host import Host
-from isola.host.probing import PATIENCE, probed
+from isola.host.probing import TIMEOUT, probed
 from isola.images.source import ImageSource
 from isola.model.probe import Probe
 
@@ -28,9 +28,9 @@ class Sources:
         }
         self.probes: dict[str, Probe] = {}
 
-    async def probe(self, patience: float = PATIENCE) -> None:
+    async def probe(self, timeout: float = TIMEOUT) -> None:
         probes = (
-            probed(name, source.probe(self._host), patience=patience, try_anyway=True)
+            probed(name, source.probe(self._host), timeout=timeout, try_anyway=True)
             for name, source in self._all.items()
         )
         self.probes = dict(zip(self._all, await asyncio.gather(*probes), strict=True))

@@ -10,7 +10,7 @@ from isola.operations.operation import Operation
 
 _LINE = 32
 """Operations that may wait for one thing."""
-_PATIENCE = 10.0
+_GRACE = 10.0
 """Seconds that an urgent operation leaves to one that works on the thing, before it cancels it."""
 
 
@@ -22,7 +22,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self.patience = _PATIENCE
+        self.grace = _GRACE
         self._lines: dict[str, list[Operation]] = {}
         self._locks: dict[str, tuple[str, ...]] = {}
         """Locks by operation id."""
@@ -83,9 +83,9 @@ class Turns:
         if holder.gives_way:
             _cancel(holder)
         else:
-            asyncio.get_running_loop().call_later(self.patience, self._lose_patience, lock, holder)
+            asyncio.get_running_loop().call_later(self.grace, self._cancel_slow, lock, holder)
 
-    def _lose_patience(self, lock: str, holder: Operation) -> None:
+    def _cancel_slow(self, lock: str, holder: Operation) -> None:
         if self.holder(lock) is holder and any(other.urgent for other in self._lines[lock][1:]):
             _cancel(holder)
 

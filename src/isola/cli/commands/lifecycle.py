@@ -66,7 +66,7 @@ def each(
     """
     title = f"{what.capitalize()} " if what else ""
     if len(names) > 1:
-        context.client.patience = 0  # all are started before the first one is waited for
+        context.client.wait_seconds = 0  # all are started before the first one is waited for
     begun: list[tuple[str, Operation]] = []
     failed = 0
     for name in names:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isola.cli.context import Context
 
 _PAUSE = 0.2
-_PATIENCE = 600.0
+_TIMEOUT = 600.0
 """Seconds until an instance that is neither healthy nor unhealthy counts as a failure."""
 
 
@@ -25,13 +25,11 @@ def await_condition(context: Context, application: str, service: str, how: dict[
     condition = how.get("condition", "service_started")
     if condition == "service_started":
         return
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     try:
         while not all(_met(context, one["name"], condition) for one in _of(context, application, service)):
             if time.monotonic() > end:
-                raise TimedOut(
-                    f"Service {service} is not {_said(condition)}", evidence=f"after {_PATIENCE:.0f} seconds"
-                )
+                raise TimedOut(f"Service {service} is not {_said(condition)}", evidence=f"after {_TIMEOUT:.0f} seconds")
             time.sleep(_PAUSE)
     except (WrongState, TimedOut) as error:
         if how.get("required") is not False:
@@ -44,12 +42,12 @@ def await_ready(context: Context, application: str, services: Sequence[str], sec
 
     Raises WrongState, TimedOut.
     """
-    patience = _PATIENCE if seconds is None else float(seconds)
-    end = time.monotonic() + patience
+    timeout = _TIMEOUT if seconds is None else float(seconds)
+    end = time.monotonic() + timeout
     names = [one["name"] for service in services for one in _of(context, application, service)]
     while waiting := [name for name in names if not _ready(context, name)]:
         if time.monotonic() > end:
-            raise TimedOut(f"{', '.join(waiting)} is not ready", evidence=f"after {patience:.0f} seconds")
+            raise TimedOut(f"{', '.join(waiting)} is not ready", evidence=f"after {timeout:.0f} seconds")
         time.sleep(_PAUSE)
 
 

@@ -78,10 +78,10 @@ def before_stop(context: Context, application: Application, one: InstanceInfo) -
 
 def stop(context: Context, one: InstanceInfo, seconds: int | None = None) -> Operation:
     """Stop it cleanly, or kill it after the time that its service allows."""
-    return context.client.instances.stop(one["name"], timeout=patience(one, seconds), kill=True)
+    return context.client.instances.stop(one["name"], timeout=stop_timeout(one, seconds), kill=True)
 
 
-def patience(one: InstanceInfo, seconds: int | None = None) -> int:
+def stop_timeout(one: InstanceInfo, seconds: int | None = None) -> int:
     """Seconds that a clean stop may take."""
     allowed = one["program"].get("stop_timeout")
     return next((each for each in (seconds, allowed) if isinstance(each, int)), _SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isola.cli.compose.creation import create
-from isola.cli.compose.down import patience, stop
+from isola.cli.compose.down import stop, stop_timeout
 from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
 from isola.cli.compose.images import image_of
 from isola.cli.compose.resources import Resources
@@ -112,7 +112,7 @@ class Up:
                 self._context.say(f"{action.name} is removed")
             elif action.kind is Kind.RESTART and start:
                 self._run_hooks(action.name, service, PRE_STOP)
-                seconds = patience(self._client.instances.get(action.name), self._how.seconds)
+                seconds = stop_timeout(self._client.instances.get(action.name), self._how.seconds)
                 operation = self._client.instances.restart(action.name, timeout=seconds, kill=True)
                 self._follow(operation, f"Restarting {action.name}")
                 self._context.say(f"{action.name} is restarted")

@@ -47,8 +47,8 @@ class Protocol(web.RequestHandler):
 class NetworkProtocol(Protocol):
     """A network connection: closed if no request arrives in time, or if it stays idle for long."""
 
-    __slots__ = ("_first_request_timer", "lost", "patience", "requested", "trusted")
-    patience: float
+    __slots__ = ("_first_request_timer", "first_request_seconds", "lost", "requested", "trusted")
+    first_request_seconds: float
     """Seconds for the first request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -57,7 +57,7 @@ class NetworkProtocol(Protocol):
         self.requested = False
         self.lost: Callable[[], object] = lambda: None
         self.trusted: Callable[[], object] = lambda: None
-        self._first_request_timer = asyncio.get_running_loop().call_later(self.patience, self._hang_up)
+        self._first_request_timer = asyncio.get_running_loop().call_later(self.first_request_seconds, self._hang_up)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Closed by either side."""
@@ -94,10 +94,12 @@ class SocketServer(web.Server):
 class NetworkServer(web.Server):
     """Creates the protocol object of each network connection."""
 
-    def __init__(self, handler: Answer, malformed: Malformed, patience: float = _FIRST_REQUEST_SECONDS) -> None:
+    def __init__(
+        self, handler: Answer, malformed: Malformed, first_request_seconds: float = _FIRST_REQUEST_SECONDS
+    ) -> None:
         super().__init__(handler)
         self._malformed = malformed
-        self._patience = patience
+        self._first_request = first_request_seconds
 
     def __call__(self) -> NetworkProtocol:
         made = NetworkProtocol(
@@ -107,6 +109,6 @@ class NetworkServer(web.Server):
             keepalive_timeout=_IDLE_SECONDS,
             auto_decompress=False,
         )
-        made.patience = self._patience
+        made.first_request_seconds = self._first_request
         made.malformed = self._malformed
         return made

@@ -47,7 +47,7 @@ async def at_its_end(request: Request, response: web.StreamResponse, seconds: fl
     return background(response.operation)
 
 
-def patience(query: Mapping[str, str]) -> float:
+def wait_seconds(query: Mapping[str, str]) -> float:
     """Seconds of ``wait=``, by default 0. Raises InvalidInput."""
     try:
         seconds = float((query.get("wait") or "0")[:10])

@@ -12,7 +12,7 @@ from isola.access import Permission, refusal, refusal_of_shared
 from isola.doors import Services
 from isola.doors.http.body import readable
 from isola.doors.http.refusals import Refusals
-from isola.doors.rest.acting import at_its_end, patience
+from isola.doors.rest.acting import at_its_end, wait_seconds
 from isola.doors.rest.answers import failure
 from isola.doors.rest.channels import close_socket
 from isola.doors.rest.connections import no_connections
@@ -65,7 +65,7 @@ class Dispatcher:
             request = Request(
                 self.services, http, caller, self.rendering, self._sockets, self._connections, parameters, query_values
             )
-            seconds = patience(query_values)
+            seconds = wait_seconds(query_values)
             response = await handler(request)
             return await at_its_end(request, response, seconds) if seconds else response
         except IsolaError as error:

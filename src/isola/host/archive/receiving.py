@@ -26,7 +26,7 @@ _LONGEST_READ = 2 << 20
 _PIECE = 4 << 20
 _MOST_BLOCKS = 512
 """Blocks that are written at once."""
-_PATIENCE = 300.0
+_TIMEOUT = 300.0
 """Seconds that the process may take for a header."""
 
 
@@ -200,7 +200,7 @@ async def _request(loop: asyncio.AbstractEventLoop, end: socket.socket) -> bytes
     """The next one; empty at the end."""
     found = b""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             while len(found) < REQUEST.size and (data := await loop.sock_recv(end, REQUEST.size - len(found))):
                 found += data
     except TimeoutError:

@@ -22,7 +22,7 @@ from isola.runtimes.agent.worker import Worker
 from isola.runtimes.spec import ExecSpec, TapNic
 
 _MOUNT_SECONDS = 60.0
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _FRESH_SECONDS = 1.0
 
 
@@ -49,13 +49,13 @@ class Agent:
         self._refreshed = float("-inf")
 
     @classmethod
-    async def connect(cls, stream: Stream, clock: Clock, *, patience: float | None = None) -> Agent:
-        """Owns the stream. Raises WrongState, HostFailure, Unsupported, TimedOut: no answer for ``patience`` seconds.
+    async def connect(cls, stream: Stream, clock: Clock, *, timeout: float | None = None) -> Agent:
+        """Owns the stream. Raises WrongState, HostFailure, Unsupported, TimedOut: no answer for ``timeout`` seconds.
 
         A guest that has not booted yet finds the greeting when its agent opens the port.
         """
         connection = Connection(stream)
-        return cls(connection, await connection.open(bytes.fromhex(clock.token(EPOCH_SIZE)), patience or _PATIENCE))
+        return cls(connection, await connection.open(bytes.fromhex(clock.token(EPOCH_SIZE)), timeout or _TIMEOUT))
 
     @property
     def closed(self) -> bool:

@@ -13,7 +13,7 @@ from isola.runtimes.gvisor.options import KVM, PTRACE, SYSTRAP, Version
 
 KNOWN = Path("/run/isola-sandbox-platform.json")
 """Results of trials since the boot, for all daemons of the host."""
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _SAID = "runsc version"
 
 
@@ -79,7 +79,7 @@ async def _failure(host: Host, program: Path, name: str) -> str:
         await host.files.make_directory(bundle, mode=0o700)
         await host.files.make_directory(bundle / "root", mode=0o755)
         await host.files.write(bundle / "config.json", json.dumps(_config(bundle, program)).encode(), durable=False)
-        done = await host.processes.run(argv, timeout=_PATIENCE, check=False)
+        done = await host.processes.run(argv, timeout=_TIMEOUT, check=False)
         if done.status == 0 and done.stdout.decode(errors="replace").startswith(_SAID):
             return ""
         return done.stderr.decode(errors="replace").strip()[-300:] or f"a trial ended with status {done.status}"

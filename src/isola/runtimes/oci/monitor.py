@@ -18,7 +18,7 @@ from isola.runtimes.spec import Log
 
 _LONGEST_SOCKET = 107
 _LOG = Log()
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 _REPORT_LIMIT = 65536
 
 # A shell enters the control groups before it executes the monitor, so that even if the daemon is killed, no process of
@@ -83,7 +83,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
         )
         report.close_remote()
         stderr.close_remote()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             line = await _line(report.stream)
             return await _running(host, layout, line, stderr.stream, child.ref)
     except TimeoutError:

@@ -12,7 +12,7 @@ from isola.runtimes.qemu import machine
 from isola.runtimes.qemu.limits import MIB, cpus_of, memory_of
 from isola.runtimes.qemu.session import Session
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 _LOOK = 0.2
 _STILL = 10.0
 """Seconds in which the guest adds or removes at least one block of memory, unless it cannot."""
@@ -151,7 +151,7 @@ class Growth:
         name = path.rsplit("/", 1)[-1] if path.startswith("/machine/peripheral/") else path
         self._session.expect_removal(name)
         await self._ask("device_del", {"id": name})
-        if not await self._session.removal(name, _PATIENCE):
+        if not await self._session.removal(name, _TIMEOUT):
             raise TimedOut("The guest does not give back a CPU", remedy="its kernel has to support their removal")
 
     # --- how ----------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Growth:
         return await self._session.qmp.execute(command, arguments)
 
     async def _until(self, reached: Callable[[], Awaitable[bool]]) -> bool:
-        end = self._host.clock.monotonic() + _PATIENCE
+        end = self._host.clock.monotonic() + _TIMEOUT
         while not await reached():
             if self._host.clock.monotonic() > end:
                 return False

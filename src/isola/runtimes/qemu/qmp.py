@@ -17,7 +17,7 @@ from isola.host.sockets import Connection
 
 _LONGEST = 1 << 20
 """Bytes of a line."""
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 Event = Mapping[str, Any]
 
 
@@ -35,10 +35,10 @@ class Qmp:
         self._reader = asyncio.get_running_loop().create_task(self._read(), name="read control messages")
         self.ended = self._reader
 
-    async def open(self, patience: float = _PATIENCE) -> None:
+    async def open(self, timeout: float = _TIMEOUT) -> None:
         """Wait for the greeting, and begin. Raises TimedOut, HostFailure."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await asyncio.shield(self._greeted)
                 await self.execute("qmp_capabilities")
         except TimeoutError:
@@ -50,7 +50,7 @@ class Qmp:
         arguments: Mapping[str, object] | None = None,
         *,
         descriptor: int | None = None,
-        patience: float = _PATIENCE,
+        timeout: float = _TIMEOUT,
     ) -> Any:
         """What it returns, unvalidated. Raises HostFailure with QEMU's message, TimedOut, WrongState (it has ended)."""
         number = next(self._numbers)
@@ -59,7 +59,7 @@ class Qmp:
         try:
             if self._reader.done():
                 raise _over()
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 async with self._turn:
                     data = json.dumps(message).encode() + b"\n"
                     if descriptor is not None:

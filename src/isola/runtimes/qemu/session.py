@@ -33,7 +33,7 @@ AGENT_PORT = "agent-port"
 _AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
 _SMALL = 256 << 20
 """Bytes of RAM that GRUB needs besides UEFI to load Debian's kernel: with 192 MiB it says that it has none left."""
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 """Seconds that QEMU has to end when it is told to."""
 _ENDING = 1.0
 """Seconds in which it is seen whether it is ending itself, when one of its servers has ended."""
@@ -102,7 +102,7 @@ class Session:
                     await self._require_listener()
                 stream = await self._host.sockets.connect(self._layout.socket(machine.AGENT))
                 try:
-                    self._agent = await Agent.connect(stream, self._host.clock, patience=seconds)
+                    self._agent = await Agent.connect(stream, self._host.clock, timeout=seconds)
                 except BaseException:
                     stream.close()
                     raise
@@ -258,7 +258,7 @@ class Session:
         try:
             said = await self._qmp.ring(machine.STATUS, 4096)
             kernel = await self._qmp.ring(machine.KERNEL_LOG)
-            await self._qmp.execute("quit", patience=_PATIENCE)
+            await self._qmp.execute("quit", timeout=_TIMEOUT)
         except IsolaError:
             return False, ending.PANICKED if self.failure else ending.KILLED
         self._oom = ending.out_of_memory(said)
@@ -289,7 +289,7 @@ class Session:
         if not quitting:
             self._host.processes.signal(process, SIGKILL)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 return await self._host.processes.gone(process)
         except TimeoutError:
             self._host.processes.signal(process, SIGKILL)

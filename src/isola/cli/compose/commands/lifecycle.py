@@ -59,9 +59,9 @@ def _stop(context: Context, one: InstanceInfo) -> Operation:
 
 
 def _restart(context: Context, one: InstanceInfo) -> Operation:
-    from isola.cli.compose.down import patience
+    from isola.cli.compose.down import stop_timeout
 
-    seconds = patience(one, context.args.number("timeout"))
+    seconds = stop_timeout(one, context.args.number("timeout"))
     return context.client.instances.restart(one["name"], timeout=seconds, kill=True)
 
 

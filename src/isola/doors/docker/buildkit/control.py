@@ -23,7 +23,7 @@ from isola.images.architecture import platform as oci_platform
 
 _CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 _FRONTEND = "dockerfile.v0"
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds that calls wait for the build that they belong to."""
 _CAPABILITIES = (
     "solve.base", "return", "returnmap", "proto.refarray", "gateway.solve.metadata", "gateway.solve.evaluate",
@@ -122,7 +122,7 @@ class Control:
         finally:
             job.progress.end()
             # The status is asked for in a call of its own, which may come later than the end.
-            asyncio.get_running_loop().call_later(_PATIENCE, self._jobs.pop, ref, None)
+            asyncio.get_running_loop().call_later(_TIMEOUT, self._jobs.pop, ref, None)
 
     async def _build(self, job: _Job, frontend: str, attributes: Mapping[str, str]) -> None:
         if frontend != _FRONTEND:
@@ -171,7 +171,7 @@ class Control:
 
     async def _job(self, ref: str) -> _Job:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 while ref not in self._jobs:
                     await self._news.wait()
         except TimeoutError:

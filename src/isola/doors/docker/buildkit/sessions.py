@@ -15,7 +15,7 @@ from isola.errors import InvalidInput
 from isola.images.registry.credentials import ANONYMOUS, Credentials
 from isola.model.image_reference import DOCKER_HUB
 
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds that a build waits for the session that it names: clients open both at the same time."""
 _MOST = 1000
 
@@ -84,7 +84,7 @@ class Sessions:
     async def find(self, id: str) -> Session:
         """Raises Failure if it is not opened in time."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 while id not in self._open:
                     await self._news.wait()
         except TimeoutError:

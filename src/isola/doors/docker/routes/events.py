@@ -34,14 +34,14 @@ async def follow(request: Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
     await response.prepare(request.http)
     with request.lasts():
-        patience = None if until is None else (until - nanoseconds(now)) / _BILLION
-        if patience is not None and patience <= 0:
+        remaining = None if until is None else (until - nanoseconds(now)) / _BILLION
+        if remaining is not None and remaining <= 0:
             for message in request.history.past(since):
                 if until is not None and message.time <= until:
                     await _send(response, message, match)
             return response
         try:
-            async with asyncio.timeout(patience), aclosing(request.history.follow(since)) as messages:
+            async with asyncio.timeout(remaining), aclosing(request.history.follow(since)) as messages:
                 async for message in messages:
                     await _send(response, message, match)
         except TimeoutError:

@@ -57,3 +57,26 @@ def test_volumes(lxc: Lxc, driver: str) -> None:
     lxc("storage", "delete", "pool2", status=1)
     lxc("storage", "volume", "delete", "pool2", "then")
     lxc("storage", "delete", "pool2")
+
+
+def test_an_instance_cannot_fill_its_pool(lxc: Lxc) -> None:
+    """By the default of the pool, which new ones have, and one key raises."""
+    lxc("storage", "create", "pool3", "btrfs", "size=512MiB")
+    assert lxc("storage", "get", "pool3", "volume.size") == "80%\n"
+    lxc("storage", "set", "pool3", "volume.size=48MiB")
+    lxc("launch", "tiny", "hungry", "--storage", "pool3")
+    lxc("launch", "tiny", "beside", "--storage", "pool3")
+    assert lxc("config", "get", "hungry", "volatile.root.size") == f"{48 << 20}\n"
+    fill = ("sh", "-c", "dd if=/dev/urandom of=/file bs=1M count=96 conv=fsync")
+    lxc("exec", "hungry", "--", *fill, status=1)
+    assert lxc("exec", "beside", "--", "sh", "-c", "echo works > /file && cat /file") == "works\n"
+    lxc("config", "device", "set", "hungry", "root", "size=256MiB")
+    lxc("exec", "hungry", "--", *fill)
+    lxc("config", "device", "unset", "hungry", "root", "size")
+    assert lxc("config", "get", "hungry", "volatile.root.size") == f"{48 << 20}\n"
+    lxc("copy", "beside", "copied")
+    assert lxc("config", "get", "copied", "volatile.root.size") == f"{48 << 20}\n"
+    lxc("copy", "beside", "elsewhere", "--storage", "default")
+    assert lxc("config", "get", "elsewhere", "volatile.root.size") == "\n"
+    lxc("delete", "--force", "hungry", "beside", "copied", "elsewhere")
+    lxc("storage", "delete", "pool3")

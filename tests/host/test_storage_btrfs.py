@@ -280,3 +280,21 @@ async def test_a_failed_creation_of_a_pool_leaves_nothing(place: Path) -> None:
     with pytest.raises(AlreadyExists):
         await driver.host.subvolumes.create(driver.place / "volumes")
     await act(driver.host, driver.delete_pool)
+
+
+async def test_the_default_of_a_pool_is_a_part_of_it_or_a_size(place: Path) -> None:
+    bare = made_in(place)
+    wanted = await bare.complete({"size": "256MiB"})
+    assert wanted == {"size": "256MiB", "volume.size": "80%"}
+    assert (await bare.complete({"size": "256MiB", "volume.size": "1GiB"}))["volume.size"] == "1GiB"
+    BtrfsDriver.settings.validate({"volume.size": "1%"})
+    for wrong in ("0%", "101%", "much", "-1", "%"):
+        with pytest.raises(InvalidInput):
+            BtrfsDriver.settings.validate({"volume.size": wrong})
+    assert await bare.default_size() is None, "a pool of an earlier version"
+    driver = made_in(place, **{"volume.size": "50%"})
+    await act(driver.host, driver.create_pool)
+    assert await driver.default_size() == 128 * MIB
+    driver.pool = replace(driver.pool, config={"volume.size": "20MiB"})
+    assert await driver.default_size() == 20 * MIB
+    await act(driver.host, driver.delete_pool)

@@ -348,6 +348,7 @@ def test_doctor_shows_what_works_and_what_does_not(isola: Run) -> None:
     assert any("! inotify" in line and "800 of 1024" in line for line in lines)
     assert any("→ sysctl -w fs.inotify.max_user_instances" in line for line in lines)
     assert any("✔ apparmor" in line and "without a profile" in line for line in lines)
+    assert any("! disk limits" in line and "can fill storage pool default" in line for line in lines)
     down = isola("doctor", "--dir", "/nowhere")
     assert down.returncode == 1
     assert "✘ daemon" in down.stdout

@@ -105,3 +105,56 @@ async def test_one_in_a_profile_hinders_no_other_change_of_it(old: World) -> Non
     with pytest.raises(Unsupported):
         await profiles.update(name, lambda found: Profile(found.name, "", {}, {"root": ROOT | {"size": "2GiB"}}))
     assert profiles.get(name).devices == LIMITED and not await differences(old)
+
+
+class WithDefault(Switched):
+    """The default of its pools, for roots without a size."""
+
+    default: ClassVar[int | None] = None
+
+    async def default_size(self) -> int | None:
+        return self.default
+
+
+@pytest.fixture
+async def pooled() -> AsyncIterator[World]:
+    """A world with the instance ``web1``, from before its pool had a default size."""
+    WithDefault.able, WithDefault.default = True, None
+    world = World(more=Drivers(storage={"overlay": WithDefault}))
+    await world.start()
+    await world.import_image()
+    await world.create("web1", start=True)
+    WithDefault.default = 1 << 30
+    yield world
+    world.forget()
+
+
+def limit(world: World, name: str) -> int | None:
+    instance = world.parts.services.instances.get(Ref.default(name))
+    return world.context.volume(instance).size
+
+
+async def test_a_new_root_gets_the_default_of_its_pool_and_keeps_it(pooled: World) -> None:
+    await pooled.create("db1", start=True)
+    assert limit(pooled, "db1") == 1 << 30
+    WithDefault.default = 5 << 30
+    await update(pooled, config={"user.a": "b"}, name="db1")
+    instances = pooled.parts.services.instances
+    await pooled.finish(instances.snapshots.create(Ref.default("db1"), "s1"))
+    await pooled.finish(instances.snapshots.restore(Ref.default("db1"), "s1"))
+    assert limit(pooled, "db1") == 1 << 30 and not await differences(pooled)
+
+
+async def test_a_size_of_its_own_goes_before_the_default(pooled: World) -> None:
+    await pooled.create("db1", devices={"root": ROOT | {"size": "2GiB"}})
+    assert limit(pooled, "db1") == 2 << 30
+    await update(pooled, devices={"root": ROOT | {"size": "3GiB"}}, name="db1")
+    assert limit(pooled, "db1") == 3 << 30
+    await update(pooled, devices={"root": ROOT}, name="db1")
+    assert limit(pooled, "db1") == 1 << 30 and not await differences(pooled)
+
+
+async def test_roots_from_before_stay_without_a_limit(pooled: World) -> None:
+    await update(pooled, config={"user.a": "b"})
+    await again(pooled)
+    assert limit(pooled, "web1") is None and not await differences(pooled)

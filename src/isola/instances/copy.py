@@ -11,13 +11,13 @@ from isola.errors import HostFailure
 from isola.instances.context import Context, HalfMade
 from isola.instances.create import Plan, announce, check, half_of, record_created
 from isola.instances.describe import describe
-from isola.instances.disks import quota
 from isola.instances.expand import root_pool, with_size
 from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
 from isola.instances.mend import mend
 from isola.instances.phases import require_kept
 from isola.instances.ranges import give_back, range_for
+from isola.instances.root_sizes import kept_size
 from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, start_in
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.start import start
@@ -139,7 +139,7 @@ async def _record(
         start=dataclasses.replace(start_in(context, origin, pool), templates=then.start.templates),
         plugged={},
         changing={},
-        volatile=with_size(volatile, quota(context, found.runtime, found.devices)),
+        volatile=with_size(volatile, kept_size(context, origin, found.runtime, found.devices, pool)),
     )
     stopped = dataclasses.replace(instance, desired=Desired.STOPPED)
     return await refreshed(context, op, stopped, found.devices)

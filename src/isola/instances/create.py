@@ -28,6 +28,7 @@ from isola.instances.identity import plugs_of, refreshed
 from isola.instances.namespaces import check_namespaces, ids_of_peer
 from isola.instances.program import begin, check_program
 from isola.instances.ranges import give_back, range_for
+from isola.instances.root_sizes import first_size
 from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import LAST_BOOT
@@ -209,7 +210,7 @@ async def _record(context: Context, op: Operation, plan: Plan, image: Image | No
         devices={name: dict(device) for name, device in request.devices.items()},
         profiles=plan.profiles,
         ephemeral=request.ephemeral,
-        volatile=with_size(volatile, disks.quota(context, plan.runtime, plan.devices)),
+        volatile=with_size(volatile, await first_size(context, plan.runtime, plan.devices)),
         image_properties=dict(image.properties) if image else {},
         start=begin(image, templates, request),
         notes=dict(request.notes),

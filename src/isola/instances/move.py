@@ -9,13 +9,14 @@ from isola.errors import AlreadyExists, InvalidInput, Unsupported, WrongState
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe, describe_change
-from isola.instances.disks import quota, require_same
+from isola.instances.disks import require_same
 from isola.instances.expand import naming, validate, with_size
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.moving import announce, finish_later, finish_moves_of, moves_of, settle
 from isola.instances.phases import require_kept
+from isola.instances.root_sizes import kept_size
 from isola.instances.roots import copy_root, copy_snapshot, devices_in, start_in
 from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
@@ -106,7 +107,7 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
     full, devices = expanded(context, wanted)
     require_config(context.runtimes, runtime, isolation, full)
     require_same(context, instance, runtime)
-    size = quota(context, runtime, devices)
+    size = kept_size(context, instance, runtime, devices, pool)
     return dataclasses.replace(wanted, volatile=with_size(wanted.volatile, size))
 
 

@@ -11,13 +11,14 @@ from isola.instances.describe import describe_change
 from isola.instances.files import end_sessions
 from isola.instances.mend import mend
 from isola.instances.restoring import marked
+from isola.instances.root_sizes import configured_size, size_to_be
 from isola.instances.roots import devices_in
 from isola.instances.saved import discard
 from isola.instances.snapshot_records import find
 from isola.instances.snapshot_states import adopt_state, prepare_state, require_state
 from isola.instances.starting_again import start_again, start_later
 from isola.instances.stop import Manner, halt
-from isola.instances.update import allow, bring_to, configured_size, size_to_be
+from isola.instances.update import allow, bring_to
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 from isola.operations import Operation

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 
-from isola.errors import InvalidInput, NotFound, WrongState
+from isola.errors import NotFound, WrongState
 from isola.instances.changing import announce, limit, record
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
-from isola.instances.disks import has_disks, quota, resize
+from isola.instances.disks import has_disks, resize
 from isola.instances.endpoint import target_of
-from isola.instances.expand import merge, require, require_distinct, root_pool, root_size, validate, with_size
+from isola.instances.expand import merge, require, require_distinct, root_pool, validate, with_size
 from isola.instances.identity import plugs_of, refreshed
 from isola.instances.mend import marks, mend
 from isola.instances.namespaces import check_ids, check_namespaces
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
 from isola.instances.program import check_notes
+from isola.instances.root_sizes import configured_size, size_to_be
 from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
 from isola.instances.volatile import CPUS, DEVICES, LIMITS
@@ -28,7 +29,6 @@ from isola.model.reference import Ref
 from isola.model.warning import WarningType
 from isola.operations import Operation
 from isola.state import Versioned
-from isola.storage.capabilities import Feature
 
 Decide = Callable[[Instance], InstanceUpdate]
 """The new values for the record that is current when the update has the lock."""
@@ -110,25 +110,6 @@ async def follow(
     await op.commit(
         lambda: record(context, [(old, new) for old, new in changes if context.records.get(new.value.ref) != new.value])
     )
-
-
-def configured_size(context: Context, instance: Instance) -> int | None:
-    """The size of its root in its configuration, its profiles included."""
-    try:
-        return root_size(expanded(context, instance)[1])
-    except InvalidInput:  # its profiles have no root any more
-        return None
-
-
-async def size_to_be(context: Context, instance: Instance, wanted: Instance, before: int | None) -> int | None:
-    """The limit that its root is to have. ``before``: the size in its configuration before the change.
-
-    A size from before that has had no effect, because its pool cannot limit volumes, still has none.
-    """
-    size, now = quota(context, instance.runtime, expanded(context, wanted)[1]), context.volume(instance).size
-    if size is not None and size == before != now and await context.storage(instance).why_not(Feature.QUOTA):
-        return now
-    return size
 
 
 async def bring_to(

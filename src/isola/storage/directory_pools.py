@@ -53,6 +53,7 @@ def without_quotas(driver: str, *, shared_layers: bool = False) -> tuple[Storage
         "storage pool",
         Setting("source", source_path, "An empty directory for the pool, instead of one below Isola's directory"),
         Setting("size", no_size(reason), "Not supported by this driver, which has no quotas"),
+        Setting("volume.size", no_size(reason), "Not supported by this driver, which has no quotas"),
         Setting("user.*", text, "User-defined, not interpreted"),
         Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )

@@ -81,6 +81,10 @@ class VolumeDriver(ABC):
         """The reason why this pool lacks a feature; empty if it has it."""
         return self.capabilities.missing.get(feature, "")
 
+    async def default_size(self) -> int | None:
+        """The limit in bytes of a new root without a size; None if the pool has no default, or cannot limit volumes."""
+        return None
+
     async def require(self, feature: Feature) -> None:
         """Raise Unsupported with that reason."""
         if reason := await self.why_not(feature):

@@ -89,6 +89,7 @@ def _daemon(context: Context) -> Iterable[Check]:
     resources = client.server.resources()
     yield from _limits(resources.get("kernel_limits"))
     yield from _apparmor(resources.get("apparmor"))
+    yield from _disks(client)
 
 
 def _limits(found: object) -> Iterable[Check]:
@@ -101,6 +102,23 @@ def _limits(found: object) -> Iterable[Check]:
         remedy = f"sysctl -w {_INOTIFY}=1024, and the same in /etc/sysctl.d" if near else ""
         says = f"{used} of {limit} instances are in use by the host's root; each instance may open {limit}"
         yield Check("inotify", "warning" if near else "ok", says, remedy)
+
+
+def _disks(client: Client) -> Iterable[Check]:
+    """Pools in which an instance without a size of its own can use all space."""
+    try:
+        pools = client.storage.all()
+    except IsolaError:
+        return  # a restricted client
+    sizes = {str(pool["name"]): str((pool.get("config") or {}).get("volume.size") or "") for pool in pools}
+    limited = [f"{name} ({size} each)" for name, size in sizes.items() if size]
+    if limited:
+        yield Check("disk limits", "ok", f"roots without a size are limited in {', '.join(limited)}")
+    if unlimited := [name for name, size in sizes.items() if not size]:
+        says = f"an instance without a size can fill storage pool {', '.join(unlimited)}"
+        yield Check(
+            "disk limits", "warning", says, "a btrfs pool with volume.size, or a file system of its own for the pool"
+        )
 
 
 def _apparmor(label: object) -> Iterable[Check]:

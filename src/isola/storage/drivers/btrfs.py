@@ -6,6 +6,8 @@ the pool in a directory. The layout of the pool is that of trees.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -29,12 +31,21 @@ _DEFAULT_LEAST, _DEFAULT_MOST = 5 << 30, 30 << 30
 _OPTIONS = "user_subvol_rm_allowed"
 _MARK, _IMAGE = "isola-pool", "disk.img"
 _PROGRAM = "mkfs.btrfs"
+_SHARE = "80%"
+"""Of the pool, for each root without a size: so none of them can fill it alone."""
 
 
 def _size(value: str) -> int:
     if (size := parse_size(value)) < _SMALLEST:
         raise ValueError("a btrfs pool needs at least 256MiB")
     return size
+
+
+def _share(value: str) -> str:
+    with contextlib.suppress(ValueError):
+        if re.fullmatch(r"([1-9][0-9]?|100)%", value) or parse_size(value) > 0:
+            return value
+    raise ValueError("a size such as 20GiB, or a part of the pool such as 80%, is expected")
 
 
 def _options(value: str) -> str:
@@ -105,6 +116,12 @@ class BtrfsDriver(TreeDriver):
             "Size of the image file, which is sparse; can be raised, not lowered;"
             " when not set, a fifth of the free space, from 5GiB to 30GiB",
         ),
+        Setting(
+            "volume.size",
+            _share,
+            "Limit of the roots of new instances without a size of their own: bytes, or a part of the pool;"
+            " a pool with a disk of its own gets 80% when it is created; when unset, they have no limit",
+        ),
         Setting("btrfs.mount_options", _options, "Mount options", _OPTIONS),
         Setting("user.*", text, "User-defined, not interpreted"),
         Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
@@ -133,7 +150,9 @@ class BtrfsDriver(TreeDriver):
         return Probe(True, version)
 
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
-        """With the default size of an image file."""
+        """With the default sizes of an image file, and of the roots on a disk of its own, which has quotas."""
+        if self._has_disk:
+            config = {"volume.size": _SHARE, **config}
         if not self._has_disk or self._is_device or config.get("size"):
             return config
         space = await self.host.files.space(await self._nearest(self.directory))
@@ -164,6 +183,14 @@ class BtrfsDriver(TreeDriver):
                 f"quotas are off: 'btrfs quota enable --simple {self.base}' enables them for data written from then on"
             )
         return await super().why_not(feature)
+
+    async def default_size(self) -> int | None:
+        """By ``volume.size``, where there are quotas."""
+        value = self.pool.config.get("volume.size") or ""
+        if not value or await self.why_not(Feature.QUOTA):
+            return None
+        part = value.removesuffix("%")
+        return parse_size(value) if part == value else (await self.space()).total * int(part) // 100
 
     # --- the disk -----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from application_image import import_application
 from command import Cli
 from daemon import Daemon
 from debian import debian_image
@@ -218,3 +219,26 @@ def test_a_daemon_pushes_a_debian_system_and_pulls_it_back(registry: RegistryHos
         neighbour("delete", "--force", "d3")
     wrong = neighbour("image", "pull", f"{ADDRESS}/systems/missing:1", check=False)
     assert wrong.returncode != 0 and "missing" in wrong.stderr
+
+
+def test_a_build_begins_where_another_daemon_ended(neighbour: Cli, registry: RegistryHost, tmp_path: Path) -> None:
+    """By a cache in the registry, one in a directory, and one in an image; the daemon itself has kept nothing."""
+    fingerprint, place, local = import_application(neighbour.daemon, "app"), tmp_path / "context", tmp_path / "cache"
+    place.mkdir()
+    (place / "Dockerfile").write_text(
+        "FROM app AS one\nRUN hostname > /name\nFROM app\nCOPY --from=one /name /\nRUN cat /name > /again\n"
+    )
+    cache, image = f"{ADDRESS}/ci/cache", f"{ADDRESS}/ci/app:1"
+    targets = (f"type=registry,ref={cache}", f"type=local,dest={local}", "type=inline")
+    neighbour("build", str(place), "-t", image, "--push", *(each for to in targets for each in ("--cache-to", to)))
+    (made,) = set(neighbour.daemon.get("/1.0/images")) - {f"/1.0/images/{fingerprint}"}
+    neighbour.daemon.run("DELETE", made)
+    for source, cached in ((cache, 3), (f"type=local,src={local}", 3), (image, 0), (f"{ADDRESS}/ci/none", 0)):
+        neighbour.daemon.request("DELETE", "/1.0/isola/builds/cache")
+        told = neighbour("build", str(place), "-t", image, "--cache-from", source, "--cache-to", "type=inline").stderr
+        assert told.count("(from the cache)") == cached, f"{source}: {told}"
+        (again,) = set(neighbour.daemon.get("/1.0/images")) - {f"/1.0/images/{fingerprint}"}
+        assert (again == made) == bool(cached), "the same files, with the same history"
+        neighbour.daemon.run("DELETE", again)
+    assert "is not imported" in told
+    assert neighbour.daemon.get("/1.0/isola/unknown") == []

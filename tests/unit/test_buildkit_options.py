@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from isola.doors.docker.buildkit.attributes import directories_in, request_of, upload_in
+from isola.doors.docker.buildkit.outputs import outputs_of
+from isola.doors.docker.buildkit.wire import Message, message
 from isola.errors import InvalidInput, IsolaError, Unsupported
+from isola.model.build_cache import CacheExport, CacheType
 
 
 def test_options_become_a_request() -> None:
@@ -57,6 +60,25 @@ def test_options_become_a_request() -> None:
 def test_what_is_not_offered_is_refused(name: str, value: str) -> None:
     with pytest.raises(Unsupported):
         request_of({name: value}, "", "default")
+
+
+def test_caches_are_imported_and_exported() -> None:
+    given = '[{"Type":"registry","Attrs":{"ref":"reg.example/c"}},{"Type":"gha","Attrs":{"scope":"x"}}]'
+    options = {"cache-imports": given, "cache-from": "a,b:1", "build-arg:BUILDKIT_INLINE_CACHE": "1"}
+    found = request_of(options, "", "default")
+    names = ["docker.io/library/a:latest", "docker.io/library/b:1", "reg.example/c:latest"]
+    assert [each.name for each in found.imports] == names and found.arguments == {}
+    assert found.exports == (CacheExport(CacheType.INLINE),)
+    for text in ("[", "{}", '[{"Type":"registry"}]', '[{"Type":"registry","Attrs":{"ref":"A B"}}]', "[5]"):
+        with pytest.raises(IsolaError):
+            request_of({"cache-imports": text}, "", "default")
+    entries = [message({1: "registry", 2: {"ref": "reg.example/c", "mode": "min"}}), message({1: "inline"})]
+    wanted = Message(message({8: message({4: entries}), 13: message({1: "moby"})}))
+    assert outputs_of(wanted).caches == (
+        CacheExport(CacheType.REGISTRY, "reg.example/c:latest", everything=False), CacheExport(CacheType.INLINE)
+    )  # fmt: skip
+    with pytest.raises(Unsupported):
+        outputs_of(Message(message({8: message({4: [message({1: "local", 2: {"dest": "x"}})]})})))
 
 
 def test_further_contexts_are_directories_of_the_archive() -> None:

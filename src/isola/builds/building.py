@@ -10,9 +10,10 @@ from datetime import datetime
 
 import orjson
 
-from isola.builds import copying, mounting
+from isola.builds import cache_exports, copying, mounting
 from isola.builds.applying import Applied, Scope, apply
 from isola.builds.bases import base_of, find_image
+from isola.builds.cache_imports import CacheImports
 from isola.builds.dockerfile.instructions import Instruction, Label
 from isola.builds.dockerfile.lines import wrong
 from isola.builds.dockerfile.parsing import trigger
@@ -44,6 +45,11 @@ class Building:
         self._order = Ordering(job.plan.reachable(), job.tell)
         self._job = job = replace(job, tell=self._order.take)
         self._trees = Trees(job)
+        self.borrowed = job.parts.context.images.store.intake()
+        """Of caches elsewhere, until ``release``."""
+        self._imports = CacheImports(job, self.borrowed)
+        self.results: list[tuple[int, str, BuildResult]] = []
+        """Of all instructions, with their stages and with keys that say nothing of the project."""
         self._total = sum(self._length(index) for index in job.plan.reachable())
         self._holder = Entity.of_host(Kind.OPERATION, f"{job.op.id}-layers")
         self._held: set[Layer] = set()
@@ -65,6 +71,7 @@ class Building:
     def release(self) -> set[str]:
         """The layers are only kept by records from now on; returns what pools call them."""
         self._job.parts.context.references.hold(self._holder)
+        self.borrowed.close()
         return {name for stack in self._stacks for name in stack}
 
     # --- stages -------------------------------------------------------------------------------------------------
@@ -175,22 +182,33 @@ class Building:
         return after
 
     async def _made(self, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
-        job, index = self._job, planned.index
-        sources = await self._sources(applied, index, result)
+        job = self._job
+        sources = await self._sources(applied, planned.index, result)
         around = mounting.around(job) if isinstance(applied.step, RunProgram) else ()
-        name = key(applied.step, Inputs(result.diff_ids, str(planned.platform), sources, around))
+        inputs = Inputs(result.diff_ids, str(planned.platform), sources, around)
+        name, elsewhere = key(applied.step, inputs), key(applied.step, replace(inputs, around=around[1:]))
         now = job.now()
-        if not job.request.no_cache:
-            found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
-            if found is not None and self._may_use(found):
-                if found.layer is not None:
-                    await job.intake.keep(found.layer.digest)
-                self._tell(BuildEventKind.CACHED, index, applied.created_by)
-                return found if job.epoch is None else replace(found, created_at=now)
-        layer = await self._performed(applied.step, result, index)
-        chain = Result(result.state, with_layer(result, layer, job.limits.layers)).keys
-        await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
-        return BuildResult(name, now, now, applied.created_by, layer)
+        found = None if job.request.no_cache else await self._cached(name, elsewhere)
+        if found is not None:
+            self._tell(BuildEventKind.CACHED, planned.index, applied.created_by)
+            made = found if job.epoch is None else replace(found, created_at=now)
+        else:
+            layer = await self._performed(applied.step, result, planned.index)
+            chain = Result(result.state, with_layer(result, layer, job.limits.layers)).keys
+            await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
+            made = BuildResult(name, now, now, applied.created_by, layer)
+        self.results.append((planned.index, elsewhere, made))
+        return made
+
+    async def _cached(self, name: str, elsewhere: str) -> BuildResult | None:
+        """Of an earlier build of the daemon, or out of a cache that the request names. Its layer stays."""
+        job = self._job
+        found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
+        if found is not None and self._may_use(found):
+            if found.layer is not None:
+                await job.intake.keep(found.layer.digest)
+            return found
+        return await self._imports.find(elsewhere)
 
     def _may_use(self, kept: BuildResult) -> bool:
         """Whether a kept result is out of the layers of the images to which the request limits the cache."""
@@ -237,7 +255,9 @@ class Building:
         for layer in result.layers:
             await job.intake.keep(layer.digest)
         now = job.parts.context.host.clock.now()
-        image = await compose(job.intake, config, result.layers, now, source={"build": "dockerfile"})
+        cached = cache_exports.inline(job, self.results, result.layers)
+        source = {"build": "dockerfile"}
+        image = await compose(job.intake, config, result.layers, now, annotations=cached, source=source)
         home = job.parts.context.home(job.request.project, Kind.IMAGE)
         return Named(replace(image, project=home), job.request.names)
 

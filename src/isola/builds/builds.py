@@ -11,6 +11,8 @@ from pathlib import Path
 from isola import registry
 from isola.builds.builder import Builder
 from isola.builds.building import Building
+from isola.builds.cache_exports import DeliverCache, export
+from isola.builds.cache_options import INLINE_CACHE, with_inline_cache
 from isola.builds.contexts import KEEP_GIT, Sources, fetch, remote_of
 from isola.builds.dockerfile.checks import Report
 from isola.builds.dockerfile.checks import check as check_file
@@ -57,6 +59,7 @@ class Order:
     limits: BuildLimits
     builder: Builder
     deliver: Deliver | None
+    deliver_cache: DeliverCache | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,12 @@ class Builds:
         credentials: Credential = anonymous,
         caller: Caller = DAEMON,
         deliver: Deliver | None = None,
+        deliver_cache: DeliverCache | None = None,
     ) -> Operation:
         """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
         A context that ``request.remote`` names is fetched; ``place`` has then at most the other directories.
-        ``deliver`` takes a result that is no image of the project.
+        ``deliver`` takes a result that is no image of the project, ``deliver_cache`` caches for the client.
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
@@ -138,8 +142,10 @@ class Builds:
         if request.remote:
             remote_of(request.remote)
         place = place or self._new_place()
+        request = with_inline_cache(request)
         request = replace(request, config=limits.applied(request.config, trial.config))
-        order = Order(request, place, tell, root_pool(trial.devices), credentials, limits, builder, deliver)
+        pool = root_pool(trial.devices)
+        order = Order(request, place, tell, pool, credentials, limits, builder, deliver, deliver_cache)
 
         async def work(op: Operation) -> None:
             try:
@@ -271,6 +277,7 @@ async def _made(order: Order, building: Building, job: Job, result: Result) -> l
     """What is recorded of it: an image, or nothing."""
     output, deliver = order.request.output, order.deliver
     named = None if output is Output.FILES else await building.composed(result)
+    await export(job, building.borrowed, building.results, order.deliver_cache)
     if output is Output.IMAGE and named is not None:
         return [named]
     if deliver is None:
@@ -307,4 +314,4 @@ def _declared(dockerfile: Dockerfile) -> set[str]:
     found = {name for argument in dockerfile.arguments for name, _ in argument.pairs}
     for stage in dockerfile.stages:
         found |= {name for each in stage.instructions if isinstance(each, Arg) for name, _ in each.pairs}
-    return found | PROXIES | {"SOURCE_DATE_EPOCH", KEEP_GIT}
+    return found | PROXIES | {"SOURCE_DATE_EPOCH", KEEP_GIT, INLINE_CACHE}

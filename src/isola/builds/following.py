@@ -28,12 +28,12 @@ class Following:
         self._full = False
         self._taken = asyncio.Event()
 
-    async def send(self, data: bytes) -> None:
-        """A piece of the result; waits while the client reads slowly."""
+    async def send(self, data: bytes, name: str = "") -> None:
+        """A piece of the result, or of a cache with a name; waits while the client reads slowly."""
         while self._size > _MOST_AHEAD:
             self._taken.clear()
             await self._taken.wait()
-        self._events.append(BuildEvent(BuildEventKind.DATA, 0, data=data))
+        self._events.append(BuildEvent(BuildEventKind.DATA, 0, name, data=data))
         self._size += len(data)
         self._news.set()
 

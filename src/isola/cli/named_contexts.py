@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+_NONE: Mapping[str, BuildContext] = {}
 _SCHEMES = ("docker-image://", "https://", "http://", "oci-layout://", "git@", "git://", "ssh://")
 
 
@@ -34,12 +35,13 @@ class NamedContexts:
         """Whether something has to be sent for them."""
         return bool(self._directories)
 
-    def stream(self, context: BuildContext | None) -> Iterator[bytes]:
-        """The archive; without a context, that which the daemon fetches."""
-        if not self._directories and context is not None:
+    def stream(self, context: BuildContext | None, more: Mapping[str, BuildContext] = _NONE) -> Iterator[bytes]:
+        """The archive, with more directories; without a context, which the daemon fetches then."""
+        directories = {**self._directories, **more}
+        if not directories and context is not None:
             return context.stream()
         found = {} if context is None else {"context": context}
-        return together({**found, **self._directories}) if self._directories else iter(())
+        return together({**found, **directories}) if directories else iter(())
 
 
 def read_pairs(texts: Iterable[str]) -> dict[str, str]:

@@ -28,10 +28,12 @@ class Builds:
         options: Mapping[str, object],
         context: Iterable[bytes],
         take: Callable[[bytes], object] | None = None,
+        take_cache: Callable[[str, bytes], object] | None = None,
     ) -> Iterator[dict[str, object]]:
         """Build; yields events, the last of which is ``image``, ``done`` or ``error``. Raises the daemon's errors.
 
-        ``context``: a tar stream. ``take`` gets the pieces of an output that is no image.
+        ``context``: a tar stream. ``take`` gets the pieces of an output that is no image, ``take_cache`` those of
+        local caches, with their names.
         """
         response = self._client.exchange(
             "POST", _ROOT, _body(options, context), headers=[("Content-Type", "application/octet-stream")]
@@ -39,7 +41,7 @@ class Builds:
         try:
             if response.status >= 400:
                 Reply.read(response)
-            yield from _events(response, take)
+            yield from _events(response, take, take_cache)
         finally:
             self._client.release(response)
 
@@ -65,16 +67,22 @@ def _body(options: Mapping[str, object], context: Iterable[bytes]) -> Iterator[b
     yield from context
 
 
-def _events(blocks: Iterable[bytes], take: Callable[[bytes], object] | None) -> Iterator[dict[str, object]]:
+def _events(
+    blocks: Iterable[bytes],
+    take: Callable[[bytes], object] | None,
+    take_cache: Callable[[str, bytes], object] | None = None,
+) -> Iterator[dict[str, object]]:
     """Lines, some of which say how many bytes follow that are none."""
-    pending, left = b"", 0
+    pending, left, name = b"", 0, ""
     for block in blocks:
         pending += block
         while pending:
             if left:
                 piece, pending = pending[:left], pending[left:]
                 left -= len(piece)
-                if take is not None:
+                if name and take_cache is not None:
+                    take_cache(name, piece)
+                elif not name and take is not None:
                     take(piece)
                 continue
             line, found, rest = pending.partition(b"\n")
@@ -82,7 +90,7 @@ def _events(blocks: Iterable[bytes], take: Callable[[bytes], object] | None) -> 
                 break
             event, pending = _event(line), rest
             if event.get("type") == "data":
-                left = _size(event.get("size"))
+                left, name = _size(event.get("size")), str(event.get("name") or "")
             else:
                 yield event
         if len(pending) > _LONGEST:

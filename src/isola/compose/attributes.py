@@ -18,8 +18,6 @@ Refusal = Callable[[Any], bool]
 
 WITHOUT_EFFECT: Mapping[str, str] = {
     "services.*.annotations": "labels are kept, annotations are not",
-    "services.*.build.cache_from": "the daemon has one cache for all builds",
-    "services.*.build.cache_to": "the daemon has one cache for all builds",
     "services.*.build.provenance": "builds make no attestations",
     "services.*.build.sbom": "builds make no attestations",
     "services.*.deploy.resources.reservations.cpus": "CPU time is not reserved",

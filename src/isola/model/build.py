@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from isola.model.build_cache import CacheExport, CacheImport
 from isola.model.image import Layer, digests_entity, layers_entity
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind
 
@@ -72,6 +73,9 @@ class BuildRequest:
     contexts: Mapping[str, str] = field(default_factory=dict)
     """Further ones by name: ``docker-image://NAME``, an address as for ``remote``, or ``local:context-N``, a directory
     that is sent beside that of the context."""
+    imports: tuple[CacheImport, ...] = ()
+    """Caches that are asked after the daemon's own."""
+    exports: tuple[CacheExport, ...] = ()
     cache_from: tuple[str, ...] | None = None
     """Images out of whose layers kept results are taken; missing ones are none. None: out of all."""
     output: Output = Output.IMAGE

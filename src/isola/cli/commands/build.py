@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from isola.cli.build_caches import BuildCaches
     from isola.cli.context import Context
 
 _TAIL = 60
@@ -20,9 +21,7 @@ _NO_AGENTS: Mapping[str, str] = {}
 
 def build(context: Context) -> int:
     """Build an image from the files of a directory."""
-    from isola.cli.build_context import BuildContext
     from isola.cli.build_output import BuildOutput
-    from isola.cli.named_contexts import NamedContexts, read_pairs
 
     args = context.args
     if args.flag("list-builders"):
@@ -36,32 +35,47 @@ def build(context: Context) -> int:
     names = [*args.many("tag"), *filter(None, [output.name])]
     if output.push and not names:
         raise UsageError("An image is pushed by its name", hint="name it: -t registry.example/app:1")
-    path, builder = args.text("PATH") or ".", args.text("builder") or _DOCKERFILE
-    needed, remote = builder == _DOCKERFILE, path if is_remote(path) else ""
-    found = None if path == "-" or remote else BuildContext(path, args.text("file"), needed=needed)
-    name = args.text("file") if found is None else found.dockerfile
-    further = NamedContexts(read_pairs(args.many("build-context")))
-    if path == "-" and further.has_directories:
-        raise UsageError("An archive from standard input is the only context", hint="unpack it, and name the directory")
-    stream = _input() if path == "-" else further.stream(found)
+    more, stream, caches = _sent(context, names)
+    wanted = more | {"agents": list(agents), "output": "check" if checks else output.output}
     show = Shown(context, quiet=context.quiet, plain=mode == "plain", names=names, agents=agents)
-    wanted = options(context, name, names) | {
-        "builder": builder,
-        "network": args.text("network"),
-        "agents": list(agents),
-        "remote": remote,
-        "contexts": further.options,
-        "output": "check" if checks else output.output,
-    }
     if checks:
         return show.checked(context.client.builds.run(wanted, stream))
     with output:
-        status = show.run(context.client.builds.run(wanted, stream, output.take))
+        status = show.run(context.client.builds.run(wanted, stream, output.take, caches.take))
         if status == 0:
             output.finish()
+            caches.finish()
     if status == 0:
         _written(context, show.fingerprint, names)
     return _pushed(context, names) if status == 0 and output.push else status
+
+
+def _sent(context: Context, names: list[str]) -> tuple[dict[str, object], Iterator[bytes], BuildCaches]:
+    """Options of what the build is made from, an archive of the part that is here, and caches."""
+    from isola.cli.build_caches import BuildCaches
+    from isola.cli.build_context import BuildContext
+    from isola.cli.named_contexts import NamedContexts, read_pairs
+
+    args = context.args
+    path, builder = args.text("PATH") or ".", args.text("builder") or _DOCKERFILE
+    remote = path if is_remote(path) else ""
+    found = None if path == "-" or remote else BuildContext(path, args.text("file"), needed=builder == _DOCKERFILE)
+    further = NamedContexts(read_pairs(args.many("build-context")))
+    caches = BuildCaches(args.many("cache-from"), args.many("cache-to"))
+    for directory in caches.missing:
+        context.say(f"There is no cache in {directory} yet")
+    if path == "-" and (further.has_directories or caches.directories):
+        raise UsageError("An archive from standard input is the only context", hint="unpack it, and name the directory")
+    wanted = options(context, args.text("file") if found is None else found.dockerfile, names) | {
+        "builder": builder,
+        "network": args.text("network"),
+        "remote": remote,
+        "contexts": further.options,
+        "cache_from": caches.imports,
+        "cache_to": caches.exports,
+        "credentials": logins(context, caches.registries()),
+    }
+    return wanted, _input() if path == "-" else further.stream(found, caches.directories), caches
 
 
 def _written(context: Context, fingerprint: str, names: list[str]) -> None:
@@ -88,6 +102,15 @@ def _pushed(context: Context, names: list[str]) -> int:
         context.follow(operation, f"Pushing {name}")
         context.say(f"{name} is pushed: {operation.metadata.get('digest') or ''}")
     return 0
+
+
+def logins(context: Context, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
+    """What the user has for registries, by their domains."""
+    from isola.cli.login import credentials
+    from isola.model.image_reference import parse
+
+    found = {parse(name).domain: credentials(context, name) for name in names}
+    return {domain: each for domain, each in found.items() if each}
 
 
 def is_remote(path: str) -> bool:
@@ -296,6 +319,10 @@ COMMANDS = (
                "or an address", value="NAME=PATH", repeat=True),
         Option("--target", "The stage to build (default: the last one)", value="STAGE"),
         Option("--no-cache", "Execute all instructions, without the cache"),
+        Option("--cache-from", "A cache to import: the name of an image, type=registry,ref=NAME or type=local,src=PATH",
+               value="CACHE", repeat=True),
+        Option("--cache-to", "Export the cache: type=registry,ref=NAME, type=local,dest=PATH or type=inline",
+               value="CACHE", repeat=True),
         Option("--secret", "For RUN --mount=type=secret: id=ID,src=FILE, or env=NAME", value="SECRET", repeat=True),
         Option("--ssh", "An agent for RUN --mount=type=ssh: default, or ID=SOCKET", value="ID", repeat=True),
         Option("-o --output", "A directory, - (tar), or type=local|tar|oci|docker|image,dest=PATH",
@@ -314,6 +341,8 @@ COMMANDS = (
             ("isola build -f deploy/Dockerfile --target test .", "one stage of another file"),
             ("isola build https://example.org/app.git#main:server", "a directory of a branch, fetched by the daemon"),
             ("isola build --build-context lib=../lib .", "COPY --from=lib copies files of another directory"),
+            ("isola build --cache-from reg.example/c --cache-to type=registry,ref=reg.example/c .",
+             "results of instructions from and for other daemons"),
             ("isola build --ssh default .", "RUN --mount=type=ssh asks your agent for signatures"),
             ("isola build --target binaries -o out .", "the files of a stage, without an image"),
             ("isola build -o type=oci,dest=app.tar -t app:1 .", "the image as an archive"),

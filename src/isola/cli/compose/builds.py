@@ -40,8 +40,9 @@ def build(
 
     ``arguments``: in place of those of the file.
     """
+    from isola.cli.build_caches import BuildCaches
     from isola.cli.build_context import BuildContext
-    from isola.cli.commands.build import Shown, agent
+    from isola.cli.commands.build import Shown, agent, logins
     from isola.cli.named_contexts import NamedContexts
 
     spec: dict[str, Any] = application.services[service]["build"]
@@ -55,16 +56,21 @@ def build(
         try:
             found = BuildContext(directory, dockerfile)
             further = NamedContexts(spec.get("additional_contexts") or {})
+            caches = BuildCaches(spec.get("cache_from") or (), spec.get("cache_to") or ())
         except OSError as error:
             raise InvalidInput(f"Cannot read the contexts of {where}", evidence=str(error), field=where) from None
         spec = {**spec, "args": {**spec.get("args", {}), **(arguments or {})}}
         options = _options(application, service, spec) | {"dockerfile": found.dockerfile, "contexts": further.options}
+        options |= {"cache_from": caches.imports, "cache_to": caches.exports}
+        options["credentials"] = logins(context, caches.registries())
         options |= {"pull": pull or bool(spec.get("pull")), "no_cache": fresh or bool(spec.get("no_cache"))}
         sockets = dict(map(agent, agents_of(spec)))
         options["agents"] = list(sockets)
         show = Shown(context, quiet=context.quiet, plain=False, names=(), agents=sockets)
-        if show.run(context.client.builds.run(options, further.stream(found))) != 0:
+        stream = further.stream(found, caches.directories)
+        if show.run(context.client.builds.run(options, stream, take_cache=caches.take)) != 0:
             raise HostFailure(f"The image of service {service} could not be built", evidence="see above")
+        caches.finish()
 
 
 def agents_of(spec: Mapping[str, Any]) -> list[str]:

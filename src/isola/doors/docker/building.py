@@ -14,8 +14,9 @@ from isola.doors.docker.networks.lookup import find_network
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields, parse_object
 from isola.errors import InvalidInput, Unsupported
-from isola.images.registry.credentials import ANONYMOUS, Credentials, credentials_of
+from isola.images.registry.credentials import Credentials, credentials_of
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build_cache import CacheExport, CacheImport, CacheType
 from isola.model.image_reference import DOCKER_HUB, parse
 
 MOST_NAMES = 100
@@ -36,6 +37,7 @@ def request_of(request: Request) -> BuildRequest:
     if len(names) > MOST_NAMES:
         raise InvalidInput(f"more than {MOST_NAMES} tags", field="t")
     _refuse(query)
+    sources = _cache_from(query)
     return BuildRequest(
         names=names,
         dockerfile=query.get("dockerfile") or "Dockerfile",
@@ -46,7 +48,9 @@ def request_of(request: Request) -> BuildRequest:
         no_cache=request.flag("nocache"),
         pull=request.flag("pull"),
         network=_network(request),
-        cache_from=_cache_from(query),
+        cache_from=sources,
+        imports=tuple(CacheImport(CacheType.IMAGE, name) for name in sources or ()),
+        exports=(CacheExport(CacheType.INLINE),),
         config=_config(request),
         remote=query.get("remote", ""),
         project=request.project,
@@ -94,11 +98,6 @@ def credentials_in(header: str) -> Mapping[str, Credentials]:
     if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
         raise InvalidInput("X-Registry-Config is malformed", field="X-Registry-Config")
     return {_domain(name): credentials_of(fields) for name, fields in found.items()}
-
-
-def credentials_for(known: Mapping[str, Credentials], domain: str) -> Credentials:
-    """Anonymous where the client has sent none."""
-    return known.get(domain, ANONYMOUS)
 
 
 def _domain(address: str) -> str:

@@ -36,6 +36,11 @@ class Credentials:
 ANONYMOUS = Credentials()
 
 
+def credentials_for(known: Mapping[str, Credentials], domain: str) -> Credentials:
+    """Anonymous where there are none."""
+    return known.get(domain, ANONYMOUS)
+
+
 def credentials_of(fields: Mapping[str, object]) -> Credentials:
     """From the object that Docker calls ``AuthConfig``. Raises InvalidInput."""
 

@@ -8,13 +8,16 @@ from typing import Protocol
 
 from isola.errors import NotFound, Unsupported
 from isola.host import Host
+from isola.images.descriptor import Descriptor, digest_of
+from isola.images.oci_manifest import read_document
 from isola.images.registry.credentials import ANONYMOUS, Credentials
 from isola.images.registry.describing import Description, describe
 from isola.images.registry.listing import Repository, repositories, search_hub, tags
 from isola.images.registry.manifests import Fetched
 from isola.images.registry.progress import Watch, unwatched
-from isola.images.registry.push import Content, content_of, push_content
+from isola.images.registry.push import Content, Document, content_of, push_content
 from isola.images.registry.reaching import Reach
+from isola.images.registry.remote import Remote
 from isola.images.registry.session import Session
 from isola.images.registry.settings import Registries
 from isola.images.registry.upload import Target
@@ -177,6 +180,25 @@ class RegistryVerbs:
         """The manifest or index of a name. Raises NotFound, Forbidden, HostFailure."""
         _, found = await self._reach.find(reference, credentials)
         return found
+
+    async def open(self, reference: ImageReference, credentials: Credentials = ANONYMOUS) -> Remote:
+        """What a name refers to, with its blobs. Raises NotFound, Forbidden, HostFailure."""
+        return Remote(*await self._reach.find(reference, credentials), reference)
+
+    async def push_artifact(
+        self,
+        op: Operation,
+        to: ImageReference,
+        credentials: Credentials,
+        blobs: Sequence[Descriptor],
+        manifest: bytes,
+    ) -> str:
+        """Push what is no image of a project; returns its digest. The caller holds its blobs in the store."""
+        document = read_document(manifest)
+        top = Document(Descriptor(document.media_type, digest_of(manifest), len(manifest)), manifest, document)
+        session = await self._reach.origin(to.domain, credentials)
+        target = Target(self._host, self._store, session, to.path, unwatched)
+        return await push_content(op, target, to, Content(tuple(blobs), (), top, frozenset()), {})
 
     async def tags(self, reference: ImageReference, credentials: Credentials = ANONYMOUS) -> tuple[str, ...]:
         """The tags of a repository. Raises NotFound, Forbidden, HostFailure."""

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from isola.builds.cache_options import INLINE_CACHE, cache_import
+from isola.builds.cache_options import MOST as MOST_CACHES
 from isola.builds.named_contexts import SENT, named_contexts
 from isola.doors.docker.building import MOST_NAMES, NETWORKS
+from isola.doors.http.reading import parse_object
 from isola.errors import InvalidInput, Unsupported
 from isola.model.build import BuildRequest
+from isola.model.build_cache import CacheExport, CacheImport, CacheType
 from isola.model.image_reference import parse
 
 _SILENT = (
     "frontend.caps", "cmdline", "contextkey", "dockerfilekey", "image-resolve-mode", "multi-platform",
     "build-arg:BUILDKIT_INLINE_CACHE", "build-arg:BUILDKIT_MULTI_PLATFORM", "build-arg:BUILDKIT_SYNTAX",
-    "cache-from", "cache-imports", "hostname", "source-policy",
+    "hostname", "source-policy",
 )  # fmt: skip
 """Hints, and what says how BuildKit itself works."""
 _SILENT_PREFIXES = ("local-sessionid:", "vcs:", "attest:provenance")
 _READ = (
     "context", "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
+    "cache-from", "cache-imports",
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
     "requestid": "--call with another method than check",
@@ -57,8 +62,28 @@ def request_of(attributes: Mapping[str, str], names: str, project: str) -> Build
         config=_config(attributes),
         remote="" if upload_in(attributes) else attributes.get("context", ""),
         contexts=_contexts(attributes)[0],
+        imports=_imports(attributes),
+        exports=_inline(attributes),
         project=project,
     )
+
+
+def _imports(attributes: Mapping[str, str]) -> tuple[CacheImport, ...]:
+    """Caches of types that are not offered are left out: a build finds less in the cache then."""
+    given = [{"type": "registry", "ref": name} for name in attributes.get("cache-from", "").split(",") if name]
+    if text := attributes.get("cache-imports", ""):
+        for each in parse_object(b'{"imports":' + text.encode() + b"}").objects("imports"):
+            given.append({**each.mapping("Attrs"), "type": each.text("Type", "")})
+    if len(given) > MOST_CACHES:
+        raise InvalidInput(f"There are more than {MOST_CACHES} caches", field="cache-imports")
+    found = [cache_import({"type": each["type"], "ref": each.get("ref", "")}) for each in given
+             if each["type"] == CacheType.REGISTRY]  # fmt: skip
+    return tuple(filter(None, found))
+
+
+def _inline(attributes: Mapping[str, str]) -> tuple[CacheExport, ...]:
+    wanted = attributes.get(f"{_BUILD_ARGUMENT}{INLINE_CACHE}", "").lower() in ("1", "true")
+    return (CacheExport(CacheType.INLINE),) if wanted else ()
 
 
 def directories_in(attributes: Mapping[str, str]) -> Mapping[str, str]:

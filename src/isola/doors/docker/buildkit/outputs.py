@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from isola.builds.cache_options import MOST, cache_export
 from isola.doors.docker.buildkit.wire import Message
 from isola.errors import InvalidInput, Unsupported
 from isola.model.build import Output
+from isola.model.build_cache import CacheExport, CacheType
 
 _KINDS: Mapping[str, Output] = {
     "": Output.IMAGE,
@@ -29,6 +31,7 @@ class Outputs:
     names: str = ""
     tree: bool = False
     """Files one by one, in place of an archive."""
+    caches: tuple[CacheExport, ...] = ()
 
 
 def outputs_of(wanted: Message) -> Outputs:
@@ -36,7 +39,18 @@ def outputs_of(wanted: Message) -> Outputs:
     found = [(each.text(1), each.texts(2)) for each in wanted.messages(13)]
     if not found and wanted.text(3):
         found = [(wanted.text(3), wanted.texts(4))]
-    return _together(found)
+    caches = tuple(_cache(each.text(1), each.texts(2)) for each in wanted.inside(8).messages(4)[:MOST])
+    return replace(_together(found), caches=caches)
+
+
+def _cache(kind: str, attributes: Mapping[str, str]) -> CacheExport:
+    """Raises Unsupported, InvalidInput."""
+    if kind == CacheType.LOCAL:
+        raise Unsupported(
+            "Caches are not exported to directories of clients of BuildKit", field="cache-to",
+            remedy="use type=registry, or isola build --cache-to type=local,dest=DIRECTORY",
+        )  # fmt: skip
+    return cache_export({**attributes, "type": kind})
 
 
 def _together(found: Sequence[tuple[str, Mapping[str, str]]]) -> Outputs:

@@ -19,7 +19,6 @@ from isola.builds.following import Following
 from isola.builds.git import HEADER, TOKEN
 from isola.builds.named_contexts import has_repositories, images_of
 from isola.builds.parts import CONTEXT
-from isola.doors.docker.building import credentials_for
 from isola.doors.docker.buildkit.attributes import directories_in, request_of, upload_in
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
 from isola.doors.docker.buildkit.files import Wanted, archive, small_files, tar_file, uploaded
@@ -31,8 +30,9 @@ from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.doors.docker.request import Request
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported, WrongState
-from isola.images.registry.credentials import Credentials
+from isola.images.registry.credentials import Credentials, credentials_for
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
+from isola.model.build_cache import CacheType
 from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
 from isola.model.image_reference import parse as parse_reference
 from isola.model.image_reference import parse_full
@@ -60,7 +60,7 @@ async def solve(
 ) -> Solved:
     """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
     wanted, upload = request_of(attributes, outputs.names, request.project), upload_in(attributes)
-    wanted = replace(wanted, output=outputs.kind)
+    wanted = replace(wanted, output=outputs.kind, exports=tuple({*wanted.exports, *outputs.caches}))
     if outputs.kind is not Output.IMAGE and METHOD.lower() not in session.methods:
         raise Unsupported("The client's session takes no results", field="output")
     builds, further = request.services.builds, directories_in(attributes)
@@ -229,6 +229,8 @@ def _images(dockerfile: Dockerfile, wanted: BuildRequest) -> Iterable[str]:
     arguments = {name: default or "" for each in dockerfile.arguments for name, default in each.pairs}
     arguments |= wanted.arguments
     yield from images_of(wanted.contexts)
+    yield from (each.name for each in wanted.imports if each.type is CacheType.REGISTRY)
+    yield from (each.name for each in wanted.exports if each.type is CacheType.REGISTRY)
     for stage in dockerfile.stages:
         with suppress(ValueError):
             yield expand(stage.base.image, arguments, dockerfile.escape)

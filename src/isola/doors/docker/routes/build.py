@@ -13,12 +13,13 @@ from aiohttp import web
 from isola.builds.dockerfile.durations import nanoseconds
 from isola.builds.following import Following
 from isola.doors.docker.answers import HEADERS, answer
-from isola.doors.docker.building import credentials_for, credentials_in, messages, request_of
+from isola.doors.docker.building import credentials_in, messages, request_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
 from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
+from isola.images.registry.credentials import credentials_for
 from isola.model.build import BuildRequest
 from isola.model.image_reference import parse_full
 from isola.operations import Operation

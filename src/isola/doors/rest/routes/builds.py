@@ -7,9 +7,14 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 from aiohttp import web
 
+from isola.builds.cache_options import MOST as MOST_CACHES
+from isola.builds.cache_options import cache_export, cache_import
+from isola.builds.cache_options import directories_of as caches_of
 from isola.builds.exporting import Export
 from isola.builds.following import Following
 from isola.builds.named_contexts import directories_of
@@ -20,6 +25,7 @@ from isola.doors.rest.answers import sync
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
+from isola.images.registry.credentials import Credentials, credentials_for, credentials_of
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.image_reference import parse
 from isola.model.names import alias_name
@@ -42,25 +48,24 @@ async def build(request: Request) -> web.StreamResponse:
     ``secrets`` (base64), ``no_cache``, ``pull``, ``network``, ``config``, ``agents`` (ids of agents of SSH),
     ``output``: ``image``, ``check`` (only warnings), or for the client alone ``files`` (a tar archive) or ``archive``
     (of the image, in OCI's and Docker's layout).
+    ``cache_from`` and ``cache_to`` are lists of objects: ``type`` (``registry`` with ``ref``; ``local`` with
+    ``directory``, which is ``cache-N`` and is sent like a context; ``inline``), ``mode``, ``ignore-error``.
+    ``credentials`` for registries of these, and of base images, by domain.
     Events have a ``type``: ``step``, ``cached``, ``output``, ``result``, ``removed``, ``warning``, ``agent`` (a
-    request, which ``replies/TOKEN`` answers), ``data`` (``size`` bytes of the output follow the line), and in the last
+    request, which ``replies/TOKEN`` answers), ``data`` (``size`` bytes of the output, or of the
+    cache ``name``, follow the line), and in the last
     line ``image``, ``done`` (without an image) or ``error``.
     """
     builds, blocks = request.services.builds, request.blocks()
     fields, rest = await _options(blocks)
     wanted = _wanted(fields, request.project)
-    directories = directories_of(wanted.contexts)
+    directories = (*directories_of(wanted.contexts), *caches_of(wanted.imports))
     context = None
     if directories or not wanted.remote:
         context = await builds.receive(_joined(rest, blocks), directories, remote=bool(wanted.remote))
     following = Following()
-
-    async def deliver(export: Export) -> None:
-        async for block in export.blocks():
-            await following.send(block)
-
     try:
-        operation = builds.start(wanted, context, following.tell, caller=request.caller, deliver=deliver)
+        operation = _started(request, wanted, context, fields, following)
     except BaseException:
         if context is not None:
             await builds.discard(context)
@@ -71,6 +76,28 @@ async def build(request: Request) -> web.StreamResponse:
         with suppress(WrongState):
             operation.cancel()
         raise
+
+
+def _started(
+    request: Request, wanted: BuildRequest, context: Path | None, fields: Fields, following: Following
+) -> Operation:
+    async def deliver(export: Export) -> None:
+        async for block in export.blocks():
+            await following.send(block)
+
+    async def deliver_cache(name: str, archive: AsyncIterator[bytes]) -> None:
+        async for block in archive:
+            await following.send(block, name)
+
+    return request.services.builds.start(
+        wanted,
+        context,
+        following.tell,
+        credentials=partial(credentials_for, _credentials(fields)),
+        caller=request.caller,
+        deliver=deliver,
+        deliver_cache=deliver_cache,
+    )
 
 
 async def builders(request: Request) -> web.StreamResponse:
@@ -146,10 +173,24 @@ def _wanted(fields: Fields, project: str) -> BuildRequest:
         agents=_agents(fields.texts("agents")),
         remote=fields.text("remote", ""),
         contexts=fields.mapping("contexts", empty=True),
+        imports=tuple(filter(None, map(cache_import, _caches(fields, "cache_from")))),
+        exports=tuple(map(cache_export, _caches(fields, "cache_to"))),
         config=fields.mapping("config"),
         output=_output(fields.text("output", "")),
         project=project,
     )
+
+
+def _caches(fields: Fields, name: str) -> list[dict[str, str]]:
+    found = [{key: each.text(key, "") for key in each.names()} for each in fields.objects(name)]
+    if len(found) > MOST_CACHES:
+        raise InvalidInput(f"There are more than {MOST_CACHES} caches", field=name)
+    return found
+
+
+def _credentials(fields: Fields) -> Mapping[str, Credentials]:
+    given = fields.inside("credentials")
+    return {domain: credentials_of(given.mapping(domain)) for domain in given.names()}
 
 
 def _name(name: str) -> str:
@@ -196,7 +237,7 @@ def _document(event: BuildEvent) -> Mapping[str, object]:
     if event.kind is BuildEventKind.AGENT:
         return {**found, "id": event.text, "token": event.token, "data": base64.b64encode(event.data).decode()}
     if event.kind is BuildEventKind.DATA:
-        return {"type": event.kind.value, "size": len(event.data)}
+        return {"type": event.kind.value, "size": len(event.data), **({"name": event.text} if event.text else {})}
     if event.kind is BuildEventKind.OUTPUT:
         return {**found, "text": event.data.decode("utf-8", "replace"), "stderr": event.stderr}
     if event.kind is BuildEventKind.STEP:

@@ -384,9 +384,9 @@ async def test_connections_wait_for_links_that_are_seen_off() -> None:
         guest, next_guest = host.guest(), host.guest()
         await links.connect(Pair("is1", "eth0", "", "0a:69:73:00:00:02"), guest.endpoint.path)
         guest.end()
-        links.see_off("is1")
+        links.delete_vanishing("is1")
         await links.connect(Pair("is1", "eth0", "", "0a:69:73:00:00:03"), next_guest.endpoint.path)
         assert await links.exists("is1")
-        links.see_off("is1")
+        links.delete_vanishing("is1")
         await links.connect(Pair("is2", "eth1", "", "0a:69:73:00:00:04"), next_guest.endpoint.path)
         assert not await links.exists("is1"), "although its namespace has not ended"

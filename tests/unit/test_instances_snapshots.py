@@ -12,8 +12,8 @@ from instance_verbs import ROOT, VICTIM, running, stopped
 
 from isola.errors import AlreadyExists, Forbidden, IsolaError, NotFound, Unsupported
 from isola.instances.copy import Source
+from isola.instances.quiesce import HELD
 from isola.instances.snapshots import Snapshots
-from isola.instances.still import HELD
 from isola.model.instance import Instance, InstanceRequest, InstanceUpdate, Status
 from isola.model.profile import Profile
 from isola.model.project import Project

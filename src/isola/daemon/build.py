@@ -21,10 +21,10 @@ from isola.images.build_limits import BuildLimits
 from isola.images.repositories import Repositories
 from isola.instances import Instances
 from isola.instances.after_end import after_end
+from isola.instances.background_repair import repair_in_background
 from isola.instances.context import Context
 from isola.instances.disk_growth import disk_grown
 from isola.instances.expand import merge, validate
-from isola.instances.keep_mending import keep_mending
 from isola.instances.layers import Layers
 from isola.instances.nics import Nics
 from isola.instances.unknowns import Unknowns
@@ -263,7 +263,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         events=ground.events,
         warnings=ground.warnings,
         after_end=after_end,
-        keep_mending=keep_mending,
+        repair_in_background=repair_in_background,
     )
 
 

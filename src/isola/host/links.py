@@ -24,10 +24,10 @@ import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, netlink, network_namespace, taps
-from isola.host.departing import Departures, bring_up_after, make_alone
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
+from isola.host.vanishing_links import VanishingLinks, bring_up_after, make_alone
 
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
 _LINE = re.compile(r"[A-Za-z0-9_.:/ +-]+", re.ASCII)
@@ -212,7 +212,7 @@ class Links(Protocol):
         """
         ...
 
-    def see_off(self, link: str) -> None:
+    def delete_vanishing(self, link: str) -> None:
         """``delete`` a vanishing link in the background. ``connect`` waits for those that have not gone yet."""
         ...
 
@@ -253,7 +253,7 @@ class LinuxLinks:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._packets: socket.socket | None = None
-        self._departures = Departures(partial(self.delete, vanishing=True))
+        self._vanishing = VanishingLinks(partial(self.delete, vanishing=True))
 
     async def create_bridge(self, bridge: Bridge) -> None:
         """Created down, so that duplicate address detection is disabled before addresses are added."""
@@ -299,7 +299,7 @@ class LinuxLinks:
         """By netlink in one thread, because every start needs it."""
         for name in (pair.host, pair.peer):
             _check_name(name)
-        await self._departures.over()
+        await self._vanishing.gone()
         if await self.exists(pair.host):
             raise AlreadyExists(f"A link named {pair.host!r} is there already")
         opened = network_namespace.open_at(namespace)
@@ -441,8 +441,8 @@ class LinuxLinks:
         if doomed:
             raise HostFailure(f"Cannot delete link {', '.join(doomed)}")
 
-    def see_off(self, link: str) -> None:
-        self._departures.begin(link)
+    def delete_vanishing(self, link: str) -> None:
+        self._vanishing.add(link)
 
     async def exists(self, link: str) -> bool:
         """By the directories below ``/proc/sys/net``, without starting a process."""

@@ -176,7 +176,7 @@ class Context:
     warnings: Warnings
     after_end: Callable[[Context, Operation, Ref, Live], Awaitable[None]]
     """Called when a run has ended by itself."""
-    keep_mending: Callable[[Context, str], object]
+    repair_in_background: Callable[[Context, str], object]
     """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
     live: dict[str, Live] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class Context:
     """Clients that wait for the end of a run."""
     faults: dict[str, Fault] = field(default_factory=dict)
     """Faults of instances, by id; written by ``fail`` and ``heal``."""
-    mending: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    repairs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """Tasks that repeatedly try to repair these instances."""
     half_made: dict[str, HalfMade] = field(default_factory=dict)
     """Remains of failed creations, by id."""
@@ -301,7 +301,7 @@ class Context:
         """Record a fault of an instance, and try to repair it in the background."""
         known = self.faults.get(id) or Fault(why)
         self.faults[id] = Fault(why, (*known.strays, *strays), ended or known.ended)
-        self.keep_mending(self, id)
+        self.repair_in_background(self, id)
         if (instance := self.by_id(id)) is not None:
             self.warnings.report(WarningType.INSTANCE_BROKEN, instance.entity, why)
 

@@ -24,6 +24,7 @@ from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
 from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
+from isola.instances.change_many import change_all
 from isola.instances.commands import Command, Commands
 from isola.instances.configuration import expanded
 from isola.instances.console import Console
@@ -38,6 +39,7 @@ from isola.instances.move import Destination
 from isola.instances.places import Place
 from isola.instances.places import place as place_of
 from isola.instances.profile_changes import profile_changed
+from isola.instances.quiesce import thaw_left_frozen
 from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
@@ -49,8 +51,6 @@ from isola.instances.snapshots import Snapshots
 from isola.instances.start import require_stopped
 from isola.instances.start import start as start_verb
 from isola.instances.state import observe, observe_all
-from isola.instances.steering import steer_all
-from isola.instances.still import let_go_on
 from isola.instances.stop import Manner
 from isola.instances.suspend import require_stoppable, stop_saving
 from isola.instances.unknowns import entity_of as unknown_entity
@@ -92,7 +92,7 @@ class Instances:
         """Adopt running instances, complete interrupted changes, and start instances after a boot of the host."""
         await claim_again(self._context)
         await reconcile(self._context)
-        await let_go_on(self._context)
+        await thaw_left_frozen(self._context)
         await apply_sizes(self._context)
         await self.snapshots.open()
         await give_up_unused(self._context)
@@ -108,7 +108,7 @@ class Instances:
         leave(self._context)
         if self._context.undoing is not None:
             self._context.undoing.cancel()
-        for task in (*self._context.releasing, *self._context.mending.values()):
+        for task in (*self._context.releasing, *self._context.repairs.values()):
             task.cancel()
 
     async def shutdown(self) -> None:
@@ -236,7 +236,7 @@ class Instances:
         instance = self.get(ref)
         if self._idle(ref):
             require_stopped(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Starting instance",
             ref,
             caller,
@@ -265,7 +265,7 @@ class Instances:
             return self._suspend(instance, caller)
         if self._idle(ref):
             stop_verb.require_running(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Stopping instance",
             ref,
             caller,
@@ -278,7 +278,7 @@ class Instances:
         require_stoppable(self._context, instance)
         if self._idle(instance.ref):
             require_live(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Stopping instance",
             instance.ref,
             caller,
@@ -300,7 +300,7 @@ class Instances:
         instance = self.get(ref)
         if self._idle(ref):
             stop_verb.require_running(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Restarting instance",
             ref,
             caller,
@@ -313,7 +313,7 @@ class Instances:
         instance = self.get(ref)
         if self._idle(ref):
             require_live(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Freezing instance",
             ref,
             caller,
@@ -326,7 +326,7 @@ class Instances:
         instance = self.get(ref)
         if self._idle(ref):
             require_live(self._context, instance)
-        return self._steer(
+        return self._change_run_state(
             "Unfreezing instance",
             ref,
             caller,
@@ -359,7 +359,7 @@ class Instances:
     ) -> Operation:
         """The same for all instances to which it applies."""
         chosen = [instance for instance in instances if self.status(instance) in change.action.fitting]
-        return steer_all(
+        return change_all(
             self._context.operations,
             chosen,
             lambda ref: self.change_state(ref, change, caller=caller),
@@ -550,7 +550,7 @@ class Instances:
         """Whether no operation works on it, so that its current state is the one that a new operation will find."""
         return self._context.operations.holder(lock_of(ref)) is None
 
-    def _steer(
+    def _change_run_state(
         self,
         description: str,
         ref: Ref,

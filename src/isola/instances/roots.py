@@ -13,7 +13,7 @@ from isola.host.cancellation import finish
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.expand import root_name
-from isola.instances.still import still
+from isola.instances.quiesce import quiesced
 from isola.model.instance import Devices, Instance, Start
 from isola.model.snapshot import InstanceSnapshot
 from isola.operations import Operation
@@ -96,7 +96,7 @@ async def moment(context: Context, op: Operation, origin: Instance, pool: str) -
     """
     driver, volume = context.storage(origin), context.volume(origin)
     if origin.id not in context.live or pool == volume.pool or not driver.capabilities.instant_copies:
-        async with still(context, op, origin):
+        async with quiesced(context, op, origin):
             yield None
         return
     token, now = context.host.clock.token(16), context.host.clock.now()
@@ -109,7 +109,7 @@ async def moment(context: Context, op: Operation, origin: Instance, pool: str) -
 
     await op.effect("record passing snapshot", lambda: context.snapshots.add(passing.key, passing), undo=forget)
     try:
-        async with still(context, op, origin):
+        async with quiesced(context, op, origin):
             await driver.create_snapshot(op, volume, passing.id)
         yield passing.id
     finally:

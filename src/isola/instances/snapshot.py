@@ -11,11 +11,11 @@ from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
+from isola.instances.quiesce import quiesced
 from isola.instances.running import require_live
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.snapshot_states import keep_memory, keep_saved, remove_state
 from isola.instances.starting_again import start_again, start_later
-from isola.instances.still import still
 from isola.instances.suspend import require_savable, stop_saving
 from isola.model.instance import Instance
 from isola.model.names import plain_name
@@ -105,7 +105,7 @@ async def _take(
     half_made = dataclasses.replace(snapshot, ready=False)
     await op.effect(f"record snapshot {name}", lambda: context.snapshots.add(snapshot.key, half_made), undo=withdraw)
     with op.step(f"Snapshot {instance.name}"):
-        async with still(context, op, instance):
+        async with quiesced(context, op, instance):
             if memory is not None:
                 await memory()
             await driver.create_snapshot(op, volume, snapshot.id)

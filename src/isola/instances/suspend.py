@@ -10,9 +10,9 @@ from isola.instances.clean_up import clean_up, mark_restarting
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.phases import RunState
+from isola.instances.quiesce import announce
 from isola.instances.running import require_live
 from isola.instances.saved import keep
-from isola.instances.still import announce
 from isola.instances.stop import give_back, thaw
 from isola.model.instance import Instance
 from isola.model.reference import Ref

@@ -138,7 +138,7 @@ class FakeLinks:
         for link in links:
             self._remove(link)
 
-    def see_off(self, link: str) -> None:
+    def delete_vanishing(self, link: str) -> None:
         self._remove(link)
 
     async def exists(self, link: str) -> bool:

@@ -407,7 +407,7 @@ class NicDevice(DeviceDriver):
             return
         # A namespace is removed before the devices of an instance that has ended; a tap does not depend on one.
         if target is None and plug.instance.ephemeral and not plug.config.get(HOST_NAME):
-            self.host.links.see_off(self._link(plug))  # no other will have its name
+            self.host.links.delete_vanishing(self._link(plug))  # no other will have its name
         else:
             await self.host.links.delete(self._link(plug), vanishing=target is None)
         if kind(plug.config) == "routed" and plug.config.get("parent"):

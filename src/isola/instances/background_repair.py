@@ -20,12 +20,12 @@ FIRST, LONGEST = 1.0, 60.0
 log = logging.getLogger(__name__)
 
 
-def keep_mending(context: Context, id: str) -> None:
+def repair_in_background(context: Context, id: str) -> None:
     """Start the repair task, unless it is running."""
-    task = context.mending.get(id)
+    task = context.repairs.get(id)
     if (task is None or task.done()) and not context.leaving:
-        task = context.mending[id] = asyncio.get_running_loop().create_task(_keep_on(context, id), name=f"mend {id}")
-        task.add_done_callback(lambda done: context.mending.pop(id) if context.mending.get(id) is done else None)
+        task = context.repairs[id] = asyncio.get_running_loop().create_task(_keep_on(context, id), name=f"repair {id}")
+        task.add_done_callback(lambda done: context.repairs.pop(id) if context.repairs.get(id) is done else None)
 
 
 async def _keep_on(context: Context, id: str) -> None:

@@ -24,7 +24,7 @@ async def bring_up_after(bring_up: Callable[[], Awaitable[None]]) -> None:
     def taken(error: Exception) -> bool:
         return isinstance(error, OSError) and error.errno == errno.EADDRINUSE
 
-    await _outlast(bring_up, taken)
+    await _retry(bring_up, taken)
 
 
 async def make_alone(make: Callable[[], Awaitable[None]], parent: str) -> None:
@@ -37,14 +37,14 @@ async def make_alone(make: Callable[[], Awaitable[None]], parent: str) -> None:
         return isinstance(error, CommandFailed) and os.strerror(errno.EINVAL) in error.evidence
 
     try:
-        await _outlast(make, taken)
+        await _retry(make, taken)
     except CommandFailed as error:
         if taken(error):
             error.remedy = f"{parent} can have one link of mode passthru and no other: stop the instance that has it"
         raise
 
 
-async def _outlast(effect: Callable[[], Awaitable[None]], taken: Callable[[Exception], bool]) -> None:
+async def _retry(effect: Callable[[], Awaitable[None]], taken: Callable[[Exception], bool]) -> None:
     for pause in _PAUSES:
         try:
             await effect()
@@ -56,27 +56,27 @@ async def _outlast(effect: Callable[[], Awaitable[None]], taken: Callable[[Excep
     await effect()
 
 
-class Departures:
-    """Sees that they go, in the background."""
+class VanishingLinks:
+    """Deletes them in the background, and lets callers wait for that."""
 
     def __init__(self, delete: Callable[[str], Awaitable[None]]) -> None:
         self._delete = delete
         """Returns when a link is gone."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, link: str) -> None:
-        """One more is about to go."""
-        task = asyncio.get_running_loop().create_task(self._see_off(link), name=f"see off {link}")
+    def add(self, link: str) -> None:
+        """Delete one more in the background."""
+        task = asyncio.get_running_loop().create_task(self._delete_logged(link), name=f"delete {link}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def over(self) -> None:
-        """Wait until all have gone that have begun to: until then their addresses may still be answered for."""
+    async def gone(self) -> None:
+        """Wait until all are gone: until then the kernel may still answer for their addresses."""
         loop = asyncio.get_running_loop()
         if tasks := [task for task in self._tasks if task.get_loop() is loop]:
             await asyncio.wait(tasks)
 
-    async def _see_off(self, link: str) -> None:
+    async def _delete_logged(self, link: str) -> None:
         try:
             await self._delete(link)
         except IsolaError as error:

@@ -99,7 +99,7 @@ async def test_a_verb_takes_over(still: World, verb: str) -> None:
     await still.finish(getattr(still.parts.services.instances, verb)(WEB))
     assert not still.context.faults and not await differences(still)
     await passes(still, 100)
-    assert not still.context.mending and not await differences(still)
+    assert not still.context.repairs and not await differences(still)
     if verb != "delete":
         assert status(still) is (Status.RUNNING if verb == "start" else Status.STOPPED)
 

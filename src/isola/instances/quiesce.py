@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def still(context: Context, op: Operation, instance: Instance) -> AsyncIterator[None]:
+async def quiesced(context: Context, op: Operation, instance: Instance) -> AsyncIterator[None]:
     """The instance is frozen within this context. A stopped or already frozen one is not changed.
 
     The intent is on disk before the freeze: after a kill of the daemon the next one thaws the instance.
@@ -85,7 +85,7 @@ async def _end(context: Context, live: Live, intent: Intent) -> None:
                 log.warning("Cannot forget that instance %s was frozen: %s", intent.facts["instance"], error)
 
 
-async def let_go_on(context: Context) -> None:
+async def thaw_left_frozen(context: Context) -> None:
     """At the start of the daemon: thaw instances that an earlier one had frozen when it was killed."""
     for intent in list(context.intents.of_kind(HELD)):
         live = context.live.get(intent.facts.get("instance", ""))

@@ -13,7 +13,7 @@ from isola.operations import Operation, Operations
 Act = Callable[[Ref], Operation]
 
 
-def steer_all(
+def change_all(
     operations: Operations,
     chosen: Sequence[Instance],
     act: Act,

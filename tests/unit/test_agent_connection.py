@@ -191,6 +191,26 @@ async def test_a_wrong_frame_ends_the_connection(pair: tuple[Agent, Peer], bad: 
     assert agent.closed
 
 
+FLOODS: dict[str, bytes] = {
+    "ends": encode(Frame(Type.END, 1, channel=1), TAG),
+    "exits": encode(Frame(Type.EXIT, 1, struct.pack("<II", 0, 0)), TAG),
+    "credit for nothing": encode(Frame(Type.CREDIT, 1, struct.pack("<I", 0)), TAG),
+    "data of no bytes": encode(Frame(Type.DATA, 1, channel=1), TAG),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_frames_that_change_nothing_do_not_occupy_the_host(pair: tuple[Agent, Peer], flood: str) -> None:
+    agent, peer = pair
+    running = asyncio.ensure_future(agent.exec(ExecSpec(("sleep", "1"), {})))
+    peer.send(Type.ANSWER, (await peer.frame()).stream)
+    await in_time(running)
+    peer.say(2 * FLOODS[flood])
+    with pytest.raises((HostFailure, WrongState)):
+        await in_time(agent.ping())
+    assert agent.closed
+
+
 REPORTS: list[Callable[[Agent], Awaitable[object]]] = [Agent.stats, Agent.interfaces, Agent.processes]
 
 

@@ -29,6 +29,9 @@ class _Incoming:
     allowed: int = WINDOW
     taken: int = 0
     ended: bool = False
+    """Nothing is to be read any more, because the guest or the reader has said so."""
+    closed: bool = False
+    """The guest has said so."""
 
 
 class Lane:
@@ -65,7 +68,7 @@ class Lane:
         if kind is Type.DATA:
             self._arrived(self._channel(frame), frame.payload)
         elif kind is Type.END:
-            self._channel(frame).ended = True
+            self._closed(self._channel(frame))
         elif kind is Type.CREDIT:
             self._granted(frame)
         elif kind is Type.EXIT:
@@ -157,16 +160,25 @@ class Lane:
         if not incoming.ended:
             incoming.blocks.append(data)
 
+    # Frames that change nothing are refused: a guest that sends them without end would occupy the event loop.
+
+    def _closed(self, incoming: _Incoming) -> None:
+        if incoming.closed:
+            raise broken("a second end")
+        incoming.ended = incoming.closed = True
+
     def _granted(self, frame: Frame) -> None:
         reader = Reader(frame.payload)
-        self._credit += reader.number("I")
+        more = reader.number("I")
+        self._credit += more
         reader.end()
-        if frame.channel or self._credit > WINDOW:
-            raise broken("credit for more than was sent")
+        if frame.channel or not more or self._credit > WINDOW:
+            raise broken("credit for more than was sent, or for nothing")
 
     def _exited(self, frame: Frame) -> None:
-        if not self.exit.done():
-            self.exit.set_result(read_exit(frame))
+        if self.exit.done():
+            raise broken("a second exit")
+        self.exit.set_result(read_exit(frame))
 
 
 class RefusedError(Exception):

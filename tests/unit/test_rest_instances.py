@@ -375,3 +375,14 @@ async def test_access_inside_instances_publishes_events(two_instances: Stand) ->
         ("instance-console-reset", None),
         ("instance-metadata-retrieved", None),
     ]
+
+
+async def test_keys_of_the_daemon_are_not_a_client_s_to_set(stand: Stand) -> None:
+    """A project's user could tell an administrator what the daemon has not said."""
+    said = {"volatile.deploy.role": "retiring", "volatile.any": "1", "image.description": "Debian", "user.a": "b"}
+    body = {"name": "web1", "source": {"type": "image", "alias": "tiny"}, "config": said}
+    status, answer = await stand.ask("POST", "/1.0/instances", body)
+    assert status == 202 and (await stand.get(f"{answer['operation']}/wait"))["status_code"] == 200
+    shown = (await stand.get("/1.0/instances/web1"))["config"]
+    assert shown["user.a"] == "b"
+    assert [key for key in said if shown.get(key) == said[key]] == ["user.a"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,14 +21,12 @@ from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, 
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.start import start
 from isola.instances.templates import OLD_NAME, PENDING
-from isola.instances.volatile import LAST_BOOT
+from isola.instances.volatile import LAST_BOOT, own_keys
 from isola.model.identity import IdRange
 from isola.model.instance import Desired, Instance, InstanceRequest
 from isola.model.reference import Ref
 from isola.model.snapshot import InstanceSnapshot
 from isola.operations import Operation
-
-_KEPT = ("volatile.", "image.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
         runtime=then.runtime,
         architecture=then.architecture,
         description=request.description or then.description,
-        config={**_own(then.config), **_own(request.config)},
+        config={**own_keys(then.config), **own_keys(request.config)},
         devices={**then.devices, **request.devices},
         # Earlier versions let an instance name a profile twice.
         profiles=tuple(dict.fromkeys(then.profiles)) if request.profiles is None else request.profiles,
@@ -101,11 +98,6 @@ def _origin(context: Context, source: Source) -> tuple[Instance, Instance]:
 
 def _wanted(context: Context, source: Source, origin: Instance) -> list[InstanceSnapshot]:
     return snapshots_of(context, origin) if source.with_snapshots and not source.snapshot else []
-
-
-def _own(config: Mapping[str, str]) -> dict[str, str]:
-    """Without internal keys of the daemon, which clients send back."""
-    return {key: value for key, value in config.items() if not key.startswith(_KEPT)}
 
 
 async def _record(

@@ -31,7 +31,7 @@ from isola.instances.ranges import give_back, range_for
 from isola.instances.root_sizes import first_size
 from isola.instances.start import start
 from isola.instances.templates import PENDING
-from isola.instances.volatile import LAST_BOOT
+from isola.instances.volatile import LAST_BOOT, own_keys
 from isola.instances.walls import ISOLATION, isolation_of, require_config, require_image
 from isola.model.identity import IdRange
 from isola.model.image import Image
@@ -66,6 +66,7 @@ def check(context: Context, request: InstanceRequest) -> Plan:
     plain_name(ref.name)
     context.projects.get(ref.project)
     validate(request.config, request.devices)
+    request = dataclasses.replace(request, config=own_keys(request.config))
     check_program(request)
     names = _profiles_of(context, request)
     config, devices = merge(_profiles(context, request.project, names), request.config, request.devices)

@@ -22,6 +22,7 @@ from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
 from isola.instances.templates import renamed as facts_after
 from isola.instances.update import allow
+from isola.instances.volatile import own_keys
 from isola.instances.walls import ISOLATION, require_config, require_image
 from isola.model.instance import Config, Devices, Instance
 from isola.model.isolation import ISOLATIONS, type_of
@@ -29,8 +30,6 @@ from isola.model.names import plain_name
 from isola.model.reference import Ref
 from isola.operations import Operation
 from isola.state import Versioned
-
-_KEPT = ("volatile.", "image.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def check(context: Context, ref: Ref, to: Destination) -> Instance:
 
 
 def _wanted(context: Context, instance: Instance, to: Destination, pool: str) -> Instance:
-    config = {key: value for key, value in to.config.items() if not key.startswith(_KEPT)}
+    config = own_keys(to.config)
     volatile = (
         dict(instance.volatile) if to.ref.name == instance.name else facts_after(instance.volatile, instance.name)
     )

@@ -22,7 +22,7 @@ from isola.instances.program import check_notes
 from isola.instances.root_sizes import configured_size, size_to_be
 from isola.instances.roots import devices_in
 from isola.instances.settings import SETTINGS
-from isola.instances.volatile import CPUS, DEVICES, LIMITS
+from isola.instances.volatile import CPUS, DEVICES, LIMITS, own_keys
 from isola.instances.walls import check_key
 from isola.model.instance import Desired, Instance, InstanceUpdate
 from isola.model.reference import Ref
@@ -32,14 +32,13 @@ from isola.state import Versioned
 
 Decide = Callable[[Instance], InstanceUpdate]
 """The new values for the record that is current when the update has the lock."""
-_KEPT = ("volatile.", "image.")
 
 
 def check(context: Context, ref: Ref, update: InstanceUpdate) -> Instance:
     """The new record. Raises NotFound (with a field, for a resource in the change), InvalidInput, WrongState."""
     instance = context.records.get(ref)
     require_kept(instance)
-    config = {key: value for key, value in update.config.items() if value and not key.startswith(_KEPT)}
+    config = {key: value for key, value in own_keys(update.config).items() if value}
     validate(config, update.devices)
     require_distinct(update.profiles)
     check_notes(update.notes or {})

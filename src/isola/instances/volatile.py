@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from isola.model.instance import Desired, Instance
 
 LAST_BOOT = "last_state.boot"
@@ -37,6 +39,14 @@ DEPLOYED_AT = "deploy.at"
 HISTORY = "deploy.history"
 """Of a version that serves: those before it, newest first: ``TIME=FINGERPRINT,...``."""
 NEXT, RETIRING, PREVIOUS = "next", "retiring", "previous"
+
+
+_KEPT = ("volatile.", "image.")
+
+
+def own_keys(config: Mapping[str, str]) -> dict[str, str]:
+    """What a user configures, without what ``kept_keys`` shows beside it, which clients send back."""
+    return {key: value for key, value in config.items() if not key.startswith(_KEPT)}
 
 
 def kept_keys(instance: Instance) -> dict[str, str]:

@@ -15,7 +15,7 @@ from isola.instances.namespaces import NETWORK
 from isola.instances.remove import remove
 from isola.instances.run_values import HOST, network_mode
 from isola.instances.stop import Manner, halt
-from isola.instances.volatile import HELD, NEXT, ROLE, SERVES
+from isola.instances.volatile import HELD, NEXT, ROLE, SERVES, own_keys
 from isola.model.deployment import Strategy, Version
 from isola.model.instance import Config, Instance, InstanceRequest
 from isola.model.reference import Ref
@@ -121,7 +121,7 @@ def _first(ref: Ref, version: Version) -> InstanceRequest:
 
 
 def _set(config: Config) -> dict[str, str]:
-    return {key: value for key, value in config.items() if value and not key.startswith(("volatile.", "image."))}
+    return {key: value for key, value in own_keys(config).items() if value}
 
 
 async def make(attempt: Attempt, request: InstanceRequest) -> None:

@@ -42,4 +42,4 @@ def test_the_hypervisor_gets_more_than_the_guest() -> None:
     given = Limits(memory=512 * MIB, processes=50, cpus=(1,), swap=7)
     group = limits.of_group(given)
     assert group.memory is not None and 600 * MIB < group.memory < 800 * MIB
-    assert (group.processes, group.cpus, group.swap) == (None, (1,), 7)
+    assert (group.processes, group.by_default, group.cpus, group.swap) == (2048, True, (1,), 7)

@@ -30,6 +30,9 @@ USUAL = Sizes(DEFAULT_MEMORY, LEAST_MEMORY)
 _SHARE = 64
 """And one part in so many of the RAM, for the page tables of the host."""
 
+_THREADS = 2048
+"""Of the hypervisor and its servers, also when a guest has taken them over: more than all CPUs and disks need."""
+
 _MOST_CPUS = 255
 """Of a machine without interrupt remapping."""
 _GROWTH = 16
@@ -73,4 +76,6 @@ def most_memory(limits: Limits, there: int) -> int:
 def of_group(limits: Limits, allowance: int = _ALLOWANCE, sizes: Sizes = USUAL) -> Limits:
     """Of the control group of its hypervisor, whose threads are not the guest's processes."""
     memory = memory_of(limits, sizes)
-    return dataclasses.replace(limits, memory=memory + allowance + memory // _SHARE, processes=None)
+    return dataclasses.replace(
+        limits, memory=memory + allowance + memory // _SHARE, processes=_THREADS, by_default=True
+    )

@@ -13,7 +13,9 @@ from https_peer import Peer, client_context, der_of, free_port, pair, peer
 from rest_door import Stand, standing
 from sftp_client import upgraded
 
+from isola.errors import Forbidden
 from isola.model.project import Project
+from isola.model.reference import Ref
 
 NETWORK = "/1.0/networks/isolabr0"
 
@@ -219,6 +221,9 @@ async def test_shared_volumes_of_paths_of_the_host_are_limited_like_disks(stand:
         await change("blue", lambda found: replace(found, config=rules | {"restricted.devices.disk": "allow"}))
         assert await create(client, "site") == ""
         await change("blue", lambda found: replace(found, config=rules))
+        with pytest.raises(Forbidden):
+            async with stand.services.instances.place(Ref("blue", "web1"), "/mnt/secret"):
+                pass
         started = await client.ask("PUT", "/1.0/instances/web1/state?project=blue", {"action": "start"})
         failed = (await client.get(f"{started[1]['operation']}/wait"))["err"] if started[0] == 202 else started[1]
         assert "restricted.devices.disk of the project" in str(failed), "also when it has it already"

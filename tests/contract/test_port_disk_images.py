@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -20,6 +21,7 @@ from isola.testing.disk_images import FakeDiskImages, qcow2
 from isola.testing.files import FakeFiles
 
 MIB = 1 << 20
+CLUSTER, ADDRESS = 2 << 20, 0x00FFFFFFFFFFFE00
 CONTENT = b"\x55" * 65536 + bytes(range(256)) * 512
 
 
@@ -163,6 +165,17 @@ async def test_a_name_in_an_image_leads_nowhere() -> None:
         assert set(os.listdir(place)) == before
 
 
+async def test_a_small_file_with_a_disk_full_of_data_is_refused() -> None:
+    images = LinuxDiskImages(Forked(LinuxProcesses()))
+    with tempfile.TemporaryDirectory(prefix="isola-disks-") as name:
+        bomb = Path(name, "bomb.qcow2")
+        assert _bomb(bomb, 3 << 30) < 16 * MIB
+        with pytest.raises(UnsafeArchive, match="far more data than its file") as refused:
+            await images.look(bomb, DiskFormat.QCOW2, DiskLimits(ratio=100))
+        assert refused.value.remedy == "raise images.limits.ratio"
+        assert (await images.look(bomb, DiskFormat.QCOW2, DiskLimits(ratio=1000))).used > 3 << 30
+
+
 async def test_a_truncated_disk_is_refused_and_a_whole_vmdk_is_read() -> None:
     images = LinuxDiskImages(Forked(LinuxProcesses()))
     with tempfile.TemporaryDirectory(prefix="isola-disks-") as name:
@@ -192,3 +205,24 @@ async def test_a_truncated_disk_is_refused_and_a_whole_vmdk_is_read() -> None:
 
 def _qemu_img(verb: str, *arguments: str) -> None:
     subprocess.run(["qemu-img", verb, "-q", *arguments], check=True)
+
+
+def _bomb(path: Path, size: int) -> int:
+    """A whole file whose disk has the same cluster everywhere, as often as its count of uses says; its bytes."""
+    clusters = size // CLUSTER
+    _qemu_img("create", "-f", "qcow2", "-o", "cluster_size=2M,refcount_bits=64", str(path), str(size))
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 90 0 2M", str(path)], check=True, capture_output=True)
+    with path.open("r+b") as file:
+        first, counts = (_number_at(file, at) for at in (40, 48))
+        second, block = _number_at(file, first) & ADDRESS, _number_at(file, counts)
+        data = _number_at(file, second) & ADDRESS
+        file.seek(second)
+        file.write(struct.pack(">Q", data) * clusters)
+        file.seek(block + 8 * (data // CLUSTER))
+        file.write(struct.pack(">Q", clusters))
+    return path.stat().st_size
+
+
+def _number_at(file: BinaryIO, offset: int) -> int:
+    file.seek(offset)
+    return int.from_bytes(file.read(8), "big")

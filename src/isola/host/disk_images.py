@@ -23,6 +23,8 @@ class DiskLimits:
     """Bytes of the disk as a guest sees it."""
     bytes: int = 64 << 30
     """Bytes of data in it."""
+    ratio: int = 400
+    """Bytes of data for each of the file, beyond the first GiB: clusters may be compressed, or be the same one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _LIMITS = (
     Setting(
         _RATIO,
         whole(10, 100_000),
-        "Most bytes that a byte of a compressed layer may become, beyond the first GiB.",
+        "Most bytes that a byte of a compressed layer or disk may become, beyond the first GiB.",
         "400",
         live=True,
     ),
@@ -72,4 +72,5 @@ def limits_of(config: Callable[[], Mapping[str, str]]) -> UnpackLimits:
 def disk_limits_of(config: Mapping[str, str]) -> DiskLimits:
     """The same for disk images."""
     size = config.get(_DISK) or _DISK_LIMIT.default or "0"
-    return DiskLimits(parse_size(size), limits_of(lambda: config).bytes)
+    others = limits_of(lambda: config)
+    return DiskLimits(parse_size(size), others.bytes, others.ratio)

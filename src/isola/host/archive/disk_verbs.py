@@ -19,6 +19,8 @@ from isola.model.disk_header import HEAD, REMEDY, read_header
 
 _SECONDS, _SECONDS_FOR_A_MIB, _MOST_SECONDS = 300, 4, 6 * 3600
 _SLACK = 1 << 30
+_FREE = 1 << 30
+"""Bytes of data that any file may have."""
 _QCOW2_OPTIONS = "compat=1.1,compression_type=zstd,cluster_size=65536"
 
 
@@ -26,6 +28,7 @@ def look_disk(*, source: str, format: str, limits: dict[str, int]) -> bytes:
     """Its size, and at most how many bytes of data are in it."""
     found = _looked(Path(source), DiskFormat(format))
     _bound(found["size"], found["used"], limits)
+    _bound_ratio(found["used"], Path(source), limits)
     return json.dumps(found).encode()
 
 
@@ -35,6 +38,7 @@ def convert_disk(*, source: str, format: str, below: str | None, target: str, to
     size = found["size"]
     used = found["used"] + (os.stat(below).st_blocks * 512 if below is not None else 0)
     _bound(size, used, limits)
+    _bound_ratio(found["used"], Path(source), limits)
     with created(target, "none") as file:
         options = ["-c", "-o", _QCOW2_OPTIONS] if to == DiskFormat.QCOW2.value else ["-S", "4k"]
         run(
@@ -115,6 +119,16 @@ def _bound(size: int, used: int, limits: Mapping[str, int]) -> None:
             "The disk contains too much data",
             evidence=f"{used} bytes, at most {limits['bytes']} are allowed",
             remedy="raise images.limits.bytes",
+        )
+
+
+def _bound_ratio(used: int, source: Path, limits: Mapping[str, int]) -> None:
+    stored = source.stat().st_size
+    if used > _FREE and used > limits["ratio"] * stored:
+        raise UnsafeArchive(
+            "The disk contains far more data than its file",
+            evidence=f"{used} bytes in {stored}, at most {limits['ratio']} times as many are allowed",
+            remedy="raise images.limits.ratio",
         )
 
 

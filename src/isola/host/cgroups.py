@@ -24,6 +24,9 @@ from isola.model.stats import GroupStats
 
 _TIMEOUT = 10.0
 """Seconds to wait for killed processes to end, for a freeze, and for groups to become removable."""
+_UNFROZEN = 3
+"""How often processes are listed and killed before they are frozen for that: the v1 freezer changes the kernel's code
+on all CPUs, twice, and only processes that fork meanwhile need it."""
 
 
 class Cgroups(Protocol):
@@ -294,7 +297,7 @@ class LinuxCgroups:
     async def _kill(self, path: str) -> None:
         wait = 0.001
         for attempt in range(int(_TIMEOUT / 0.05)):
-            left = await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0)
+            left = await asyncio.to_thread(self._kill_once, path, one_by_one=attempt > 0, freeze=attempt >= _UNFROZEN)
             if not left:
                 return
             await asyncio.sleep(wait)
@@ -303,15 +306,15 @@ class LinuxCgroups:
             f"Processes of {path} do not end after SIGKILL", evidence=f"left are {', '.join(map(str, left[:10]))}"
         )
 
-    def _kill_once(self, path: str, *, one_by_one: bool) -> Sequence[int]:
+    def _kill_once(self, path: str, *, one_by_one: bool, freeze: bool) -> Sequence[int]:
         """Kill, and return the PIDs that are left."""
         if not self.processes(path):
             return ()
         # On a hybrid host the v2 group may be empty.
         at_once = self._unified is not None and bool(self._unified.processes(path)) and self._unified.kill(path)
         if one_by_one or not at_once:
-            # Frozen processes cannot fork while they are listed.
-            self._legacy.freeze(path, frozen=True)
+            if freeze:
+                self._legacy.freeze(path, frozen=True)  # they cannot fork while they are listed
             for pid in self.processes(path):
                 self._kill_member(path, pid)
         self._legacy.freeze(path, frozen=False)

@@ -15,7 +15,7 @@ import pytest
 from served_daemon import ServedDaemon
 
 from isola.client.exec import Ended
-from isola.client.ready import wait_ready
+from isola.client.ready import usual_patience, wait_ready
 from isola.errors import InvalidInput, TimedOut, WrongState
 
 
@@ -106,6 +106,21 @@ def test_a_command_is_repeated_until_it_succeeds(daemon: ServedDaemon, tmp_path:
     assert done.returncode == 0 and "web1 is ready" in done.stderr, done.stderr
     failed = isola(daemon, "restart", "web1", "--wait", "echo not yet; false", "--wait-timeout", "1")
     assert failed.returncode == 1 and "status 1: not yet" in failed.stderr
+
+
+def test_instances_on_emulated_processors_are_waited_for_longer() -> None:
+    known: Any = {
+        "environment": {"runtimes": [{"name": "fast", "emulated": False}, {"name": "slow", "emulated": True}]}
+    }
+    found = [usual_patience({"runtime": runtime}, known) for runtime in ("fast", "slow", "gone")]
+    assert found == [60, 600, 60]
+    assert usual_patience({}, {}) == usual_patience({"runtime": "crun"}, {"environment": {"runtimes": None}}) == 60
+
+
+def test_the_usual_time_is_waited_if_none_is_given(daemon: ServedDaemon) -> None:
+    daemon.create("web1", start=False)
+    done = isola(daemon, "start", "web1", "--wait", "true")
+    assert done.returncode == 0 and "GET /1.0" in daemon.requests
 
 
 def test_without_the_option_nothing_is_waited_for(daemon: ServedDaemon) -> None:

@@ -85,7 +85,7 @@ async def test_a_device_that_boots_none_is_not_believed(supplied: Path) -> None:
     qemu = Qemu("tcg")
     host = await with_device(host_with(qemu, kvm=True))
     found = await probe(host)
-    assert found.available and "TCG" in found.version and "emulated" in found.warnings[0]
+    assert found.available and found.emulated and "TCG" in found.version and "emulated" in found.warnings[0]
     assert qemu.tried == ["kvm", "tcg"]
     await probe(host)
     assert qemu.tried == ["kvm", "tcg"], "the result is kept"

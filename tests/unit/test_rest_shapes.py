@@ -126,6 +126,7 @@ async def test_the_environment_has_the_documented_fields(stand: Stand) -> None:
     assert environment["storage_supported_drivers"] == [{"Name": "overlay", "Version": "1", "Remote": False}]
     assert [probe["name"] for probe in environment["drivers"]["storage"]] == ["btrfs", "overlay"]
     assert environment["runtimes"][0]["remedy"] == "use runc"
+    assert environment["runtimes"][0]["emulated"] is False
 
 
 async def test_envelopes_have_the_documented_fields(stand: Stand) -> None:

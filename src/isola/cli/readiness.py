@@ -16,7 +16,11 @@ OPTIONS = (
         value="ready|healthy|PORT|COMMAND",
         complete="ready healthy",
     ),
-    Option("--wait-timeout", "Seconds to wait with --wait", value="SECONDS", default="60"),
+    Option(
+        "--wait-timeout",
+        "Seconds to wait with --wait; by default 60, and 600 where the host emulates the instance's processors",
+        value="SECONDS",
+    ),
 )
 
 
@@ -24,9 +28,10 @@ def wait(context: Context, name: str) -> str:
     """Wait as requested by the options; returns the state to print."""
     if not context.args.given("wait"):
         return "is running"
-    from isola.client.ready import wait_ready
+    from isola.client.ready import usual_patience, wait_ready
 
-    seconds = context.args.number("wait-timeout", 60)
-    condition = context.args.text("wait")
-    remark = wait_ready(context.client.instances, name, condition, 60 if seconds is None else seconds)
+    instances, seconds = context.client.instances, context.args.number("wait-timeout")
+    if seconds is None:
+        seconds = usual_patience(instances.get(name), context.client.server.info())
+    remark = wait_ready(instances, name, context.args.text("wait"), seconds)
     return f"is ready, but {remark}" if remark else "is ready"

@@ -12,14 +12,24 @@ if TYPE_CHECKING:
 
     from isola.client.exec import Ended
     from isola.client.instances import Instances
+    from isola.client.shapes import InstanceInfo, ServerInfo
 
     Judge = Callable[[Ended], str]
     """Returns an empty text if the instance is ready, else the reason why it is not."""
 
 SYSTEM, HEALTHY = "ready", "healthy"
+_PATIENCE, _PATIENCE_IF_EMULATED = 60, 600
+"""Seconds."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _LISTENS = "0A"
 _PORTS = ("/proc/net/tcp", "/proc/net/tcp6")
+
+
+def usual_patience(instance: InstanceInfo, server: ServerInfo) -> int:
+    """Seconds in which an instance should become ready on this server: more if it emulates its processors."""
+    runtimes = server.get("environment", {}).get("runtimes")
+    emulated = {each.get("name") for each in runtimes if each.get("emulated")} if isinstance(runtimes, list) else set()
+    return _PATIENCE_IF_EMULATED if instance.get("runtime") in emulated else _PATIENCE
 
 
 def wait_ready(instances: Instances, name: str, condition: str, timeout: float) -> str:

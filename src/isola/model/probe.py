@@ -13,5 +13,7 @@ class Probe:
     version: str = ""
     reason: str = ""
     remedy: str = ""
+    emulated: bool = False
+    """Programs run on processors in software, many times slower."""
     warnings: tuple[str, ...] = ()
     """What works less well than it could on this host, and why."""

@@ -137,7 +137,7 @@ Files on `proc`, `sysfs` and similar, on FUSE and on network file systems are re
   (`source.project`), which the caller may use, or which is public or lent by `source.secret`: `lxc image copy
   --target-project`. Where the server does not listen on the network, the client needs `--mode relay`.
 - `environment.runtimes` and `environment.drivers` of `GET /1.0` show for every driver whether it works on this host,
-  and if not, why and what to do.
+  and if not, why and what to do; `emulated` is true where programs run on processors in software.
 - `user` of `exec` may be a name; without `group` the command runs with the user's primary group inside the instance.
 - Images have the fields `system` (a distribution with its own init) and `source` (its origin).
 """

@@ -41,9 +41,13 @@ async def probe(host: Host, *, server: bool = True) -> Probe:
     except DriverUnavailable as error:
         reason = f"{error.message}: {error.evidence}" if error.evidence else error.message
         return Probe(available=False, reason=reason, remedy=error.remedy)
-    warnings = () if used == KVM else (EMULATED,)
-    how = "KVM" if used == KVM else "emulated (TCG)"
-    return Probe(available=True, version=f"{versions.qemu}, Linux {supplied.release}, {how}", warnings=warnings)
+    emulated = used != KVM
+    return Probe(
+        available=True,
+        version=f"{versions.qemu}, Linux {supplied.release}, {'emulated (TCG)' if emulated else 'KVM'}",
+        emulated=emulated,
+        warnings=(EMULATED,) if emulated else (),
+    )
 
 
 def _require(host: Host, found: Engines, *, server: bool) -> None:

@@ -98,6 +98,7 @@ def probe_json(name: str, probe: Probe) -> dict[str, object]:
         "version": probe.version,
         "reason": probe.reason,
         "remedy": probe.remedy,
+        "emulated": probe.emulated,
         "warnings": list(probe.warnings),
     }
 

@@ -102,11 +102,22 @@ async def test_commands_networks_and_ends_are_events(docker: DockerStand) -> Non
     assert about["die"].keys() == {"execDuration", "exitCode"} and told[-1][0] == "stop"
 
 
-async def test_users_of_commands_are_looked_up_when_they_are_created(docker: DockerStand) -> None:
-    await create(docker)
-    assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
-    status, body = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["true"], "User": "unknown"})
-    assert (status, body["message"]) == (400, "unable to find user unknown: no matching entries in passwd file")
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("unknown", "unable to find user unknown: no matching entries in passwd file"),
+        ("0:unknown", "unable to find group unknown: no matching entries in group file"),
+    ],
+)
+async def test_users_of_commands_are_looked_up_when_they_are_started(docker: DockerStand, user: str, said: str) -> None:
+    id, output = await started(docker, Cmd=["true"], User=user, AttachStderr=True)
+    assert output == frame(1, f"{said}\r\n".encode())
+    _, seen = await docker.ask("GET", f"/exec/{id}/json")
+    assert (seen["Running"], seen["ExitCode"]) == (False, 126)
+    _, made = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["true"], "User": user})
+    status, body = await docker.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    assert (status, body["message"]) == (400, said)
+    assert (await docker.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True}))[0] == 409
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,6 @@ class Command:
         """Check that it can be started. Raises WrongState."""
         verb.require_ready(self._context, self.instance)
 
-    async def require_user(self) -> None:
-        """Check that there is its user. Raises WrongState, InvalidInput."""
-        await verb.require_user(self._context, self.instance, self.request)
-
     async def start(self) -> None:
         """Raises WrongState (not running, frozen, started before), InvalidInput (unknown user)."""
         if self._begun:

@@ -50,11 +50,6 @@ def require_ready(context: Context, instance: Instance) -> None:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
 
-async def require_user(context: Context, instance: Instance, request: ExecRequest) -> None:
-    """Check that there is the user of a command. Raises WrongState, InvalidInput."""
-    await _who(context, instance, _as_program(context, instance, request))
-
-
 async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller, *, id: str) -> Execution:
     """Run it, and tell. Raises WrongState, InvalidInput."""
     execution = await run(context, instance, request)

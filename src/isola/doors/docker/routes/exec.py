@@ -10,7 +10,6 @@ from isola.doors.docker.answers import answer, created, empty
 from isola.doors.docker.containers.commands import run_attached, run_detached
 from isola.doors.docker.containers.streams import DetachKeys, hijack
 from isola.doors.docker.containers.view import view
-from isola.doors.docker.containers.wording import of_name
 from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -34,10 +33,6 @@ async def create(request: Request) -> web.StreamResponse:
         raise Conflict(f"container {seen.id} is not running")
     DetachKeys(fields.text("DetachKeys", ""))
     command = request.services.instances.exec(seen.instance.ref, _wanted(fields), caller=request.caller)
-    try:
-        await command.require_user()
-    except InvalidInput as error:
-        raise of_name(error) from None
     command.notes.update(
         {name: fields.boolean(name) for name in ("AttachStdin", "AttachStdout", "AttachStderr")}
         | {"DetachKeys": fields.text("DetachKeys", "")}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import AlreadyExists, HostFailure, NotFound
-from isola.host import Host
+from isola.errors import AlreadyExists, HostFailure, NotFound, StorageFull
+from isola.host import Host, kernel
 from isola.host.linux import linux_host
 from isola.host.mounts import BindMount, DiskMount
 from isola.model.identity import IdRange
@@ -95,6 +95,18 @@ async def test_usage_is_counted_and_limited(bed: Bed) -> None:
     await bed.host.files.sync(bed.disk)
     assert ((await bed.host.subvolumes.usage(bed.disk / "one")) or 0) >= 1 << 20
     await bed.host.subvolumes.limit(bed.disk / "one", None)
+
+
+async def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    host = linux_host()
+    kernel.mount("tmpfs", tmp_path, "tmpfs", f"size={1 << 20}")
+    try:
+        (tmp_path / "filler").write_bytes(bytes(1 << 20))
+        await host.files.allocate(tmp_path / "disk.img", 256 << 20)
+        with pytest.raises(StorageFull):
+            await host.subvolumes.format(tmp_path / "disk.img", "test")
+    finally:
+        await host.mounts.unmount(tmp_path)
 
 
 async def test_a_formatted_disk_is_not_formatted_again(bed: Bed) -> None:

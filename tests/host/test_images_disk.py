@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 from fat_reader import read
 
+from isola.errors import StorageFull
 from isola.events import Events
+from isola.host import kernel
 from isola.host.linux import linux_host
 from isola.images.debian_build import Content, DebianBuild
 from isola.images.debian_recipe import Recipe
@@ -85,6 +88,19 @@ async def test_what_starts_the_machine_is_the_same_each_time(place: Path, tree: 
             return file.read(LAYOUT.root_offset)
 
     assert beginning(await written(place, tree)) == beginning(await written(place, tree))
+
+
+@pytest.mark.parametrize("room", [4 << 20, 40 << 20], ids=["for nothing", "not for the root"])
+async def test_a_full_disk_is_told(place: Path, tree: Path, room: int) -> None:
+    (tree / "large").write_bytes(os.urandom(room))
+    small, mounts = place / "small", linux_host().mounts
+    small.mkdir()
+    kernel.mount("tmpfs", small, "tmpfs", f"size={room}")
+    try:
+        with pytest.raises(StorageFull):
+            await written(small, tree)
+    finally:
+        await mounts.unmount(small)
 
 
 def test_the_root_grows_and_boots_by_its_identifier() -> None:

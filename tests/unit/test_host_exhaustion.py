@@ -7,8 +7,8 @@ import sqlite3
 
 import pytest
 
-from isola.errors import HostFailure, StorageFull
-from isola.host.exhaustion import host_refused, said_full, spent
+from isola.errors import CommandFailed, HostFailure, StorageFull
+from isola.host.exhaustion import host_refused, said_full, spent, storing
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,14 @@ def test_a_full_database() -> None:
     with pytest.raises(sqlite3.OperationalError) as caught:
         database.execute("CREATE TABLE one AS SELECT zeroblob(100000)")
     assert type(host_refused("The state could not be written", caught.value)) is StorageFull
+
+
+def test_a_program_that_has_filled_the_disk() -> None:
+    with pytest.raises(StorageFull, match="No space left") as full, storing():
+        raise CommandFailed(["mkfs.ext4"], 1, "mkfs.ext4: No space left on device while writing out")
+    assert full.value.code == "storage_full" and full.value.remedy
+    with pytest.raises(CommandFailed), storing():
+        raise CommandFailed(["mkfs.ext4"], 1, "mkfs.ext4: Permission denied")
 
 
 def test_what_programs_say() -> None:

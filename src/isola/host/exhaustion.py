@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from isola.errors import HostFailure, StorageFull
+from isola.errors import CommandFailed, HostFailure, StorageFull
 
 _FULL = {
     errno.ENOSPC: "The disk is full",
@@ -16,6 +20,8 @@ _SPENT = {
     errno.ENOMEM: ("The host has no memory left", "stop some instances"),
 }
 _FREE = "free some space on the disk"
+_LITTLE = 16 << 20
+"""Bytes free on a disk on which a program could not write."""
 _SAID = ("No space left on device", "Disk quota exceeded")
 
 
@@ -41,3 +47,28 @@ def host_refused(message: str, error: Exception) -> HostFailure:
 def said_full(text: str) -> bool:
     """Whether a program ended because a disk or a quota is full, by what it wrote to stderr."""
     return any(said in text for said in _SAID)
+
+
+def has_no_room(directory: Path) -> bool:
+    """Whether a program that failed to write there may have filled the disk: some do not say it."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LITTLE
+
+
+@contextmanager
+def storing() -> Iterator[None]:
+    """Around a program that writes to a disk: StorageFull takes the place of CommandFailed if it says so."""
+    try:
+        yield
+    except CommandFailed as error:
+        if said_full(error.evidence):
+            raise full_by(error) from error
+        raise
+
+
+def full_by(error: CommandFailed) -> StorageFull:
+    """The cause of the failure of a program."""
+    return StorageFull("The disk is full", evidence=error.evidence, remedy=_FREE)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from isola.errors import AlreadyExists, HostFailure, NotFound
+from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel
+from isola.host.exhaustion import full_by, has_no_room
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 
@@ -95,9 +96,13 @@ class LinuxSubvolumes:
     async def format(self, device: Path, label: str) -> None:
         """Without ``--force``, so that the program refuses a device with a file system."""
         # One copy of the metadata: on a single disk a second copy protects from little.
-        await self._processes.run(
-            ("mkfs.btrfs", "--quiet", "--metadata", "single", "--label", label, "--", str(device)), timeout=300
-        )
+        argv = ("mkfs.btrfs", "--quiet", "--metadata", "single", "--label", label, "--", str(device))
+        try:
+            await self._processes.run(argv, timeout=300)
+        except CommandFailed as error:
+            if await in_thread(has_no_room, device.parent):  # it speaks of an error of input or output
+                raise full_by(error) from error
+            raise
 
     async def supports(self, path: Path) -> bool:
         return await in_thread(_reported, path, lambda: _is_btrfs(path))

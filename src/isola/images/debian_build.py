@@ -10,6 +10,7 @@ from pathlib import Path
 
 from isola.errors import CommandFailed
 from isola.host import Host
+from isola.host.exhaustion import full_by, said_full, storing
 from isola.images.debian_progress import BuildProgress
 from isola.images.debian_recipe import Recipe, setup_script
 from isola.images.disk_recipe import BOOT_FILES, Layout
@@ -84,7 +85,7 @@ class DebianBuild:
             await self._host.processes.run(argv, env=self._environment(), timeout=_TIMEOUT, on_line=progress.take_line)
         except CommandFailed as error:
             progress.end(error)
-            raise _explained(error) from error
+            raise full_by(error) if said_full(error.evidence) else _explained(error) from error
         except BaseException as error:
             progress.end(error)
             raise
@@ -93,7 +94,8 @@ class DebianBuild:
     async def _run(self, argv: Sequence[str]) -> None:
         """In the same room as the packages were installed in, but for the working directory."""
         room = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
-        await self._host.processes.run([*room, *argv], env=self._environment(), timeout=_TIMEOUT)
+        with storing():
+            await self._host.processes.run([*room, *argv], env=self._environment(), timeout=_TIMEOUT)
 
     def _environment(self) -> dict[str, str]:
         epoch = str(int(self._content.made.timestamp()))

@@ -47,6 +47,8 @@ class IsolaError(Exception):
         self.evidence = evidence
         self.remedy = remedy
         self.field = field
+        self.path = ""
+        """Set by the client library: the path of the request that this answers."""
 
     def __str__(self) -> str:
         text = self.message

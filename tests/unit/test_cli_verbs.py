@@ -271,7 +271,12 @@ def test_hints_of_the_daemon_are_extended_by_commands(isola: Run, daemon: Served
 
 def test_errors_have_a_message_evidence_and_a_hint(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("info", "absent")
-    assert done.stderr == "Error: Instance 'absent' not found\n"
+    listed = "isola list shows the instances of this project; --project NAME and REMOTE:NAME choose another place\n"
+    assert done.stderr == f"Error: Instance 'absent' not found\nHint: {listed}"
+    daemon.create("present", start=False)
+    for verb in ("info", "start", "stop", "delete"):
+        done = isola(verb, "presnt")
+        assert done.stderr == f"Error: Instance 'presnt' not found\nHint: did you mean 'present'?\n      {listed}", verb
 
     async def fail(operation: Operation) -> None:
         raise HostFailure("No room", evidence="disk\x1b[2J full", remedy="make room")

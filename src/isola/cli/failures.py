@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from isola.cli.arguments import UsageError
 from isola.cli.streams import OUTPUT
 from isola.cli.terminal import clean, colours
-from isola.errors import Cancelled, IsolaError
+from isola.errors import Cancelled, IsolaError, NotFound
 
 _COMMANDS = {
     "busy": "isola operation list shows running operations",
     "wrong_state": "isola list shows states; isola start, stop and resume change them",
 }
 """Hints by error code."""
+_LISTED = "isola list shows the instances of this project; --project NAME and REMOTE:NAME choose another place"
+_INSTANCE = re.compile(r"/1\.0/instances/[^/]+(/(state|exec|console))?")
 
 
 def report(error: Exception) -> int:
@@ -37,7 +40,8 @@ def report(error: Exception) -> int:
 
 def _hints(error: IsolaError) -> str:
     """The daemon's remedy, which names a setting or a state, and the command that helps with that kind of error."""
-    return "\n".join(part for part in (error.remedy, _COMMANDS.get(error.code, "")) if part)
+    missing = error.code == NotFound.code and _INSTANCE.fullmatch(error.path)
+    return "\n".join(part for part in (error.remedy, _LISTED if missing else _COMMANDS.get(error.code, "")) if part)
 
 
 def _system(error: OSError) -> str:

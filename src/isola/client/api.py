@@ -87,7 +87,7 @@ class Api:
         self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
     ) -> Reply:
         """One request with a JSON body. Raises the daemon's error."""
-        return self.receive_reply(self.send_json(method, path, body, query=query, headers=headers), method)
+        return self.receive_reply(self.send_json(method, path, body, query=query, headers=headers), method, path)
 
     def send_json(
         self, method: str, path: str, body: object = None, *, query: Query | None = None, headers: Headers = ()
@@ -98,11 +98,11 @@ class Api:
             headers = (*headers, ("Content-Type", "application/json"))
         return self.send(method, path, data, query=query, headers=headers)
 
-    def receive_reply(self, connection: Connection, method: str) -> Reply:
+    def receive_reply(self, connection: Connection, method: str, path: str) -> Reply:
         """Raises the daemon's error."""
         response = self._received(connection, method)
         try:
-            return Reply.read(response)
+            return Reply.read(response, path)
         finally:
             self.release(response)
 

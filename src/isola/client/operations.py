@@ -132,7 +132,7 @@ def begin(
     query = {**(query or {}), "wait": str(client.wait_seconds)}
     connection = client.send_json(method, path, body, query=query, headers=headers)
     interrupted = _interrupted(connection, client.timeout)
-    operation = Operation.of_reply(client, client.receive_reply(connection, method))
+    operation = Operation.of_reply(client, client.receive_reply(connection, method, path))
     operation.interrupted = interrupted
     return operation
 

@@ -25,8 +25,8 @@ class Reply:
         return self.headers.get("etag", "")
 
     @classmethod
-    def read(cls, response: Response) -> Reply:
-        """Read the body. Raises the error in it, and BadReply if it is malformed."""
+    def read(cls, response: Response, path: str = "") -> Reply:
+        """Read the body. Raises the error in it, with the ``path`` asked for, and BadReply if it is malformed."""
         data = response.read()
         try:
             body = json.decode(data)
@@ -39,7 +39,9 @@ class Reply:
 
             code = body.get("error_code")
             status = code if isinstance(code, int) and code >= 400 else response.status
-            raise from_reply(status, str(body.get("error") or ""), body.get("metadata"))
+            answered = from_reply(status, str(body.get("error") or ""), body.get("metadata"))
+            answered.path = path
+            raise answered
         return cls(response.status, response.headers, body.get("metadata"), str(body.get("operation") or ""))
 
 

@@ -127,7 +127,13 @@ def _unread(store: Store, member: str) -> Records:
         server=Collection(store, "server configuration", "/server/", mapping_codec()),
         projects=projects,
         instances=Scoped(
-            store, "instance", "/instances/", record_codec(Instance), stamp=here, role=_instance_role(references, home)
+            store,
+            "instance",
+            "/instances/",
+            record_codec(Instance),
+            stamp=here,
+            role=_instance_role(references, home),
+            suggests=True,
         ),
         profiles=of(Profile, "profile", "profiles", _profile_role(references, home)),
         images=of(Image, "image", "images", _image_role(references)),

@@ -6,11 +6,13 @@ store refuses a write that is based on an outdated record, and ``change`` repeat
 
 from __future__ import annotations
 
+import difflib
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from isola.errors import AlreadyExists, HostFailure, InUse, IsolaError, NotFound, PreconditionFailed
@@ -34,6 +36,8 @@ Stamp = Callable[[T], T]
 K = TypeVar("K", bound=Ordered)
 
 
+_MOST_COMPARED, _LONGEST_COMPARED = 100, 64
+"""Names among which one like an unknown name is looked for, and their characters: it takes time."""
 _ATTEMPTS = 5
 """How often a decision is repeated after writes of others."""
 BATCH = 50
@@ -186,7 +190,7 @@ class Keyed(Generic[K, T]):
         """The record with its revision. Raises NotFound."""
         held = self._records.get(name)
         if held is None:
-            raise NotFound(f"{self._said(name)} not found")
+            raise NotFound(f"{self._said(name)} not found", remedy=self._near(name))
         return held
 
     def revision(self, name: K) -> int:
@@ -355,6 +359,10 @@ class Keyed(Generic[K, T]):
     def _said(self, name: K) -> str:
         return f"{self.noun[:1].upper()}{self.noun[1:]} {self._keys.shown(name)}"
 
+    def _near(self, name: K) -> str:
+        """A remedy that names others which may be meant."""
+        return ""
+
     def _told(self, key: str, data: bytes, revision: int) -> T:
         sent = self._sent.get(key)
         return sent[1] if sent is not None and sent[0] == data else self._decoded(Entry(key, data, revision))
@@ -486,6 +494,15 @@ class Scoped(Keyed[Ref, T]):
 
     def __init__(
         self, store: Store, noun: str, prefix: str, codec: Codec[T], *,
-        stamp: Stamp[T] | None = None, role: Role[T] | None = None,
+        stamp: Stamp[T] | None = None, role: Role[T] | None = None, suggests: bool = False,
     ) -> None:  # fmt: skip
+        """``suggests``: whoever may ask for a name may be told others of the project."""
         super().__init__(store, noun, prefix, codec, REFS, stamp, role)
+        self._suggests = suggests
+
+    def _near(self, name: Ref) -> str:
+        if not self._suggests:
+            return ""
+        known = islice((ref.name for ref in self._records if ref.project == name.project), _MOST_COMPARED)
+        found = difflib.get_close_matches(name.name[:_LONGEST_COMPARED], known, n=2)
+        return f"did you mean {' or '.join(map(repr, found))}?" if found else ""

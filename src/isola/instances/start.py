@@ -19,6 +19,7 @@ from isola.instances.evidence import console_tail, note_failure
 from isola.instances.files import end_sessions
 from isola.instances.following import follow
 from isola.instances.identity import refreshed
+from isola.instances.interpreters import lacking
 from isola.instances.last_run import counted, note_failed_start
 from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
@@ -129,24 +130,38 @@ async def _run(
 
     began = context.host.clock.monotonic()
     restore = saved.state if saved is not None and saved.wanted else None
-    guest = await context.working_runtime(instance).run(
-        op, dataclasses.replace(spec, network=endpoint, nics=taps), held, restore=restore
-    )
+    whole = dataclasses.replace(spec, network=endpoint, nics=taps)
+    try:
+        guest = await context.working_runtime(instance).run(op, whole, held, restore=restore)
+    except HostFailure:
+        await _require_interpreters(context, instance, spec)
+        raise
     took = context.host.clock.monotonic() - began
-    if await _lives(context, instance, guest):
+    if await _lives(context, instance, spec, guest):
         await devices.attach(op, instance, dataclasses.replace(target, running=guest), Stage.PROGRAM)
     return guest, took
 
 
-async def _lives(context: Context, instance: Instance, guest: Guest) -> bool:
+async def _lives(context: Context, instance: Instance, spec: RunSpec, guest: Guest) -> bool:
     """False if it has already ended or requests a reboot. Raises HostFailure if a system has ended with an error."""
     status = await guest.settled()
     if status not in (None, 0, REBOOT) and instance.start.system:
+        await _require_interpreters(context, instance, spec)
         raise HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
             evidence=await console_tail(context, instance),
         )
     return status is None
+
+
+async def _require_interpreters(context: Context, instance: Instance, spec: RunSpec) -> None:
+    """After a failure. Raises HostFailure if a system lacks what its init needs to be executed."""
+    if spec.system and (missing := await lacking(context.host, spec)):
+        raise HostFailure(
+            f"The first process of {instance.name!r} cannot be executed",
+            evidence=missing,
+            remedy="repair the root or its image: it is incomplete, or made for another architecture",
+        )
 
 
 async def _record_started(

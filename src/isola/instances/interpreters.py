@@ -1,4 +1,4 @@
-"""Why a system's first process could not execute its program: what that needs and its root has not."""
+"""Why a system's first process could not execute its program: its root lacks an interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERPRETER = 3
 
 
 async def lacking(host: Host, spec: RunSpec) -> str:
-    """The program or an interpreter that is missing, as a sentence; empty if that cannot be the cause."""
+    """The interpreter that is missing, as a sentence; empty if that is not the cause."""
     try:
         async with host.files.root(spec.root.path, idmap=spec.idmap) as root:
             return await _lacking(root, spec.command[0])
@@ -27,7 +27,7 @@ async def lacking(host: Host, spec: RunSpec) -> str:
 
 
 async def _lacking(root: Root, program: str) -> str:
-    said = f"there is no {program}"
+    said = ""
     for _ in range(_DEPTH):
         if not program.startswith("/"):
             return ""

@@ -133,8 +133,8 @@ async def _run(
     whole = dataclasses.replace(spec, network=endpoint, nics=taps)
     try:
         guest = await context.working_runtime(instance).run(op, whole, held, restore=restore)
-    except HostFailure:
-        await _require_interpreters(context, instance, spec)
+    except HostFailure as error:
+        await _explain(context, spec, error)
         raise
     took = context.host.clock.monotonic() - began
     if await _lives(context, instance, spec, guest):
@@ -146,22 +146,20 @@ async def _lives(context: Context, instance: Instance, spec: RunSpec, guest: Gue
     """False if it has already ended or requests a reboot. Raises HostFailure if a system has ended with an error."""
     status = await guest.settled()
     if status not in (None, 0, REBOOT) and instance.start.system:
-        await _require_interpreters(context, instance, spec)
-        raise HostFailure(
+        error = HostFailure(
             f"The first process of {instance.name!r} ended at once, with status {status}",
             evidence=await console_tail(context, instance),
         )
+        await _explain(context, spec, error)
+        raise error
     return status is None
 
 
-async def _require_interpreters(context: Context, instance: Instance, spec: RunSpec) -> None:
-    """After a failure. Raises HostFailure if a system lacks what its init needs to be executed."""
+async def _explain(context: Context, spec: RunSpec, error: HostFailure) -> None:
+    """Add what a system lacks to execute its init."""
     if spec.system and (missing := await lacking(context.host, spec)):
-        raise HostFailure(
-            f"The first process of {instance.name!r} cannot be executed",
-            evidence=missing,
-            remedy="repair the root or its image: it is incomplete, or made for another architecture",
-        )
+        error.evidence = f"{missing}\n{error.evidence}".rstrip()
+        error.remedy = "repair the root or its image: it is incomplete, or made for another architecture"
 
 
 async def _record_started(

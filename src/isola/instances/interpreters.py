@@ -49,8 +49,8 @@ async def _head(root: Root, path: str) -> bytes:
 def interpreter_of(head: bytes) -> str:
     """The path that a script or a dynamically linked program names; empty for others. Pure; the bytes are untrusted."""
     if head.startswith(_SCRIPT):
-        words = head[len(_SCRIPT) :].split(b"\n", 1)[0].split()
-        return _text(words[0]) if words else ""
+        fields = head[len(_SCRIPT) :].split(b"\n", 1)[0].split()
+        return _text(fields[0]) if fields else ""
     try:
         return _linker(head) if head.startswith(_ELF) else ""
     except (struct.error, IndexError, OverflowError):

@@ -76,6 +76,7 @@ def test_permissions_of_an_open_directory_are_restricted() -> None:
     try:
         daemon.start()
         assert stat.S_IMODE(daemon.directory.stat().st_mode) == 0o711
+        assert stat.S_IMODE((daemon.directory / "logs").stat().st_mode) == 0o700, "whatever has made it"
     finally:
         daemon.close()
 

@@ -50,7 +50,9 @@ def _start(directory: Path, minimal: bool, *, in_background: bool) -> int:
     os.umask(0o022)  # set explicitly: instances must be able to read their roots there, and only root may write
     directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     _close_to_others(directory)
-    (directory / "logs").mkdir(mode=0o700, exist_ok=True)
+    logs = directory / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    logs.chmod(0o700)  # another program may have made it
     if in_background and any(holder.daemon for holder in holding.holders(directory)):
         print(f"isolad is already running in {directory}")
         return 0

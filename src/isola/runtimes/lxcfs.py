@@ -61,7 +61,10 @@ class Lxcfs:
         program = host.system.find_program("lxcfs") or "lxcfs"
         await host.mounts.unmount(self.mountpoint)
         await host.files.make_directory(self.mountpoint)
-        await host.processes.spawn([str(program), "-f", "-p", str(self._state), str(self.mountpoint)], env={})
+        # Otherwise every user of the host writes to /sys/devices/system/cpu through it: lxcfs does so as root, and asks
+        # for no permissions of the caller.
+        argv = [str(program), "-f", "-o", "default_permissions", "-p", str(self._state), str(self.mountpoint)]
+        await host.processes.spawn(argv, env={})
         end = host.clock.monotonic() + _START_SECONDS
         while not await host.mounts.mounted(self.mountpoint):
             if host.clock.monotonic() > end:

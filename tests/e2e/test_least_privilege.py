@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +94,37 @@ def test_what_was_learned_works_and_the_rest_is_refused(daemon: Daemon, confined
     status, _, errors = run(daemon, confined, "echo x >/etc/new")
     assert status != 0 and "Read-only file system" in errors
     assert run(daemon, confined, "echo x >/srv/www/more && echo x >/tmp/more")[0] == 0
+
+
+def test_what_a_sandbox_refuses_is_reported(daemon: Daemon, least: str) -> None:
+    """By its own kernel; also to a daemon that has adopted it, after it was restored, and just before its end.
+
+    Without what reads its log it runs on, and that is said.
+    """
+    isola, name = Cli(daemon), "least-told"
+    script = "while sleep 0.2; do busybox chown 1 /tmp; test ! -e /tmp/end || { busybox chroot / true; exit; }; done"
+    config = {"oci.entrypoint": shlex.join(["/bin/busybox", "sh", "-c", script]), "isola.isolation": "sandbox"}
+    daemon.launch(name, "least-app", config=config, profiles=["default", least])
+
+    def told() -> str:
+        return isola("profile", "refusals", name).stdout
+
+    try:
+        until(lambda: re.search(r"chown of busybox, \d+ times", told()))
+        (reader,) = daemon.directory.glob("run/*/refused.pid")
+        daemon.kill()
+        daemon.start()
+        os.kill(int(reader.read_text()), signal.SIGKILL)
+        until(lambda: "was ended" in told())
+        assert run(daemon, name, "true")[0] == 0
+        daemon.run("PUT", f"/1.0/instances/{name}/state", {"action": "stop", "stateful": True})
+        daemon.run("PUT", f"/1.0/instances/{name}/state", {"action": "start", "stateful": True})
+        assert "chroot" not in told()
+        run(daemon, name, "echo >/tmp/end")
+        until(lambda: daemon.get(f"/1.0/instances/{name}")["status"] == "Stopped")
+        until(lambda: "chroot of busybox, once" in told())
+    finally:
+        daemon.run("DELETE", f"/1.0/instances/{name}?force=1")
 
 
 def test_other_ports_are_refused(daemon: Daemon, confined: str) -> None:

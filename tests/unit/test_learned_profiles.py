@@ -252,12 +252,25 @@ async def test_refused_ports_are_told_as_refused_calls_are(world: World) -> None
     assert (running.limits.listens, running.limits.connects) == (("tcp/80",), ())
     for count in (1, 3, 2):  # counting began at zero
         running.refused_ports = {"listen tcp/81": count}
-        refused.look()
+        await refused.look()
     await world.parts.services.warnings.settled()
     (found,) = [each for each in world.parts.services.warnings if each.type == WarningType.CALLS_REFUSED.text]
     assert found.message == "listening on tcp/81, 5 times"
     with pytest.raises(InvalidInput):
         await world.parts.services.instances.learning.begin(ref)
+
+
+async def test_calls_that_a_kernel_of_its_own_has_counted_are_told_as_others_are(world: World) -> None:
+    ref = Ref.default("web1")
+    await world.create("web1", start=True)
+    refused = world.parts.services.instances.learning.refused
+    running = world.runtime.instances[world.parts.services.instances.get(ref).id]
+    for counts in ({(92, "busybox"): 2}, {(92, "busybox"): 2}, {(92, "busybox"): 5, (-1, "?"): 1}):
+        running.refused_calls = counts
+        await refused.look()
+    await world.parts.services.warnings.settled()
+    (found,) = [each for each in world.parts.services.warnings if each.type == WarningType.CALLS_REFUSED.text]
+    assert found.message == "chown of busybox, 5 times; -1 of a program, once"
 
 
 async def test_a_run_that_begins_is_followed(world: World) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from isola import registry
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
 from isola.model.network import HostNetwork, NetworkNamespace
 from isola.runtimes import Root, RunSpec
-from isola.runtimes.gvisor import interfaces
+from isola.runtimes.gvisor import interfaces, refusals
 from isola.runtimes.gvisor.beginning import creating
 from isola.runtimes.gvisor.config import adapted
 from isola.runtimes.gvisor.options import Version, has_own_network, options
@@ -97,6 +99,65 @@ def test_interfaces_are_read_back() -> None:
     for broken in (b"[]", b"{", b'{"a": 1}', b'{"a": [1]}'):
         with pytest.raises(ValueError):
             interfaces.decode(broken)
+
+
+# --- refused calls -------------------------------------------------------------------------------------------------
+
+
+def noted(*lines: str) -> dict[tuple[int, str], int]:
+    """By the program that reads the log, as busybox runs it."""
+    program = refusals.noting(Path("/run/one"), 7, ["engine"])[-2]
+    log = "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+    done = subprocess.run(["busybox", "awk", program], input=log, capture_output=True, check=True)
+    assert refusals.is_whole(done.stdout) and not refusals.is_whole(done.stdout[:-1])
+    return dict(refusals.read(done.stdout))
+
+
+def logged(task: int, text: str) -> str:
+    return f"D1123 04:40:28.311809   11496 task_syscall.go:240] [{task: 4d}:{task: 4d}] {text}"
+
+
+def test_refusals_in_the_log_of_its_kernel_are_counted_by_program() -> None:
+    found = noted(
+        logged(2, 'Set thread name to "busybox"'),
+        logged(2, "Syscall 92: denied by seccomp"),
+        logged(12, "Syscall 92: denied by seccomp"),
+        "D1123 04:40:28 client.go:400] send [channel 0xc0003aa3f0] WalkReq{DirFD: 1, Path: [, tmp, ]}",
+        logged(2, "Syscall 92: denied by seccomp"),
+        logged(2, "Transitioning from exit state TaskExitZombie to TaskExitDead"),
+        logged(2, "Syscall -1: denied by seccomp"),
+    )
+    assert found == {(92, "busybox"): 2, (92, "?"): 1, (-1, "?"): 1}
+    assert noted() == {}
+
+
+def test_names_of_programs_and_how_many_there_are_cannot_do_harm() -> None:
+    hostile = noted(logged(1, r'Set thread name to "a b\n92 c\" 9"'), logged(1, "Syscall 1: denied by seccomp"))
+    assert list(hostile) == [(1, "a?b?n92?c???9")]
+    assert len(noted(*(logged(1, f"Syscall {number}: denied by seccomp") for number in range(1000)))) == 32
+    assert noted("\udcff[" + "x" * 100_000, logged(1, "Syscall 1: denied by seccomp")) == {(1, "?"): 1}
+
+
+def test_large_counts_are_noted_now_and_then() -> None:
+    for times in (15, 16):
+        assert noted(*[logged(1, "Syscall 1: denied by seccomp")] * times) == {(1, "?"): times}
+    (count,) = noted(*[logged(1, "Syscall 1: denied by seccomp")] * 10_000).values()
+    assert 8_000 <= count <= 10_000
+    assert refusals.read(b"92 busybox 1\nx\n1 2\n1 a b\n92 busybox 3\n92 busyb") == {(92, "busybox"): 3}
+
+
+def test_what_is_logged_before_and_after_the_engine_is_there_is_read(tmp_path: Path) -> None:
+    """The reader is another process; here it is one that copies."""
+    (tmp_path / "setpriv").write_text("#!/bin/sh\nexec cat\n")
+    (tmp_path / "setpriv").chmod(0o755)
+    engine = 'echo "$0 $*" >"$1/debug.fifo"; (sleep 0.1; echo later) >&9 & echo made'
+    argv = refusals.noting(tmp_path, 7, ["sh", "-c", engine, "engine", str(tmp_path)])
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run([*argv, "create"], env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout == "made\n"
+    until(lambda: (tmp_path / "refused").read_text() == f"engine {tmp_path} create\nlater\n")
+    number = int((tmp_path / "refused.pid").read_text())
+    until(lambda: not Path(f"/proc/{number}").exists())
 
 
 # --- platforms -----------------------------------------------------------------------------------------------------

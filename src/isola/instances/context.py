@@ -182,6 +182,8 @@ class Context:
     live: dict[str, Live] = field(default_factory=dict)
     recordings: dict[str, Recording] = field(default_factory=dict)
     """Of what instances use, by id."""
+    at_end: list[Callable[[str, Live], Awaitable[None]]] = field(default_factory=list)
+    """Awaited with the id when a run has ended, before its traces are removed."""
     attaching: dict[str, list[Any]] = field(default_factory=dict)
     """Clients that are attached to the next run of an instance (``attaching.Ahead``), by id."""
     health: dict[str, Health] = field(default_factory=dict)

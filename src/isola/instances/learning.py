@@ -49,6 +49,7 @@ class Learning:
         self._sessions: dict[str, _Session] = {}
         self._beginning: set[str] = set()
         self.refused = Refused(context)
+        context.at_end.append(self.refused.look_at)
 
     async def begin(self, ref: Ref, *, caller: Caller = DAEMON) -> None:
         """What it does from now on is recorded, also over restarts.

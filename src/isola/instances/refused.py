@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from isola.errors import IsolaError, Unsupported
+from isola.errors import HostFailure, IsolaError, Unsupported
 from isola.host.refusals import Refusal
-from isola.instances.context import Context
+from isola.instances.context import Context, Live
 from isola.model.system_calls import NAMES
 from isola.model.warning import WarningType
 from isola.runtimes import Guest
@@ -19,13 +19,14 @@ MOST = 32
 """Different calls and programs that are told apart for an instance."""
 PAUSE = 1.0
 """Seconds in which refusals are gathered before they are written."""
-PORTS_PAUSE = 2.0
-"""Seconds between looks at refused ports."""
+LOOKS_PAUSE = 2.0
+"""Seconds between looks at what is only counted."""
 log = logging.getLogger(__name__)
 _What = tuple[str, str]
 """Name of the call, and the program; or what was tried with a port, and the port."""
 _BIND, _CONNECT = "listening on", "connecting to"
 _PORTS = (_BIND, _CONNECT)
+_PROGRAM = {"?": "a program"}
 
 
 class Refused:
@@ -39,12 +40,14 @@ class Refused:
         self._end: Callable[[], None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._ports: dict[str, tuple[object, Counter[str]]] = {}
-        """The guest, and how often it had been refused each port when it was last looked at."""
+        self._counted: dict[str, tuple[Guest, Counter[_What]]] = {}
+        """The guest, and how often it had been refused what when it was last looked at."""
+        self._silent: dict[str, Guest] = {}
+        """Those of which it was said that their calls are not told any more."""
 
     async def open(self) -> None:
         """Listen, if this host can tell."""
-        self._looking = asyncio.get_running_loop().create_task(self._look(), name="look for refused ports")
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name="look for what was refused")
         try:
             self._end = await self._context.host.refusals.listen(self._note)
         except Unsupported as error:
@@ -62,7 +65,7 @@ class Refused:
         id = self._owner(refusal.uid)
         if not id:
             return
-        name = NAMES.get(refusal.call, str(refusal.call)) if refusal.native else f"{refusal.call} of another machine"
+        name = _named(refusal.call) if refusal.native else f"{refusal.call} of another machine"
         fresh = self._fresh.setdefault(id, Counter())
         what = (name, refusal.program or refusal.command)
         if what in fresh or len(fresh) < MOST:
@@ -71,28 +74,54 @@ class Refused:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="note refused calls")
 
     async def _look(self) -> None:
-        """The kernel counts refused ports and reports none of them."""
+        """Ports by the kernel, calls by kernels of their own: they are counted and not reported."""
         while True:
-            await asyncio.sleep(PORTS_PAUSE)  # in real time: a clock that skips pauses would never let it rest
-            self.look()
+            await asyncio.sleep(LOOKS_PAUSE)  # in real time: a clock that skips pauses would never let it rest
+            await self.look()
 
-    def look(self) -> None:
-        for gone in self._ports.keys() - self._context.live.keys():
-            del self._ports[gone]
+    async def look(self) -> None:
+        for gone in (self._counted.keys() | self._silent.keys()) - self._context.live.keys():
+            self._counted.pop(gone, None)
+            self._silent.pop(gone, None)
         for id, live in list(self._context.live.items()):
-            if (live.limits.listens, live.limits.connects) != (None, None):
-                with suppress(IsolaError):  # it has just ended
-                    self._look_at(id, live.guest)
+            await self.look_at(id, live)
 
-    def _look_at(self, id: str, guest: Guest) -> None:
-        counted = Counter(guest.refused_ports())
-        known, before = self._ports.get(id, (guest, Counter[str]()))
-        # Counting begins at zero with each run.
-        same = known is guest and all(counted[what] >= count for what, count in before.items())
+    async def look_at(self, id: str, live: Live) -> None:
+        """Also at the end of its run: what has ended soon after a refusal is never looked at again."""
+        limited = (live.limits.listens, live.limits.connects) != (None, None)
+        with suppress(IsolaError):  # it has just ended
+            self._compare(id, live.guest, live.guest.refused_ports() if limited else {})
+        with suppress(IsolaError):
+            try:
+                self._compare(id, live.guest, calls=await live.guest.refused_calls())
+            except HostFailure as error:
+                self._unheard(id, live.guest, error)
+
+    def _compare(
+        self,
+        id: str,
+        guest: Guest,
+        ports: Mapping[str, int] | None = None,
+        calls: Mapping[tuple[int, str], int] | None = None,
+    ) -> None:
+        counted = Counter({_port(what): count for what, count in (ports or {}).items()})
+        counted |= Counter({(_named(call), _PROGRAM.get(by, by)): count for (call, by), count in (calls or {}).items()})
+        if not counted:
+            return
+        known, before = self._counted.get(id, (guest, Counter[_What]()))
+        # Counting begins at zero with each run, or when limits are set.
+        same = known is guest and all(counted[what] >= before[what] for what in counted)
         fresh = counted - before if same else counted
-        self._ports[id] = guest, counted
+        self._counted[id] = guest, Counter({**(before if known is guest else {}), **counted})
         if fresh:
-            self._tell(id, Counter({_port(what): count for what, count in fresh.items()}))
+            self._tell(id, fresh)
+
+    def _unheard(self, id: str, guest: Guest, error: HostFailure) -> None:
+        instance = self._context.by_id(id)
+        if instance is not None and self._silent.get(id) is not guest:
+            self._silent[id] = guest
+            log.warning("Instance %s: %s", instance.ref, error)
+            self._context.warnings.report(WarningType.CALLS_REFUSED, instance.entity, f"{error}: {error.remedy}")
 
     def _owner(self, uid: int) -> str:
         """The id of the running instance with this id of the host; empty if there is none."""
@@ -128,6 +157,10 @@ class Refused:
                 seen[what] += count
         text = "; ".join(f"{_spoken(what)}, {_times(count)}" for what, count in seen.most_common())
         self._context.warnings.report(WarningType.CALLS_REFUSED, instance.entity, text)
+
+
+def _named(call: int) -> str:
+    return NAMES.get(call, str(call))
 
 
 def _port(text: str) -> _What:

@@ -51,6 +51,8 @@ async def _watch(context: Context, id: str, live: Live) -> None:
     if instance is None:
         return
     status = await _end_of(context, instance, live)
+    for look in context.at_end:
+        await look(id, live)
     live.ending = Ending(status, context.host.clock.now(), live.guest.oom_killed(), live.guest.failure())
     stopping = live.state is RunState.STOPPING
     if live.ending.error and not stopping:

@@ -182,6 +182,13 @@ class Watched(Protocol):
         """
         ...
 
+    async def refused_calls(self) -> Mapping[tuple[int, str], int]:
+        """How often its filter refused a call since it was started, by its number and the program, ``?`` if unknown.
+
+        None where the host's kernel reports them itself, and where there is no filter. Large counts may lag.
+        """
+        ...
+
     async def plug(self, nic: TapNic) -> None:
         """Add a NIC that is a tap. NICs in a network namespace need no call."""
         ...

@@ -105,6 +105,7 @@ class FakeInstance:
     displays: list[FakeStream] = field(default_factory=list)
     """The far ends of connections to its screen."""
     refused_ports: dict[str, int] = field(default_factory=dict)
+    refused_calls: dict[tuple[int, str], int] = field(default_factory=dict)
     clients: int = 0  # that others have opened to it
     attached: list[FakeAttachment] = field(default_factory=list)
     input: bytearray = field(default_factory=bytearray)
@@ -470,9 +471,7 @@ class FakeGuest:
         return "" if instance is None else instance.failure
 
     def oom_killed(self) -> bool:
-        """As set by a test."""
-        instance = self._instance()
-        return instance is not None and instance.oom_killed
+        return (instance := self._instance()) is not None and instance.oom_killed
 
     def interfaces(self) -> tuple[InterfaceState, ...]:
         """As set by a test."""
@@ -480,12 +479,13 @@ class FakeGuest:
         return instance.interfaces if instance is not None and instance.status is None else ()
 
     def clients(self) -> int:
-        """As set by a test."""
-        instance = self._instance()
-        return instance.clients if instance is not None and instance.status is None else 0
+        return instance.clients if (instance := self._instance()) is not None and instance.status is None else 0
 
     def refused_ports(self) -> Mapping[str, int]:
         return dict(self._require().refused_ports)
+
+    async def refused_calls(self) -> Mapping[tuple[int, str], int]:
+        return dict(instance.refused_calls) if (instance := self._instance()) is not None else {}
 
     async def limit(self, limits: Limits) -> None:
         instance = self._require()

@@ -20,7 +20,7 @@ from isola.operations import Operation
 from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN, Capability, Lack, RuntimeCapabilities
 from isola.runtimes.driver import Held, Restore
 from isola.runtimes.guest import Guest
-from isola.runtimes.gvisor import config, interfaces, port_rules
+from isola.runtimes.gvisor import config, interfaces, port_rules, refusals
 from isola.runtimes.gvisor.beginning import HOLD, creating, letting_go, restoring
 from isola.runtimes.gvisor.guest import GvisorGuest
 from isola.runtimes.gvisor.options import (
@@ -46,6 +46,8 @@ _RESTORED = 300.0
 """Seconds in which a saved state has to be read."""
 _LINGERS = 2.0
 """Seconds in which a kernel ends that has lost its gofer."""
+_NOBODY = 65534
+"""An id of the instance that its gofer does not have."""
 _OWN_KERNEL = "A sandbox has a kernel of its own in user space"
 
 
@@ -95,6 +97,8 @@ class Runsc(OciRuntime):
         self._platform: Platform | None = None
         self._own_network: dict[str, bool] = {}
         """By instance, from the beginning of a start on."""
+        self._reporters: dict[str, int] = {}
+        """The host's user id under which refused calls are noted, by instance with a list of calls."""
         self._taken: dict[str, tuple[InterfaceState, ...]] = {}
         """Interfaces as they were before a network stack took their addresses, by instance."""
 
@@ -131,12 +135,16 @@ class Runsc(OciRuntime):
     async def maker(self, id: str, given: Sequence[Path], restore: Path | None = None) -> Caller:
         """A shell enters the control groups before it executes runsc, so that all its processes inherit them."""
         groups = self.host.cgroups.directories(self.names.cgroup(id))
-        engine = await self._options(own_network=self._has_own_network(id))
+        engine, layout = await self._options(own_network=self._has_own_network(id)), self.layout(id)
+        reporter = self._reporters.get(id)
         self._require_stack(id)
+        if reporter is not None:
+            engine += refusals.debugging(layout.run)
         if restore is not None:
-            layout = self.layout(id)
             engine = with_own_network(engine) if self._has_own_network(id) else engine
             engine = restoring(restore, layout.run, layout.state, engine)
+        if reporter is not None:
+            engine = refusals.noting(layout.run, reporter, engine)
         return Caller(creating(self.called(id), groups, engine))
 
     async def joiner(self, id: str) -> Caller:
@@ -156,6 +164,9 @@ class Runsc(OciRuntime):
         """Raises Unsupported."""
         super().require_supported(spec)
         self._own_network[spec.id] = has_own_network(spec)
+        self._reporters.pop(spec.id, None)
+        if spec.confinement.system_calls and spec.idmap is not None:
+            self._reporters[spec.id] = spec.idmap.outside(_NOBODY)
 
     def adapted(self, spec: RunSpec, made: dict[str, object]) -> dict[str, object]:
         """Without what only the host's kernel knows."""
@@ -202,6 +213,7 @@ class Runsc(OciRuntime):
         """Kill all processes and remove all traces."""
         await super().remove(id)
         self._own_network.pop(id, None)
+        self._reporters.pop(id, None)
         self._taken.pop(id, None)
 
     # --- for its guests -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
@@ -19,6 +19,7 @@ from isola.model.limits import Limits
 from isola.model.stats import ProcessTable
 from isola.runtimes.capabilities import Capability, RuntimeCapabilities
 from isola.runtimes.guest import Execution
+from isola.runtimes.gvisor import refusals
 from isola.runtimes.oci.config import PATH, exec_process
 from isola.runtimes.oci.execution import INSIDE, StandIn, execute
 from isola.runtimes.oci.guest import Engine, OciGuest
@@ -29,6 +30,8 @@ from isola.runtimes.spec import ExecSpec
 _LOOK, _LONGEST, _IDLE_LOOKS = 0.002, 1.0, 25
 _SAVED = 300.0
 """Seconds in which its state has to be written."""
+_NOTES_END = 2.0
+"""Seconds in which what was logged before its end has to be noted."""
 _CACHES = ("active_file", "inactive_file")
 """What the kernel keeps of files, which is in no state."""
 _ANSWER = 10.0
@@ -66,6 +69,31 @@ class GvisorGuest(OciGuest):
         """Also of what its own network stack sends."""
         await super().limit(limits)
         await self._sandboxes.limit_ports(self, limits, again=True)
+
+    async def refused_calls(self) -> Mapping[tuple[int, str], int]:
+        """As its kernel has logged them; at its end all of them. Raises HostFailure if nothing reads that log."""
+        noted, end = self._layout.run / refusals.NOTED, self._host.clock.monotonic() + _NOTES_END
+        if not self._started.confinement.system_calls or not await self._host.files.exists(noted):
+            return {}
+        while True:
+            alive, noting = self._alive(), await self._is_noting()
+            data = await self._host.files.read(noted)
+            if refusals.is_whole(data) or (alive and noting):
+                return refusals.read(data)
+            if alive:
+                raise HostFailure(
+                    "The process that notes refused calls of the sandbox was ended",
+                    remedy="calls are refused as before; restart the instance for reports",
+                )
+            if not noting or self._host.clock.monotonic() > end:
+                return refusals.read(data)
+            await self._host.clock.sleep(0.01)
+
+    async def _is_noting(self) -> bool:
+        with suppress(NotFound):
+            text = (await self._host.files.read(self._layout.run / refusals.READER)).strip()
+            return text.isdigit() and self._host.cgroups.holds(self._group, int(text))
+        return False
 
     # --- life ---------------------------------------------------------------------------------------------------
 

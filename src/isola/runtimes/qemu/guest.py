@@ -280,6 +280,10 @@ class VmGuest:
         """Its own kernel has its sockets."""
         return {}
 
+    async def refused_calls(self) -> Mapping[tuple[int, str], int]:
+        """The same."""
+        return {}
+
     async def limit(self, limits: Limits) -> None:
         """Memory by the balloon, which can be as large as the RAM it was started with; CPU time by the host."""
         ram, wanted = memory_of(self.session.spec.limits), memory_of(limits)

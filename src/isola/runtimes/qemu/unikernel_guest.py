@@ -123,6 +123,10 @@ class UnikernelGuest(VmGuest):
         """Its own kernel has its sockets."""
         return {}
 
+    async def refused_calls(self) -> Mapping[tuple[int, str], int]:
+        """The same."""
+        return {}
+
     async def limit(self, limits: Limits) -> None:
         """CPU time by the host; its memory is that of its start."""
         before = memory_of(self.session.spec.limits, self._runtime.sizes)

@@ -185,6 +185,13 @@ def test_run_returns_the_commands_status_and_deletes_the_instance(isola: Run, da
     assert (both.returncode, len(daemon.instances)) == (2, 1) and "--keep" in both.stderr
 
 
+def test_run_learns_the_name_at_once_and_asks_for_the_deletion_in_one_request(isola: Run, daemon: ServedDaemon) -> None:
+    assert isola("run", "tiny", "--", "true").returncode == 0
+    first, last = daemon.requests[0], daemon.requests[-1]
+    assert first.startswith("POST /1.0/instances") and "wait=" not in first, daemon.requests
+    assert last.startswith("DELETE /1.0/instances/") and "wait=" in last, daemon.requests
+
+
 def test_run_leaves_no_instance_that_cannot_be_started(isola: Run, daemon: ServedDaemon) -> None:
     done = isola("run", "tiny", "--name", "web1", "-c", "oci.entrypoint=/no/such/program", "--", "true")
     assert done.returncode == 1 and "could not be started" in done.stderr

@@ -49,9 +49,9 @@ def _in_a_new_one(context: Context, image: str) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    context.client.wait_seconds = 0  # a guardian is needed as soon as the instance exists
     config = {"oci.entrypoint": context.args.text("command")} if context.args.given("command") else {}
-    operation = context.client.instances.create(image=image, config=config, isolation="container")
+    # A guardian is needed as soon as the instance exists.
+    operation = context.client.instances.create(image=image, config=config, isolation="container", ends=False)
     name = operation.resource("instances")
     guardian = Guardian(context.client, name)
     try:

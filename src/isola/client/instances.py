@@ -87,13 +87,15 @@ class Instances:
         program: Mapping[str, object] | None = None,
         terminal: bool = True,
         stdin: bool = False,
+        ends: bool = True,
     ) -> Operation:
         """Create an instance from an image (alias, fingerprint, or a name that a source offers); None: an empty root.
 
         ``program``: ``entrypoint``, ``arguments``, ``cwd``, ``user``, ``stop_signal``, ``stop_timeout`` in place of the
         image's. Without ``terminal`` standard output and standard error are separate; ``stdin`` keeps its input
         open.
-        With ``start`` the operation starts it, too. The operation's ``resources`` name the instance.
+        With ``start`` the operation starts it, too. The operation's ``resources`` name the instance; without ``ends``
+        they do so at once.
         """
         body: dict[str, object] = {
             "name": name,
@@ -114,7 +116,7 @@ class Instances:
             body["stdin"] = True
         chosen = {"description": description, "isolation": isolation, "runtime": runtime}
         body.update({key: value for key, value in chosen.items() if value})
-        return begin(self._client, "POST", _ROOT, body)
+        return begin(self._client, "POST", _ROOT, body, ends=ends)
 
     def update(self, name: str, instance: Mapping[str, object], *, etag: str = "") -> Operation:
         """Replace configuration, devices, profiles and description; with ``etag`` only if it is unchanged."""

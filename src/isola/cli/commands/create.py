@@ -37,8 +37,10 @@ OPTIONS = (
 _LIMITS = {"memory": "limits.memory", "cpu": "limits.cpu", "processes": "limits.processes"}
 
 
-def begin(context: Context, *, image: str | None, name: str, start: bool, ephemeral: bool = False) -> Operation:
-    """Start creating an instance from the command's options; returns the operation."""
+def begin(
+    context: Context, *, image: str | None, name: str, start: bool, ephemeral: bool = False, ends: bool = True
+) -> Operation:
+    """Start creating an instance from the command's options; returns the operation, without ``ends`` at once."""
     args = context.args
     if image is not None:
         pull_if_private(context, image)
@@ -55,6 +57,7 @@ def begin(context: Context, *, image: str | None, name: str, start: bool, epheme
         description=args.text("description"),
         isolation=isolation_of(context),
         runtime=args.text("runtime"),
+        ends=ends,
     )
 
 

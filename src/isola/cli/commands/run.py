@@ -24,9 +24,13 @@ def run(context: Context) -> int:
         signal.signal(
             number, signal.default_int_handler
         )  # the instance must be deleted whichever signal ends this process
-    context.client.wait_seconds = 0  # a guardian is needed as soon as the instance exists
     operation = begin(
-        context, image=context.args.text("IMAGE"), name=context.args.text("name"), start=True, ephemeral=not keep
+        context,
+        image=context.args.text("IMAGE"),
+        name=context.args.text("name"),
+        start=True,
+        ephemeral=not keep,
+        ends=False,  # a guardian is needed as soon as the instance exists
     )
     name = operation.resource("instances") or context.args.text("name")
     if keep:

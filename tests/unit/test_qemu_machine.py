@@ -44,6 +44,12 @@ def test_it_has_only_what_it_is_given() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("memory", "translated"), [(128, 32), (256, 64), (8192, 96)])
+def test_translated_code_has_a_bounded_part_of_the_memory(memory: int, translated: int) -> None:
+    argv = machine.arguments(dataclasses.replace(MACHINE, memory=memory << 20))
+    assert values(argv, "-accel") == [f"tcg,thread=multi,tb-size={translated}"]
+
+
 def test_it_has_room_to_grow_without_having_more() -> None:
     argv = machine.arguments(dataclasses.replace(MACHINE, most_memory=2 << 30, most_cpus=8))
     assert values(argv, "-m") == ["size=512M,maxmem=3072M"] and values(argv, "-smp") == ["cpus=2,maxcpus=8"]

@@ -29,8 +29,10 @@ HOT_PLUG_PORTS = 4
 """NICs that can be added to a running machine."""
 _PORT = "org.isola."
 _STATUS_SIZE, _KERNEL_LOG_SIZE = 256, 16384
-_TRANSLATED_CODE = 32
+_LEAST_TRANSLATED, _MOST_TRANSLATED = 32, 96
 """MiB that emulated code may take; QEMU's default is a GiB."""
+_TRANSLATED_SHARE = 4
+"""One part in so many of the RAM: Debian's system fills 32 MiB twenty times while it starts, each time for nothing."""
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
 
@@ -168,7 +170,8 @@ def beginning(id: str) -> list[str]:
 
 
 def _base(machine: Machine) -> list[str]:
-    emulated = f"tcg,thread=multi,tb-size={_TRANSLATED_CODE}"
+    translated = min(max(machine.memory // _TRANSLATED_SHARE >> 20, _LEAST_TRANSLATED), _MOST_TRANSLATED)
+    emulated = f"tcg,thread=multi,tb-size={translated}"
     return [
         *beginning(machine.id),
         "-machine", f"{BOARD},{_WITHOUT},memory-backend=ram",

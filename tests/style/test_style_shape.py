@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,27 @@ def drivers() -> list[tuple[str, str]]:
     return sorted((path.parts[-3], path.stem) for path in found if public(path.stem))
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """What the tests ask of a file, which is parsed once."""
+
+    functions: Mapping[str, int]
+    """Name with its place -> lines."""
+    silent: Sequence[str]
+    documented: bool
+
+
+@cache
+def parsed(path: Path) -> Parsed:
+    tree = ast.parse(path.read_text())
+    functions = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(tree)
+        if isinstance(node, Function) and (path.name, node.name) not in WHOLE
+    }
+    return Parsed(functions, list(silent_docstrings(tree)), ast.get_docstring(tree) is not None)
+
+
 @pytest.mark.parametrize("top", BOUNDS)
 def test_files_are_short(top: str) -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in python_files(ROOT / top)}
@@ -103,12 +125,7 @@ def test_files_are_short(top: str) -> None:
 
 @pytest.mark.parametrize("top", BOUNDS)
 def test_functions_are_short(top: str) -> None:
-    lengths = {
-        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
-        for path in python_files(ROOT / top)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, Function) and (path.name, node.name) not in WHOLE
-    }
+    lengths = {name: lines for path in python_files(ROOT / top) for name, lines in parsed(path).functions.items()}
     check(lengths, BOUNDS[top].functions)
 
 
@@ -129,7 +146,7 @@ def test_a_docstring_says_more_than_the_names_do() -> None:
         str(path.relative_to(ROOT)): names
         for path in python_files(SOURCE)
         if path.parent.name != "routes"  # where each is a row of the API's reference page
-        if (names := list(silent_docstrings(ast.parse(path.read_text()))))
+        if (names := parsed(path).silent)
     }
     assert silent == {}, "leave them out, or say shapes, units, errors, sources, reasons"
 
@@ -149,7 +166,7 @@ def test_a_meaningless_docstring_would_be_found(code: str, silent: bool) -> None
 
 
 def test_every_module_has_a_docstring() -> None:
-    silent = [str(path) for path in python_files(SOURCE) if not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [str(path) for path in python_files(SOURCE) if not parsed(path).documented]
     assert silent == []
 
 

@@ -12,6 +12,7 @@ WHOLE = bool(os.environ.get("ISOLA_TEST_WHOLE"))
 _RUN = int(os.environ.get("PYTEST_XDIST_TESTRUNUID", "0"), 16) or time.time_ns()
 SEED = int(os.environ.get("ISOLA_TEST_SEED") or _RUN % 1_000_000)
 """The seed, which is the same for all workers of a run."""
+S = TypeVar("S")
 T = TypeVar("T")
 Share = tuple[int, int]
 """Index and number of the shares into which points are randomly divided; ``WHOLE``: each share has all points."""
@@ -24,6 +25,14 @@ def chosen(points: int, share: Share, most: int) -> list[int]:
     print(f"ISOLA_TEST_SEED={SEED}")
     number, count = share
     return sorted(random.Random(SEED).sample(range(points), points)[number::count][:most])
+
+
+def turns(tests: Sequence[S], ways: Sequence[T], most: int) -> list[tuple[S, T]]:
+    """Each test with so many of its ways, which take turns from one test to the next; with all of them if ``WHOLE``."""
+    count, first = (len(ways), 0) if WHOLE else (most, SEED)
+    return [
+        (test, ways[(first + number + way) % len(ways)]) for number, test in enumerate(tests) for way in range(count)
+    ]
 
 
 def some(values: Sequence[T], most: int) -> list[T]:

@@ -9,14 +9,14 @@ import pytest
 from frail import FrailWorld
 from instance_verbs import VERBS, Verb, mend, record
 from memory_audit import differences, settle
-from sampling import chosen
+from sampling import chosen, turns
 from strike import end_tasks
 
 from isola.errors import IsolaError
 from isola.model.instance import InstanceUpdate, Status
 
-ENGINE_ONLY = ("pause", "resume")
-"""Verbs that touch neither the host nor the store."""
+TOUCHING = [verb for verb in VERBS if verb.name not in ("pause", "resume")]
+"""The verbs but those that touch neither the host nor the store."""
 NEXT_DAEMONS = ("incomplete layer", "layer too many", "incomplete", "begun and not ended: /intents/blobs-")
 """Objects without a record, which disturb no instance until the next daemon removes them."""
 REMOVALS = ("FakeFiles.names", "FakeFiles.remove_tree", "FakeMounts.below", "FakeMounts.unmount")
@@ -43,8 +43,7 @@ async def frail() -> AsyncIterator[FrailWorld]:
     await end_tasks()
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name not in ENGINE_ONLY], ids=lambda verb: verb.name)
+@pytest.mark.parametrize(("verb", "how"), turns(TOUCHING, HOW, 2), ids=lambda value: getattr(value, "name", value))
 async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
     await verb.prepare(frail)
     await verb.act(frail)  # what is read once is not read by the calls that are counted
@@ -82,7 +81,7 @@ async def test_every_call_of(verb: Verb, how: str, frail: FrailWorld) -> None:
     assert verb.done(frail) and set(await differences(frail)) <= left
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.name not in ENGINE_ONLY], ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", TOUCHING, ids=lambda verb: verb.name)
 async def test_after_a_total_failure_the_next_verb_works(verb: Verb, frail: FrailWorld) -> None:
     """As without free descriptors: the call fails, and so does its rollback."""
     await verb.prepare(frail)

@@ -8,7 +8,7 @@ import pytest
 from deploy_verbs import DEPLOYMENTS
 from instance_verbs import VERBS, Verb, mend, record
 from memory_audit import differences
-from sampling import chosen
+from sampling import chosen, turns
 from strike import Fate, Strike
 
 from isola.errors import IsolaError
@@ -19,8 +19,9 @@ MOST = 2
 """Points of each walk that a run covers, unless it covers all."""
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("verb", (*VERBS, *DEPLOYMENTS), ids=lambda verb: verb.name)
+@pytest.mark.parametrize(
+    ("verb", "action"), turns((*VERBS, *DEPLOYMENTS), ACTIONS, 2), ids=lambda value: getattr(value, "name", value)
+)
 async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     points = await learn(world, verb)
     assert len(points) >= 2, points

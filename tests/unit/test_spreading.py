@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sampling import WHOLE, turns
 from spreading import AVERAGE, SECONDS, compile_tests, spread
 
 
@@ -88,3 +89,9 @@ def test_modules_are_compiled_with_rewritten_assertions_and_only_once(tmp_path: 
     compile_tests([f"{module}::test_it"])
     assert compiled.stat() == before
     assert "test_something" not in sys.modules
+
+
+def test_sampled_ways_take_turns() -> None:
+    ways = [way for test, way in turns("abcdef", "xyz", 2) if test == "d"]
+    assert len(set(ways)) == len(ways) == (3 if WHOLE else 2)
+    assert {way for _, way in turns("abcdef", "xyz", 2)} == set("xyz")

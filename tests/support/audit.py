@@ -58,7 +58,8 @@ def differences(daemon: Daemon, frozen: Collection[str] = ()) -> list[str]:
 
     volumes = daemon.directory / "pools" / "default" / "volumes"
     compare("volumes", _names(volumes), recorded)
-    compare("roots mounted", _ids(daemon.mounts(), str(volumes)), running)
+    mounted = _ids(daemon.mounts(), str(volumes.parent / "mounts"))
+    compare("roots mounted", {id for id in mounted if "@" not in id}, running)  # volumes are mounted for each holder
     compare("run directories", _names(daemon.directory / "run"), running)
     compare("cgroups", {id for path in daemon.cgroups() for id in _ID.findall(path)}, running)
     kept = records(daemon, "instance-snapshots").values()

@@ -203,12 +203,10 @@ async def test_aliases_are_added_changed_and_removed(world: World, library: Imag
     other = await import_tiny(world, library, "other")
     await library.add_alias(Alias("web/1", image.fingerprint[:12], "for the web"))
     assert library.alias(Ref.default("web/1")).target == image.fingerprint
-    before = library.alias_revision(Ref.default("web/1"))
     await library.update_alias(
         Ref.default("web/1"), lambda alias: replace(alias, target=other.fingerprint, description="moved")
     )
     assert library.resolve(Ref.default("web/1")) == other
-    assert library.alias_revision(Ref.default("web/1")) != before
     await library.rename_alias(Ref.default("web/1"), "web/2")
     assert library.alias(Ref.default("web/2")).description == "moved"
     await library.remove_alias(Ref.default("web/2"))

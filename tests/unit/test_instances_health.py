@@ -17,7 +17,7 @@ from strike import end_tasks
 from isola.errors import InvalidInput, WrongState
 from isola.instances.health import FILE, judged, pause
 from isola.instances.health_outside import reach
-from isola.instances.health_settings import HEALTH_SETTINGS, command_text, duration, health_check
+from isola.instances.health_settings import HEALTH_SETTINGS, duration, health_check
 from isola.model.event import EventKind
 from isola.model.health import Health, HealthResult, HealthStatus
 from isola.model.image import HealthCheck
@@ -56,9 +56,8 @@ def test_settings_take_the_place_of_those_of_the_image() -> None:
     own = {"isola.health.command": "curl -f localhost || exit 1"}
     found = health_check(HealthCheck(disabled=True), own)
     assert found is not None and found.argv == ("/bin/sh", "-c", own["isola.health.command"]) and found.in_shell
-    assert command_text(found) == own["isola.health.command"]
     found = health_check(None, {"isola.health.command": '["/check", "a b"]'})
-    assert found is not None and found.argv == ("/check", "a b") and command_text(found) == '["/check", "a b"]'
+    assert found is not None and found.argv == ("/check", "a b")
     assert health_check(found, own | {"isola.health.disable": "true"}) is None
     for wrong in ("[]", "[1]", '["', "[" * 100_000, " ", '[""]', "x" * 100_000):
         with pytest.raises(InvalidInput):

@@ -84,7 +84,7 @@ async def _serve(listener: Listener, ask: Ask) -> None:
 
 
 async def converse(stream: Stream, ask: Ask) -> None:
-    """Requests and replies of one connection, until it ends or sends what is no request."""
+    """Requests and replies of one connection, until it ends or sends something that is not a request."""
     pending = bytearray()
     try:
         while block := await stream.read():

@@ -46,7 +46,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome; the history is not written yet."""
+    """The step, and the state after it without its entry of the history."""
 
     step: Step
     state: State

@@ -1,4 +1,4 @@
-"""One build: stages side by side, each step from the cache or carried out, and the image at the end."""
+"""One build: stages side by side, each step from the cache or executed, and the image at the end."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def _content(job: Job, mount: Mount, found: Found) -> tuple[str, ...]:
 
 
 def around(job: Job) -> tuple[str, ...]:
-    """What a program meets beside files, for the cache.
+    """What a program depends on besides files, for the key of the cache.
 
     Results never pass from one project to another: a project decides by its networks, names of hosts, caches and
     secrets what its programs see, and would decide what programs of others have done.

@@ -1,4 +1,4 @@
-"""Stages are built side by side, and told about one after the other."""
+"""Stages are built concurrently, and reported one after the other."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Inputs:
     sources: tuple[str, ...] = field(default=())
     """Of copied files and of mounted ones."""
     around: tuple[str, ...] = ()
-    """Of a program what it meets beside files: where it runs, and who answers in its network."""
+    """What a program depends on besides files: where it runs, and who answers in its network."""
 
 
 def key(step: Step, inputs: Inputs) -> str:

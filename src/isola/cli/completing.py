@@ -140,7 +140,7 @@ def _names(kind: str, unfinished: str, directory: str, about: str = "") -> Itera
         ) as client:
             names = _candidates_of(client, kind, rest, about)
             return list(names) if kind == "snapshots" else [place + name for name in names]
-    except Exception:  # a completion cannot show errors
+    except Exception:  # a completion has nowhere to show errors
         return ()
 
 

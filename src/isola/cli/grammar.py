@@ -38,7 +38,7 @@ class Argument:
         self.parts = parts
         """Number of nested names (``POOL/VOLUME``), which may also be given as separate arguments."""
         self.divides = divides
-        """``web1/snap0`` gives this argument and the next one, like ``web1 snap0``."""
+        """``web1/snap0`` fills this argument and the next one, like ``web1 snap0``."""
         self.complete = complete
         """Its candidates: a kind (``instances``, ``images``, ``files``, ...), or literals separated by spaces."""
 

@@ -15,14 +15,6 @@ _CONTROLS = {
 }
 
 
-def is_terminal(fd: int) -> bool:
-    """Whether a descriptor is a terminal."""
-    try:
-        return posix.isatty(fd)
-    except OSError:
-        return False
-
-
 def colours(stream: TextIO) -> bool:
     """Whether colours are wanted there: a terminal, and no NO_COLOR."""
     return stream.isatty() and not variable("NO_COLOR") and variable("TERM") != "dumb"

@@ -27,11 +27,6 @@ def namespaces(application: Application, name: str) -> dict[str, str]:
     return found
 
 
-def shares_network(service: Tree) -> bool:
-    """Whether it has no NICs, because its network is another's."""
-    return bool(service.get("network_mode")) and service["network_mode"] not in ("bridge", "none")
-
-
 def instance_of(application: Application, service: str, number: int = 1) -> str:
     """The name of an instance of a service."""
     return application.services[service].get("container_name") or instance_name(application.name, service, number)

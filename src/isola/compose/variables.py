@@ -14,7 +14,6 @@ _DEEPEST = 20
 """Bound of nested defaults, ``${A:-${B:-...}}``."""
 _LONGEST = 1 << 20
 
-Lookup = Callable[[str], str | None]
 Warn = Callable[[str], object]
 
 

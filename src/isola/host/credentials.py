@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_VERSION_3 = 0x20080522
-# The C library would change the user of every thread; the system call changes that of the calling one.
+# The C library changes the user of every thread, the system call that of the calling thread only.
 _SETRESUID = {"x86_64": 117, "i386": 208, "i686": 208, "armv7l": 208, "ppc64le": 164, "s390x": 208}
 _GENERIC_SETRESUID = 147  # arm64, riscv64, loongarch64
 _AS_IT_IS = ctypes.c_uint(-1)

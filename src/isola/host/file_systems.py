@@ -1,4 +1,4 @@
-"""File systems as a whole: their size, and syncing them. Both raise OSError."""
+"""Size and syncing of whole file systems. Both raise OSError."""
 
 from __future__ import annotations
 

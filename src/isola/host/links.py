@@ -329,7 +329,7 @@ class LinuxLinks:
             raise HostFailure(f"Cannot create {tap.name}", evidence=str(error)) from error
 
     async def create_loop(self, loop: Loop) -> None:
-        """The neighbours are permanent entries and routes. The far end needs an address, whichever: the kernel takes
+        """The neighbours are permanent entries and routes. The far end needs any address at all: the kernel takes
         nothing from a link without one while it checks the way back to senders.
         """
         ends = ((loop.near, _LOOP_MACS[0]), (loop.far, _LOOP_MACS[1]))

@@ -526,10 +526,6 @@ class ImageLibrary:
     def find_alias(self, ref: Ref) -> Alias | None:
         return self._aliases.find(ref)
 
-    def alias_revision(self, ref: Ref) -> int:
-        """Changes with every write of the alias."""
-        return self._aliases.revision(ref)
-
     async def add_alias(self, alias: Alias, *, caller: Caller = DAEMON) -> None:
         """Raises AlreadyExists, NotFound (no such image), InvalidInput (the name)."""
         image = self.resolve(Ref(alias.project, alias.target))

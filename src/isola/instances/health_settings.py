@@ -121,8 +121,3 @@ def health_check(image: HealthCheck | None, config: Config) -> HealthCheck | Non
         value = own_value if isinstance(own_value, int) else getattr(check, name)
         parts[name] = value or getattr(_DEFAULTS, name)
     return replace(check, **parts)
-
-
-def command_text(check: HealthCheck) -> str:
-    """The value of the key for a check, for doors that are given one."""
-    return check.argv[-1] if check.in_shell and check.argv[:-1] == ("/bin/sh", "-c") else json.dumps(list(check.argv))

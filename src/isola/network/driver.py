@@ -201,7 +201,7 @@ class NetworkDriver(ABC):
         """Remove this daemon's objects on the host that belong to none of these networks and NIC links."""
 
     async def share_names(self, instance_id: str, nics: Sequence[tuple[Network, Nic]]) -> None:
-        """Let a running instance with several NICs know the names of all their networks; of one or none: end that."""
+        """Serve a running instance with several NICs the names of all their networks; with one or none, stop that."""
         return None
 
     async def close(self) -> None:

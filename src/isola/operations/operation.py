@@ -72,7 +72,7 @@ class Step(AbstractContextManager["Step"]):
 
 
 class Operation:
-    """Handed to the work as ``op``; the work says steps, inverses and the point of no return."""
+    """Passed to the work as ``op``, which declares steps, inverses and the point of no return."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Operation:
         undo: Undo | None = None,
         look: Callable[[], Awaitable[bool]] | None = None,
     ) -> T:
-        """Look, push, do: make sure nothing is there, push the inverse, act.
+        """Look, push, do: make sure that nothing exists yet, push the inverse, act.
 
         ``look`` returns whether the thing exists already; then AlreadyExists is raised and nothing is undone.
         """
@@ -241,14 +241,14 @@ class Operation:
             metadata=dict(self.metadata),
             steps=tuple(step.view() for step in self._steps),
             may_cancel=self.may_cancel,
-            error=self._words(),
+            error=self._text_for_clients(),
             error_code="" if error is None else getattr(error, "code", _CODES.get(type(error), "internal")),
             problem=error if isinstance(error, IsolaError) else None,
             project=self.project,
             caller=self.caller,
         )
 
-    def _words(self) -> str:
+    def _text_for_clients(self) -> str:
         """The error as a client may read it; what was not foreseen stands in the log only."""
         if self.error is None:
             return ""

@@ -16,7 +16,6 @@ from isola.model.reference import Entity, Kind
 from isola.model.warning import WarningRecord, WarningStatus, WarningType
 from isola.state import Collection
 
-_Change = Callable[[], object]
 _KEPT = timedelta(days=1)
 """How long resolved warnings are kept."""
 _MOST = 1000

@@ -72,7 +72,7 @@ def read_source(data: bytes) -> Source:
 
 
 def _directives(raw: list[str]) -> dict[str, str]:
-    """Those before the first line that is none, such as an ordinary comment."""
+    """Parser directives, which end at the first other line, such as an ordinary comment."""
     found: dict[str, str] = {}
     for number, line in enumerate(raw, 1):
         match = _DIRECTIVE.fullmatch(line.lstrip())

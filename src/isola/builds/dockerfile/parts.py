@@ -1,4 +1,4 @@
-"""An instruction apart: its name, its flags, and the rest."""
+"""An instruction split into its name, its flags and the rest."""
 
 from __future__ import annotations
 

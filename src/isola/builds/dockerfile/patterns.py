@@ -1,4 +1,4 @@
-"""Patterns of ``${name#pattern}``, ``%`` and ``/``: ``*`` and ``?``, without backtracking, as values are anyone's."""
+"""Patterns of ``${name#pattern}``, ``%`` and ``/``: ``*`` and ``?``, without backtracking: values are untrusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_WORK = 20_000_000
 
 
 class Wild(Enum):
-    """What is no character of its own in a pattern."""
+    """A wildcard of a pattern."""
 
     ONE = "?"
     MANY = "*"

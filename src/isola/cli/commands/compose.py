@@ -87,7 +87,7 @@ _STATUS = (
 
 
 def up(context: Context) -> int:
-    """Create and start what the file says, and remove what it says no longer."""
+    """Create and start what the file defines, and remove what it no longer defines."""
     from isola.cli.compose.files import application
     from isola.cli.compose.up import How, Up
     from isola.compose.application import order

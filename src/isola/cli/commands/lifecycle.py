@@ -190,7 +190,7 @@ COMMANDS = (
         _ALL,
         _FORCE,
         _TIMEOUT,
-        Option("--stateful", "Save what is in memory, from which the next start continues (sandboxes)"),
+        Option("--stateful", "Save its memory, from which the next start continues (not for containers)"),
         examples=(
             ("isola stop web1", "a clean shutdown"),
             ("isola stop web1 --force", "at once"),

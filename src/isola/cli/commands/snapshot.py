@@ -106,7 +106,7 @@ COMMANDS = (
                 also="--expiry",
             ),
             Option("--no-expiry", "It never expires"),
-            Option("--stateful", "With what is in memory, from which a restore can continue (sandboxes, microVMs)"),
+            Option("--stateful", "Include its memory, from which a restore can continue (not for containers)"),
             examples=(
                 ("isola snapshot create web1", "snap0, then snap1, ..."),
                 ("isola snapshot create web1 before-upgrade --no-expiry", "with this name, and without expiry"),

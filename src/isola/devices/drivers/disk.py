@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -377,12 +376,6 @@ def _is_volume(config: Mapping[str, str]) -> bool:
 
 def _holder(plug: Plug) -> str:
     return f"{plug.instance.id}/{plug.name}"
-
-
-def is_root(device: Mapping[str, str]) -> bool:
-    """Whether a device, with its ``type``, is the root disk."""
-    path = device.get("path", "")
-    return device.get("type") == "disk" and path.startswith("/") and posixpath.normpath(path).lstrip("/") == ""
 
 
 def required(config: Mapping[str, str]) -> bool:

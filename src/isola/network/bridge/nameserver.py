@@ -62,7 +62,7 @@ class Nameserver:
             self._reload = asyncio.get_running_loop().call_later(_GATHER, self._hang_up)
 
     def hasten(self) -> None:
-        """Do now what is due soon: it takes no address for a NIC while it still remembers who had it before."""
+        """Reload now instead of soon: dnsmasq gives a NIC no address while it remembers its previous holder."""
         if self._reload is not None:
             self._reload.cancel()
             self._hang_up()

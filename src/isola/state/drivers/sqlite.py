@@ -261,7 +261,7 @@ class SqliteStore(Store):
             self._report([result for result in results if isinstance(result, _Done)])
             self._keep_reserve()
         except Exception:
-            # The commits have taken place: a failure must not be taken for theirs, nor make them be repeated.
+            # The commits succeeded: a failure to report them must not look like theirs, or make callers repeat them.
             log.exception("A commit could not be reported to watchers yet")
         return [result.revision if isinstance(result, _Done) else result for result in results]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -89,11 +89,6 @@ async def raise_failure(operation: Operation) -> None:
         raise operation.error
     if operation.error is not None:
         raise IsolaError(operation.view().error)
-
-
-def short_ids(digests: Sequence[str]) -> list[str]:
-    """Twelve digits each."""
-    return [digest.partition(":")[2][:12] for digest in digests]
 
 
 async def _begun(request: Request) -> web.StreamResponse:

@@ -10,11 +10,12 @@ from isola.errors import InvalidInput, Unsupported, WrongState
 from isola.host.cgroup_tree import Tree
 from isola.host.cgroup_v1 import LegacyTrees
 from isola.host.cgroup_v2 import UnifiedTree
-from isola.instances.top import table
+from isola.instances.top import batched, table
 from isola.model.limits import Usage
 from isola.model.reference import Ref
 from isola.model.stats import DiskIo
 from isola.testing.parts import World
+from isola.testing.processes import Call
 
 WEB = Ref.default("web1")
 PS = """\
@@ -35,6 +36,11 @@ def test_rows_of_ps_are_chosen_by_pid() -> None:
             table(without, {"1"})
 
 
+def test_many_processes_are_listed_in_pieces() -> None:
+    assert [list(each) for each in batched(range(5), 2)] == [[0, 1], [2, 3], [4]]
+    assert list(batched((), 2)) == []
+
+
 async def test_options_of_ps_are_checked(world: World) -> None:
     await world.create("web1", start=True)
     runs = world.parts.services.instances.runs
@@ -43,6 +49,29 @@ async def test_options_of_ps_are_checked(world: World) -> None:
             await runs.processes(WEB, wrong)
     with pytest.raises(Unsupported, match="no ps"):
         await runs.processes(WEB)
+
+
+async def test_ps_is_asked_about_processes_of_the_instance_alone(world: World) -> None:
+    """With ``-u root -o rss=PID,args`` a row of a host's process would have a PID of the instance by its memory."""
+    await world.create("web1", start=True)
+    runs, host = world.parts.services.instances.runs, world.host
+    (pid,) = world.context.live[world.parts.services.instances.get(WEB).id].guest.numbers()
+
+    async def ps(call: Call) -> int:
+        if f"-q{pid}" in call.argv and "-u" in call.argv:
+            call.err(b"q/-q/--quick-pid cannot be combined with other selection options.\n")
+            return 1
+        if f"-q{pid}" not in call.argv:
+            call.out(f"  PID COMMAND\n{pid} backup --password=secret\n".encode())
+            return 0
+        call.out(f"  PID COMMAND\n{pid} sleep\n".encode())
+        return 0
+
+    host.system.programs["ps"], host.processes.programs["ps"] = Path("/bin/ps"), ps
+    assert (await runs.processes(WEB, ["-o", "pid,args"])).rows == ((str(pid), "sleep"),)
+    with pytest.raises(InvalidInput, match="ps has failed") as refused:
+        await runs.processes(WEB, ["-u", "root", "-o", "rss=PID,args"])
+    assert "those of the instance are shown" in refused.value.remedy
 
 
 async def test_stats_are_those_of_the_run(world: World) -> None:

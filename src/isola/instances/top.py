@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from isola.errors import CommandFailed, InvalidInput, Unsupported
 from isola.instances.context import Context
@@ -14,10 +14,11 @@ from isola.runtimes import Listing
 
 _ARGUMENT = re.compile(r"[-A-Za-z0-9,=_.:%+]{1,200}", re.ASCII)
 _MOST_ARGUMENTS = 32
+_OTHERS = "use other options: these choose processes, and those of the instance are shown"
 _PLAIN = frozenset({("-ef",), ("aux",), ("-e",)})
 """Options that ask for no particular columns."""
-_BY_PID = 4096
-"""Most processes that are named to ``ps``; of more, all of the host are listed and chosen from."""
+_BY_PID = 200
+"""Most processes that are named to one ``ps``, which ends with an error if they are 256."""
 
 
 async def processes(context: Context, instance: Instance, arguments: Sequence[str]) -> ProcessTable:
@@ -44,14 +45,26 @@ async def processes(context: Context, instance: Instance, arguments: Sequence[st
 
 
 async def _ps(context: Context, arguments: Sequence[str], pids: Collection[int]) -> str:
-    chosen = [f"-q{','.join(map(str, pids))}"] if len(pids) <= _BY_PID else []
-    try:  # some options exclude the choice by PID
-        done = await context.host.processes.run(["ps", *arguments, *chosen], timeout=10, check=False)
-        if done.status or not done.stdout:
-            done = await context.host.processes.run(["ps", *arguments], timeout=10)
-    except CommandFailed as error:
-        raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or "use other options") from error
-    return done.stdout.decode(errors="replace")
+    """Of these processes alone: options can give another column the title PID, and so choose rows of others."""
+    found: list[str] = []
+    for some in batched(sorted(pids), _BY_PID):
+        asked = ["ps", *arguments, f"-q{','.join(map(str, some))}"]
+        try:
+            done = await context.host.processes.run(asked, timeout=10, check=False)
+        except CommandFailed as error:
+            raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or _OTHERS) from error
+        lines = done.stdout.decode(errors="replace").splitlines()
+        if not lines:  # without any of them there are the titles
+            said = done.stderr.decode(errors="replace").strip()
+            remedy = _OTHERS if "quick-pid" in said else said
+            raise InvalidInput("ps has failed", field="ps_args", remedy=remedy or _OTHERS)
+        found += lines[1:] if found else lines
+    return "\n".join(found)
+
+
+def batched(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    """In pieces of at most so many numbers. Pure."""
+    return (numbers[at : at + most] for at in range(0, len(numbers), most))
 
 
 def table(text: str, pids: Collection[str]) -> ProcessTable:

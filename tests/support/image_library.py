@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from isola.events import Events
@@ -80,11 +82,17 @@ class World:
 
 def unified(name: str = "tiny", **options: object) -> bytes:
     """A unified tarball."""
-    with tempfile.TemporaryDirectory() as directory:
-        return tiny_image(Path(directory), name, **options).read_bytes()  # type: ignore[arg-type]
+    return _made(tiny_image, name, json.dumps(options))[0]
 
 
 def split(name: str = "tiny", **options: object) -> Sequence[bytes]:
     """Metadata and root."""
+    return _made(tiny_split_image, name, json.dumps(options))
+
+
+@cache
+def _made(make: Callable[..., Path | tuple[Path, ...]], name: str, options: str) -> Sequence[bytes]:
+    """Compressed once for all tests that want the same."""
     with tempfile.TemporaryDirectory() as directory:
-        return [path.read_bytes() for path in tiny_split_image(Path(directory), name, **options)]  # type: ignore[arg-type]
+        paths = make(Path(directory), name, **json.loads(options))
+        return [path.read_bytes() for path in (paths if isinstance(paths, tuple) else (paths,))]

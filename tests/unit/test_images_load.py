@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -235,6 +236,7 @@ def oci(manifests: list[dict[str, object]], layout: Layout | None = None) -> byt
     return (layout or Layout()).archive(*manifests)
 
 
+@cache
 def hostile() -> Mapping[str, tuple[bytes, type[IsolaError]]]:
     nested = Layout()
     at = nested.image(TREE)
@@ -274,14 +276,18 @@ def hostile() -> Mapping[str, tuple[bytes, type[IsolaError]]]:
         "no JSON": (tar(member("manifest.json", b"\xff")), InvalidInput),
         "nothing that describes it": (tar(member("blobs/x", b"")), Unsupported),
         "a path that leads out": (tar(member("blobs/../../x", b"")), UnsafeArchive),
-        "too many members": (tar(*(member(f"blobs/{n}") for n in range(20_001))), UnsafeArchive),
         "no archive": (b"x" * 2000, InvalidInput),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", hostile())
+def too_many_members() -> tuple[bytes, type[IsolaError]]:
+    """Not made where tests are only collected."""
+    return tar(*(member(f"blobs/{n}") for n in range(20_001))), UnsafeArchive
+
+
+@pytest.mark.parametrize("case", [*hostile(), "too many members"])
 async def test_hostile_archives_leave_nothing(case: str) -> None:
-    data, error = hostile()[case]
+    data, error = hostile().get(case) or too_many_members()
     world = World()
     library = await world.start()
     await load(world, library, saved(TOP, names=["kept:1"]))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-from buildkit_client import FINISHED, REQUEST, Files, pair, running
+from buildkit_client import FINISHED, REQUEST, Files, file_stat, pair, running
 
 from isola.doors.docker.buildkit.calls import Call, Failure, Method, answer
-from isola.doors.docker.buildkit.http2 import Connection, Stream
+from isola.doors.docker.buildkit.files import Wanted, archive
+from isola.doors.docker.buildkit.http2 import Connection, Link, Stream
 from isola.doors.docker.buildkit.outputs import outputs_of
 from isola.doors.docker.buildkit.sending import METHOD, send_archive, send_files
 from isola.doors.docker.buildkit.sessions import Session
@@ -75,6 +78,58 @@ async def session(files: Files, receive: Method | None = None) -> AsyncIterator[
         connection = Connection(ours)
         async with running(connection, Connection(theirs, serve)):
             yield Session(connection, frozenset(name.lower() for name in methods))
+
+
+class Counted:
+    """A connection that counts what is written to it."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.count = 0
+
+    async def read(self, size: int) -> bytes:
+        return await self.link.read(size)
+
+    async def write(self, data: bytes) -> None:
+        self.count += 1
+        await self.link.write(data)
+
+
+async def test_many_files_go_together_both_ways() -> None:
+    tree = {"d/": b"", **{f"d/{number:03}": b"%d" % number for number in range(500)}, "large": b"x" * 200_000}
+    found = [(file_stat(name, data), data) for name, data in sorted(tree.items()) if not name.endswith("/")]
+    files = Files({"context": found})
+
+    async def serve(stream: Stream) -> None:
+        await answer(stream, files.methods, "not here")
+
+    async with pair() as (ours, theirs):
+        link = Counted(ours)
+        connection = Connection(link)
+        async with running(connection, Connection(theirs, serve)):
+            client = Session(connection, frozenset())
+            await send_files(client, Result(tree))  # type: ignore[arg-type]
+            assert files.received == {name.rstrip("/"): content for name, content in tree.items()}
+            assert link.count < 1.5 * len(tree), "each frame takes a system call, and wakes the reader"
+            link.count = 0
+            data = b"".join([block async for block in archive(client, Wanted("context"))])
+    assert link.count < 50
+    with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
+        assert [each.name for each in tar] == sorted(name for name in tree if not name.endswith("/"))
+
+
+async def test_a_file_that_cannot_be_read_ends_the_transfer() -> None:
+    class Broken(Root):
+        async def read(self, path: str) -> AsyncIterator[bytes]:
+            if path.endswith("7"):
+                raise HostFailure("the disk is broken")
+            return await super().read(path)
+
+    result = Result({})
+    result.root = Broken({f"{number}": b"x" for number in range(20)})
+    async with session(Files({})) as client:
+        with pytest.raises(HostFailure, match="disk is broken"):
+            await send_files(client, result)  # type: ignore[arg-type]
 
 
 async def test_a_tree_arrives_as_it_is() -> None:

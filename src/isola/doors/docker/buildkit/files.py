@@ -20,8 +20,8 @@ _STAT, _REQUEST, _DATA, _FINISHED, _ERROR = range(5)
 _DIRECTORY, _SYMLINK, _DEVICE, _PIPE, _SOCKET, _CHARACTERS = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 21
 _BITS = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
 _MOST_FILES = 1_000_000
-_SMALL, _TOGETHER, _MOST_TOGETHER = 64 << 10, 64, 4 << 20
-"""Small files are asked for many at once, and wait in memory for their turn."""
+_SMALL, _TOGETHER, _MOST_TOGETHER = 64 << 10, 512, 4 << 20
+"""Small files are requested many at once, because each round trip takes time, and wait in memory for their turn."""
 _BLOCK = 512
 
 
@@ -96,14 +96,14 @@ async def archive(session: Session, wanted: Wanted, below: str = "") -> AsyncIte
     if below:
         yield _head(_directory(below))
     async with calling(session.connection, _METHOD, wanted.metadata()) as call:
-        group: list[Entry] = []
+        group, size = list[Entry](), 0
         for entry in await _entries(call):
             group.append(entry.moved(below))
-            full = len(group) >= _TOGETHER or sum(each.size for each in group if each.has_content) > _MOST_TOGETHER
-            if full or (entry.has_content and entry.size > _SMALL):
+            size += entry.size if entry.has_content else 0
+            if len(group) >= _TOGETHER or size > _MOST_TOGETHER or (entry.has_content and entry.size > _SMALL):
                 async for block in _group(call, group):
                     yield block
-                group = []
+                group, size = [], 0
         async for block in _group(call, group):
             yield block
         await _finish(call)
@@ -175,8 +175,7 @@ async def _contents(call: Call, entries: Sequence[Entry]) -> dict[int, bytes]:
     """All of them together: the client sends them in whatever order it likes."""
     found = {entry.number: bytearray() for entry in entries}
     sizes = {entry.number: entry.size for entry in entries}
-    for entry in entries:
-        await call.send(message({1: _REQUEST, 3: entry.number}))
+    await call.send(*(message({1: _REQUEST, 3: entry.number}) for entry in entries))
     missing = set(found)
     while missing:
         number, data = await _data(call, missing)

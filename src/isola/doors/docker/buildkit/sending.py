@@ -7,6 +7,7 @@ import stat
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from isola.builds.exporting import Export
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, calling, require_ok
@@ -15,6 +16,7 @@ from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.errors import HostFailure, TooLarge, Unsupported
 from isola.host.roots import Entry, Root
+from isola.host.several import several
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"
 _EXPORTER = "buildkit-attachable-exporter-id"
@@ -23,6 +25,9 @@ _DIRECTORY, _SYMLINK = 1 << 31, 1 << 27
 _BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
 _MOST_FILES = 1_000_000
 _BLOCK = 32 << 10
+_LISTED_TOGETHER = 128
+_SMALL, _TOGETHER, _AT_ONCE = _BLOCK, 64, 16
+"""Small files are read side by side, and sent together: each has several waits for a thread."""
 
 
 async def send_archive(session: Session, export: Export) -> None:
@@ -75,7 +80,8 @@ class _Transfer:
         self._call = call
         self._root = root
         self._paths: dict[int, str] = {}
-        """Of regular files that were not asked for yet."""
+        """Of regular files that were not requested yet."""
+        self._large = set[int]()
         self._count = 0
         self._asked = deque[int]()
         self._news = asyncio.Event()
@@ -106,7 +112,7 @@ class _Transfer:
         await self._call.send(message({1: _STAT}))
         while not self._finished or self._asked:
             while self._asked:
-                await self._content(self._asked.popleft())
+                await self._contents()
             self._news.clear()
             if not self._finished:
                 await self._news.wait()
@@ -115,36 +121,57 @@ class _Transfer:
 
     async def _list(self, root: Root, directory: str) -> None:
         """In the order in which the client expects it: each directory before what is in it, by name."""
-        pending = [await _sorted(root, directory)]
+        pending, listed = [await _sorted(root, directory)], list[bytes]()
         while pending:
             if not pending[-1]:
                 pending.pop()
                 continue
             path, entry = pending[-1].pop()
-            if self._count >= _MOST_FILES:
-                raise TooLarge(
-                    f"The result has more than {_MOST_FILES} files", remedy="take it as an archive: type=tar"
-                )
-            if entry.kind == "file":
-                self._paths[self._count] = path
-            self._count += 1
-            await self._call.send(message({1: _STAT, 2: _stat(path, entry)}))
+            listed.append(self._numbered(path, entry))
+            if len(listed) >= _LISTED_TOGETHER:
+                await self._call.send(*listed)
+                listed.clear()
             if entry.kind == "directory":
                 pending.append(await _sorted(root, path))
+        await self._call.send(*listed)
 
-    async def _content(self, number: int) -> None:
+    def _numbered(self, path: str, entry: Entry) -> bytes:
+        if self._count >= _MOST_FILES:
+            raise TooLarge(f"The result has more than {_MOST_FILES} files", remedy="take it as an archive: type=tar")
+        if entry.kind == "file":
+            self._paths[self._count] = path
+            if entry.size >= _SMALL:
+                self._large.add(self._count)
+        self._count += 1
+        return message({1: _STAT, 2: _stat(path, entry)})
+
+    async def _contents(self) -> None:
+        """Of the next requests: one large file, or several small ones."""
+        small = list[int]()
+        while self._asked and len(small) < _TOGETHER and self._asked[0] not in self._large:
+            small.append(self._asked.popleft())
+        if not small:
+            await self._large_content(self._asked.popleft())
+            return
+        found = await several([partial(self._whole, number) for number in small], _AT_ONCE)
+        await self._call.send(*(each for messages in found for each in messages))
+
+    async def _whole(self, number: int) -> list[bytes]:
+        parts = [message({1: _DATA, 3: number, 4: part}) async for part in self._parts(number)]
+        return [*parts, message({1: _DATA, 3: number})]
+
+    async def _large_content(self, number: int) -> None:
+        async for part in self._parts(number):
+            await self._call.send(message({1: _DATA, 3: number, 4: part}))
+        await self._call.send(message({1: _DATA, 3: number}))
+
+    async def _parts(self, number: int) -> AsyncIterator[bytes]:
         path = self._paths.pop(number, None)
         if path is None or self._root is None:
             raise Failure(Code.INVALID, "the client asks for a file twice")
-        last = message({1: _DATA, 3: number})
         async for block in await self._root.read(f"/{path}"):
             for start in range(0, len(block), _BLOCK):
-                part = message({1: _DATA, 3: number, 4: block[start : start + _BLOCK]})
-                if len(block) < _BLOCK:  # as most files are
-                    await self._call.send(part, last)
-                    return
-                await self._call.send(part)
-        await self._call.send(last)
+                yield block[start : start + _BLOCK]
 
 
 async def _sorted(root: Root, directory: str) -> list[tuple[str, Entry]]:

@@ -174,7 +174,7 @@ def test_processes_and_use_are_shown(own: Applications) -> None:
     shown = own.isola("top", "busy", "--", "-o", "pid,args").stdout
     assert "sleep 777" in shown and str(own.daemon.pid("busy")) in shown
     assert "PID" in own.isola("top", "busy").stdout
-    assert "no options" in own.isola("top", "busy", "--", "$(x)", check=False).stderr
+    assert "not options" in own.isola("top", "busy", "--", "$(x)", check=False).stderr
     [found] = json.loads(own.isola("stats", "busy", "-f", "json").stdout)
     assert found["cpu"] > 5 and found["processes"] >= 2 and 0 < found["memory"] < found["memory_limit"]
     assert "busy" in own.isola("stats").stdout

@@ -117,16 +117,25 @@ def test_files_go_in(own: Daemon, lxc: Lxc, vm: str, tmp_path: Path) -> None:
     assert inside(own, "sha256sum /root/data").split()[0] == hashlib.sha256(block).hexdigest()
 
 
-def test_nics_and_disks_are_plugged_and_unplugged(own: Daemon, lxc: Lxc, vm: str) -> None:
+@pytest.fixture
+def more(own: Daemon, lxc: Lxc, vm: str) -> Iterator[str]:
+    """A volume for a second disk, which is not plugged afterwards."""
+    if "/1.0/storage-pools/default/volumes/custom/more" not in own.get("/1.0/storage-pools/default/volumes"):
+        lxc("storage", "volume", "create", "default", "more", "--type=block", "size=64MiB")
+    yield "more"
+    if "more" in own.get(f"/1.0/instances/{vm}")["devices"]:
+        lxc("config", "device", "remove", vm, "more")
+
+
+def test_nics_and_disks_are_plugged_and_unplugged(own: Daemon, lxc: Lxc, vm: str, more: str) -> None:
     lxc("config", "device", "add", vm, "eth1", "nic", "network=isolabr0", "name=eth1")
     until(lambda: inside(own, "ls /sys/class/net | wc -l") == "3", seconds=120)
     lxc("config", "device", "remove", vm, "eth1")
     until(lambda: inside(own, "ls /sys/class/net | wc -l") == "2", seconds=120)
-    lxc("storage", "volume", "create", "default", "more", "--type=block", "size=64MiB")
     disks = inside(own, "lsblk -dno NAME | sort")
-    lxc("config", "device", "add", vm, "more", "disk", "pool=default", "source=more")
+    lxc("config", "device", "add", vm, more, "disk", "pool=default", f"source={more}")
     until(lambda: inside(own, "lsblk -dno NAME | sort") != disks, seconds=120)
-    lxc("config", "device", "remove", vm, "more")
+    lxc("config", "device", "remove", vm, more)
     until(lambda: inside(own, "lsblk -dno NAME | sort") == disks, seconds=120)
 
 
@@ -151,9 +160,9 @@ def test_it_is_paused_and_goes_on(own: Daemon, lxc: Lxc, vm: str) -> None:
     assert own.status(vm) == "Running" and inside(own, "echo on") == "on"
 
 
-def test_its_memory_is_in_stops_and_snapshots(own: Daemon, lxc: Lxc, isola: Cli, vm: str) -> None:
+def test_its_memory_is_in_stops_and_snapshots(own: Daemon, lxc: Lxc, isola: Cli, vm: str, more: str) -> None:
     """A counter in memory goes on, with a disk that was plugged, over the death of the daemon."""
-    lxc("config", "device", "add", vm, "more", "disk", "pool=default", "source=more", "io.bus=virtio-blk")
+    lxc("config", "device", "add", vm, more, "disk", "pool=default", f"source={more}", "io.bus=virtio-blk")
     inside(own, f"systemd-run --unit=counts sh -c '{COUNTS}'")
     until(lambda: counted(own) > 3, seconds=60)
     refused = isola("snapshot", "create", vm, "then", "--stateful", check=False)
@@ -169,7 +178,7 @@ def test_its_memory_is_in_stops_and_snapshots(own: Daemon, lxc: Lxc, isola: Cli,
     goes_on(own)
     assert not own.get(f"/1.0/instances/{vm}")["stateful"]
     assert abs(int(inside(own, "date +%s")) - time.time()) < 20, "its clock was set"
-    lxc("config", "device", "remove", vm, "more")
+    lxc("config", "device", "remove", vm, more)
 
     lxc("snapshot", vm, "then", "--stateful")
     then = counted(own)

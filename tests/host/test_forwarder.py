@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from netns import Guest, Netns
+from waiting import until
 
 from isola.host.forwarder import NOBODY, Side, Spec
 
@@ -183,8 +184,9 @@ def test_paths_inside_are_resolved_inside(netns: Netns, place: Path) -> None:
         os.chroot(inside)
         time.sleep(60)
         os._exit(0)
+    root = -1
     try:
-        time.sleep(0.1)
+        until(lambda: os.readlink(f"/proc/{child}/root") == str(inside))
         root = os.open(f"/proc/{child}/root", os.O_PATH | os.O_DIRECTORY)
         os.set_inheritable(root, True)
         spec = Spec(
@@ -196,6 +198,8 @@ def test_paths_inside_are_resolved_inside(netns: Netns, place: Path) -> None:
         with echo("unix", str(inside / "etc/s")), forwarder(spec):
             assert ask(b"in", 7004) == b"echo in"
     finally:
+        if root >= 0:
+            os.close(root)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 

@@ -235,15 +235,22 @@ def test_progress_is_drawn_in_place_and_erased(terminal: Open, daemon: ServedDae
 
 
 def test_a_narrow_window_does_not_break_the_drawing(terminal: Open, daemon: ServedDaemon) -> None:
+    shown_all = threading.Event()
+
     async def slow(operation: Operation) -> None:
         with ExitStack() as stack:
             for number in range(9):
                 stack.enter_context(operation.step(f"Step {number} " + "x" * 60))
-            await asyncio.sleep(0.4)
+            while not shown_all.is_set():  # noqa: ASYNC110 - it is set in another thread
+                await asyncio.sleep(0.01)
 
     daemon.slow = slow
     user = terminal("launch", "tiny", "web2", columns=30, lines=6)
-    user.expect(r"web2 is running")
+    try:
+        user.expect(r"Step 8", seconds=60)
+    finally:
+        shown_all.set()
+    user.expect(r"web2 is running", seconds=60)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", user.seen)
     assert max(len(line) for line in shown.replace("\r", "").splitlines()) <= 30
     assert "Step 8" in shown

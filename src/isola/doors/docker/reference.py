@@ -58,8 +58,9 @@ use it unmodified:
   is. `--link-local-ip` takes addresses of `169.254.0.0/16` and `fe80::/64`, but none of a metadata service.
 - Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
   without one.
-- `docker network prune` removes networks that were created through this API only, `docker volume prune` those without
-  a name of a user's. A network that a stopped container is on is not removed.
+- `docker network prune` removes [networks that were created through this API
+  only](../decisions/0086-prune-of-networks.md), `docker volume prune` those without a name of a user's. A network that
+  a stopped container is on is not removed.
 - Volumes may have the options of a path of the host (`type=none,o=bind,device=/path`) and of memory (`type=tmpfs`).
   Each container has such memory for itself; other file systems are not mounted. They are the keys `mount.source` and
   `mount.options` of [custom volumes](settings.md).

@@ -149,7 +149,7 @@ async def test_a_script_is_added_where_the_client_has_placed_nothing(
     await text_of(builder, place, request(name))
     assert not list(outside.iterdir()) and (place / ADDED[1:] / "script").read_text() == FILES["script.ipxe"]
     (place / "other").write_text("echo no script\n")
-    with pytest.raises(InvalidInput, match="no script of iPXE"):
+    with pytest.raises(InvalidInput, match="is not an iPXE script"):
         await text_of(builder, place, request(name, dockerfile="other"))
     (place / "led.ipxe").symlink_to("/etc/passwd")
     with pytest.raises(IsolaError):

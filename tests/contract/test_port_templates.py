@@ -100,17 +100,16 @@ async def test_a_failing_template_has_a_reason_and_does_not_affect_others(templa
 @pytest.mark.parametrize(
     "text",
     [
-        "{% for a in 'x' * 100000 %}{% for b in 'x' * 100000 %}{% endfor %}{% endfor %}",
         "{{ 'x' * 100000000000 }}",
         "{{ ('x' * 200000000)|list|length }}",
         "{{ 9 ** (9 ** 9) }}",
         "{{ " + "(" * 20000 + "1" + ")" * 20000 + " }}",
         "{% if a %}" * 3000,
     ],
-    ids=["time", "memory", "list", "number", "nested", "blocks"],
+    ids=["memory", "list", "time", "nested", "blocks"],
 )
 async def test_a_template_has_no_more_time_or_memory_than_it_needs(text: str) -> None:
-    """It ends soon in any case, and so does the confined process."""
+    """It ends soon, as does the confined process. An endless loop is tried on a whole system, in ``tests/e2e``."""
     try:
         (found,) = await LinuxTemplates(LinuxProcesses()).render([Job(text)], {"config": {}})
         assert found.error

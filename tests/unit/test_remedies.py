@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,39 +27,41 @@ PAGES = ("compose/reference.py", "daemon/reference.py", "doors/rest/reference.py
 COMMAND = re.compile(r"\bisola [a-z]+\b|(?<![\w-])--[a-z]+|/1\.0/")
 
 
-def remedies() -> Iterator[tuple[str, str]]:
+Texts = list[tuple[str, str]]
+"""With their places."""
+
+
+@cache
+def written() -> tuple[Texts, Texts]:
+    """Remedies with evidence; and, but in pages, all string constants that are no docstrings."""
+    remedies, texts = Texts(), Texts()
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT).as_posix()
         if place.startswith(OURS):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.keyword) and node.arg in ("remedy", "evidence"):
-                for part in ast.walk(node.value):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield f"{place}:{part.lineno}", part.value
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        told = [node for node in nodes if isinstance(node, ast.keyword) and node.arg in ("remedy", "evidence")]
+        remedies += [text for node in told for text in constants(place, ast.walk(node.value))]
+        if not place.startswith(PAGES):
+            silent = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+            texts += constants(place, (node for node in nodes if id(node) not in silent))
+    return remedies, texts
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """All string constants but docstrings."""
-    for path in sorted(ROOT.rglob("*.py")):
-        place = path.relative_to(ROOT).as_posix()
-        if place.startswith((*OURS, *PAGES)):
-            continue
-        tree = ast.parse(path.read_text())
-        silent = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in silent:
-                yield f"{place}:{node.lineno}", node.value
+def constants(place: str, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield f"{place}:{node.lineno}", node.value
 
 
 def test_no_text_below_the_command_line_names_its_commands() -> None:
     verbs = "|".join(names())
     command = re.compile(rf"\bisola ({verbs})\b")
-    assert not [(where, text) for where, text in texts() if command.search(text)]
+    assert not [(where, text) for where, text in written()[1] if command.search(text)]
 
 
 def test_no_remedy_names_a_command_of_ours() -> None:
-    found = list(remedies())
+    found = written()[0]
     assert len(found) > 50
     assert not [(where, text) for where, text in found if COMMAND.search(text) and not text.startswith("apt-get")]
 

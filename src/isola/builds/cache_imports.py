@@ -139,7 +139,7 @@ class CacheImports:
         elif (text := manifest.annotations.get(ANNOTATION)) is not None:
             data = text.encode()
         else:
-            raise NotFound("It has no results of this builder", remedy="export some by --cache-to")
+            raise NotFound("It has no results of this builder", remedy="name one to which a build exported its cache")
         return _Cache(read(data, manifest.layers), sizes, blobs)
 
     @property

@@ -48,7 +48,7 @@ def _cache(kind: str, attributes: Mapping[str, str]) -> CacheExport:
     if kind == CacheType.LOCAL:
         raise Unsupported(
             "Caches are not exported to directories of clients of BuildKit", field="cache-to",
-            remedy="use type=registry, or isola build --cache-to type=local,dest=DIRECTORY",
+            remedy="use type=registry; only the command line of this program writes directories",
         )  # fmt: skip
     return cache_export({**attributes, "type": kind})
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection as Many
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from interleaving import Interleaver
 
 from isola.builds.cache import Cache
 from isola.builds.ordering import MOST_HELD, Ordering
@@ -45,6 +47,7 @@ class Kept:
         return digest not in self.missing
 
     async def _release(self, digests: Many[str]) -> None:
+        await asyncio.sleep(0)  # as it writes to the disk
         self.released += digests
 
     async def _drop(self, layers: Many[str]) -> None:
@@ -107,6 +110,28 @@ async def test_a_result_that_is_made_again_releases_the_older_layer(kept: Kept) 
     await kept.keep("a", 2, 1)
     found = await kept.cache.find("a", NOW)
     assert found is not None and found.layer == layer(2) and kept.released == [layer(1).digest]
+
+
+async def test_a_result_that_is_made_again_while_it_is_pruned_is_kept() -> None:
+    """Wherever the build waits meanwhile."""
+    at, interleaver = 0, Interleaver()
+    interleaver.install()
+    while at < 1 or interleaver.struck is not None:
+        at += 1
+        kept = Kept()
+        await kept.keep("one", 1, at=0)
+
+        async def again(kept: Kept = kept) -> None:
+            await asyncio.create_task(kept.keep("one", 2, at=1))
+
+        async def prune(kept: Kept = kept) -> None:
+            await kept.cache.prune()
+
+        await interleaver.run(again(), prune, at)
+        found = await kept.cache.find("one", NOW)
+        assert found is None or found.layer == layer(2), f"at suspension {at}"
+    interleaver.uninstall()
+    assert at > 1
 
 
 def test_requests_to_agents_do_not_wait_for_their_turn() -> None:

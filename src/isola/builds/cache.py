@@ -57,7 +57,7 @@ class Cache:
             old = self._records.find(key)
             if old is not None and old.layer is not None and old.layer != layer:
                 await self._release([old.layer.digest])
-            await self._records.change(key, lambda _: made)
+            await self._records.change(key, lambda _: made, otherwise=made)  # it may have been pruned meanwhile
         finally:
             self._bytes = None
 

@@ -128,7 +128,8 @@ async def found(runtime: OciRuntime) -> Guest:
 
 async def output(runtime: OciRuntime, *command: str, **more: object) -> tuple[int, str]:
     execution = await (await found(runtime)).exec(ExecSpec(command, ENVIRONMENT, **more))  # type: ignore[arg-type]
-    execution.stdin.close()
+    if execution.stderr is not None:  # to close a terminal would be to hang up
+        execution.stdin.close()
     data = b""
     async with asyncio.timeout(60):
         while block := await execution.stdout.read():

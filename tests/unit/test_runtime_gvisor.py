@@ -189,6 +189,23 @@ async def test_the_first_platform_that_runs_a_program_is_taken() -> None:
         assert not [path for path in await on.files.names(Path("/run")) if path.startswith("isola-trial")]
 
 
+@pytest.mark.parametrize(("said", "without_overlay"), [(NEW, True), (OLD, False)])
+async def test_a_trial_lets_its_root_be(said: str, without_overlay: bool) -> None:
+    """Where /run is mounted noexec, a remount without that flag is refused to a user namespace."""
+    seen = []
+
+    async def trial(call: Call) -> int:
+        bundle = Path(call.argv[call.argv.index("--bundle") + 1])
+        config = json.loads(await on.files.read(bundle / "config.json"))
+        seen.append(("--overlay2=none" in call.argv, config["root"]["readonly"]))
+        call.out(said.encode())
+        return 0
+
+    on = host(said, unshare=trial)
+    await on.files.make_directory(Path("/run"))
+    assert (await platform(on, RUNSC)).name and seen == [(without_overlay, False)]
+
+
 async def test_a_trial_is_repeated_only_if_none_worked() -> None:
     on = host(OLD, "ptrace")
     await on.files.make_directory(Path("/run"))

@@ -13,7 +13,7 @@ from isola.runtimes.gvisor.options import KVM, PTRACE, SYSTRAP, Version
 
 KNOWN = Path("/run/isola-sandbox-platform.json")
 """Results of trials since the boot, for all daemons of the host."""
-_TIMEOUT = 10.0
+_TIMEOUT = 30.0
 _SAID = "runsc version"
 
 
@@ -40,7 +40,7 @@ async def platform(host: Host, program: Path) -> Platform:
 async def _tried(host: Host, program: Path, version: Version) -> Platform:
     refused = {}
     for name in (SYSTRAP, KVM, PTRACE):
-        if why := await _hopeless(host, name, version) or await _failure(host, program, name):
+        if why := await _hopeless(host, name, version) or await _failure(host, program, name, version):
             refused[name] = why
         else:
             return Platform(name, version, refused)
@@ -65,15 +65,18 @@ async def _cpuinfo(host: Host) -> bytes:
         return b""
 
 
-async def _failure(host: Host, program: Path, name: str) -> str:
+async def _failure(host: Host, program: Path, name: str, version: Version) -> str:
     """Runs a program; returns why that did not work. All its processes end with this, since they are in a PID namespace
     of their own.
     """
     bundle = Path(f"/run/isola-trial-{host.clock.token(8)}")
+    # An overlay, and a read-only root, would make it remount the root without the flags of /run, where that is mounted
+    # noexec, as by Debian's initramfs: in its user namespace it may not.
+    plain = ["--overlay2=none"] if version.has_systrap else []
     argv = [
         "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
         str(program), "--root", str(bundle / "state"), f"--platform={name}", "--network=none", "--ignore-cgroups",
-        "run", "--bundle", str(bundle), "trial",
+        *plain, "run", "--bundle", str(bundle), "trial",
     ]  # fmt: skip
     try:
         await host.files.make_directory(bundle, mode=0o700)
@@ -93,7 +96,7 @@ def _config(bundle: Path, program: Path) -> dict[str, object]:
     """Runs runsc itself: a program that is there and needs no other file."""
     return {
         "ociVersion": "1.0.2",
-        "root": {"path": str(bundle / "root"), "readonly": True},
+        "root": {"path": str(bundle / "root"), "readonly": False},
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["/runsc", "--version"], "cwd": "/", "env": []},
         "mounts": [{"destination": "/runsc", "type": "bind", "source": str(program), "options": ["bind", "ro"]}],
         "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]},

@@ -131,6 +131,7 @@ def test_failed_starts_have_the_status_of_a_shell() -> None:
     assert status_of_failure('exec: "nosuch": executable file not found in $PATH') == 127
     assert status_of_failure("stat /x: no such file or directory") == 127
     assert status_of_failure("open executable: Permission denied") == 126
+    assert status_of_failure("the path `/etc` is not a regular file: Operation not permitted") == 126
     assert status_of_failure("exec format error") == 126
     assert status_of_failure("open executable: Operation not permitted") == 126
     assert status_of_failure("something else") == 128

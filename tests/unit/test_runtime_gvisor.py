@@ -192,7 +192,7 @@ async def test_the_first_platform_that_runs_a_program_is_taken() -> None:
 @pytest.mark.parametrize(("said", "without_overlay"), [(NEW, True), (OLD, False)])
 async def test_a_trial_lets_its_root_be(said: str, without_overlay: bool) -> None:
     """Where /run is mounted noexec, a remount without that flag is refused to a user namespace."""
-    seen = []
+    seen: list[tuple[bool, bool]] = []
 
     async def trial(call: Call) -> int:
         bundle = Path(call.argv[call.argv.index("--bundle") + 1])

@@ -80,6 +80,7 @@ def status_of_failure(said: str) -> int:
         "not a directory",
         "exec format error",
         "is a directory",
+        "is not a regular file",
         "executable: operation not permitted",
     )
     if any(reason in lower for reason in refused):

@@ -24,7 +24,7 @@ from registry_host import RegistryHost, layout
 from tiny_daemon import tiny_daemon
 from waiting import until
 
-SECONDS = float(os.environ.get("ISOLA_CHAOS_SECONDS", "10"))
+SECONDS = float(os.environ.get("ISOLA_CHAOS_SECONDS", "6"))
 SEED = int(os.environ.get("ISOLA_CHAOS_SEED", "0")) or int(time.time())
 CLIENTS = 5
 

@@ -16,7 +16,7 @@ from daemon import Daemon
 from storm import ABSENT, FROZEN, Client
 from tiny_daemon import tiny_daemon
 
-SECONDS = float(os.environ.get("ISOLA_CHAOS_SECONDS", "20"))
+SECONDS = float(os.environ.get("ISOLA_CHAOS_SECONDS", "12"))
 SEED = int(os.environ.get("ISOLA_CHAOS_SEED", "0")) or int(time.time())
 CLIENTS = 8
 

@@ -20,7 +20,7 @@ MOST = 2
 
 
 @pytest.mark.parametrize(
-    ("verb", "action"), turns((*VERBS, *DEPLOYMENTS), ACTIONS, 2), ids=lambda value: getattr(value, "name", value)
+    ("verb", "action"), turns((*VERBS, *DEPLOYMENTS), ACTIONS, 1), ids=lambda value: getattr(value, "name", value)
 )
 async def test_every_step_of(verb: Verb, action: str, world: World) -> None:
     points = await learn(world, verb)

@@ -140,8 +140,10 @@ async def test_the_least_cache_has_the_target_and_its_bases(stand: Stand) -> Non
     await stand.build(exports=[to])
     manifest, found = stand.cache_in_registry()
     assert len(found["results"]) == 3 and len(manifest.layers) == 2  # type: ignore[arg-type]
+    before = stand.image.layers
     await stand.forget()
-    assert await stand.build([CacheImport(CacheType.REGISTRY, REF)]) == 3, "the other stage is built, and is equal"
+    cached = await stand.build([CacheImport(CacheType.REGISTRY, REF)])
+    assert cached == (3 if stand.image.layers == before else 2), "the other stage is built, equal in the same second"
 
 
 async def test_a_registry_wants_a_login(stand: Stand) -> None:
@@ -186,7 +188,9 @@ async def test_an_image_has_the_cache_of_its_own_layers(stand: Stand) -> None:
         None, *(layer.digest for layer in stand.image.layers[-2:])
     }  # fmt: skip
     await stand.world.parts.services.builds.prune()
-    assert await stand.build([CacheImport(CacheType.IMAGE, "built")]) == 3
+    before = stand.image.layers
+    cached = await stand.build([CacheImport(CacheType.IMAGE, "built")])
+    assert cached == (3 if stand.image.layers == before else 2), "files of the other stage may be a second newer"
     assert await stand.build([CacheImport(CacheType.IMAGE, "none")], cache_from=("none",)) == 0
     assert "There is no image none" in stand.warnings
     await stand.build(exports=[CacheExport(CacheType.INLINE)])

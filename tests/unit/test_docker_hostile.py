@@ -39,7 +39,7 @@ BODIES = {
     "/networks/bridge/connect": "Container EndpointConfig",
     "/networks/bridge/disconnect": "Container Force",
     "/volumes/create": "Name Driver DriverOpts Labels ClusterVolumeSpec",
-    "/commit?container=gone": "Config Hostname Env Labels Cmd",
+    "/commit?container=web1": "Config Hostname Env Labels Cmd ExposedPorts Volumes OnBuild Healthcheck",
 }
 QUERIES = {
     "GET /containers/json": "all limit size filters",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
 from isola.doors.docker.request import Request
+from isola.doors.docker.versions import Version
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.images.architecture import platform
 from isola.model import image_reference
 from isola.model.image import Image
 from isola.model.reference import Kind, Ref
 
+_DESCRIBED: Version = (1, 48)
 _PARTS = ("os", "architecture", "variant")
 
 
@@ -66,6 +69,14 @@ def shown(text: str) -> str:
         return image_reference.parse(text).tagged().familiar
     except InvalidInput:
         return text[:200]
+
+
+def manifest_of(request: Request, fingerprint: str | None) -> dict[str, Any]:
+    """``ImageManifestDescriptor`` of a container, as long as its image is there and in versions that have it."""
+    if not fingerprint or request.version < _DESCRIBED:
+        return {}
+    image = request.services.images.resolve(Ref(request.home(Kind.IMAGE), fingerprint))
+    return {} if image is None else {"ImageManifestDescriptor": request.services.images.manifest(image).document()}
 
 
 def image_id(fingerprint: str) -> str:

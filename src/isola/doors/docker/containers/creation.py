@@ -64,7 +64,7 @@ def container_name(text: str) -> str:
 def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: Image) -> Wanted:
     """The instance that is wanted. Raises InvalidInput, NotFound, Unsupported."""
     host, endpoints = fields.inside("HostConfig"), fields.inside("NetworkingConfig").inside("EndpointsConfig")
-    refuse(host)
+    refuse(host, request.version)
     refuse_conflicts(fields, host)
     check_resources(host, present_on(request))
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)

@@ -23,6 +23,8 @@ _NULL = (
     "PidsLimit", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
     "BlkioDeviceWriteIOps",
 )  # fmt: skip
+_OPTIONAL = ("Annotations", "StorageOpt")
+"""Left out unless they were given."""
 _EMPTY = ("ContainerIDFile", "VolumeDriver", "Cgroup", "PidMode", "UTSMode", "UsernsMode", "CgroupParent", "Isolation")
 _FALSE = ("AutoRemove", "Privileged", "PublishAllPorts", "ReadonlyRootfs")
 _SILENT: tuple[object, ...] = (None, "")
@@ -45,6 +47,7 @@ def host_config(view: View) -> dict[str, Any]:
         for name, value in view.note.host.items()
         if name in found and value not in _SILENT and value != _SILENT_NUMBERS.get(name)
     }
+    found |= {name: given for name in _OPTIONAL if isinstance(given := view.note.host.get(name), dict) and given}
     if isinstance(view.note.host.get("Init"), bool):
         found["Init"] = False  # unless the key says so
     found |= values_of(view.config)

@@ -12,7 +12,7 @@ from isola.doors.docker.containers.network_settings import settings
 from isola.doors.docker.containers.summary import image_name
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.containers.wording import of_record
-from isola.doors.docker.image_lookup import image_id
+from isola.doors.docker.image_lookup import image_id, manifest_of
 from isola.doors.docker.networks.links import links_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import NEVER, rfc3339
@@ -34,6 +34,7 @@ def inspect(request: Request, view: View, *, pid: int, sizes: tuple[int, int] | 
         "Args": arguments,
         "State": _state(view, pid, program),
         "Image": image_id(instance.image) if instance.image else "",
+        **manifest_of(request, instance.image),
         "ResolvConfPath": "",
         "HostnamePath": "",
         "HostsPath": "",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from isola.doors.docker.versions import Version
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, Unsupported
 
@@ -30,7 +31,11 @@ _REFUSED: tuple[tuple[_Test, tuple[str, ...]], ...] = (
 )
 
 
-def refuse(host: Fields) -> None:
+_IGNORED: Mapping[str, Version] = {"KernelMemory": (1, 42)}
+"""From these versions on the fields have no meaning, and clients may still send them."""
+
+
+def refuse(host: Fields, version: Version) -> None:
     """Raises Unsupported for the first field of ``HostConfig`` that is not offered; InvalidInput for wrong types."""
     for each in host.objects("DeviceRequests"):
         capabilities = each.lists("Capabilities")
@@ -42,7 +47,7 @@ def refuse(host: Fields) -> None:
         raise InvalidInput(f"invalid isolation ({isolation[:40]}): linux only supports 'default'")
     for test, names in _REFUSED:
         for name in names:
-            if test(host, name):
+            if not (name in _IGNORED and version >= _IGNORED[name]) and test(host, name):
                 raise Unsupported(f"HostConfig.{name} is not offered by this server", field=f"HostConfig.{name}")
 
 

@@ -8,11 +8,14 @@ from typing import Any
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.network_settings import endpoints, port_list
 from isola.doors.docker.containers.view import View
-from isola.doors.docker.image_lookup import image_id
+from isola.doors.docker.image_lookup import image_id, manifest_of
 from isola.doors.docker.request import Request
+from isola.doors.docker.versions import Version
 from isola.model import image_reference
 from isola.model.instance import Config, Instance
 from isola.model.reference import Kind
+
+_ANNOTATED: Version = (1, 46)
 
 
 def summary(request: Request, view: View) -> dict[str, Any]:
@@ -23,16 +26,22 @@ def summary(request: Request, view: View) -> dict[str, Any]:
         "Names": [f"/{instance.name}"],
         "Image": image_name(request, view),
         "ImageID": image_id(instance.image) if instance.image else "",
+        **manifest_of(request, instance.image),
         "Command": command_line(instance, view.config),
         "Created": int(instance.created_at.timestamp()),
         "Ports": port_list(view),
         "Labels": view.labels,
         "State": view.state,
         "Status": view.status,
-        "HostConfig": {"NetworkMode": network_mode(view)},
+        "HostConfig": {"NetworkMode": network_mode(view), **_annotations(request, view)},
         "NetworkSettings": {"Networks": endpoints(request, view)},
         "Mounts": mount_points(request, view),
     }
+
+
+def _annotations(request: Request, view: View) -> dict[str, Any]:
+    given = view.note.host.get("Annotations") if request.version >= _ANNOTATED else None
+    return {"Annotations": given} if isinstance(given, dict) and given else {}
 
 
 def image_name(request: Request, view: View) -> str:

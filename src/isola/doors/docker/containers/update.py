@@ -31,7 +31,7 @@ _TOO_MUCH = "Memory limit should be smaller than already set memoryswap limit, u
 
 def changed(request: Request, fields: Fields) -> Callable[[Instance], InstanceUpdate]:
     """Decides the new configuration: what the request names replaces what there is. Raises InvalidInput, Conflict."""
-    refuse(fields)
+    refuse(fields, request.version)
     check_resources(fields, present_on(request))
     keys: dict[str, str] = {}
     for each in HOST_KEYS:

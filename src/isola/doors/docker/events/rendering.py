@@ -196,9 +196,10 @@ class Renderer:
 
     def _was_pulled(self, ref: Ref) -> bool:
         try:
-            return bool(self._services.images.get(ref).source)
+            source = self._services.images.get(ref).source
         except NotFound:
             return False
+        return bool(source) and "instance" not in source
 
     def _network(self, ref: Ref) -> tuple[str, str, str]:
         """Its id, driver and name."""

@@ -64,7 +64,7 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
         **({"Variant": on["variant"]} if "variant" in on else {}),
         "Os": "linux",
         "Size": image.size,
-        "GraphDriver": {"Data": None, "Name": "overlay2"},
+        "GraphDriver": {"Data": {}, "Name": "overlay2"},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
         "Metadata": {"LastTagTime": rfc3339(image.uploaded_at)},
     }

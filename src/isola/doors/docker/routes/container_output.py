@@ -59,6 +59,8 @@ async def stats(request: Request) -> web.StreamResponse:
     """What it uses, every second; once with ``stream=0``, where the two values are a second apart."""
     seen = view(request, named(request))
     stream, once = request.flag("stream", True), request.flag("one-shot")
+    if stream and once:
+        raise InvalidInput("cannot have stream=true and one-shot=true")
     runs, ref = request.services.instances.runs, seen.instance.ref
     if not seen.running:
         return answer(stats_json(seen, None, None))

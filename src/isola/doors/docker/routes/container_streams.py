@@ -60,8 +60,10 @@ async def resize(request: Request) -> web.StreamResponse:
         raise InvalidInput("invalid resize height or width")
     if not seen.running:
         raise Conflict(f"cannot resize a stopped container: Container {seen.id} is not running")
-    console = request.services.instances.console(seen.instance.ref, ConsoleRequest(force=True), caller=request.caller)
-    await console.resize(width, height)
+    if seen.instance.start.terminal:  # of others there is nothing to change, which is no error
+        wanted = ConsoleRequest(force=True)
+        console = request.services.instances.console(seen.instance.ref, wanted, caller=request.caller)
+        await console.resize(width, height)
     request.told("resized", seen.instance.ref, height=height, width=width)
     return empty(200)
 

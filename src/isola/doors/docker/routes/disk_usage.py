@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -13,8 +12,8 @@ from isola.doors.docker.containers.summary import summary
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import containers_of
 from isola.doors.docker.images import shapes
-from isola.doors.docker.images.names import names_of
-from isola.doors.docker.images.removal import users
+from isola.doors.docker.images.counting import containers_by_image, shared_sizes
+from isola.doors.docker.images.names import Names, names_by_image
 from isola.doors.docker.request import Request
 from isola.doors.docker.routes.volumes import volume_json, volumes_of
 from isola.doors.docker.routing import Permission
@@ -49,14 +48,12 @@ def _images(request: Request) -> dict[str, Any]:
     home = request.home(Kind.IMAGE)
     images = [image for image in request.services.images if image.project == home]
     layers = {layer.digest: layer.size for image in images for layer in image.layers}
-    having = Counter(digest for image in images for digest in {layer.digest for layer in image.layers})
+    shared, names, containers = shared_sizes(images), names_by_image(request), containers_by_image(request)
     shown = []
     for image in images:
-        at, count = request.services.images.manifest(image), len(users(request, image))
-        shape = shapes.summary(image, at, names_of(request, image), count, request.version)
-        own = {layer.digest for layer in image.layers}
-        shape["SharedSize"] = sum(layers[digest] for digest in own if having[digest] > 1)
-        shown.append(shape)
+        at, count = request.services.images.manifest(image), len(containers.get(image.fingerprint, ()))
+        shape = shapes.summary(image, at, names.get(image.fingerprint, Names()), count, request.version)
+        shown.append(shape | {"SharedSize": shared[image.fingerprint]})
     return {"LayersSize": sum(layers.values()), "Images": shown}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, empty
@@ -9,6 +11,7 @@ from isola.doors.docker.architectures import require_platform_name
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.image_lookup import check_platform, find_image
 from isola.doors.docker.images import pulling, shapes
+from isola.doors.docker.images.counting import containers_by_image, shared_sizes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
 from isola.doors.docker.images.removal import delete, delete_unnamed, remove, users
@@ -25,25 +28,35 @@ from isola.model.reference import Kind, Ref
 _ALGORITHM = "sha256"
 _WITHOUT_CONTAINER = (1, 45)
 """From this version on an image says nothing of the container that it was made of."""
+_COUNTED = (1, 51)
+"""From this version on lists always say how many containers use an image."""
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """All images of the project, newest first."""
     filters = request.filters()
     check_filters(filters, LISTED)
-    names = names_by_image(request)
-    found = select(request, _own(request), names, filters)
+    names, own = names_by_image(request), _own(request)
+    found = select(request, own, names, filters)
     found.sort(key=lambda each: each[0].created_at, reverse=True)
-    return answer([_summary(request, image, shown_names(named, filters)) for image, named in found])
-
-
-def _summary(request: Request, image: Image, names: Names) -> dict[str, object]:
     counted, detailed = request.flag("shared-size"), request.flag("manifests")
-    containers = _containers(request, image) if counted or detailed else []
-    count, at = len(containers) if counted or detailed else -1, request.services.images.manifest(image)
-    shape = shapes.summary(image, at, names, count, request.version)
+    counts = containers_by_image(request) if counted or detailed or request.version >= _COUNTED else None
+    shared = shared_sizes(own) if counted else {}
+    lines = []
+    for image, named in found:
+        line = _summary(request, image, shown_names(named, filters), counts, detailed=detailed)
+        lines.append(line | {"SharedSize": shared.get(image.fingerprint, -1)})
+    return answer(lines)
+
+
+def _summary(
+    request: Request, image: Image, names: Names, counts: Mapping[str, Sequence[str]] | None, *, detailed: bool
+) -> dict[str, object]:
+    """``counts``: ids of instances by image; None if they are not counted."""
+    at, here = request.services.images.manifest(image), (counts or {}).get(image.fingerprint, ())
+    shape = shapes.summary(image, at, names, -1 if counts is None else len(here), request.version)
     if detailed:
-        shape["Manifests"] = shapes.manifests(image, at, containers)
+        shape["Manifests"] = shapes.manifests(image, at, [container_id(id) for id in here])
     return shape
 
 
@@ -63,6 +76,8 @@ def _is_old_compose(request: Request) -> bool:
 
 async def inspect(request: Request) -> web.StreamResponse:
     """One image."""
+    if request.flag("manifests") and request.query.get("platform"):
+        raise InvalidInput("conflicting options: manifests and platform options cannot both be set")
     images = request.services.images
     image = find_image(request, request.parameters["name"])
     check_platform(request, image, request.parameters["name"])

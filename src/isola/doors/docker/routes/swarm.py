@@ -48,6 +48,7 @@ _PATHS = (
     "GET /secrets/{id}",
     "DELETE /secrets/{id}",
     "POST /secrets/{id}/update",
+    "PUT /volumes/{name}",
     "GET /configs",
     "POST /configs/create",
     "GET /configs/{id}",

@@ -16,7 +16,7 @@ from isola.doors.docker.identity import containers_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.docker.times import rfc3339
-from isola.doors.docker.versions import NEWEST, OLDEST, text
+from isola.doors.docker.versions import NEWEST, OLDEST, Version, text
 from isola.model.image_reference import DOCKER_HUB
 from isola.model.reference import Kind
 
@@ -47,24 +47,42 @@ _ABILITIES: Mapping[str, Any] = {
     ),
     **dict.fromkeys(("Debug", "OomKillDisable"), False),
     **dict.fromkeys(("HttpProxy", "HttpsProxy", "NoProxy", "Isolation"), ""),
-    "ContainerdCommit": {"ID": ""},
-    "RuncCommit": {"ID": ""},
-    "InitCommit": {"ID": ""},
     "NGoroutines": 0,
     "NEventsListener": 0,
     "LoggingDriver": "json-file",
     "CgroupDriver": "cgroupfs",
     "CgroupVersion": "2",
     "IndexServerAddress": _HUB,
-    "RegistryConfig": {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []},
     "Labels": [],
     "ServerVersion": __version__,
     "InitBinary": "tini",
     "SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"],
     "CDISpecDirs": [],
+    "GenericResources": None,
     "Warnings": None,
 }  # fmt: skip
 """What is the same on every host."""
+
+
+_COMMITS = ("ContainerdCommit", "RuncCommit", "InitCommit")
+_REGISTRIES: Mapping[str, Any] = {"InsecureRegistryCIDRs": [], "IndexConfigs": {}, "Mirrors": []}
+_FIREWALL: Version = (1, 49)
+_WITHOUT_BRIDGE_FILTERS: Version = (1, 50)
+
+
+def _by_version(version: Version) -> dict[str, Any]:
+    """What versions of the API say, or do not say any more."""
+    found: dict[str, Any] = {}
+    if version < _WITHOUT_BRIDGE_FILTERS:
+        found |= dict.fromkeys(("BridgeNfIptables", "BridgeNfIp6tables"), True)
+    if version >= _FIREWALL:
+        commits, registries = {"ID": ""}, _REGISTRIES
+        found["FirewallBackend"] = {"Driver": "nftables"}
+    else:
+        commits = {"ID": "", "Expected": ""}
+        fields = ("AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames")
+        registries = {**_REGISTRIES, **dict.fromkeys(fields)}
+    return {**found, **{name: dict(commits) for name in _COMMITS}, "RegistryConfig": registries}
 
 
 async def version(request: Request) -> web.StreamResponse:
@@ -96,6 +114,7 @@ async def version(request: Request) -> web.StreamResponse:
             "Os": "linux",
             "Arch": architecture,
             "KernelVersion": kernel.release,
+            "Experimental": True,
         }
     )
 
@@ -117,6 +136,7 @@ async def info(request: Request) -> web.StreamResponse:
             **_drivers(services),
             **_host(services),
             **_ABILITIES,
+            **_by_version(request.version),
             "DockerRootDir": str(services.directory),
             "Swarm": _NO_SWARM,
         }

@@ -1,0 +1,138 @@
+"""Fields, parameters and status codes of the Docker Engine API as its versions document them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from docker_door import DockerStand, docker_standing
+
+from isola.doors.docker.containers.refused import refuse
+from isola.doors.docker.images.counting import shared_sizes
+from isola.doors.docker.versions import NEWEST
+from isola.doors.http.reading import Fields
+from isola.errors import Unsupported
+from isola.model.reference import Ref
+
+BODY: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[DockerStand]:
+    async with docker_standing() as made:
+        yield made
+
+
+async def at(docker: DockerStand, version: str, path: str) -> Any:
+    async with docker.session.get(f"http://docker/v{version}{path}") as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+async def create(docker: DockerStand, **more: Any) -> None:
+    status, body = await docker.ask("POST", "/containers/create?name=web1", BODY | more)
+    assert status == 201, body
+
+
+async def test_what_the_server_says_of_itself_follows_the_version(docker: DockerStand) -> None:
+    new, middle, old = [await at(docker, version, "/info") for version in ("1.51", "1.49", "1.48")]
+    assert new["FirewallBackend"] == {"Driver": "nftables"} and "FirewallBackend" not in old
+    assert new["RuncCommit"] == {"ID": ""} and old["RuncCommit"] == {"ID": "", "Expected": ""}
+    registries = old["RegistryConfig"].keys() - new["RegistryConfig"].keys()
+    assert registries == {"AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames"}
+    assert middle["BridgeNfIptables"] and "BridgeNfIptables" not in new
+    assert new["GenericResources"] is None
+    assert (await at(docker, "1.51", "/version"))["Experimental"] is True
+
+
+async def test_volumes_of_a_cluster_need_a_swarm(docker: DockerStand) -> None:
+    status, body = await docker.ask("PUT", "/volumes/data?version=1", {})
+    assert (status, "not a swarm manager" in body["message"]) == (503, True)
+
+
+async def test_lists_of_images_count_the_containers(docker: DockerStand) -> None:
+    await create(docker)
+    counts = [(await at(docker, version, "/images/json"))[0]["Containers"] for version in ("1.51", "1.50")]
+    assert counts == [1, -1]
+    [shown] = await docker.get("/images/json?shared-size=1")
+    assert (shown["Containers"], shown["SharedSize"]) == (1, 0)
+    assert (await docker.get("/images/json"))[0]["SharedSize"] == -1
+    assert (await docker.get("/system/df?type=image"))["Images"][0]["Containers"] == 1
+
+
+async def test_layers_of_several_images_are_shared(docker: DockerStand) -> None:
+    await create(docker)
+    assert (await docker.ask("POST", "/commit?container=web1&repo=mine"))[0] == 201
+    images = list(docker.services.images)
+    base = docker.services.images.resolve(Ref.default("tiny"))
+    assert base is not None and base.layers
+    assert set(shared_sizes(images).values()) == {sum(layer.size for layer in base.layers)}
+    assert set(shared_sizes(images[:1]).values()) == {0}
+
+
+async def test_two_ways_to_choose_a_platform_conflict(docker: DockerStand) -> None:
+    status, body = await docker.ask("GET", "/images/tiny/json", params={"manifests": "1", "platform": "{}"})
+    assert status == 400
+    assert body == {"message": "conflicting options: manifests and platform options cannot both be set"}
+
+
+async def test_one_value_of_statistics_is_no_stream(docker: DockerStand) -> None:
+    await create(docker)
+    status, body = await docker.ask("GET", "/containers/web1/stats?one-shot=1")
+    assert (status, body) == (400, {"message": "cannot have stream=true and one-shot=true"})
+    assert (await docker.ask("GET", "/containers/web1/stats?stream=0&one-shot=1"))[0] == 200
+
+
+async def test_a_program_without_a_terminal_can_be_resized(docker: DockerStand) -> None:
+    await create(docker)
+    await docker.ask("POST", "/containers/web1/start")
+    assert (await docker.ask("POST", "/containers/web1/resize?h=10&w=20"))[0] == 200
+
+
+async def test_containers_have_their_annotations_and_the_manifest_of_their_image(docker: DockerStand) -> None:
+    await create(docker, HostConfig={"Annotations": {"org.example": "1"}})
+    new, old = [await at(docker, version, "/containers/web1/json") for version in ("1.51", "1.47")]
+    listed, before = [(await at(docker, version, "/containers/json?all=1"))[0] for version in ("1.51", "1.45")]
+    image = await docker.get("/images/tiny/json")
+    assert new["ImageManifestDescriptor"] == listed["ImageManifestDescriptor"] == image["Descriptor"]
+    assert "ImageManifestDescriptor" not in {**old, **before}
+    assert new["HostConfig"]["Annotations"] == listed["HostConfig"]["Annotations"] == {"org.example": "1"}
+    assert "Annotations" not in before["HostConfig"] and image["GraphDriver"]["Data"] == {}
+
+
+def test_limits_of_kernel_memory_have_no_meaning_any_more() -> None:
+    asked = Fields({"KernelMemory": 5})
+    refuse(asked, NEWEST)
+    with pytest.raises(Unsupported, match="KernelMemory"):
+        refuse(asked, (1, 41))
+
+
+async def test_an_image_of_a_container_has_what_the_container_was_given(docker: DockerStand) -> None:
+    check = {"Test": ["CMD", "true"], "Interval": 2 * 10**9, "Retries": 3}
+    await create(docker, ExposedPorts={"80/tcp": {}}, Volumes={"/data": {}}, Healthcheck=check)
+    assert (await docker.ask("POST", "/commit?container=web1&repo=mine"))[0] == 201
+    found = (await docker.get("/images/mine/json"))["Config"]
+    assert (found["ExposedPorts"], found["Volumes"], found["Healthcheck"]) == ({"80/tcp": {}}, {"/data": {}}, check)
+
+
+async def test_an_image_of_a_container_has_what_the_request_says(docker: DockerStand) -> None:
+    await create(docker)
+    check = {"Test": ["CMD-SHELL", "a\n[ b ]"], "Timeout": 10**9, "StartPeriod": 3 * 10**6}
+    body = {"ExposedPorts": {"53/udp": {}}, "Volumes": {"/a b": {}}, "OnBuild": ["RUN x"], "Healthcheck": check}
+    assert (await docker.ask("POST", "/commit?container=web1&repo=mine", body))[0] == 201
+    found = (await docker.get("/images/mine/json"))["Config"]
+    assert (found["ExposedPorts"], found["Volumes"], found["OnBuild"]) == ({"53/udp": {}}, {"/a b": {}}, ["RUN x"])
+    assert found["Healthcheck"] == check | {"Test": ["CMD", "/bin/sh", "-c", "a\n[ b ]"]}
+    body = {"Healthcheck": {"Test": ["NONE"]}}
+    assert (await docker.ask("POST", "/commit?container=web1&repo=mine", body))[0] == 201
+    assert (await docker.get("/images/mine/json"))["Config"]["Healthcheck"] == {"Test": ["NONE"]}
+
+
+async def test_an_image_of_a_container_was_not_pulled(docker: DockerStand) -> None:
+    await create(docker)
+    await docker.ask("POST", "/commit?container=web1&repo=mine")
+    async with docker.session.get("http://docker/v1.50/events?since=1&until=9999999999") as answer:
+        told = [json.loads(await answer.content.readline())["Action"] for _ in range(3)]
+    assert sorted(told) == ["commit", "create", "tag"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +12,18 @@ from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.images.counting import shared_sizes
+from isola.doors.docker.routes.build import bytes_kept
 from isola.doors.docker.versions import NEWEST
 from isola.doors.http.reading import Fields
 from isola.errors import Unsupported
 from isola.model.reference import Ref
 
 BODY: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
+
+WARNING = (
+    "The requested image's platform (linux/amd64) does not match the detected host platform (linux/arm64) and no "
+    "specific platform was requested"
+)
 
 
 @pytest.fixture
@@ -136,3 +143,53 @@ async def test_an_image_of_a_container_was_not_pulled(docker: DockerStand) -> No
     async with docker.session.get("http://docker/v1.50/events?since=1&until=9999999999") as answer:
         told = [json.loads(await answer.content.readline())["Action"] for _ in range(3)]
     assert sorted(told) == ["commit", "create", "tag"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, 0),
+        ({"keep-storage": 7}, 7),
+        ({"keep-storage": 7, "reserved-space": 8}, 8),
+        ({"max-used-space": 30, "reserved-space": 8}, 30),
+        ({"min-free-space": 50}, 100),
+        ({"min-free-space": 90}, 60),
+        ({"min-free-space": 90, "max-used-space": 30}, 30),
+        ({"min-free-space": 90, "reserved-space": 70}, 70),
+        ({"min-free-space": 999}, 1),
+    ],
+)
+def test_the_space_of_kept_results(given: dict[str, int], kept: int) -> None:
+    assert bytes_kept(given, size=100, free=50) == kept
+
+
+async def test_single_results_of_builds_are_not_pruned(docker: DockerStand) -> None:
+    status, body = await docker.ask("POST", '/build/prune?filters={"id":["x"]}')
+    assert (status, body["message"]) == (400, "filter 'id' of the build cache is not offered: use until")
+    pruned = {"CachesDeleted": None, "SpaceReclaimed": 0}
+    assert await docker.get_after("POST", "/build/prune?all=1&max-used-space=5&min-free-space=5") == pruned
+
+
+async def test_another_platform_is_neither_removed_nor_pushed(docker: DockerStand) -> None:
+    arm, own = '{"os":"linux","architecture":"arm64"}', '{"os":"linux","architecture":"amd64"}'
+    for method, path, name in (("DELETE", "/images/tiny", "platforms"), ("POST", "/images/tiny/push", "platform")):
+        status, body = await docker.ask(method, path, params={name: arm})
+        assert (status, "does not provide the specified platform (linux/arm64)" in body["message"]) == (404, True)
+    assert (await docker.ask("DELETE", "/images/tiny", params={"platforms": own}))[0] == 200
+
+
+async def test_ports_have_no_meaning_in_the_network_of_the_host(docker: DockerStand) -> None:
+    await docker.services.server.update(lambda config: {**config, "security.privileged": "true"})
+    host = {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}
+    status, body = await docker.ask("POST", "/containers/create?name=web1", BODY | {"HostConfig": host})
+    assert (status, body["Warnings"]) == (201, ["Published ports are discarded when using host network mode"])
+    assert not any(name.startswith("port-") for name in docker.services.instances.get(Ref.default("web1")).devices)
+
+
+async def test_another_architecture_is_warned_of_unless_it_is_asked_for(docker: DockerStand) -> None:
+    system = docker.rest.world.host.system
+    system.uname = replace(system.uname, architecture="aarch64")
+    path = "/containers/create?name=web"
+    status, body = await docker.ask("POST", f"{path}1", BODY)
+    assert (status, body.get("Warnings")) == (201, [WARNING])
+    assert (await docker.ask("POST", f"{path}2&platform=linux/amd64", BODY))[1]["Warnings"] == []

@@ -180,6 +180,11 @@ class Builds:
         """Bytes of kept layers."""
         return self._parts.cache.size()
 
+    @property
+    def cached_since(self) -> datetime | None:
+        """When the oldest kept result was made."""
+        return self._parts.cache.since()
+
     async def builders(self) -> list[Known]:
         """All of them, with what they need."""
         host = self._parts.context.host

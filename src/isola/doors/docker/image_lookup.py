@@ -38,9 +38,13 @@ def find_image(request: Request, text: str) -> Image:
     raise NotFound(f"No such image: {shown(text)}")
 
 
-def check_platform(request: Request, image: Image, text: str) -> None:
-    """Of the parameter ``platform``, as JSON. Raises InvalidInput, and NotFound for an image of another platform."""
-    if not (wanted := wanted_platform(request)) or fits(image, wanted):
+def check_platform(request: Request, image: Image, text: str, asked: str | None = None) -> None:
+    """Of the parameter ``platform``, as JSON. Raises InvalidInput, and NotFound for an image of another platform.
+
+    ``asked``: of another parameter.
+    """
+    wanted = wanted_platform(request) if asked is None else _platform(asked)
+    if not wanted or fits(image, wanted):
         return
     name = "/".join(wanted[part] for part in _PARTS if part in wanted)
     raise NotFound(f"image with reference {shown(text)} was found but does not provide the specified platform ({name})")
@@ -48,7 +52,11 @@ def check_platform(request: Request, image: Image, text: str) -> None:
 
 def wanted_platform(request: Request) -> dict[str, str]:
     """``os``, ``architecture`` and ``variant`` of the parameter ``platform``; empty without it. Raises InvalidInput."""
-    if not (text := request.query.get("platform", "")):
+    return _platform(request.query.get("platform", ""))
+
+
+def _platform(text: str) -> dict[str, str]:
+    if not text:
         return {}
     try:
         found = orjson.loads(text)

@@ -74,7 +74,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     devices: dict[str, Mapping[str, str]] = {
         **volumes_from(request, host),
         **mounts.devices,
-        **port_devices(host, exposed),
+        **_published(host, exposed),
     }
     address = fields.text("MacAddress", "")
     if has_own_network(host) and not fields.boolean("NetworkDisabled"):
@@ -117,6 +117,12 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
 def with_volumes(wanted: Wanted, volumes: Devices) -> Devices:
     """All devices, with those of volumes by their paths."""
     return {**wanted.request.devices, **{device_name(path): device for path, device in volumes.items()}}
+
+
+def _published(host: Fields, exposed: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    """None in the network of the host, where programs listen themselves; wrong ones are refused there, too."""
+    found = port_devices(host, exposed)
+    return {} if host.text("NetworkMode", "") == "host" else found
 
 
 def _isolation(request: Request, name: str) -> str:

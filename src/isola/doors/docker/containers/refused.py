@@ -52,5 +52,5 @@ def refuse(host: Fields, version: Version) -> None:
 
 
 def refused_fields() -> list[str]:
-    """Their names, for the reference page."""
-    return sorted(name for _, names in _REFUSED for name in names)
+    """Their names in the newest version, for the reference page."""
+    return sorted(name for _, names in _REFUSED for name in names if name not in _IGNORED)

@@ -24,6 +24,10 @@ from isola.model.build import BuildRequest
 from isola.model.image_reference import parse_full
 from isola.operations import Operation
 
+_SPACES = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
+_OF_RECORDS = frozenset({"id", "parent", "type", "description", "inuse", "shared", "private"})
+"""Filters that choose single results, which clients do not see here: without them too much would be dropped."""
+
 
 async def build(request: Request) -> web.StreamResponse:
     """Build an image; what fails before the first step is an ordinary error, later failures are in the stream."""
@@ -89,14 +93,33 @@ def _ending(operation: Operation, wanted: BuildRequest, *, quiet: bool) -> list[
 
 
 async def prune(request: Request) -> web.StreamResponse:
-    """Drop kept results; ``keep-storage`` and ``reserved-space`` are bytes that stay."""
-    most = request.whole("keep-storage") or request.whole("reserved-space") or 0
-    before = None
-    if until := request.filters().get("until"):
+    """Drop kept results, as many as the bytes say that may stay or have to be free."""
+    filters, before = request.filters(), None
+    if unknown := sorted(_OF_RECORDS & filters.keys()):
+        raise InvalidInput(f"filter '{unknown[0]}' of the build cache is not offered: use until", field="filters")
+    if until := filters.get("until"):
         before = request.services.host.clock.now() - _age(until[0])
-    dropped, freed = await request.services.builds.prune(most=most, before=before)
+    dropped, freed = await request.services.builds.prune(most=await _kept(request), before=before)
     request.history.tell("builder", "prune", reclaimed=str(freed))
     return answer({"CachesDeleted": dropped or None, "SpaceReclaimed": freed})
+
+
+async def _kept(request: Request) -> int:
+    given = {name: max(request.whole(name) or 0, 0) for name in _SPACES}
+    space = await request.services.host.files.space(request.services.directory)
+    return bytes_kept(given, request.services.builds.cache_size, space.total - space.used)
+
+
+def bytes_kept(given: Mapping[str, int], size: int, free: int) -> int:
+    """How many of ``size`` bytes stay, as BuildKit counts: 0 is all that can be dropped.
+
+    What is reserved stays in any case; of the rest at most what is to be used, and what leaves enough free.
+    """
+    most = given.get("max-used-space", 0)
+    if wanted := given.get("min-free-space", 0):
+        left = size - max(wanted - free, 0)
+        most = max(min(left, most or left), 1)
+    return max(most, given.get("reserved-space", 0) or given.get("keep-storage", 0))
 
 
 def _age(text: str) -> timedelta:

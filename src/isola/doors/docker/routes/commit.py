@@ -90,7 +90,7 @@ def _changes(config: Fields) -> Iterator[str]:
 
 
 def _health_check(check: Fields) -> Iterator[str]:
-    kind, *words = check.texts("Test") or ("",)
+    kind, *argv = check.texts("Test") or ("",)
     if kind == "NONE":
         yield "HEALTHCHECK NONE"
     elif kind:
@@ -100,10 +100,10 @@ def _health_check(check: Fields) -> Iterator[str]:
             if check.whole(name, 0, maximum=_LONGEST)
         ]
         options += [f"--retries={retries}"] if (retries := check.whole("Retries", 0)) else []
-        text = " ".join(words)
+        text = " ".join(argv)
         if kind == "CMD-SHELL" and ("\n" in text or text.startswith("[")):  # which instructions cannot say
-            kind, words = "CMD", [*_SHELL, text]
-        command = orjson.dumps(words).decode() if kind == "CMD" else text
+            kind, argv = "CMD", [*_SHELL, text]
+        command = orjson.dumps(argv).decode() if kind == "CMD" else text
         yield " ".join(["HEALTHCHECK", *options, "CMD", command])
 
 

@@ -26,6 +26,7 @@ from isola.doors.docker.containers.sizes import sizes_of
 from isola.doors.docker.containers.summary import summary
 from isola.doors.docker.containers.update import changed
 from isola.doors.docker.containers.view import View, view
+from isola.doors.docker.containers.warnings import warnings_of
 from isola.doors.docker.identity import container_id, containers_of, named
 from isola.doors.docker.image_lookup import find_image, shown
 from isola.doors.docker.networks.links import without_link
@@ -88,7 +89,7 @@ async def create(request: Request) -> web.StreamResponse:
         await volumes.remove(request, made)
         raise volumes.no_quotas(error, fields.inside("HostConfig")) from error
     instance = request.services.instances.get(operation.resources[0].ref)
-    return created({"Id": container_id(instance.id), "Warnings": []})
+    return created({"Id": container_id(instance.id), "Warnings": warnings_of(request, fields, image)})
 
 
 async def get(request: Request) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from isola.doors.docker.images.names import Names, names_by_image
 from isola.doors.docker.request import Request
 from isola.doors.docker.routes.volumes import volume_json, volumes_of
 from isola.doors.docker.routing import Permission
+from isola.doors.docker.times import rfc3339
 from isola.errors import InvalidInput, IsolaError
 from isola.model.instance import Instance
 from isola.model.reference import Kind
@@ -39,7 +40,7 @@ async def get(request: Request) -> web.StreamResponse:
     if "volume" in types:
         found["Volumes"] = [await _volume(request, each) for each in volumes_of(request)]
     if "build-cache" in types:
-        found["BuildCache"] = []
+        found["BuildCache"] = _build_cache(request)
     return answer(found)
 
 
@@ -55,6 +56,15 @@ def _images(request: Request) -> dict[str, Any]:
         shape = shapes.summary(image, at, names.get(image.fingerprint, Names()), count, request.version)
         shown.append(shape | {"SharedSize": shared[image.fingerprint]})
     return {"LayersSize": sum(layers.values()), "Images": shown}
+
+
+def _build_cache(request: Request) -> list[dict[str, Any]]:
+    """All kept results of steps as one record."""
+    builds = request.services.builds
+    if not builds.cache_size:
+        return []
+    fixed = {"ID": "results", "Type": "regular", "Description": "results of steps", "InUse": False, "Shared": False}
+    return [{**fixed, "Size": builds.cache_size, "CreatedAt": rfc3339(builds.cached_since), "LastUsedAt": None}]
 
 
 async def _container(request: Request, instance: Instance) -> dict[str, Any]:

@@ -126,6 +126,9 @@ async def push(request: Request) -> web.StreamResponse:
     if reference.digest:
         raise InvalidInput("cannot push a digest reference", field="name")
     reference = _wanted(reference, request.query.get("tag", ""))
+    if request.query.get("platform"):
+        named = reference.tagged().familiar
+        check_platform(request, find_image(request, named), named)
     return await send(request, push_lines(request, reference), lambda error: None)
 
 
@@ -144,7 +147,10 @@ async def tag(request: Request) -> web.StreamResponse:
 
 async def remove_one(request: Request) -> web.StreamResponse:
     """Remove a name, or an image."""
-    return answer(await remove(request, request.parameters["name"], force=request.flag("force")))
+    name = request.parameters["name"]
+    for text in request.values("platforms"):
+        check_platform(request, find_image(request, name), name, text)
+    return answer(await remove(request, name, force=request.flag("force")))
 
 
 async def prune(request: Request) -> web.StreamResponse:

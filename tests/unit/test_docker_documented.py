@@ -193,3 +193,12 @@ async def test_another_architecture_is_warned_of_unless_it_is_asked_for(docker: 
     status, body = await docker.ask("POST", f"{path}1", BODY)
     assert (status, body.get("Warnings")) == (201, [WARNING])
     assert (await docker.ask("POST", f"{path}2&platform=linux/amd64", BODY))[1]["Warnings"] == []
+
+
+async def test_older_clients_are_told_that_an_image_has_no_name(docker: DockerStand) -> None:
+    await create(docker)
+    await docker.ask("POST", "/containers/web1/start")
+    assert (await docker.ask("DELETE", "/images/tiny?force=1"))[0] == 200  # it runs: the image itself is kept
+    [old], [new] = [await at(docker, version, "/images/json") for version in ("1.42", "1.43")]
+    assert (old["RepoTags"], old["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
+    assert new["RepoTags"] == new["RepoDigests"] == []

@@ -15,6 +15,8 @@ from isola.images.oci_config import History, OciConfig
 from isola.model.image import HealthCheck, Image, ImageConfig
 
 _DESCRIBED: Version = (1, 48)
+_EMPTY_LISTS: Version = (1, 43)
+"""Clients of older versions do not list images whose names are empty lists."""
 _WITHOUT_VIRTUAL: Version = (1, 44)
 
 
@@ -31,6 +33,8 @@ def summary(image: Image, at: Descriptor, names: Names, containers: int, version
         "SharedSize": -1,
         "Size": image.size,
     }
+    if version < _EMPTY_LISTS and not names.aliases:
+        shape |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
     if version < _WITHOUT_VIRTUAL:
         shape["VirtualSize"] = image.size
     if version >= _DESCRIBED:

@@ -19,7 +19,6 @@ from daemon import Daemon
 
 from isola.model.image import chain_ids
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _ID = re.compile(r"\b[0-9a-f]{16}\b")
 
 
@@ -195,7 +194,7 @@ def _images(daemon: Daemon) -> list[str]:
     images = records(daemon, "images").values()
     roots = {image[kind].removeprefix("sha256:") for image in images for kind in ("manifest", "artifact")} - {""}
     texts = [(blobs / root).read_text() for root in roots & _names(blobs)]
-    needed = roots | {digest for text in texts for digest in _DIGEST.findall(text)}
+    needed = roots | {digest for text in texts for digest in parts_of(json.loads(text))}
     index = json.loads((store / "index.json").read_text())["manifests"]
     listed = {entry["digest"].removeprefix("sha256:") for entry in index}
     found = [f"scratch file: {name}" for name in _names(store / "scratch")]
@@ -213,9 +212,18 @@ def _images(daemon: Daemon) -> list[str]:
     needed |= {record["digest"].removeprefix("sha256:") for record in pushed}
     found += _temporary(daemon)
     found += [f"blob missing: {name}" for name in needed - _names(blobs)]
-    found += [f"blob too many: {name}" for name in _names(blobs) - needed - wanted]
+    marked = {digest for each in records(daemon, "intents").values() for digest in each["digests"]}
+    for name in _names(blobs) - needed - wanted:
+        found.append(f"blob too many: {name}{', to be swept' if f'sha256:{name}' in marked else ''}")
     unpacked = _names(daemon.directory / "pools" / "default" / "layers")
     return found + [f"layer too many: {name}" for name in unpacked - wanted]
+
+
+def parts_of(document: dict[str, Any]) -> set[str]:
+    """Blobs that a manifest or index refers to: inline caches, which are annotations, have diff ids of layers too."""
+    parts = [*document.get("manifests", ()), *document.get("layers", ())]
+    parts += [document[name] for name in ("config", "subject") if name in document]
+    return {part["digest"].removeprefix("sha256:") for part in parts}
 
 
 def _temporary(daemon: Daemon) -> list[str]:

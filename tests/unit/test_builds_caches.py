@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import tarfile
@@ -9,20 +10,24 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from audit import parts_of
+from interleaving import Interleaver
+from strike import Fate, end_tasks
 
-from isola.builds.cache_document import ANNOTATION, CACHE_TYPE, Kept, bounded, document, read
+from isola.builds.cache_document import ANNOTATION, CACHE_TYPE, Kept, bounded, document, kept, read
 from isola.builds.cache_options import cache_export, cache_import, directories_of, with_inline_cache
 from isola.cli.arguments import UsageError
 from isola.cli.build_caches import BuildCaches
 from isola.errors import HostFailure, InvalidInput, IsolaError
-from isola.images.descriptor import LAYER_TYPE, Descriptor
+from isola.images.descriptor import DISK_TYPE, LAYER_TYPE, Descriptor, digest_of
 from isola.images.oci_manifest import Manifest, read_document
 from isola.images.registry.credentials import ANONYMOUS, Credentials
-from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
+from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, BuildResult
 from isola.model.build_cache import CacheExport, CacheImport, CacheType
 from isola.model.image import Image
 from isola.model.reference import Ref
-from isola.testing.parts import World
+from isola.testing.files import FakeFiles
+from isola.testing.parts import World, host_with_ids
 from isola.testing.registry import FakeRegistry
 
 NAME = "docker.io/library/built:latest"
@@ -183,7 +188,10 @@ async def test_an_image_has_the_cache_of_its_own_layers(stand: Stand) -> None:
     images = stand.world.context.images
     await stand.build(arguments={"BUILDKIT_INLINE_CACHE": "1"})
     assert not stand.warnings
-    annotation = (read_document(await images.store.read(stand.image.manifest))).annotations[ANNOTATION]
+    data = await images.store.read(stand.image.manifest)
+    annotation = read_document(data).annotations[ANNOTATION]
+    stored = {digest.removeprefix("sha256:") for digest in await images.store.digests()}
+    assert parts_of(json.loads(data)) <= stored, "which is no list of blobs"
     assert {each.get("digest") for each in json.loads(annotation)["results"]} == {
         None, *(layer.digest for layer in stand.image.layers[-2:])
     }  # fmt: skip
@@ -215,6 +223,64 @@ async def test_a_directory_of_the_client(stand: Stand) -> None:
         await stand.world.parts.services.builds.prune()
         await stand.build([back], cache=tar({**files, "index.json": index}))
         assert "is not imported" in stand.warnings
+
+
+async def test_a_layer_that_is_incomplete_or_of_another_size_is_made_again(stand: Stand) -> None:
+    """At once: other attempts would not find more. A size is wrong also if the layer is there from elsewhere."""
+    back, clock = CacheImport(CacheType.LOCAL, "cache-1"), stand.world.host.clock
+    await stand.build(exports=[CacheExport(CacheType.LOCAL, "cache-1")])
+    with tarfile.open(fileobj=io.BytesIO(stand.caches["cache-1"])) as archive:
+        files = {each.name: archive.extractfile(each).read() for each in archive if each.isfile()}  # type: ignore[union-attr]
+    before = stand.image.layers[-1]
+    path = f"blobs/{before.digest.replace(':', '/')}"
+    await stand.forget()
+    begun = clock.now()
+    await stand.build([back], cache=tar({**files, path: files[path][:-1]}))
+    assert "A file of the cache is incomplete" in stand.warnings and (clock.now() - begun).total_seconds() < 1
+    await stand.forget()
+    await stand.build([back], cache=tar(files))
+    await stand.world.parts.services.builds.prune()
+    assert await stand.world.context.images.store.has(before.digest), "the image needs it"
+    data = json.loads(files["index.json"])
+    manifest = json.loads(files[f"blobs/{data['manifests'][0]['digest'].replace(':', '/')}"])
+    next(each for each in manifest["layers"] if each["digest"] == before.digest)["size"] = before.size + 7
+    lie = json.dumps(manifest).encode()
+    data["manifests"][0] |= {"digest": digest_of(lie), "size": len(lie)}
+    more: dict[str, str | bytes] = {f"blobs/{digest_of(lie).replace(':', '/')}": lie, "index.json": json.dumps(data)}
+    await stand.build([back], cache=tar({**files, **more}))
+    assert "A layer has another size than the cache says" in stand.warnings
+    assert [each.size for each in stand.image.layers if each.digest == before.digest] in ([], [before.size])
+
+
+class SlowFiles(FakeFiles):
+    """Others have their turn after a look whether a file exists, as with threads."""
+
+    async def exists(self, path: Path) -> bool:
+        found = await super().exists(path)
+        await asyncio.sleep(0)
+        return found
+
+
+async def test_a_result_that_is_pruned_when_it_is_found_is_made_again() -> None:
+    """Wherever the build waits meanwhile: its image has all layers."""
+    stand, interleaver = Stand(World(host=host_with_ids(files=SlowFiles()), observer=Fate())), Interleaver()
+    await stand.world.start()
+    await stand.world.import_image()
+    builds, images = stand.world.parts.services.builds, stand.world.context.images
+    await stand.build()
+    interleaver.install()
+    at, struck = 0, True
+    while struck:
+        at += 1
+        await stand.world.finish(images.start_delete(stand.image.ref))
+        await interleaver.run(asyncio.create_task(stand.build()), builds.prune, at)
+        struck = interleaver.struck is not None
+        for layer in stand.image.layers:
+            assert await images.store.has(layer.digest), f"at suspension {at}"
+    interleaver.uninstall()
+    stand.world.forget()
+    await end_tasks()
+    assert at > 1
 
 
 async def test_a_client_that_takes_no_cache(stand: Stand) -> None:
@@ -288,6 +354,8 @@ def test_documents_are_read_as_untrusted() -> None:
     assert found[f"{1:064x}"].created_at.isoformat() == MOMENT
     other = [Descriptor("application/x", known, 5)]
     assert read(json.dumps({"version": 1, "results": [result(1, known)]}).encode(), other) == {}
+    disk = [Descriptor(DISK_TYPE, known, 5)]
+    assert read(json.dumps({"version": 1, "results": [result(1, known)]}).encode(), disk) == {}, "nothing is verified"
     wrong: list[object] = [
         [], {}, {"version": 2}, {"version": 1, "results": [{}]}, {"version": 1, "results": 5},
         {"version": 1, "results": [{**result(1), "created": "yesterday"}]},
@@ -310,6 +378,12 @@ def test_documents_are_equal_for_equal_results_and_bounded() -> None:
     ]
     assert document(some) == document(list(reversed(some))) and b"RUN" not in document(some, brief=True)
     assert len(bounded(some)) == 500 and bounded(some)[0] == some[0]
+    long = [Kept(f"{number:064x}", moment, "\x01" * 1000) for number in range(1000)]
+    taken = bounded(long)
+    assert 0 < len(taken) < 1000 and len(read(document(taken), ())) == len(taken)
+    step = "RUN echo " + "x" * 5000 + "\0"
+    found = read(document([kept("1" * 64, BuildResult("1" * 64, moment, moment, step, None))]), ())
+    assert found["1" * 64].text == step[:1000]
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

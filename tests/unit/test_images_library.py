@@ -14,6 +14,7 @@ from interleaving import Interleaver
 
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
 from isola.images import ImageLibrary, ImageSource, SourceRequest
+from isola.images.descriptor import DISK_TYPE
 from isola.images.store import Intake
 from isola.model.caller import DAEMON
 from isola.model.image import Alias, Image, digests_entity
@@ -105,6 +106,14 @@ async def test_a_layer_with_another_diff_id_is_refused(world: World, library: Im
         await library.unpack_layer(replace(layer, diff_id="sha256:" + "0" * 64), Path("/target"))
     assert layer.diff_id in refused.value.evidence
     await library.unpack_layer(replace(layer, diff_id=""), Path("/target"))  # recorded by 0.1: nothing to compare
+
+
+async def test_a_disk_that_claims_to_be_another_layer_is_refused(world: World, library: ImageLibrary) -> None:
+    """Pools would give it to the images that have that layer."""
+    [layer] = (await import_tiny(world, library)).layers
+    with pytest.raises(InvalidInput, match="configuration") as refused:
+        await library.unpack_layer(replace(layer, media_type=DISK_TYPE, diff_id="sha256:" + "0" * 64), Path("/target"))
+    assert layer.digest in refused.value.evidence
 
 
 async def test_importing_an_image_twice_names_the_existing_one(world: World, library: ImageLibrary) -> None:

@@ -204,11 +204,16 @@ class Building:
         """Of an earlier build of the daemon, or out of a cache that the request names. Its layer stays."""
         job = self._job
         found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
-        if found is not None and self._may_use(found):
-            if found.layer is not None:
-                await job.intake.keep(found.layer.digest)
+        if found is not None and self._may_use(found) and await self._stays(found):
             return found
         return await self._imports.find(elsewhere)
+
+    async def _stays(self, found: BuildResult) -> bool:
+        """Keep the layer of a result, unless it was pruned since the result was found."""
+        if found.layer is None:
+            return True
+        await self._job.intake.keep(found.layer.digest)
+        return await self._job.intake.holds(found.layer.digest)
 
     def _may_use(self, kept: BuildResult) -> bool:
         """Whether a kept result is out of the layers of the images to which the request limits the cache."""

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import orjson
 
 from isola.errors import InvalidInput
-from isola.images.descriptor import LAYER_TYPES, MANIFEST_TYPE, Descriptor, is_sha256
-from isola.images.hostile_json import Fields
+from isola.images.descriptor import DISK_TYPE, LAYER_TYPES, MANIFEST_TYPE, Descriptor, is_sha256
+from isola.images.hostile_json import MAX_DOCUMENT, Fields
 from isola.images.oci_manifest import MAX_LAYERS, Manifest
 from isola.model.build import BuildResult
 from isola.model.image import Layer
@@ -23,6 +23,12 @@ ANNOTATION = "org.isola.build.cache"
 LARGEST_ANNOTATION = 60_000
 """Characters: readers refuse longer ones."""
 _MOST_RESULTS = 5000
+_LARGEST = MAX_DOCUMENT - 1000
+"""Bytes of all results: readers refuse larger documents."""
+_LONGEST_TEXT = 1000
+"""Characters of an instruction."""
+_TYPES = frozenset(LAYER_TYPES) - {DISK_TYPE}
+"""Of layers: no instruction makes a disk."""
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -42,26 +48,22 @@ def kept(key: str, result: BuildResult) -> Kept:
     """One, as it is exported."""
     layer = result.layer
     digest, diff_id = (layer.digest, layer.diff_id) if layer is not None else ("", "")
-    return Kept(key, result.created_at, result.text, digest, diff_id)
+    return Kept(key, result.created_at, result.text[:_LONGEST_TEXT].replace("\0", ""), digest, diff_id)
 
 
 def document(results: Iterable[Kept], *, brief: bool = False) -> bytes:
     """Equal results give an equal document. ``brief``: without the instructions."""
     found = {each.key: each for each in results}
-    return orjson.dumps(
-        {
-            "version": 1,
-            "results": [
-                {
-                    "key": each.key,
-                    "created": each.created_at.isoformat(),
-                    **({} if brief else {"text": each.text}),
-                    **({"digest": each.digest, "diff_id": each.diff_id} if each.digest else {}),
-                }
-                for _, each in sorted(found.items())
-            ],
-        }
-    )
+    return orjson.dumps({"version": 1, "results": [_entry(each, brief) for _, each in sorted(found.items())]})
+
+
+def _entry(each: Kept, brief: bool = False) -> dict[str, str]:
+    return {
+        "key": each.key,
+        "created": each.created_at.isoformat(),
+        **({} if brief else {"text": each.text}),
+        **({"digest": each.digest, "diff_id": each.diff_id} if each.digest else {}),
+    }
 
 
 def manifest(config: Descriptor, layers: Iterable[Layer]) -> Manifest:
@@ -72,10 +74,11 @@ def manifest(config: Descriptor, layers: Iterable[Layer]) -> Manifest:
 
 def bounded(results: Iterable[Kept]) -> list[Kept]:
     """Those that fit into one artifact: the first, because what follows depends on them."""
-    layers, taken = set[str](), list[Kept]()
+    layers, taken, size = set[str](), list[Kept](), 0
     for each in results:
         layers |= {each.digest} if each.digest else set()
-        if len(layers) > MAX_LAYERS or len(taken) >= _MOST_RESULTS:
+        size += len(orjson.dumps(_entry(each))) + 1
+        if len(layers) > MAX_LAYERS or len(taken) >= _MOST_RESULTS or size > _LARGEST:
             break
         taken.append(each)
     return taken
@@ -86,7 +89,7 @@ def read(data: bytes, layers: Sequence[Descriptor]) -> Mapping[str, BuildResult]
     fields = Fields.parse(data, "cache")
     if fields.number("version") != 1:
         raise InvalidInput("The cache is of another version", field="version")
-    known = {each.digest: each for each in layers if each.media_type in LAYER_TYPES and is_sha256(each.digest)}
+    known = {each.digest: each for each in layers if each.media_type in _TYPES and is_sha256(each.digest)}
     found = [_result(each, known) for each in fields.objects("results", _read, most=_MOST_RESULTS)]
     return {each.key: each for each in found if each is not None}
 
@@ -99,7 +102,7 @@ def _read(fields: Fields) -> Kept:
         created = datetime.fromisoformat(fields.text("created", longest=80)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise fields.wrong("created", "is no time") from None
-    return Kept(key, created, fields.text("text", longest=1000), digest, diff_id)
+    return Kept(key, created, fields.text("text", longest=_LONGEST_TEXT), digest, diff_id)
 
 
 def _result(each: Kept, layers: Mapping[str, Descriptor]) -> BuildResult | None:

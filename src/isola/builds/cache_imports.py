@@ -25,16 +25,15 @@ from isola.images.remote import BlobSource, Stream
 from isola.images.store import Intake
 from isola.model.build import BuildEvent, BuildEventKind, BuildResult
 from isola.model.build_cache import CacheImport, CacheType
+from isola.model.image import Layer
 from isola.model.image_reference import parse
 
-Blobs = Callable[[str], BlobSource]
-"""By digest."""
+Blobs = Callable[[Descriptor], BlobSource]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
     results: Mapping[str, BuildResult]
-    sizes: Mapping[str, Descriptor]
     blobs: Blobs
 
 
@@ -57,13 +56,20 @@ class CacheImports:
                 continue
             try:
                 if found.layer is not None:
-                    layer = cache.sizes[found.layer.digest]
-                    await self._intake.fetch(layer, cache.blobs(layer.digest))
+                    await self._fetch(found.layer, cache.blobs)
             except IsolaError as error:
                 self._warn(f"A layer of the imported cache cannot be used: {error}")
                 continue
             return found
         return None
+
+    async def _fetch(self, layer: Layer, blobs: Blobs) -> None:
+        """The size of a blob that was there already is checked too: it goes into the manifest of the image."""
+        at = Descriptor(layer.media_type, layer.digest, layer.size)
+        await self._intake.fetch(at, blobs(at))
+        store = self._job.parts.context.images.store
+        if (size := await store.host.files.size(store.path(layer.digest))) != layer.size:
+            raise InvalidInput("A layer has another size than the cache says", evidence=f"{size}, not {layer.size}")
 
     async def _opened(self) -> list[_Cache]:
         async with self._opening:
@@ -93,7 +99,7 @@ class CacheImports:
             document = (await remote.at(chosen.digest)).document
         if not isinstance(document, Manifest):
             raise InvalidInput("The name leads to an index of indexes", field="cache_from")
-        return await self._read(document, remote.blob)
+        return await self._read(document, lambda at: remote.blob(at.digest))
 
     async def _of_directory(self, place: Path) -> _Cache:
         host = self._job.parts.context.host
@@ -117,7 +123,7 @@ class CacheImports:
         manifest = read_document(data)
         if not isinstance(manifest, Manifest):
             raise InvalidInput("The directory is no cache of builds", field="cache_from")
-        return await self._read(manifest, lambda digest: _FileBlob(host, place, digest))
+        return await self._read(manifest, lambda at: _FileBlob(host, place, at))
 
     async def _of_image(self, name: str) -> _Cache:
         image = find_image(self._job, name)
@@ -130,17 +136,16 @@ class CacheImports:
 
     async def _read(self, manifest: Manifest, blobs: Blobs) -> _Cache:
         """Of an artifact of its own, or of an image that has the results of its layers."""
-        sizes = {each.digest: each for each in manifest.layers}
         if manifest.config.media_type == CACHE_TYPE:
             if manifest.config.size > MAX_DOCUMENT:
                 raise InvalidInput("The cache is too large", field="cache_from")
-            await self._intake.fetch(manifest.config, blobs(manifest.config.digest))
+            await self._intake.fetch(manifest.config, blobs(manifest.config))
             data = await self._intake.read(manifest.config.digest)
         elif (text := manifest.annotations.get(ANNOTATION)) is not None:
             data = text.encode()
         else:
             raise NotFound("It has no results of this builder", remedy="name one to which a build exported its cache")
-        return _Cache(read(data, manifest.layers), sizes, blobs)
+        return _Cache(await asyncio.to_thread(read, data, manifest.layers), blobs)
 
     @property
     def _platform(self) -> tuple[str, str]:
@@ -155,15 +160,18 @@ class CacheImports:
 class _FileBlob:
     """Of a directory that the client has sent: links in it lead nowhere."""
 
-    def __init__(self, host: Host, place: Path, digest: str) -> None:
+    def __init__(self, host: Host, place: Path, at: Descriptor) -> None:
         self._host = host
         self._place = place
-        self._digest = digest
+        self._at = at
 
     @asynccontextmanager
     async def open(self, offset: int) -> AsyncIterator[Stream]:
         async with self._host.files.root(self._place) as root:
-            yield Stream(0, await root.read(_path(self._digest)))
+            path = _path(self._at.digest)
+            if (size := (await root.stat(path)).size) != self._at.size:  # another attempt would not find more
+                raise InvalidInput("A file of the cache is incomplete", evidence=f"{size} bytes, not {self._at.size}")
+            yield Stream(0, await root.read(path))
 
 
 class _Missing:
@@ -175,7 +183,7 @@ class _Missing:
         yield
 
 
-def _missing(digest: str) -> BlobSource:
+def _missing(at: Descriptor) -> BlobSource:
     return _Missing()
 
 

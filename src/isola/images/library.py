@@ -309,16 +309,14 @@ class ImageLibrary:
         """
         source, check = self.store.path(layer.digest), layer.diff_id != layer.digest
         if layer.media_type == DISK_TYPE:
+            if layer.diff_id not in ("", layer.digest):  # pools would keep it as a layer that it is not
+                raise _differs(layer, layer.digest)
             return await unpack_disk(self._host, source, target, self.disk_limits, progress)
         report = await self._host.archives.unpack(
             source, target, whiteouts=True, limits=self._limits(), progress=progress, digest=check
         )
         if layer.diff_id and report.diff_id not in ("", layer.diff_id):
-            raise InvalidInput(
-                "The content of an image layer does not match the image's configuration",
-                evidence=f"diff id {report.diff_id}, expected {layer.diff_id}",
-                remedy="delete the image and import it again, from a source you trust",
-            )
+            raise _differs(layer, report.diff_id)
         return report
 
     # --- changing -----------------------------------------------------------------------------------------------
@@ -586,3 +584,11 @@ class ImageLibrary:
 
 async def _nothing(image: Image) -> None:
     pass
+
+
+def _differs(layer: Layer, found: str) -> InvalidInput:
+    return InvalidInput(
+        "The content of an image layer does not match the image's configuration",
+        evidence=f"diff id {found}, expected {layer.diff_id}",
+        remedy="delete the image and import it again, from a source you trust",
+    )

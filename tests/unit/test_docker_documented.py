@@ -202,3 +202,13 @@ async def test_older_clients_are_told_that_an_image_has_no_name(docker: DockerSt
     [old], [new] = [await at(docker, version, "/images/json") for version in ("1.42", "1.43")]
     assert (old["RepoTags"], old["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
     assert new["RepoTags"] == new["RepoDigests"] == []
+
+
+async def test_older_clients_find_the_id_among_the_aliases(docker: DockerStand) -> None:
+    assert (await docker.ask("POST", "/networks/create", {"Name": "lab"}))[0] == 201
+    both = {"EndpointsConfig": {"lab": {"Aliases": ["db"]}, "bridge": {}}}
+    await create(docker, NetworkingConfig=both)
+    id = (await docker.get("/containers/web1/json"))["Id"][:12]
+    for version, names in (("1.44", ["db", id]), ("1.45", ["db"])):
+        networks = (await at(docker, version, "/containers/web1/json"))["NetworkSettings"]["Networks"]
+        assert (networks["lab"]["Aliases"], networks["bridge"]["Aliases"]) == (names, None)

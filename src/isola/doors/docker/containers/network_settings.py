@@ -15,10 +15,12 @@ from isola.doors.docker.networks.endpoints import said_of
 from isola.doors.docker.networks.lookup import BRIDGE, HOST, NONE, Shown, all_networks, shown
 from isola.doors.docker.networks.shape import endpoint_id
 from isola.doors.docker.request import Request
+from isola.doors.docker.versions import Version
 from isola.errors import NotFound
 from isola.model.network import Network
 from isola.model.reference import Kind
 
+_AS_GIVEN: Version = (1, 45)
 _NO_ADDRESS = "none"
 _SHORT = 12
 """Digits of an id that are a name in DNS."""
@@ -118,7 +120,7 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
     return {
         "IPAMConfig": _fixed(device),
         "Links": list(said_of(device).links) or None,
-        "Aliases": _aliases(device) or None,
+        "Aliases": _shown_aliases(request, view, device, network) or None,
         "MacAddress": facts.get("hwaddr", "") if view.running else device.get("hwaddr", ""),
         "DriverOpts": dict(said_of(device).options) or None,
         "GwPriority": int(device.get("gateway.priority") or "0"),
@@ -147,6 +149,14 @@ def _none(each: Shown) -> dict[str, Any]:
 
 def _aliases(device: Mapping[str, str]) -> list[str]:
     return [name.strip() for name in device.get("dns.aliases", "").split(",") if name.strip()]
+
+
+def _shown_aliases(request: Request, view: View, device: Mapping[str, str], network: Network | None) -> list[str]:
+    """As given; older versions find the beginning of the id among them, except on the default network."""
+    given = _aliases(device)
+    if request.version >= _AS_GIVEN or network is None or shown(request, network).name == BRIDGE:
+        return given
+    return [*dict.fromkeys((*given, view.id[:_SHORT]))]
 
 
 def _name(request: Request, device: Mapping[str, str], key: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from docker_door import DockerStand, docker_standing
 
@@ -94,6 +95,21 @@ async def test_attaching_by_a_websocket(docker: DockerStand, box: str) -> None:
     await gone(docker)
     status, body = await docker.ask("GET", "/containers/box/attach/ws?stream=1")
     assert (status, body["message"]) == (400, "websocket: the client is not using the websocket protocol")
+
+
+async def test_older_websockets_have_all_streams(docker: DockerStand, box: str) -> None:
+    world = docker.rest.world
+    id = docker.services.instances.get(Ref.default("box")).id
+    url = "http://docker/v{}/containers/box/attach/ws?stream=1&stdout={}"
+    async with (
+        docker.session.ws_connect(url.format("1.41", 0)) as older,
+        docker.session.ws_connect(url.format("1.42", 0)) as newer,
+    ):
+        world.runtime.show(id, b"said")
+        assert (await asyncio.wait_for(older.receive_bytes(), 60)) == b"said"
+        await docker.ask("POST", "/containers/box/kill")
+        assert (await asyncio.wait_for(newer.receive(), 60)).type is aiohttp.WSMsgType.CLOSE
+    await gone(docker)
 
 
 @pytest.mark.parametrize("path", ["/events", "/containers/box/logs?follow=1&stdout=1", "/containers/box/stats"])

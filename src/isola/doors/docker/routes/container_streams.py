@@ -13,10 +13,14 @@ from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
+from isola.doors.docker.versions import Version
 from isola.errors import Conflict, InvalidInput
 from isola.model.exec import ConsoleRequest
 
 _CELLS = 10_000
+_STREAMS = ("stdin", "stdout", "stderr")
+_CHOSEN: Version = (1, 42)
+"""Older clients are attached to all streams of a WebSocket, whatever they name."""
 
 
 async def attach(request: Request) -> web.StreamResponse:
@@ -38,6 +42,8 @@ async def attach(request: Request) -> web.StreamResponse:
 
 async def attach_by_socket(request: Request) -> web.StreamResponse:
     """The same over a WebSocket."""
+    if request.version < _CHOSEN:
+        request.pairs = (*((each, "1") for each in _STREAMS), *request.pairs)
     seen = view(request, named(request))
     keys = DetachKeys(request.query.get("detachKeys", ""))
     attachment = await request.services.instances.attach(seen.instance.ref, ahead=not seen.running)

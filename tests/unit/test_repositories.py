@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from interleaving import Interleaver
 from registry_content import Content, artifact, blocks, digest_of, image, index
 
 from isola.errors import Busy, Forbidden, InUse, InvalidInput, NotFound, TooLarge
@@ -15,7 +17,9 @@ from isola.model.image import Alias
 from isola.model.project import Project
 from isola.model.reference import Ref
 from isola.model.repository import path_of, repository_at, split_alias
+from isola.state import Step
 from isola.testing.parts import World
+from isola.testing.store import FakeStore
 
 APP = Ref.default("team/app")
 
@@ -275,6 +279,48 @@ async def test_a_blob_that_a_manifest_needs_cannot_be_deleted(stand: Stand) -> N
     await stand.repositories.remove_blob(APP, digest)
     with pytest.raises(NotFound):
         await stand.repositories.remove_blob(APP, digest)
+
+
+class SlowStore(FakeStore):
+    """Others have their turn before a commit, as while a disk writes."""
+
+    async def commit(self, *steps: Step) -> int:
+        await asyncio.sleep(0)
+        return await super().commit(*steps)
+
+
+@pytest.mark.parametrize("way", ["blob", "manifest", "everything", "old"])
+async def test_what_is_removed_while_garbage_is_collected_does_not_stay(way: str) -> None:
+    """A collection between the mark and the removal of the record finds the blob in use, and the mark remains."""
+    world = World()
+    world.store = SlowStore(world.host.clock)
+    await world.start()
+    stand = Stand(world)
+    repositories, clock, interleaver = stand.repositories, stand.world.host.clock, Interleaver()
+    data, content = b"alone", image()
+    interleaver.install()
+    at, struck = 0, True
+    while struck:
+        at += 1
+        await repositories.upload(APP, digest_of(data), blocks(data))
+        await stand.push(content, "1")
+        await clock.advance(2 * 86400 if way == "old" else 0)
+        ways: dict[str, Callable[[], Awaitable[None]]] = {
+            "blob": lambda: repositories.remove_blob(APP, digest_of(data)),
+            "manifest": lambda: repositories.remove_manifest(APP, content.digest),
+            "everything": lambda: repositories.remove(APP),
+            "old": lambda: repositories.collect_garbage(clock.now()),
+        }
+        await interleaver.run(asyncio.ensure_future(ways[way]()), stand.images.collect_garbage, at)
+        struck = interleaver.struck is not None
+        with contextlib.suppress(NotFound):
+            await repositories.remove(APP)
+        await stand.images.collect_garbage()
+        assert await stand.on_disk() == set(), f"at suspension {at}"
+    interleaver.uninstall()
+    await world.parts.close()
+    world.forget()
+    assert at > 1
 
 
 async def test_a_manifest_needs_what_it_refers_to(stand: Stand) -> None:

@@ -166,9 +166,10 @@ class Loading:
 
     async def _layer(self, op: Operation, archive: _Archive, path: str, diff_id: str) -> Layer:
         known = self._known.get(diff_id)
-        if known is not None and await self._store.has(known.digest):
+        if known is not None:
             await self._intake.keep(known.digest)
-            return known
+            if await self._store.has(known.digest):
+                return known
         member = archive.members.get(path)
         kind = compression(await archive.start(member))
         if kind not in LAYER_KINDS:

@@ -13,7 +13,7 @@ from isola.images.repositories.views import Views
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Image
 from isola.model.reference import Ref
-from isola.model.repository import RepositoryManifest, alias_names, by_digest, by_tag
+from isola.model.repository import RepositoryBlob, RepositoryManifest, alias_names, by_digest, by_tag
 
 _UNUSED = timedelta(days=1)
 """How long a blob that no manifest refers to is kept for one that is about to be pushed."""
@@ -63,9 +63,7 @@ class Removing:
             for tag in self._records.tags_in(repository):
                 await self._records.tags.remove(tag.ref)
             await self._remove_records(self._records.manifests_in(repository))
-            for blob in self._records.blobs_in(repository):
-                await self._library.store.mark_removable([blob.digest])
-                await self._records.blobs.remove(blob.ref)
+            await self._remove_blobs(self._records.blobs_in(repository))
         await self.settle(repository)
 
     async def blob(self, repository: Ref, digest: str) -> None:
@@ -75,8 +73,7 @@ class Removing:
             raise NotFound("blob unknown to registry", field="blob")
         if record is None or digest in self._needed(repository):
             raise InUse("A manifest refers to this blob", remedy="delete the manifest first")
-        await self._library.store.mark_removable([digest])
-        await self._records.blobs.remove(record.ref)
+        await self._remove_blobs([record])
         await self.settle(repository)
 
     async def forget_image(self, repository: Ref, image: Image | None = None) -> None:
@@ -107,10 +104,7 @@ class Removing:
             for each in self._records.blobs_in(repository)
             if each.digest not in needed and each.linked_at < now - _UNUSED and each.ref not in spared
         ]
-        if unused:
-            await self._library.store.mark_removable([each.digest for each in unused])
-        for each in unused:
-            await self._records.blobs.remove(each.ref)
+        await self._remove_blobs(unused)
         return len(unused)
 
     async def settle(self, repository: Ref) -> None:
@@ -145,9 +139,21 @@ class Removing:
             waiting += [*record.manifests, *(other.digest for other in self._records.referrers(repository, each))]
 
     async def _remove_records(self, records: list[RepositoryManifest]) -> None:
+        store = self._library.store
         for each in records:
-            await self._library.store.mark_removable([each.digest, *each.blobs])
-            await self._records.manifests.remove(by_digest(Ref(each.project, each.repository), each.digest))
+            blobs = [each.digest, *each.blobs]
+            with store.holding(blobs):  # a sweep would take the mark for done while there is a record
+                await store.mark_removable(blobs)
+                await self._records.manifests.remove(by_digest(Ref(each.project, each.repository), each.digest))
+
+    async def _remove_blobs(self, records: list[RepositoryBlob]) -> None:
+        store, digests = self._library.store, [each.digest for each in records]
+        if not records:
+            return
+        with store.holding(digests):
+            await store.mark_removable(digests)
+            for each in records:
+                await self._records.blobs.remove(each.ref)
 
     def _needed(self, repository: Ref) -> set[str]:
         return {digest for each in self._records.manifests_in(repository) for digest in each.blobs}

@@ -59,7 +59,7 @@ async def test_a_volume_is_created_recorded_and_published(house: House) -> None:
         (VolumeRef("fast", "container", "default", "a"), {}, InvalidInput, "Only custom"),
         (VolumeRef.custom("fast", "a"), {"sise": "1GiB"}, InvalidInput, "sise"),
         (VolumeRef.custom("fast", "a"), {"size": "lots"}, InvalidInput, "size"),
-        (VolumeRef.custom("slow", "a"), {"size": "1GiB"}, InvalidInput, "cannot be limited"),
+        (VolumeRef.custom("slow", "a"), {"size": "1GiB"}, InvalidInput, "no project quotas"),
         (VolumeRef.custom("fast", "a"), {"snapshots.schedule": "* * *"}, InvalidInput, "five fields"),
         (VolumeRef.custom("fast", "a"), {"snapshots.pattern": "../x"}, InvalidInput, "expected"),
         (VolumeRef.custom("fast", "a"), {"snapshots.expiry": "soon"}, InvalidInput, "period"),
@@ -83,9 +83,9 @@ async def test_a_copy_in_a_pool_without_limits_has_none(house: House) -> None:
         await house.finish(house.volumes.delete(copy))
     await house.finish(house.volumes.copy(DATA, COPY))
     assert house.volumes.get(COPY).config == source.config
-    with pytest.raises(InvalidInput, match="cannot be limited"):
+    with pytest.raises(InvalidInput, match="no project quotas"):
         await house.volumes.copy(DATA, copy, config={"size": "32MiB"})
-    with pytest.raises(InvalidInput, match="cannot be limited") as refused:
+    with pytest.raises(InvalidInput, match="no project quotas") as refused:
         await house.volumes.move(DATA, copy)
     assert "unset size" in refused.value.remedy
 

@@ -18,6 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
 
 OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
+_QUOTACTL_FD = 443
 AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -261,6 +262,13 @@ def user_namespace(base: int, size: int, inner: int = 0) -> int:
         return _user_namespace(base, size, inner)
     finally:
         _libc.prctl(_PR_SET_DUMPABLE, before, 0, 0, 0)
+
+
+def quota_control(descriptor: int, command: int, kind: int, id: int, data: bytearray) -> None:
+    """``quotactl_fd`` on the file system of a descriptor; reads or fills ``data``."""
+    buffer = (ctypes.c_char * len(data)).from_buffer(data)
+    number = ctypes.c_uint(command << 8 | kind)
+    _syscall(_QUOTACTL_FD, "quotactl_fd", ctypes.c_uint(descriptor), number, ctypes.c_uint(id), buffer)
 
 
 def _user_namespace(base: int, size: int, inner: int) -> int:

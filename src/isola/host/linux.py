@@ -26,6 +26,7 @@ from isola.host.sockets import LinuxSockets
 from isola.host.subvolumes import LinuxSubvolumes
 from isola.host.system import LinuxSystem
 from isola.host.templates import LinuxTemplates
+from isola.host.tree_quotas import LinuxTreeQuotas
 
 
 def linux_host() -> Host:
@@ -46,6 +47,7 @@ def linux_host() -> Host:
         files=LinuxFiles(processes),
         log_files=LinuxLogFiles(),
         subvolumes=LinuxSubvolumes(processes),
+        tree_quotas=LinuxTreeQuotas(),
         archives=LinuxArchives(processes, forked),
         disk_images=LinuxDiskImages(forked),
         templates=LinuxTemplates(processes),

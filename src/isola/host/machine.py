@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from isola.host.subvolumes import Subvolumes
     from isola.host.system import System
     from isola.host.templates import Templates
+    from isola.host.tree_quotas import TreeQuotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Host:
     files: Files
     log_files: LogFiles
     subvolumes: Subvolumes
+    tree_quotas: TreeQuotas
     archives: Archives
     disk_images: DiskImages
     templates: Templates

@@ -63,6 +63,14 @@ async def require_empty(host: Host, place: Path, otherwise: str, trial: Trial) -
         await finish(clear_trial(host, directory))
 
 
+async def nearest(host: Host, directory: Path) -> Path:
+    """The directory, or the nearest one above it that exists."""
+    for place in (directory, *directory.parents):
+        if await host.files.exists(place):
+            return place
+    return directory
+
+
 async def clear_trial(host: Host, place: Path) -> None:
     """Unmount and remove all of it."""
     for mount in await host.mounts.below(place):

@@ -67,6 +67,7 @@ class Replacements:
                 difference = None
                 await self._fill(source, data, place / "data", trust, clone=clone)
             else:
+                await self._trees.gather(place, data)
                 difference = await self._stage(
                     source, place, await self._host.mirrors.compare(source, data, trust), clone=clone
                 )

@@ -41,6 +41,9 @@ class Trees:
         """A copy of a tree that may be on another file system."""
         await self.host.files.copy_tree(source, target)
 
+    async def gather(self, place: Path, tree: Path) -> None:
+        """Prepare an empty directory for files that will be moved into a tree."""
+
     async def remove(self, path: Path) -> None:
         """A tree or any other file; no effect if it does not exist."""
         await self.host.files.remove_tree(path)

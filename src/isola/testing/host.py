@@ -34,6 +34,7 @@ from isola.testing.sockets import FakeSockets
 from isola.testing.subvolumes import FakeSubvolumes
 from isola.testing.system import FakeSystem
 from isola.testing.templates import FakeTemplates
+from isola.testing.tree_quotas import FakeTreeQuotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class FakeHost(Host):
     files: FakeFiles
     log_files: FakeLogFiles
     subvolumes: FakeSubvolumes
+    tree_quotas: FakeTreeQuotas
     archives: FakeArchives
     disk_images: FakeDiskImages
     templates: FakeTemplates
@@ -110,6 +112,7 @@ def fake_host(
         files=files,
         log_files=FakeLogFiles(),
         subvolumes=FakeSubvolumes(files),
+        tree_quotas=FakeTreeQuotas(files),
         archives=FakeArchives(files),
         disk_images=FakeDiskImages(files),
         templates=FakeTemplates(),

@@ -6,8 +6,6 @@ the pool in a directory. The layout of the pool is that of trees.
 
 from __future__ import annotations
 
-import contextlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +20,8 @@ from isola.settings import Setting, Settings, text
 from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
-from isola.storage.place import clear_trial, require_empty, source_path, try_shifting
+from isola.storage.place import clear_trial, nearest, require_empty, source_path, try_shifting
+from isola.storage.shares import bytes_of, share
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
 
@@ -39,13 +38,6 @@ def _size(value: str) -> int:
     if (size := parse_size(value)) < _SMALLEST:
         raise ValueError("a btrfs pool needs at least 256MiB")
     return size
-
-
-def _share(value: str) -> str:
-    with contextlib.suppress(ValueError):
-        if re.fullmatch(r"([1-9][0-9]?|100)%", value) or parse_size(value) > 0:
-            return value
-    raise ValueError("a size such as 20GiB, or a part of the pool such as 80%, is expected")
 
 
 def _options(value: str) -> str:
@@ -118,7 +110,7 @@ class BtrfsDriver(TreeDriver):
         ),
         Setting(
             "volume.size",
-            _share,
+            share,
             "Limit of the roots of new instances without a size of their own: bytes, or a part of the pool;"
             " a pool with a disk of its own gets 80% when it is created; when unset, they have no limit",
         ),
@@ -155,7 +147,7 @@ class BtrfsDriver(TreeDriver):
             config = {"volume.size": _SHARE, **config}
         if not self._has_disk or self._is_device or config.get("size"):
             return config
-        space = await self.host.files.space(await self._nearest(self.directory))
+        space = await self.host.files.space(await nearest(self.host, self.directory))
         size = max(_DEFAULT_LEAST, min((space.total - space.used) // 5, _DEFAULT_MOST))
         return {**config, "size": f"{size >> 20}MiB"}
 
@@ -186,11 +178,9 @@ class BtrfsDriver(TreeDriver):
 
     async def default_size(self) -> int | None:
         """By ``volume.size``, where there are quotas."""
-        value = self.pool.config.get("volume.size") or ""
-        if not value or await self.why_not(Feature.QUOTA):
+        if await self.why_not(Feature.QUOTA):
             return None
-        part = value.removesuffix("%")
-        return parse_size(value) if part == value else (await self.space()).total * int(part) // 100
+        return bytes_of(self.pool.config.get("volume.size") or "", await self.space())
 
     # --- the disk -----------------------------------------------------------------------------------------------
 
@@ -270,12 +260,6 @@ class BtrfsDriver(TreeDriver):
         """Also removes trials in the directory."""
         await super().clean()
         await clear_trial(self.host, self.base / ".trial")
-
-    async def _nearest(self, directory: Path) -> Path:
-        for place in (directory, *directory.parents):
-            if await self.host.files.exists(place):
-                return place
-        return directory
 
 
 DRIVER = BtrfsDriver

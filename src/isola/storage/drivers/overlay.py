@@ -25,7 +25,7 @@ from isola.host.cancellation import finish
 from isola.host.mounts import BindMount, OverlayMount
 from isola.model.identity import IdRange
 from isola.model.storage import Pool, Volume
-from isola.storage.directory_pools import DirectoryDriver, without_quotas
+from isola.storage.directory_pools import DirectoryDriver, of_directories
 from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
 from isola.storage.single_layers import SingleLayers
@@ -40,7 +40,7 @@ class OverlayDriver(DirectoryDriver):
     layers: SingleLayers
     contents_name = "overlays"
     own_names = ("empty",)
-    capabilities, settings = without_quotas("overlay", shared_layers=True)
+    capabilities, settings = of_directories("overlay", shared_layers=True)
 
     def __init__(self, host: Host, pool: Pool, directory: Path) -> None:
         super().__init__(host, pool, directory)
@@ -111,6 +111,10 @@ class OverlayDriver(DirectoryDriver):
         except NotFound:
             await self._require_layers(volume)
             raise
+        if self.trees.enforced:
+            # One project: overlay creates files in its work directory and moves them.
+            await self.host.tree_quotas.begin(place / "upper", place / "work")
+            await self.trees.limit(place / "upper", volume.size)
 
     async def _require_layers(self, volume: Volume) -> None:
         for layer in volume.layers:
@@ -120,6 +124,7 @@ class OverlayDriver(DirectoryDriver):
     async def _furnish(self, volume: Volume, place: Path) -> None:
         if volume.kind == "container":
             await self.host.files.make_directory(place / "work", mode=0o700)
+            await self.trees.gather(place / "work", place / "upper")
 
     async def _clone_volume(self, volume: Volume, source: Volume, snapshot: str | None) -> None:
         """The copy of the upper directory gets the ids of the new volume."""
@@ -238,6 +243,7 @@ class OverlayDriver(DirectoryDriver):
         mount = OverlayMount(self._lower(volume), place / "upper", place / "work", point, volume.idmap)
         try:
             await self._make_point(volume, point)
+            await self.trees.gather(place / "work", place / "upper")  # a restore may have replaced one of them
             await self.host.mounts.overlay(mount)
         except BaseException as error:
             await finish(self._hide(point))

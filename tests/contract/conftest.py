@@ -18,7 +18,6 @@ from sampling import SEED, WHOLE
 from storage_subject import BASE, TOP, Subject
 
 from isola import registry
-from isola.host import Host
 from isola.host.files import Files, LinuxFiles, Root
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames
@@ -54,30 +53,35 @@ def _other(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(
-    params=["fake", *(f"{name} on {host}" for name in registry.names("storage") for host in ("fakes", "linux"))]
+    params=[
+        "fake",
+        *(f"{name} on {host}" for name in registry.names("storage") for host in ("fakes", "linux")),
+        *(f"{name} on fakes with quotas" for name in ("dir", "overlay")),
+    ]
 )
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     """Each driver in turn, without a pool."""
     name, _, where = request.param.partition(" on ")
     kind = FakeStorage if name == "fake" else registry.load("storage", name)
     if where != "linux":
-        host: Host = fake_host(system=FakeSystem(programs={"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}))
+        host = fake_host(system=FakeSystem(programs={"mkfs.btrfs": Path("/usr/sbin/mkfs.btrfs")}))
+        host.tree_quotas.everywhere = where.endswith("quotas")
         await host.files.make_directory(Path("/var/tmp"))
         yield Subject(kind, host, Path("/pools"))
         return
-    host = linux_host()
+    real = linux_host()
     with tempfile.TemporaryDirectory(prefix="isola-storage-") as place:
         os.chmod(place, 0o711)
         directory = Path(place) / "pools"
         directory.mkdir(mode=0o711)
-        probe = await kind.probe(host, Path(place) / "trials")
+        probe = await kind.probe(real, Path(place) / "trials")
         assert probe.available, probe.reason
         try:
-            yield Subject(kind, host, directory)
+            yield Subject(kind, real, directory)
         finally:
-            for mount in await host.mounts.below(directory):
-                await host.mounts.unmount(mount)
-            await host.files.remove_tree(directory)
+            for mount in await real.mounts.below(directory):
+                await real.mounts.unmount(mount)
+            await real.files.remove_tree(directory)
 
 
 @pytest.fixture

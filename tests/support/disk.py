@@ -35,7 +35,9 @@ class Disk:
 
 
 @contextmanager
-def disk(kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] = ()) -> Iterator[Disk]:
+def disk(
+    kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] = (), mount_options: str = "defaults"
+) -> Iterator[Disk]:
     """A new disk, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="isola-disk-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o711)  # instances must be able to search it
@@ -43,17 +45,17 @@ def disk(kind: str = "ext4", *, size: int = 96 * MIB, options: tuple[str, ...] =
         with image.open("wb") as file:
             file.truncate(size)
         _run(f"mkfs.{kind}", "-q", *options, str(image))
-        with _mounted(image, Path(directory) / "mount") as mount:
+        with _mounted(image, Path(directory) / "mount", mount_options) as mount:
             yield Disk(image, mount)
 
 
 @contextmanager
-def _mounted(image: Path, mount: Path) -> Iterator[Path]:
+def _mounted(image: Path, mount: Path, options: str = "defaults") -> Iterator[Path]:
     # Direct I/O: unwritten data of the file system is not in the page cache of the file below.
     device = _run("losetup", "--find", "--show", "--direct-io=on", str(image)).strip()
     try:
         mount.mkdir(mode=0o755)
-        _run("mount", device, str(mount))
+        _run("mount", "-o", options, device, str(mount))
         try:
             mount.chmod(0o755)
             yield mount

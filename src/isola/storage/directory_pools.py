@@ -16,7 +16,7 @@ from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.layers import LayerStore
 from isola.storage.limited_trees import NO_PROJECTS, LimitedTrees
 from isola.storage.place import clear_trial, nearest, no_size, require_empty, source_path, tried
-from isola.storage.shares import bytes_of, share
+from isola.storage.shares import OF_A_ROOT, bytes_of, share
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
 
@@ -48,6 +48,11 @@ class DirectoryDriver(TreeDriver):
     async def probe(cls, host: Host, trials: Path) -> Probe:
         """Tries it out in a directory."""
         return await tried(host, trials / "directory", lambda place: cls.try_out(host, place))
+
+    async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
+        """With the default limit of roots, where there are quotas."""
+        enforced = await self.host.tree_quotas.enforced(await nearest(self.host, self.base))
+        return {"volume.size": OF_A_ROOT, **config} if enforced else config
 
     async def check_place(self) -> None:
         """A ``source`` must exist, be empty, and pass the trial."""
@@ -102,7 +107,7 @@ def of_directories(driver: str, *, shared_layers: bool = False) -> tuple[Storage
             "volume.size",
             share,
             "Limit of the roots of new instances without a size of their own: bytes, or a part of the file system,"
-            " which must have project quotas; when unset, they have no limit",
+            " which must have project quotas; a new pool with quotas gets 80%; when unset, they have no limit",
         ),
         Setting("user.*", text, "User-defined, not interpreted"),
         Setting("volatile.*", text, "Internal data of the daemon", read_only=True),

@@ -8,6 +8,9 @@ import re
 from isola.model.storage import Space
 from isola.model.units import parse_size
 
+OF_A_ROOT = "80%"
+"""Of the pool, for each root without a size: so none of them can fill it alone."""
+
 
 def share(value: str) -> str:
     """Parser of the key ``volume.size``."""

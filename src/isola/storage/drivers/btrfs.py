@@ -21,7 +21,7 @@ from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial, nearest, require_empty, source_path, try_shifting
-from isola.storage.shares import bytes_of, share
+from isola.storage.shares import OF_A_ROOT, bytes_of, share
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
 
@@ -30,8 +30,6 @@ _DEFAULT_LEAST, _DEFAULT_MOST = 5 << 30, 30 << 30
 _OPTIONS = "user_subvol_rm_allowed"
 _MARK, _IMAGE = "isola-pool", "disk.img"
 _PROGRAM = "mkfs.btrfs"
-_SHARE = "80%"
-"""Of the pool, for each root without a size: so none of them can fill it alone."""
 
 
 def _size(value: str) -> int:
@@ -144,7 +142,7 @@ class BtrfsDriver(TreeDriver):
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
         """With the default sizes of an image file, and of the roots on a disk of its own, which has quotas."""
         if self._has_disk:
-            config = {"volume.size": _SHARE, **config}
+            config = {"volume.size": OF_A_ROOT, **config}
         if not self._has_disk or self._is_device or config.get("size"):
             return config
         space = await self.host.files.space(await nearest(self.host, self.directory))

@@ -77,10 +77,7 @@ def fake_host(
     granted: Sequence[Extent] = (),
     files: FakeFiles | None = None,
 ) -> FakeHost:
-    """A new host. A process leaves its control group when it ends; killing a group ends its processes.
-
-    Sleeping advances the clock, unless a clock is given.
-    """
+    """A new host. Killing a control group ends its processes; sleeping advances the clock, unless one is given."""
     system = system or FakeSystem()
     links, files = FakeLinks(), files or FakeFiles()
     namespaces = FakeNamespaces(made=links.appear, removed=links.vanish)

@@ -129,6 +129,22 @@ async def test_the_path_of_the_unified_hierarchy(side: Side, group: str) -> None
     assert unified is None or Path(f"{unified}{group}") in side.cgroups.directories(group)
 
 
+async def test_who_joins_others_has_a_group_below(side: Side, group: str) -> None:
+    unified = side.cgroups.layout == "unified"
+    assert await side.cgroups.leaf(group, owner=OWNER) == "", "its groups have no controllers"
+    names = [await side.cgroups.leaf(group, owner=OWNER, always=True) for _ in range(2)]
+    assert names == ([".isola"] * 2 if unified else [""] * 2)
+    assert await side.cgroups.children(group) == ((".isola",) if unified else ())
+    if unified:
+        child = await side.spawn()
+        await side.cgroups.enter(f"{group}/.isola", child.ref)
+        assert side.cgroups.holds(group, child.ref.pid) and list(side.cgroups.processes(group)) == [child.ref.pid]
+        await side.cgroups.kill(group)
+        assert await child.wait() == -signal.SIGKILL
+    await side.cgroups.remove(group)
+    assert await side.cgroups.leaf(group, always=True) == ""
+
+
 async def test_missing_groups_are_empty(side: Side) -> None:
     assert side.cgroups.usage(GROUP) == Usage()
     assert side.cgroups.activity(GROUP) == (0, 0)
@@ -230,6 +246,25 @@ async def fill_memory(side: Side, group: str) -> Child:
 
 def test_nothing_may_be_mounted(tmp_path: Path) -> None:
     assert (LinuxCgroups(tmp_path).layout, LinuxCgroups(tmp_path).unified) == ("none", None)
+
+
+async def test_a_group_below_belongs_to_the_instance() -> None:
+    """Which may freeze it: then a command would not begin there."""
+    cgroups = LinuxCgroups(only_cgroup2())
+    await cgroups.create(GROUP, owner=OWNER)
+    try:
+        assert await cgroups.leaf(GROUP, owner=OWNER, always=True) == ".isola"
+        [leaf] = [path / ".isola" for path in cgroups.directories(GROUP)]
+        assert {os.stat(leaf / name).st_uid for name in (".", "cgroup.procs", "cgroup.subtree_control")} == {OWNER}
+        (leaf / "cgroup.freeze").write_text("1")
+        assert await cgroups.leaf(GROUP, owner=OWNER, always=True) == ""
+        (leaf / "cgroup.freeze").write_text("0")
+        assert await cgroups.leaf(GROUP, owner=OWNER, always=True) == ".isola"
+        leaf.rmdir()
+        (leaf.parent / "cgroup.max.descendants").write_text("0")
+        assert await cgroups.leaf(GROUP, owner=OWNER, always=True) == "", "it has as many groups as it may"
+    finally:
+        await cgroups.remove(TOP)
 
 
 # From here on: tests with the real kernel only. All limits, on the layout of this host.

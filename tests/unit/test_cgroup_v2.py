@@ -45,6 +45,29 @@ def test_what_the_kernel_names_is_delegated_too(tmp_path: Path) -> None:
     assert UnifiedTree(tmp_path, tmp_path / "missing").delegated == always
 
 
+@pytest.mark.parametrize(
+    ("enabled", "always", "of_leaf", "name"),
+    [
+        ("", False, ("domain", "", "0"), ""),
+        ("", True, ("domain", "", "0"), ".isola"),
+        ("cpu pids\n", False, ("domain\n", "\n", "0\n"), ".isola"),
+        ("cpu pids\n", False, ("threaded\n", "", "0\n"), ""),
+        ("cpu pids\n", True, ("domain\n", "pids\n", "0\n"), ""),
+        ("cpu pids\n", True, ("domain\n", "", "1\n"), ""),
+    ],
+    ids=["undivided", "always", "divided", "threaded", "divided below", "frozen"],
+)
+def test_a_divided_group_is_joined_in_a_leaf(
+    tmp_path: Path, enabled: str, always: bool, of_leaf: tuple[str, str, str], name: str
+) -> None:
+    leaf = tmp_path / "one" / ".isola"
+    leaf.mkdir(parents=True)
+    (tmp_path / "one" / "cgroup.subtree_control").write_text(enabled)
+    for file, text in zip(("type", "subtree_control", "freeze"), of_leaf, strict=True):
+        (leaf / f"cgroup.{file}").write_text(text)
+    assert UnifiedTree(tmp_path).leaf("/one", None, always=always) == name
+
+
 def test_reserved_memory_is_the_sum_of_those_below(tmp_path: Path) -> None:
     """The kernel counts a reservation only as far as that of the parent reaches."""
     tree, parent = UnifiedTree(tmp_path), tmp_path / "all"

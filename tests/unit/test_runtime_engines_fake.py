@@ -18,7 +18,7 @@ from isola.host.mounts import MemoryMount
 from isola.host.small_world import shelf_in
 from isola.model.identity import HostNames, IdRange
 from isola.operations import Operation, Operations
-from isola.runtimes import Root, RunSpec
+from isola.runtimes import ExecSpec, Root, RunSpec
 from isola.runtimes.oci.caller import Caller
 from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import Layout
@@ -331,6 +331,40 @@ async def test_a_start_that_fails_beside_a_living_lxcfs_is_not_repeated() -> Non
     with pytest.raises(HostFailure):
         await start.begin(age=3600, dies=False)
     assert start.attempts == 1 and await driver("crun", start.on).owned() == ()
+
+
+@pytest.mark.parametrize("name", ["crun", "runc"])
+@pytest.mark.parametrize(
+    ("layout", "system", "group"),
+    [("unified", True, ["--cgroup", ".isola"]), ("unified", False, []), ("hybrid", True, [])],
+)
+async def test_commands_are_in_a_group_beside_that_of_a_service_manager(
+    name: str, layout: str, system: bool, group: list[str]
+) -> None:
+    on, calls = host(layout=layout), list[tuple[str, ...]]()
+
+    async def program(call: Call) -> int:
+        if "exec" in call.argv:
+            calls.append(call.argv)
+        elif "_OCI_SYNCPIPE" in (call.env or {}):
+            return await monitored(on, b'{"data": PID}\n')(call)
+        return 0
+
+    on.processes.programs |= dict.fromkeys(("sh", name, "conmon"), program)
+    runtime, spec = driver(name, on), dataclasses.replace(SPEC, system=system)
+
+    async def run(op: Operation) -> None:
+        await runtime.run(op, spec)
+        await op.commit()
+
+    await do(on, run)
+    guest = await runtime.find("one")
+    assert guest is not None
+    execution = await guest.exec(ExecSpec(("true",), {}))
+    assert await execution.wait() == 0
+    await execution.close()
+    [argv] = calls
+    assert list(argv[argv.index("--pid-file") + 2 :]) == [*group, "one"]
 
 
 async def test_waiting_for_a_silent_monitor_can_be_cancelled() -> None:

@@ -14,6 +14,8 @@ from isola.host.proc import unseen
 from isola.model.disk_rates import by_kind
 from isola.model.units import format_size
 
+LEAF = ".isola"
+"""Name of the group below that of an instance for processes that join it. Service managers ignore names with a dot."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -94,7 +96,7 @@ class Tree:
                     f"Process {pid} cannot enter the control group {path}", evidence=str(error)
                 ) from error
             # In cgroup v2 a group that enables controllers for its children must not contain processes itself.
-            leaf = f"{directory}/.isola"
+            leaf = f"{directory}/{LEAF}"
             make(leaf)
             write(f"{leaf}/cgroup.procs", str(pid))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isola.errors import HostFailure
 from isola.host.cgroup_tree import (
+    LEAF,
     Tree,
     bring,
     check_cpus,
@@ -57,6 +58,19 @@ class UnifiedTree(Tree):
         self.make(path)
         if owner is not None:
             self._delegate(self.directory(path), owner)
+
+    def leaf(self, path: str, owner: int | None, *, always: bool) -> str:
+        """The name of the leaf, delegated to the owner; empty if it is not needed or cannot be entered."""
+        directory = self.directory(path)
+        if not always and not read(f"{directory}/cgroup.subtree_control").strip():
+            return ""
+        leaf = f"{directory}/{LEAF}"
+        try:
+            if make(leaf) and owner is not None:
+                self._delegate(leaf, owner)
+        except (HostFailure, OSError):  # the instance has as many groups as it may, or has removed this one
+            return ""
+        return LEAF if _can_be_entered(leaf) else ""
 
     def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; the limit on memory includes swap."""
@@ -160,6 +174,12 @@ class UnifiedTree(Tree):
             if reserved or read_number(file):
                 lows = (f"{directory}/{name}/memory.low" for name in subdirectories(directory))
                 bring("reserved memory", file, sum(map(read_number, lows)), "0")
+
+
+def _can_be_entered(leaf: str) -> bool:
+    """The instance owns it, and may have divided, threaded or frozen it."""
+    values = [read(f"{leaf}/cgroup.{name}").strip() for name in ("type", "subtree_control", "freeze")]
+    return values == ["domain", "", "0"]
 
 
 def _names(delegable: Path) -> frozenset[str]:

@@ -65,6 +65,14 @@ class Cgroups(Protocol):
         """
         ...
 
+    async def leaf(self, path: str, *, owner: int | None = None, always: bool = False) -> str:
+        """Prepare a group below for a process that joins those of the group; its name.
+
+        With v2 alone, a group that enables controllers for those below must not contain processes itself; ``always``:
+        also if it does not do so yet. Empty if the process is to enter the group itself.
+        """
+        ...
+
     async def limit(self, path: str, limits: Limits) -> None:
         """Set all limits; one that is None is removed. Raises HostFailure, e.g. for less memory than is in use."""
         ...
@@ -184,6 +192,11 @@ class LinuxCgroups:
 
     async def enter(self, path: str, process: ProcessRef) -> None:
         await _in_thread(lambda: self._enter(path, process))
+
+    async def leaf(self, path: str, *, owner: int | None = None, always: bool = False) -> str:
+        if self._unified is None or self._legacy.trees:
+            return ""
+        return await in_thread(partial(self._unified.leaf, path, owner, always=always))
 
     async def limit(self, path: str, limits: Limits) -> None:
         await _in_thread(lambda: self._limit(path, limits))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.errors import HostFailure
-from isola.host.cgroup_tree import Tree, check_cpus, memory_in_use
+from isola.host.cgroup_tree import LEAF, Tree, check_cpus, memory_in_use
 from isola.host.proc import ProcessRef
 from isola.model.limits import Limits, Usage
 from isola.model.stats import GroupStats
@@ -72,6 +72,13 @@ class FakeCgroups:
         for other in self.groups.values():
             other.members.discard(process.pid)
         group.members.add(process.pid)
+
+    async def leaf(self, path: str, *, owner: int | None = None, always: bool = False) -> str:
+        """No group of the fake enables controllers."""
+        if self._layout != "unified" or not always or path not in self.groups:
+            return ""
+        await self.create(f"{path}/{LEAF}", owner=owner)
+        return LEAF
 
     async def limit(self, path: str, limits: Limits) -> None:
         """Refuses CPUs that do not exist, and memory limits below the usage that a test has set."""

@@ -190,13 +190,14 @@ async def execute(
     why_not: WhyNot,
     inside: Inside,
     stands: StandIn | None = None,
+    group: str = "",
 ) -> OciExecution:
-    """Start a command; ``entry`` is its OCI process entry, which is passed by a pipe and not by a file."""
+    """Start a command in this group below the instance's; ``entry``: its OCI process entry, passed by a pipe."""
     process_json = host.sockets.pipe_to_child()
     socket = pid_file.with_suffix(".socket") if handover else None
     ends = Ends.open(host.sockets, spec, socket, direct=stands is not None)
     options = ends.options if stands is None else stands.options
-    argv = [*engine.argv, *_arguments(ends, process_json.remote, pid_file), *options, id]
+    argv = [*engine.argv, *_arguments(ends, process_json.remote, pid_file, group), *options, id]
     stdin, stdout, stderr = ends.remotes
     try:
         child = await host.processes.spawn(
@@ -234,10 +235,10 @@ async def execute(
         process_json.stream.close()
 
 
-def _arguments(ends: Ends, process: int, pid_file: Path) -> list[str]:
+def _arguments(ends: Ends, process: int, pid_file: Path, group: str) -> list[str]:
     return [
         "--log", f"/dev/fd/{ends.log.remote}", "--log-format", "json",
-        "exec", "--process", f"/dev/fd/{process}", "--pid-file", str(pid_file),
+        "exec", "--process", f"/dev/fd/{process}", "--pid-file", str(pid_file), *(["--cgroup", group] if group else ()),
     ]  # fmt: skip
 
 

@@ -147,6 +147,9 @@ class OciGuest:
 
     async def _execute(self, spec: ExecSpec, pid_file: Path) -> Execution:
         engine = await self._runtime.joiner(self.id)
+        # Beside the first process, commands would be limited as a service manager limits itself.
+        idmap, system = self._started.idmap, self._started.system
+        group = await self._host.cgroups.leaf(self._group, owner=idmap.base if idmap else None, always=system)
         return await execute(
             self._host,
             replace(engine, argv=[*engine.argv, "--root", str(self._layout.state)]),
@@ -157,6 +160,7 @@ class OciGuest:
             handover=self._runtime.hands_terminals_over,
             why_not=lambda reason: self._why_not(spec, reason),
             inside=self.process_inside,
+            group=group,
         )
 
     def files(self) -> AbstractAsyncContextManager[Root]:

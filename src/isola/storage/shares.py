@@ -20,9 +20,7 @@ def share(value: str) -> str:
     raise ValueError("a size such as 20GiB, or a part of the pool such as 80%, is expected")
 
 
-def bytes_of(value: str, space: Space) -> int | None:
-    """What such a value means in a pool; None for an empty one."""
-    if not value:
-        return None
+def bytes_of(value: str, space: Space) -> int:
+    """What such a value means in a pool."""
     part = value.removesuffix("%")
     return parse_size(value) if part == value else space.total * int(part) // 100

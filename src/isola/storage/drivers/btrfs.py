@@ -176,9 +176,10 @@ class BtrfsDriver(TreeDriver):
 
     async def default_size(self) -> int | None:
         """By ``volume.size``, where there are quotas."""
-        if await self.why_not(Feature.QUOTA):
+        value = self.pool.config.get("volume.size")
+        if not value or await self.why_not(Feature.QUOTA):
             return None
-        return bytes_of(self.pool.config.get("volume.size") or "", await self.space())
+        return bytes_of(value, await self.space())
 
     # --- the disk -----------------------------------------------------------------------------------------------
 

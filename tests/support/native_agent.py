@@ -71,7 +71,8 @@ async def native_agent(
 @asynccontextmanager
 async def native_service() -> AsyncIterator[Agent]:
     """As a service of a system: beside a first process that has not been started by it."""
-    init = ["sh", "-c", 'trap "" TERM; "$@" & exec sleep 1000', "sh"]
+    later = 'until grep -q sleep /proc/1/comm; do sleep 0.01; done; exec "$@"'
+    init = ["sh", "-c", f'trap "" TERM; ({later}) & exec sleep 1000', "sh"]
     async with native_stream(command=init, options=["--service"]) as stream:
         agent = await Agent.connect(stream, LinuxClock())
         try:

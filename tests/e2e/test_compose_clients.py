@@ -11,7 +11,7 @@ import pytest
 import yaml
 from application_image import import_application
 from command import Cli
-from compose_clients import ComposeClient, major, programs
+from compose_clients import ComposeClient, is_plugin, plugins, programs
 from daemon import Daemon
 from waiting import until
 
@@ -58,7 +58,7 @@ def application(daemon: Daemon) -> Iterator[Daemon]:
     daemon.run("DELETE", f"/1.0/images/{fingerprint}")
 
 
-@pytest.fixture(params=programs(), ids=lambda program: f"v{major(program)}")
+@pytest.fixture(params=programs(), ids=lambda program: "plugin" if is_plugin(program) else "v1")
 def compose(request: pytest.FixtureRequest, application: Daemon, tmp_path: Path) -> Iterator[ComposeClient]:
     found = ComposeClient(request.param, application, tmp_path)
     found.write(_FILE)
@@ -144,7 +144,7 @@ _NEW = """
     """
 
 
-@pytest.mark.parametrize("compose", [each for each in programs() if major(each) > 1], indirect=True)
+@pytest.mark.parametrize("compose", plugins(), indirect=True)
 def test_what_only_the_plugin_knows(compose: ComposeClient) -> None:
     compose.write(_NEW)
     compose("up", "-d", "--wait", "web", "side", "alone")
@@ -223,7 +223,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else str(value)
 
 
-@pytest.mark.parametrize("compose", [each for each in programs() if major(each) > 1], indirect=True)
+@pytest.mark.parametrize("compose", plugins(), indirect=True)
 def test_files_are_read_as_the_plugin_reads_them(compose: ComposeClient) -> None:
     (compose.place / "sub").mkdir()
     for name, text in _READ.items():

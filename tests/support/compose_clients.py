@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -17,7 +16,6 @@ _OTHERS = "ISOLA_TEST_COMPOSE"
 """More programs, separated by colons."""
 
 
-@cache
 def programs() -> tuple[Path, ...]:
     """All versions that are installed: Debian 12 has 1.29, Debian 13 a plugin of the docker command."""
     named = [shutil.which("docker-compose"), *os.environ.get(_OTHERS, "").split(":")]
@@ -26,10 +24,15 @@ def programs() -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-@cache
-def major(program: Path) -> int:
-    done = subprocess.run([program, "version", "--short"], capture_output=True, text=True, check=True, timeout=60)
-    return int(done.stdout.strip().removeprefix("v").partition(".")[0])
+def is_plugin(program: Path) -> bool:
+    """Version 2 or later: the first one is a script in Python. It is not run, because tests are collected with this."""
+    with program.open("rb") as file:
+        return file.read(2) != b"#!"
+
+
+def plugins() -> list[Path]:
+    """Those that know the newer parts of compose files."""
+    return [each for each in programs() if is_plugin(each)]
 
 
 @dataclass
@@ -39,10 +42,6 @@ class ComposeClient:
     program: Path
     daemon: Daemon
     place: Path
-
-    @property
-    def major(self) -> int:
-        return major(self.program)
 
     def write(self, text: str, name: str = "docker-compose.yml") -> None:
         (self.place / name).write_text(dedent(text))

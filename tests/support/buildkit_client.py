@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answer, calling, only, require_ok
-from isola.doors.docker.buildkit.http2 import Connection, Stream
+from isola.doors.docker.buildkit.http2 import Broken, Connection, Link, Stream
+from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
 
 STAT, REQUEST, DATA, FINISHED = range(4)
@@ -178,7 +179,24 @@ async def running(*connections: Connection) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if ended is not None and not isinstance(ended, asyncio.CancelledError | Broken):
+                raise ended
+
+
+@asynccontextmanager
+async def session(
+    methods: Mapping[str, Method], watch: Callable[[Link], Link] = lambda link: link
+) -> AsyncIterator[Session]:
+    """The daemon's side of a session with a client that offers these methods; ``watch``: its end of the connection."""
+
+    async def serve(stream: Stream) -> None:
+        await answer(stream, methods, "not here")
+
+    async with pair() as (ours, theirs):
+        connection = Connection(watch(ours))
+        async with running(connection, Connection(theirs, serve)):
+            yield Session(connection, frozenset(name.lower() for name in methods))
 
 
 @asynccontextmanager

@@ -5,32 +5,18 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from buildkit_client import Files, file_stat, files_of, pair, running
+from buildkit_client import Files, file_stat, files_of, session
 
-from isola.doors.docker.buildkit.calls import Call, Failure, Method, answer
+from isola.doors.docker.buildkit.calls import Call, Failure
 from isola.doors.docker.buildkit.files import Wanted, archive, small_files
-from isola.doors.docker.buildkit.http2 import Connection, Stream
 from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import message
 from isola.errors import TooLarge
 
+COPY = "/moby.filesync.v1.FileSync/DiffCopy"
 DIRECTORY, LINK, PIPE, SETUID, DEVICE = 1 << 31, 1 << 27, 1 << 25, 1 << 23, 1 << 26
-
-
-@asynccontextmanager
-async def session(files: Files, copy: Method | None = None) -> AsyncIterator[Session]:
-    methods = files.methods | ({"/moby.filesync.v1.FileSync/DiffCopy": copy} if copy else {})
-
-    async def serve(stream: Stream) -> None:
-        await answer(stream, methods, "not here")
-
-    async with pair() as (ours, theirs):
-        connection = Connection(ours)
-        async with running(connection, Connection(theirs, serve)):
-            yield Session(connection, frozenset(name.lower() for name in files.methods))
 
 
 async def unpacked(session: Session, wanted: Wanted) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
@@ -56,7 +42,7 @@ async def test_all_kinds_of_files_become_an_archive() -> None:
         (file_stat("z" * 300 + "ü"), b""),
         *((file_stat(f"small{each:03}", b"%d" % each), b"%d" % each) for each in range(300)),
     ]
-    async with session(Files({"context": listed})) as made:
+    async with session(Files({"context": listed}).methods) as made:
         found = await unpacked(made, Wanted("context"))
     info = {name: each for name, (each, _) in found.items()}
     assert info["a"].isdir() and info["a/link"].linkname == "../x" and info["hard"].linkname == "a/large"
@@ -68,7 +54,7 @@ async def test_all_kinds_of_files_become_an_archive() -> None:
 
 async def test_patterns_are_sent_as_the_client_reads_them() -> None:
     files = Files({"context": []})
-    async with session(files) as made:
+    async with session(files.methods) as made:
         await unpacked(made, Wanted("context", include=("a b",), exclude=("*.log", "!ü x")))
     (asked,) = files.asked
     assert asked["include-patterns"] == ["a b"] and "include-patterns-encoded" not in asked
@@ -76,7 +62,7 @@ async def test_patterns_are_sent_as_the_client_reads_them() -> None:
 
 
 async def test_a_dockerfile_has_a_size() -> None:
-    async with session(Files({"dockerfile": files_of(Dockerfile="x" * 100)})) as made:
+    async with session(Files({"dockerfile": files_of(Dockerfile="x" * 100)}).methods) as made:
         assert await small_files(made, Wanted("dockerfile"), 100) == {"Dockerfile": b"x" * 100}
         with pytest.raises(TooLarge):
             await small_files(made, Wanted("dockerfile"), 99)
@@ -84,14 +70,14 @@ async def test_a_dockerfile_has_a_size() -> None:
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/./b", ".."])
 async def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
-    async with session(Files({"context": [(file_stat(path or "\0"), b"")]})) as made:
+    async with session(Files({"context": [(file_stat(path or "\0"), b"")]}).methods) as made:
         with pytest.raises(Failure, match="names a file"):
             await unpacked(made, Wanted("context"))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10**6])
 async def test_content_of_another_size_is_refused(size: int) -> None:
-    async with session(Files({"context": [(file_stat("f", size=size), b"12")]})) as made:
+    async with session(Files({"context": [(file_stat("f", size=size), b"12")]}).methods) as made:
         with pytest.raises(Failure, match="has changed while it was sent"):
             await unpacked(made, Wanted("context"))
 
@@ -111,6 +97,6 @@ async def test_clients_that_do_not_keep_to_the_protocol(packets: list[dict[int, 
         for packet in packets:
             yield message(packet)
 
-    async with session(Files({}), copy) as made:
+    async with session({COPY: copy}) as made:
         with pytest.raises((Failure, ValueError), match=why):
             await unpacked(made, Wanted("context"))

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-from buildkit_client import FINISHED, REQUEST, Files, file_stat, pair, running
+from buildkit_client import FINISHED, REQUEST, Files, file_stat, session
 
-from isola.doors.docker.buildkit.calls import Call, Failure, Method, answer
+from isola.doors.docker.buildkit.calls import Call, Failure, Method
 from isola.doors.docker.buildkit.files import Wanted, archive
-from isola.doors.docker.buildkit.http2 import Connection, Link, Stream
+from isola.doors.docker.buildkit.http2 import Link
 from isola.doors.docker.buildkit.outputs import outputs_of
 from isola.doors.docker.buildkit.sending import METHOD, send_archive, send_files
-from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.errors import HostFailure, InvalidInput, Unsupported
 from isola.host.roots import Entry
@@ -67,25 +66,13 @@ class Result:
         yield self.root
 
 
-@asynccontextmanager
-async def session(files: Files, receive: Method | None = None) -> AsyncIterator[Session]:
-    methods = files.methods | ({METHOD: receive} if receive else {})
-
-    async def serve(stream: Stream) -> None:
-        await answer(stream, methods, "not here")
-
-    async with pair() as (ours, theirs):
-        connection = Connection(ours)
-        async with running(connection, Connection(theirs, serve)):
-            yield Session(connection, frozenset(name.lower() for name in methods))
-
-
 class Counted:
     """A connection that counts what is written to it."""
 
+    count = 0
+
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.count = 0
 
     async def read(self, size: int) -> bytes:
         return await self.link.read(size)
@@ -98,22 +85,19 @@ class Counted:
 async def test_many_files_go_together_both_ways() -> None:
     tree = {"d/": b"", **{f"d/{number:03}": b"%d" % number for number in range(500)}, "large": b"x" * 200_000}
     found = [(file_stat(name, data), data) for name, data in sorted(tree.items()) if not name.endswith("/")]
-    files = Files({"context": found})
+    files, links = Files({"context": found}), list[Counted]()
 
-    async def serve(stream: Stream) -> None:
-        await answer(stream, files.methods, "not here")
+    def counted(link: Link) -> Link:
+        links.append(Counted(link))
+        return links[0]
 
-    async with pair() as (ours, theirs):
-        link = Counted(ours)
-        connection = Connection(link)
-        async with running(connection, Connection(theirs, serve)):
-            client = Session(connection, frozenset())
-            await send_files(client, Result(tree))  # type: ignore[arg-type]
-            assert files.received == {name.rstrip("/"): content for name, content in tree.items()}
-            assert link.count < 1.5 * len(tree), "each frame takes a system call, and wakes the reader"
-            link.count = 0
-            data = b"".join([block async for block in archive(client, Wanted("context"))])
-    assert link.count < 50
+    async with session(files.methods, counted) as client:
+        await send_files(client, Result(tree))  # type: ignore[arg-type]
+        assert files.received == {name.rstrip("/"): content for name, content in tree.items()}
+        assert links[0].count < 1.5 * len(tree), "each frame takes a system call, and wakes the reader"
+        links[0].count = 0
+        data = b"".join([block async for block in archive(client, Wanted("context"))])
+    assert links[0].count < 50
     with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
         assert [each.name for each in tar] == sorted(name for name in tree if not name.endswith("/"))
 
@@ -127,7 +111,7 @@ async def test_a_file_that_cannot_be_read_ends_the_transfer() -> None:
 
     result = Result({})
     result.root = Broken({f"{number}": b"x" for number in range(20)})
-    async with session(Files({})) as client:
+    async with session(Files({}).methods) as client:
         with pytest.raises(HostFailure, match="disk is broken"):
             await send_files(client, result)  # type: ignore[arg-type]
 
@@ -143,7 +127,7 @@ async def test_a_tree_arrives_as_it_is() -> None:
         "null": b"device",
     }
     client = Files({})
-    async with session(client) as made:
+    async with session(client.methods) as made:
         await send_files(made, Result(tree | {"many/": b""} | many))  # type: ignore[arg-type]
     expected = {name.rstrip("/"): data.removeprefix(b"->") for name, data in tree.items() if data != b"device"}
     assert client.received == expected | {"many": b""} | many
@@ -152,7 +136,7 @@ async def test_a_tree_arrives_as_it_is() -> None:
 
 async def test_an_empty_tree_and_an_archive() -> None:
     client = Files({})
-    async with session(client) as made:
+    async with session(client.methods) as made:
         await send_files(made, Result(None))  # type: ignore[arg-type]
         assert client.received == {}
         await send_archive(made, Result(None))  # type: ignore[arg-type]
@@ -200,26 +184,26 @@ async def early(call: Call) -> AsyncIterator[bytes]:
     [(unlisted, "not listed"), (twice, "twice"), (full, "no space left"), (early, "has ended the transfer")],
 )
 async def test_clients_that_lie_or_cannot_write(receive: Method, evidence: str) -> None:
-    async with session(Files({}), receive) as made:
+    async with session({METHOD: receive}) as made:
         with pytest.raises(HostFailure, match="cannot take the result") as caught:
             await send_files(made, Result({f"f{each}": b"data" for each in range(50)}))  # type: ignore[arg-type]
     assert evidence in caught.value.evidence
 
 
 async def test_modes_have_the_bits_of_go() -> None:
-    async with session(Files({}), modes) as made:
+    async with session({METHOD: modes}) as made:
         await send_files(made, Result({"tool": b"x"}))  # type: ignore[arg-type]
 
 
 async def test_a_client_that_has_gone() -> None:
-    async with session(Files({})) as made:
+    async with session(Files({}).methods) as made:
         made.connection.closed.set()
         with pytest.raises(HostFailure, match="has gone"):
             await send_archive(made, Result(None))  # type: ignore[arg-type]
 
 
 async def test_names_that_are_not_text_need_an_archive() -> None:
-    async with session(Files({})) as made:
+    async with session(Files({}).methods) as made:
         with pytest.raises(Unsupported, match="not UTF-8"):
             await send_files(made, Result({"a\udcff": b"x"}))  # type: ignore[arg-type]
 

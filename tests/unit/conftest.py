@@ -12,6 +12,8 @@ from served_daemon import ServedDaemon
 from strike import Fate, end_tasks
 
 from isola.client import Client
+from isola.testing.clock import FakeClock
+from isola.testing.host import fake_host
 from isola.testing.parts import World
 
 settings.register_profile("isola", deadline=None)  # a busy machine is no fault
@@ -22,6 +24,17 @@ settings.load_profile("isola")
 async def world() -> AsyncIterator[World]:
     """A running daemon in memory with one image, ``tiny``."""
     world = World(observer=Fate())
+    await world.start()
+    await world.import_image()
+    yield world
+    world.forget()
+    await end_tasks()
+
+
+@pytest.fixture
+async def still() -> AsyncIterator[World]:
+    """A world in which only tests advance the clock."""
+    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
     await world.start()
     await world.import_image()
     yield world

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 from channels import eventually
 from memory_audit import differences, settle
-from strike import Fate, Strike, end_tasks
+from strike import Fate, Strike
 
 from isola.errors import NotFound
 from isola.instances.phases import Phase
 from isola.model.instance import Status
 from isola.model.reference import Ref
-from isola.testing.clock import FakeClock
-from isola.testing.host import fake_host
 from isola.testing.parts import World
 
 WEB = Ref.default("web1")
-
-
-@pytest.fixture
-async def still() -> AsyncIterator[World]:
-    """A world in which only tests advance the clock, and in which no run can be removed."""
-    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
-    await world.start()
-    await world.import_image()
-    yield world
-    world.forget()
-    await end_tasks()
 
 
 def status(world: World) -> Status:

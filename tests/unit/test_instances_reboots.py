@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from channels import eventually
 from memory_audit import differences, settle
-from strike import Fate, Strike, end_tasks
+from strike import Fate, Strike
 
 from isola.errors import IsolaError, WrongState
 from isola.instances.reboots import leave, pause_before
 from isola.instances.volatile import RESTARTING
 from isola.model.instance import Status
 from isola.model.reference import Ref
-from isola.testing.clock import FakeClock
-from isola.testing.host import fake_host
 from isola.testing.parts import World
 
 
 @pytest.fixture
-async def still() -> AsyncIterator[World]:
-    """A world in which only tests advance the clock, with an instance that has rebooted once without a pause."""
-    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
-    await world.start()
-    await world.import_image()
-    await world.create("web1", start=True)
-    await reboot(world)
-    await eventually(lambda: status(world) is Status.RUNNING)
-    yield world
-    world.forget()
-    await end_tasks()
+async def still(still: World) -> World:
+    """With an instance that has rebooted once without a pause."""
+    await still.create("web1", start=True)
+    await reboot(still)
+    await eventually(lambda: status(still) is Status.RUNNING)
+    return still
 
 
 def status(world: World) -> Status:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
 
 import pytest
 from channels import eventually
 from memory_audit import differences, settle
-from strike import Fate, end_tasks
+from strike import end_tasks
 
 from isola.errors import InvalidInput
 from isola.instances.restart_policy import Policy, When, parse, pause_after
@@ -16,22 +15,9 @@ from isola.instances.settings import SETTINGS
 from isola.model.instance import Instance, InstanceUpdate, Status
 from isola.model.last_run import Until
 from isola.model.reference import Ref
-from isola.testing.clock import FakeClock
-from isola.testing.host import fake_host
 from isola.testing.parts import World
 
 WEB = Ref.default("web1")
-
-
-@pytest.fixture
-async def still() -> AsyncIterator[World]:
-    """A world in which only tests advance the clock."""
-    world = World(fake_host(granted=((1 << 20, 1 << 24),), clock=FakeClock()), observer=Fate())
-    await world.start()
-    await world.import_image()
-    yield world
-    world.forget()
-    await end_tasks()
 
 
 async def application(world: World, policy: str, **more: str) -> str:

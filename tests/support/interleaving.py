@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 _TIMEOUT = 0.05
@@ -20,13 +20,14 @@ class Interleaver:
         self._at = 0
         self._other: Callable[[], Coroutine[Any, Any, Any]] | None = None
 
-    def install(self) -> None:
-        """Intercept all new tasks of the running loop."""
-        asyncio.get_running_loop().set_task_factory(self._task)  # type: ignore[arg-type]  # typeshed knows no factory of coroutines alone
-
-    def uninstall(self) -> None:
-        """Stop intercepting."""
-        asyncio.get_running_loop().set_task_factory(None)
+    def suspensions(self) -> Iterator[int]:
+        """For ``run``, which is called once for each number: 1, 2, ..., until the work ends before that suspension."""
+        loop, at = asyncio.get_running_loop(), 0
+        loop.set_task_factory(self._task)  # type: ignore[arg-type]  # typeshed knows no factory of coroutines alone
+        while at == 0 or self.struck is not None:
+            at += 1
+            yield at
+        loop.set_task_factory(None)
 
     async def run(self, work: Awaitable[Any], other: Callable[[], Coroutine[Any, Any, Any]], at: int) -> Any:
         """Run ``work``; at the suspension with this number, run ``other`` as far as possible."""

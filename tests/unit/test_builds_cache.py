@@ -114,10 +114,8 @@ async def test_a_result_that_is_made_again_releases_the_older_layer(kept: Kept) 
 
 async def test_a_result_that_is_made_again_while_it_is_pruned_is_kept() -> None:
     """Wherever the build waits meanwhile."""
-    at, interleaver = 0, Interleaver()
-    interleaver.install()
-    while at < 1 or interleaver.struck is not None:
-        at += 1
+    interleaver = Interleaver()
+    for at in interleaver.suspensions():
         kept = Kept()
         await kept.keep("one", 1, at=0)
 
@@ -130,7 +128,6 @@ async def test_a_result_that_is_made_again_while_it_is_pruned_is_kept() -> None:
         await interleaver.run(again(), prune, at)
         found = await kept.cache.find("one", NOW)
         assert found is None or found.layer == layer(2), f"at suspension {at}"
-    interleaver.uninstall()
     assert at > 1
 
 

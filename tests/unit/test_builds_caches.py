@@ -268,16 +268,11 @@ async def test_a_result_that_is_pruned_when_it_is_found_is_made_again() -> None:
     await stand.world.import_image()
     builds, images = stand.world.parts.services.builds, stand.world.context.images
     await stand.build()
-    interleaver.install()
-    at, struck = 0, True
-    while struck:
-        at += 1
+    for at in interleaver.suspensions():
         await stand.world.finish(images.start_delete(stand.image.ref))
         await interleaver.run(asyncio.create_task(stand.build()), builds.prune, at)
-        struck = interleaver.struck is not None
         for layer in stand.image.layers:
             assert await images.store.has(layer.digest), f"at suspension {at}"
-    interleaver.uninstall()
     stand.world.forget()
     await end_tasks()
     assert at > 1

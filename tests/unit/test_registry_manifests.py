@@ -300,10 +300,7 @@ async def test_an_image_that_is_dropped_while_it_gets_a_name_keeps_that() -> Non
         await stand.client.push("team/one", image(), "1")
         library, interleaver = stand.services.images, Interleaver()
         one, two = Ref.default("team/one:1"), Ref.default("team/two:1")
-        interleaver.install()
-        at = 0
-        while at < 1 or interleaver.struck is not None:
-            at += 1
+        for at in interleaver.suspensions():
             pushed = library.resolve(one)
             assert pushed is not None
             await library.remove_alias(one)
@@ -321,7 +318,6 @@ async def test_an_image_that_is_dropped_while_it_gets_a_name_keeps_that() -> Non
                 assert found is not None and library.names_of(found) == [library.alias(two)], f"at suspension {at}"
                 await library.remove_alias(two)
             await library.record_pushed(pushed, one)
-        interleaver.uninstall()
         assert at > 3
 
 

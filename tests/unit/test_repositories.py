@@ -298,10 +298,7 @@ async def test_what_is_removed_while_garbage_is_collected_does_not_stay(way: str
     stand = Stand(world)
     repositories, clock, interleaver = stand.repositories, stand.world.host.clock, Interleaver()
     data, content = b"alone", image()
-    interleaver.install()
-    at, struck = 0, True
-    while struck:
-        at += 1
+    for at in interleaver.suspensions():
         await repositories.upload(APP, digest_of(data), blocks(data))
         await stand.push(content, "1")
         await clock.advance(2 * 86400 if way == "old" else 0)
@@ -312,12 +309,10 @@ async def test_what_is_removed_while_garbage_is_collected_does_not_stay(way: str
             "old": lambda: repositories.collect_garbage(clock.now()),
         }
         await interleaver.run(asyncio.ensure_future(ways[way]()), stand.images.collect_garbage, at)
-        struck = interleaver.struck is not None
         with contextlib.suppress(NotFound):
             await repositories.remove(APP)
         await stand.images.collect_garbage()
         assert await stand.on_disk() == set(), f"at suspension {at}"
-    interleaver.uninstall()
     await world.parts.close()
     world.forget()
     assert at > 1

@@ -78,11 +78,8 @@ NOUNS = {
 
 
 @pytest.fixture
-async def interleaver() -> AsyncIterator[Interleaver]:
-    found = Interleaver()
-    found.install()
-    yield found
-    found.uninstall()
+def interleaver() -> Interleaver:
+    return Interleaver()
 
 
 @pytest.fixture
@@ -123,9 +120,7 @@ async def at_every_await(
     check: Callable[[Any], Awaitable[None]],
 ) -> int:
     """Repeat it, each time with the other change one ``await`` later, until there is none left."""
-    at = 0
-    while at == 0 or interleaver.struck is not None:
-        at += 1
+    for at in interleaver.suspensions():
         assert (await client.ask("PATCH", noun.path, {noun.holder: {KEY: "", OTHER: ""}}))[0] == 200
 
         async def other() -> bool:
@@ -195,11 +190,9 @@ async def test_a_put_with_an_old_etag_replaces_nothing(client: Client, interleav
 
 
 async def test_a_rename_or_deletion_while_states_are_read(client: Client, interleaver: Interleaver) -> None:
-    at = 0
     await client.world.create("old")
     names = {"old", "new"}
-    while at == 0 or interleaver.struck is not None:
-        at += 1
+    for at in interleaver.suspensions():
         present = "old" if at % 2 else "new"
         (absent,) = names - {present}
 

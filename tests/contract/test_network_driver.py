@@ -17,7 +17,7 @@ from network_host import act, fake_network_host
 from isola import registry
 from isola.errors import AlreadyExists, HostFailure, InvalidInput
 from isola.host import Host
-from isola.host.links import Bridge
+from isola.host.link_kinds import Bridge
 from isola.host.linux import linux_host
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Network, NetworkNamespace, Nic

@@ -13,7 +13,8 @@ import pytest
 from netns import fresh_namespace
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, WrongState
-from isola.host.links import Bridge, Inside, Links, LinuxLinks, Loop, Macvlan, Pair, Routing, Tap
+from isola.host.link_kinds import Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
+from isola.host.links import Links, LinuxLinks
 from isola.host.process import LinuxProcesses
 from isola.testing.links import FakeLinks
 

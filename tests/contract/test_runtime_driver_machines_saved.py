@@ -11,7 +11,7 @@ import pytest
 from runtime_bench import MIB, PATH, Bench, shown
 
 from isola.errors import HostFailure, IsolaError, WrongState
-from isola.host.links import Tap
+from isola.host.link_kinds import Tap
 from isola.model.disk import Disk
 from isola.model.limits import Limits
 from isola.operations import Operation

@@ -7,7 +7,7 @@ import time
 
 from runtime_bench import MIB, Bench
 
-from isola.host.links import Tap
+from isola.host.link_kinds import Tap
 from isola.model.limits import Limits
 from isola.runtimes import RunSpec, TapNic
 from isola.runtimes.qemu.warm import PLACE

@@ -13,7 +13,7 @@ from kernels import READY
 from runtime_bench import IDMAP, MIB, Bench, shown
 
 from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
-from isola.host.links import Tap
+from isola.host.link_kinds import Tap
 from isola.model.disk import Disk
 from isola.model.kernel import Kernel
 from isola.model.limits import Limits

@@ -17,7 +17,7 @@ from wall_checks import shown_directory
 
 from isola.errors import Unsupported, WrongState
 from isola.host.guest_mounts import Graft
-from isola.host.links import Tap
+from isola.host.link_kinds import Tap
 from isola.model.disk import Disk
 from isola.model.limits import Limits
 from isola.operations import Operation

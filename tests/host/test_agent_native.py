@@ -16,7 +16,7 @@ from runtime_root import busybox_root
 
 from isola.errors import HostFailure, NotFound, WrongState
 from isola.host.clock import LinuxClock
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.host.sockets import Stream
 from isola.host.stream import DescriptorStream
 from isola.model.identity import IdRange

@@ -14,7 +14,8 @@ from netns import Guest, Netns
 
 from isola.devices.filters import Filter, bridge_table, link_local, routed_table
 from isola.host.firewall import LinuxFirewall
-from isola.host.links import Bridge, Inside, LinuxLinks, Pair, Routing
+from isola.host.link_kinds import Bridge, Inside, Pair, Routing
+from isola.host.links import LinuxLinks
 from isola.host.process import LinuxProcesses
 
 MAC, OTHER_MAC, NEIGHBOUR_MAC = "0a:69:73:00:00:01", "0a:69:73:00:00:66", "0a:69:73:00:00:02"

@@ -11,7 +11,7 @@ from tap_machine import plugged
 
 from isola.devices.filters import Filter, bridge_table
 from isola.devices.port_forwarder import PortForwarder
-from isola.host.links import Routing, Tap
+from isola.host.link_kinds import Routing, Tap
 from isola.model.network import HostTap, Network, Nic
 
 OTHER_MAC = "0a:69:73:00:00:66"

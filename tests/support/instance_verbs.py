@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memory_audit import settle
 
-from isola.host.links import Bridge
+from isola.host.link_kinds import Bridge
 from isola.instances.commit import CommitRequest
 from isola.instances.copy import Source
 from isola.instances.move import Destination

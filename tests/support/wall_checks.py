@@ -16,7 +16,7 @@ from wall_saving import is_saved
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, Unsupported, WrongState
 from isola.host.guest_mounts import Graft
-from isola.host.links import Tap
+from isola.host.link_kinds import Tap
 from isola.host.nodes import DeviceNumber
 from isola.model.disk import Disk
 from isola.model.identity import PRIVILEGED, IdRange

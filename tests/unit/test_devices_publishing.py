@@ -7,7 +7,7 @@ import pytest
 from isola.devices.endpoints import Endpoint
 from isola.devices.nics import networks_of, own_addresses
 from isola.devices.publishing import Published
-from isola.host.links import Loop
+from isola.host.link_kinds import Loop
 from isola.model.device import DeviceState
 from isola.model.identity import IdRange
 from isola.model.instance import Instance

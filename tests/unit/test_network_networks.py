@@ -13,7 +13,7 @@ from network_host import fake_network_host, new_operations
 from isola.errors import AlreadyExists, DriverUnavailable, HostFailure, InUse, InvalidInput, NotFound
 from isola.events import Events
 from isola.host import Host
-from isola.host.links import Bridge
+from isola.host.link_kinds import Bridge
 from isola.model.identity import HostNames
 from isola.model.network import Network, NetworkNamespace, Nic
 from isola.model.probe import Probe

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isola.errors import InvalidInput
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.kernel import Kernel
 from isola.runtimes import Root, RunSpec, TapNic
 from isola.runtimes.qemu.direct import Direct, arguments, text_of

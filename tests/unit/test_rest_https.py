@@ -15,7 +15,7 @@ from rest_door import Stand, standing
 
 from isola.daemon.doors import open_doors
 from isola.errors import InvalidInput
-from isola.host.links import Bridge
+from isola.host.link_kinds import Bridge
 from isola.model.project import Project
 from isola.x509 import KeyPair, fingerprint, make, parse
 

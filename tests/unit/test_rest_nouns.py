@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rest_door import Stand, standing
 
-from isola.host.links import Bridge
+from isola.host.link_kinds import Bridge
 from isola.model.network import Network
 from isola.model.reference import Ref
 from isola.model.storage import Pool

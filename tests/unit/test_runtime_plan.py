@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange

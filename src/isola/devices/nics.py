@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from isola.devices import values
 from isola.devices.driver import Plug
 from isola.devices.filters import Filter
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.device import DeviceState
 from isola.model.identity import HostNames
 from isola.model.instance import Instance

@@ -12,7 +12,7 @@ from isola.devices.port_forwarder import PortForwarder
 from isola.devices.port_forwarder import Ports as Forwards
 from isola.devices.publishing import FAMILIES, Published
 from isola.errors import CommandFailed, HostFailure
-from isola.host.links import Loop
+from isola.host.link_kinds import Loop
 
 KERNEL_ONLY = "sctp"
 """A protocol that the process does not forward: only clients from outside reach such ports."""

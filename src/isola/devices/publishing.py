@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from isola.devices.endpoints import Endpoint, parse
-from isola.host.links import Loop
+from isola.host.link_kinds import Loop
 from isola.model.device import DeviceState
 
 IPV4, IPV6, PORTS = "ipv4", "ipv6", "ports"

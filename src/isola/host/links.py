@@ -14,16 +14,16 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host import link_settings, netlink, network_namespace, taps
+from isola.host.link_kinds import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
 from isola.host.threads import in_thread
@@ -45,102 +45,6 @@ _DELETE_PAUSES = (0, 0.005, 0.02, 0.1, 0.5)
 """Seconds before each attempt at deleting a link."""
 _VANISH_PAUSES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3)
 """Seconds between looks at a link that the kernel is removing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """A bridge with its own addresses (``10.1.2.1/24``, ``fd42::1/64``)."""
-
-    name: str
-    addresses: tuple[str, ...] = ()
-    mtu: int = 1500
-    mac: str | None = None
-    alias: str = ""
-    """Shown by ``ip link``: names the owner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A veth pair: ``host`` is the end on the host, a port of ``bridge``; ``peer`` is the name of the end inside."""
-
-    host: str
-    peer: str
-    bridge: str
-    """Empty: the host's end is not a port of a bridge."""
-    mac: str
-    """MAC address of the peer."""
-    mtu: int = 1500
-    ipv4: str | None = None
-    """Address of the peer, whose MAC address is announced to all neighbours on the bridge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """A link whose other end is a file descriptor, held by the monitor of a virtual machine.
-
-    It is persistent: it remains when the monitor ends. Only root and the user ``owner`` may open it.
-    """
-
-    name: str
-    bridge: str
-    """Empty: it is not a port of a bridge."""
-    owner: int = 0
-    mtu: int = 1500
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A veth pair with both ends in the daemon's namespace: what is sent to a neighbour on ``near`` arrives on ``far``
-    as if it came from outside.
-    """
-
-    near: str
-    far: str
-
-    NEIGHBOURS: ClassVar[tuple[str, str]] = ("240.0.0.8", "fe80::8")
-    """A reserved IPv4 address, which no network has, and a link-local one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """Configuration of the peer, if the host does it: addresses with prefix length, and default routes."""
-
-    addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    metric: int = 1024
-    """Of the default routes. If there are several NICs, the route with the lowest metric is used."""
-    onlink: bool = False
-    """The gateways are reachable directly, although they are in none of the subnets of the addresses inside."""
-
-
-PASSTHRU = "passthru"  # for which a macvlan needs its parent for itself
-
-
-@dataclass(frozen=True, slots=True)
-class Macvlan:
-    """A link inside with its own MAC address on a link of the host; it reaches that link's network, not the host."""
-
-    parent: str
-    peer: str
-    """Its name inside."""
-    mac: str
-    mtu: int | None = None
-    """None: that of the parent."""
-    mode: str = "bridge"
-    """Whether links on the same parent reach each other: ``bridge``, ``private``, ``vepa``, ``passthru``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Addresses and routes on the host for a pair that is not a port of a bridge."""
-
-    addresses: tuple[str, ...] = ()
-    """Of the host's end, with prefix length."""
-    subnets: tuple[str, ...] = ()
-    """Routed to the link."""
-    proxied: tuple[str, ...] = ()
-    """Addresses for which the host answers ARP and NDP on the link ``parent``, so that neighbours there reach them."""
-    parent: str = ""
 
 
 class Links(Protocol):

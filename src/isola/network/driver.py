@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isola.host import Host
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, Lease, Network, Nic
 from isola.model.probe import Probe

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk, DiskFormat
 from isola.model.identity import IdRange

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from isola.host.links import Inside
+from isola.host.link_kinds import Inside
 from isola.model.confinement import Confinement
 from isola.model.disk import Disk
 from isola.model.identity import IdRange

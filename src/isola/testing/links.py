@@ -9,8 +9,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
+from isola.host.link_kinds import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.link_views import LinkView
-from isola.host.links import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")

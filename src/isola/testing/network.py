@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isola.host import Host
-from isola.host.links import Bridge, Inside, Pair, Tap
+from isola.host.link_kinds import Bridge, Inside, Pair, Tap
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe

@@ -30,7 +30,7 @@ from isola.devices.nics import (
     tap_of,
 )
 from isola.errors import AlreadyExists, InvalidInput, NotFound, Unsupported
-from isola.host.links import Inside, Macvlan, Pair, Routing, Tap
+from isola.host.link_kinds import Inside, Macvlan, Pair, Routing, Tap
 from isola.model.device import DeviceState
 from isola.model.instance import Desired
 from isola.model.network import HostTap, Network, Nic

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.host import Host
+from isola.host.link_kinds import Bridge, Inside, Pair, Tap
 from isola.host.link_views import LinkView
-from isola.host.links import Bridge, Inside, Pair, Tap
 from isola.host.memory_directory import MemoryDirectory
 from isola.model.identity import HostNames
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic

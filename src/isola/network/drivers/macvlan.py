@@ -10,7 +10,7 @@ from typing import cast
 
 from isola.errors import InvalidInput, IsolaError, Unsupported
 from isola.host import Host
-from isola.host.links import Inside, Macvlan
+from isola.host.link_kinds import Inside, Macvlan
 from isola.model.network import Endpoint, HostTap, Lease, Network, Nic
 from isola.model.probe import Probe
 from isola.network import values

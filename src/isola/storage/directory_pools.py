@@ -16,7 +16,7 @@ from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.layers import LayerStore
 from isola.storage.limited_trees import NO_PROJECTS, LimitedTrees
 from isola.storage.place import clear_trial, nearest, no_size, require_empty, source_path, tried
-from isola.storage.shares import OF_A_ROOT, bytes_of, share
+from isola.storage.sizes import DEFAULT_ROOT_SIZE, size_or_percent
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
 
@@ -52,7 +52,7 @@ class DirectoryDriver(TreeDriver):
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
         """With the default limit of roots, where there are quotas."""
         enforced = await self.host.tree_quotas.enforced(await nearest(self.host, self.base))
-        return {"volume.size": OF_A_ROOT, **config} if enforced else config
+        return {"volume.size": DEFAULT_ROOT_SIZE, **config} if enforced else config
 
     async def check_place(self) -> None:
         """A ``source`` must exist, be empty, and pass the trial."""
@@ -84,13 +84,6 @@ class DirectoryDriver(TreeDriver):
             return NO_PROJECTS
         return await super().why_not(feature)
 
-    async def default_size(self) -> int | None:
-        """By ``volume.size``, where there are quotas."""
-        value = self.pool.config.get("volume.size")
-        if not value or await self.why_not(Feature.QUOTA):
-            return None
-        return bytes_of(value, await self.space())
-
     async def clean(self) -> None:
         """Also removes trials in the directory."""
         await super().clean()
@@ -106,7 +99,7 @@ def of_directories(driver: str, *, shared_layers: bool = False) -> tuple[Storage
         Setting("size", no_size(reason), "Not supported by this driver: the pool uses the space of its file system"),
         Setting(
             "volume.size",
-            share,
+            size_or_percent,
             "Limit of the roots of new instances without a size of their own: bytes, or a part of the file system,"
             " which must have project quotas; a new pool with quotas gets 80%; when unset, they have no limit",
         ),

@@ -25,6 +25,7 @@ from isola.operations import Operation
 from isola.settings import Settings
 from isola.storage.capabilities import Feature, StorageCapabilities
 from isola.storage.layers import LayerStore
+from isola.storage.sizes import bytes_of
 
 Effect = Callable[[], Awaitable[None]]
 VISITOR = "visitor"
@@ -83,7 +84,10 @@ class VolumeDriver(ABC):
 
     async def default_size(self) -> int | None:
         """The limit in bytes of a new root without a size; None if the pool has no default, or cannot limit volumes."""
-        return None
+        value = self.pool.config.get("volume.size")
+        if not value or await self.why_not(Feature.QUOTA):
+            return None
+        return bytes_of(value, await self.space())
 
     async def require(self, feature: Feature) -> None:
         """Raise Unsupported with that reason."""

@@ -21,7 +21,7 @@ from isola.storage.capabilities import NOT_YET, Feature, StorageCapabilities
 from isola.storage.foreign import names_in
 from isola.storage.layers import LayerStore
 from isola.storage.place import clear_trial, nearest, require_empty, source_path, try_shifting
-from isola.storage.shares import OF_A_ROOT, bytes_of, share
+from isola.storage.sizes import DEFAULT_ROOT_SIZE, size_or_percent
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
 
@@ -108,7 +108,7 @@ class BtrfsDriver(TreeDriver):
         ),
         Setting(
             "volume.size",
-            share,
+            size_or_percent,
             "Limit of the roots of new instances without a size of their own: bytes, or a part of the pool;"
             " a pool with a disk of its own gets 80% when it is created; when unset, they have no limit",
         ),
@@ -142,7 +142,7 @@ class BtrfsDriver(TreeDriver):
     async def complete(self, config: Mapping[str, str]) -> Mapping[str, str]:
         """With the default sizes of an image file, and of the roots on a disk of its own, which has quotas."""
         if self._has_disk:
-            config = {"volume.size": OF_A_ROOT, **config}
+            config = {"volume.size": DEFAULT_ROOT_SIZE, **config}
         if not self._has_disk or self._is_device or config.get("size"):
             return config
         space = await self.host.files.space(await nearest(self.host, self.directory))
@@ -173,13 +173,6 @@ class BtrfsDriver(TreeDriver):
                 f"quotas are off: 'btrfs quota enable --simple {self.base}' enables them for data written from then on"
             )
         return await super().why_not(feature)
-
-    async def default_size(self) -> int | None:
-        """By ``volume.size``, where there are quotas."""
-        value = self.pool.config.get("volume.size")
-        if not value or await self.why_not(Feature.QUOTA):
-            return None
-        return bytes_of(value, await self.space())
 
     # --- the disk -----------------------------------------------------------------------------------------------
 

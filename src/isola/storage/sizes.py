@@ -8,11 +8,11 @@ import re
 from isola.model.storage import Space
 from isola.model.units import parse_size
 
-OF_A_ROOT = "80%"
+DEFAULT_ROOT_SIZE = "80%"
 """Of the pool, for each root without a size: so none of them can fill it alone."""
 
 
-def share(value: str) -> str:
+def size_or_percent(value: str) -> str:
     """Parser of the key ``volume.size``."""
     with contextlib.suppress(ValueError):
         if re.fullmatch(r"([1-9][0-9]?|100)%", value) or parse_size(value) > 0:

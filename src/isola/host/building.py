@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from isola.host.directories import DIRECTORY
+
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -75,7 +76,7 @@ def _make(new: NewDirectory) -> None:
     mode = new.mode if isinstance(new.mode, int) else os.stat(new.mode).st_mode & 0o7777
     with contextlib.suppress(FileExistsError):
         os.mkdir(new.path, 0o700)
-    descriptor = os.open(new.path, _DIRECTORY)
+    descriptor = os.open(new.path, DIRECTORY)
     try:
         os.fchown(descriptor, new.owner, new.owner)
         os.fchmod(descriptor, mode)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isola.host import kernel
+from isola.host.directories import DIRECTORY
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WITHIN = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
 _DEPTH = 128
@@ -377,9 +377,9 @@ def _path(pair: _Pair, name: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(name: Path | bytes, directory: int | None = None, flags: int = _DIRECTORY) -> Iterator[int]:
+def _opened(name: Path | bytes, directory: int | None = None, flags: int = DIRECTORY) -> Iterator[int]:
     if isinstance(name, Path):
-        descriptor = os.open(name, _DIRECTORY)
+        descriptor = os.open(name, DIRECTORY)
     else:
         assert directory is not None
         descriptor = kernel.open_beneath(directory, name, flags, _WITHIN)

@@ -247,6 +247,13 @@ def exchange(one: Path, other: Path) -> None:
     _checked(_libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), exchanged), str(one))
 
 
+def quota_control(descriptor: int, command: int, kind: int, id: int, data: bytearray) -> None:
+    """``quotactl_fd`` on the file system of a descriptor; reads or fills ``data``."""
+    buffer = (ctypes.c_char * len(data)).from_buffer(data)
+    number = ctypes.c_uint(command << 8 | kind)
+    _syscall(_QUOTACTL_FD, "quotactl_fd", ctypes.c_uint(descriptor), number, ctypes.c_uint(id), buffer)
+
+
 def user_namespace(base: int, size: int, inner: int = 0) -> int:
     """A descriptor of a new user namespace; ids from ``inner`` in it stand for ``base .. base+size-1`` outside.
 
@@ -262,13 +269,6 @@ def user_namespace(base: int, size: int, inner: int = 0) -> int:
         return _user_namespace(base, size, inner)
     finally:
         _libc.prctl(_PR_SET_DUMPABLE, before, 0, 0, 0)
-
-
-def quota_control(descriptor: int, command: int, kind: int, id: int, data: bytearray) -> None:
-    """``quotactl_fd`` on the file system of a descriptor; reads or fills ``data``."""
-    buffer = (ctypes.c_char * len(data)).from_buffer(data)
-    number = ctypes.c_uint(command << 8 | kind)
-    _syscall(_QUOTACTL_FD, "quotactl_fd", ctypes.c_uint(descriptor), number, ctypes.c_uint(id), buffer)
 
 
 def _user_namespace(base: int, size: int, inner: int) -> int:

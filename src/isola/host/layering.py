@@ -10,15 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.host.directories import opened
 from isola.host.trees import remove_tree
 
 _OPAQUE = "trusted.overlay.opaque"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEPTH = 500
 """Maximum depth, with two descriptors for each level; unpacking refuses much shallower trees already."""
 
@@ -38,7 +36,7 @@ def merge_layer(layer: Path, target: Path) -> None:
 
     It may lie in ``target`` itself, and stays there, empty.
     """
-    with _opened(layer) as source, _opened(target) as below:
+    with opened(layer) as source, opened(target) as below:
         _merge(_Pair(source, below, target))
 
 
@@ -77,7 +75,7 @@ def _place_directory(pair: _Pair, name: str, there: os.stat_result | None) -> No
         os.mkdir(name, 0o700, dir_fd=pair.target)
     if pair.depth >= _DEPTH:
         raise OSError(errno.ELOOP, "the layer's directories are nested too deeply")
-    with _opened(name, pair.layer) as source, _opened(name, pair.target) as below:
+    with opened(name, pair.layer) as source, opened(name, pair.target) as below:
         _merge(_Pair(source, below, pair.path / name, pair.depth + 1))
     os.rmdir(name, dir_fd=pair.layer)
 
@@ -112,12 +110,3 @@ def _look(name: str, directory: int) -> os.stat_result | None:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-
-
-@contextmanager
-def _opened(name: str | Path, directory: int | None = None) -> Iterator[int]:
-    descriptor = os.open(name, _DIRECTORY, dir_fd=directory)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
 import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound
 from isola.host import kernel
+from isola.host.directories import opened
 from isola.host.exhaustion import full_by, has_no_room
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
@@ -148,23 +148,14 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
         raise HostFailure(f"btrfs refused {path}", evidence=str(error)) from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _control(path: Path, request: int, argument: bytearray) -> bytearray:
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         fcntl.ioctl(descriptor, request, argument)
     return argument
 
 
 def _is_btrfs(path: Path) -> bool:
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         return kernel.file_system_type(descriptor) == MAGIC
 
 
@@ -190,7 +181,7 @@ def _create(path: Path) -> None:
 
 
 def _snapshot(source: Path, target: Path) -> None:
-    with _opened(source) as descriptor:
+    with opened(source) as descriptor:
         _control(target.parent, _SNAPSHOT, _named_v2(_name(target), descriptor))
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from isola.host import kernel
 from isola.host.comparing import Look
+from isola.host.directories import DIRECTORY, opened
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WITHIN = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
 
 
@@ -44,7 +44,7 @@ def revert(target: Path, place: Path, change: Change) -> None:
     """Take all of it back, durably. Raises OSError."""
     replaced = set(change.copied)
     for number, path in reversed(change.taken):
-        with _holder(target, path) as (here, name), _opened(place / "old") as old:
+        with _holder(target, path) as (here, name), opened(place / "old") as old:
             if path in replaced and not _exists(place / "new", path) and _is_in(here, name):
                 with _holder(place / "new", path) as (new, _):
                     os.rename(name, name, src_dir_fd=here, dst_dir_fd=new)
@@ -59,7 +59,7 @@ def _replace(target: Path, place: Path, number: int, path: bytes, *, comes: bool
     with _holder(target, path) as (here, name):
         if comes and not _exists(place / "new", path):
             return  # it has come already
-        with _opened(place / "old") as old:
+        with opened(place / "old") as old:
             if not _is_in(old, b"%d" % number):
                 with suppress(FileNotFoundError):  # a new name, or taken out already
                     os.rename(name, b"%d" % number, src_dir_fd=here, dst_dir_fd=old)
@@ -69,7 +69,7 @@ def _replace(target: Path, place: Path, number: int, path: bytes, *, comes: bool
 
 
 def _dress(target: Path, path: bytes, look: Look) -> None:
-    with _opened(target) as top, _below(top, path) as directory:
+    with opened(target) as top, _below(top, path) as directory:
         os.fchown(directory, look.uid, look.gid)
         os.fchmod(directory, look.mode)
         wanted = dict(look.attributes)
@@ -91,7 +91,7 @@ def _set_attribute(directory: int, name: str, value: bytes) -> None:
 
 
 def _sync(target: Path, change: Change) -> None:
-    with _opened(target) as top:
+    with opened(target) as top:
         for path, _, _ in change.directories:
             with _below(top, path) as directory:
                 os.fsync(directory)
@@ -119,22 +119,13 @@ def _is_in(directory: int, name: bytes) -> bool:
 def _holder(top: Path, path: bytes) -> Iterator[tuple[int, bytes]]:
     """The directory of a path, and its name there."""
     above, _, name = path.rpartition(b"/")
-    with _opened(top) as root, _below(root, above) as directory:
+    with opened(top) as root, _below(root, above) as directory:
         yield directory, name
 
 
 @contextmanager
 def _below(top: int, path: bytes) -> Iterator[int]:
-    descriptor = kernel.open_beneath(top, path or b".", _DIRECTORY, _WITHIN)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, _DIRECTORY)
+    descriptor = kernel.open_beneath(top, path or b".", DIRECTORY, _WITHIN)
     try:
         yield descriptor
     finally:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import secrets
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isola.errors import HostFailure, NotFound, Unsupported
 from isola.host import kernel
+from isola.host.directories import opened
 from isola.host.threads import in_thread
 
 T = TypeVar("T")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GET_ATTRIBUTES, _SET_ATTRIBUTES = 0x801C581F, 0x401C5820
 _ATTRIBUTES = struct.Struct("=IIIII8s")
 """``struct fsxattr``: flags, two sizes of extents, the project, another size."""
@@ -97,18 +96,9 @@ def _reported(path: Path, work: Callable[[], T]) -> T:
         raise HostFailure(f"The file system refused a quota of {path}", evidence=str(error)) from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, _DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _enforced(path: Path) -> bool:
     state = bytearray(_STATE.size)
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         try:
             kernel.quota_control(descriptor, _GET_STATE, _PROJECTS, 0, state)
         except FileNotFoundError:
@@ -120,7 +110,7 @@ def _enforced(path: Path) -> bool:
 
 
 def _begin(paths: Sequence[Path]) -> None:
-    with _opened(paths[0]) as descriptor:
+    with opened(paths[0]) as descriptor:
         for _ in range(_ATTEMPTS):
             project = _LEAST + secrets.randbelow(_MOST - _LEAST)
             if not any(_read(descriptor, project)[:7]):
@@ -131,7 +121,7 @@ def _begin(paths: Sequence[Path]) -> None:
 
 def _assign(paths: Sequence[Path], project: int) -> None:
     for path in paths:
-        with _opened(path) as descriptor:
+        with opened(path) as descriptor:
             flags, extent, extents, _, copied, rest = _attributes(descriptor)
             flags = flags | _INHERIT if project else flags & ~_INHERIT
             fcntl.ioctl(descriptor, _SET_ATTRIBUTES, _ATTRIBUTES.pack(flags, extent, extents, project, copied, rest))
@@ -145,12 +135,12 @@ def _attributes(descriptor: int) -> tuple[int, int, int, int, int, bytes]:
 
 
 def _project(path: Path) -> int:
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         return _attributes(descriptor)[3]
 
 
 def _limit(path: Path, size: int | None) -> None:
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         if not (project := _attributes(descriptor)[3]):
             raise Unsupported(
                 "This volume cannot be limited",
@@ -163,7 +153,7 @@ def _limit(path: Path, size: int | None) -> None:
 
 
 def _usage(path: Path) -> int | None:
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         project = _attributes(descriptor)[3]
         return _read(descriptor, project)[2] if project else None
 

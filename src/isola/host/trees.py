@@ -13,8 +13,8 @@ from pathlib import Path
 
 from isola.errors import HostFailure
 from isola.host import kernel
+from isola.host.directories import DIRECTORY
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE = kernel.RESOLVE_NO_XDEV | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_BENEATH
 _REMOVE_DEPTH = 48
 """Directories open at once. Deeper ones are first moved to the top, which bounds the number of descriptors."""
@@ -114,7 +114,7 @@ class _Removal:
 
     def _enter(self, parent: int, name: bytes) -> None:
         try:
-            descriptor = kernel.open_beneath(parent, name, _DIRECTORY, _RESOLVE)
+            descriptor = kernel.open_beneath(parent, name, DIRECTORY, _RESOLVE)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -140,7 +140,7 @@ class _Removal:
 def disk_usage(directory: Path) -> int:
     """Bytes allocated below a directory, on its own file system; a file with several names counts once."""
     try:
-        top = os.open(directory, _DIRECTORY)
+        top = os.open(directory, DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return 0
     try:
@@ -223,12 +223,12 @@ def _open_deep(top: int, path: bytes) -> int:
     while len(path) > _PATH_SIZE:
         cut = path.rindex(b"/", 0, _PATH_SIZE)
         try:
-            below = kernel.open_beneath(here, path[:cut], _DIRECTORY, _RESOLVE)
+            below = kernel.open_beneath(here, path[:cut], DIRECTORY, _RESOLVE)
         finally:
             os.close(here)
         here, path = below, path[cut + 1 :]
     try:
-        return kernel.open_beneath(here, path, _DIRECTORY, _RESOLVE)
+        return kernel.open_beneath(here, path, DIRECTORY, _RESOLVE)
     finally:
         os.close(here)
 

@@ -107,12 +107,12 @@ def _check(status: int, said: bytes) -> None:
         )
     if status < 0:
         raise UnsafeArchive("The disk image exceeds the limits on time, memory or size", evidence=f"signal {-status}")
-    text = _told(said.decode("utf-8", "replace"))
+    text = _message(said.decode("utf-8", "replace"))
     if said_full(text):
         raise StorageFull("The disk is full", evidence=text)
     raise InvalidInput("The disk image is damaged", evidence=text or f"status {status}", remedy="send it again")
 
 
-def _told(text: str) -> str:
+def _message(text: str) -> str:
     """The message for people: without what the filter of system calls makes it say, and without our options."""
     return _OPTIONS.sub("the disk image", text.replace(_NO_EPOLL, "")).strip()[-500:]

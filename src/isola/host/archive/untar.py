@@ -23,6 +23,7 @@ from typing import TypeVar
 from isola.errors import HostFailure, InvalidInput, IsolaError, StorageFull, TooLarge, UnsafeArchive
 from isola.host import kernel
 from isola.host.archive.tarstream import Member, TarStream
+from isola.host.directories import DIRECTORY
 
 T = TypeVar("T")
 _PATH = os.O_PATH | os.O_DIRECTORY
@@ -257,7 +258,7 @@ class Unpacking:
             self._make_opaque(parent, name)
 
     def _dress_directory(self, member: Member, parent: int, name: bytes, path: bytes) -> None:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
         try:
             _dress(descriptor, member)
         finally:
@@ -278,7 +279,7 @@ class Unpacking:
                 self._make_opaque(parent, hidden)  # this layer hides the lower directory and has its own
 
     def _make_opaque(self, parent: int, name: bytes) -> None:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        descriptor = os.open(name, DIRECTORY, dir_fd=parent)
         try:
             if self._mark is not None:
                 self._mark(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 
 import orjson
@@ -19,9 +18,11 @@ from isola.builds.cache_document import (
 )
 from isola.builds.parts import Job
 from isola.errors import IsolaError, Unsupported
+from isola.images import layout_archive
 from isola.images.descriptor import INDEX_TYPE, MANIFEST_TYPE, Descriptor
+from isola.images.layouts import blob_path
 from isola.images.oci_manifest import Manifest, manifest_document
-from isola.images.store import Intake
+from isola.images.store import LAYOUT, Intake
 from isola.model.build import BuildEvent, BuildEventKind, BuildResult
 from isola.model.build_cache import CacheExport, CacheType
 from isola.model.image import Layer
@@ -31,8 +32,6 @@ Results = Sequence[tuple[int, str, BuildResult]]
 """Stage, key, result; in the order in which they were made."""
 DeliverCache = Callable[[str, AsyncIterator[bytes]], Awaitable[None]]
 """Gives the client an archive for a local cache of this name."""
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def inline(job: Job, results: Results, layers: Collection[Layer]) -> dict[str, str]:
@@ -108,25 +107,11 @@ def _of_target(job: Job, results: Results) -> Results:
 
 async def _layout(job: Job, made: Manifest, data: bytes, at: Descriptor) -> AsyncIterator[bytes]:
     """A tar archive of an OCI image layout."""
-    store, files = job.parts.context.images.store, job.parts.context.host.files
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [at.document()]}
-    for name in ("blobs", "blobs/sha256"):
-        yield _header(name, 0, tarfile.DIRTYPE)
-    for blob in (*made.layers, made.config):
-        yield _header(_path(blob.digest), blob.size)
-        async for block in files.blocks(store.path(blob.digest)):
-            yield block
-        yield bytes(-blob.size % tarfile.BLOCKSIZE)
-    for name, content in ((_path(at.digest), data), ("index.json", orjson.dumps(index)), ("oci-layout", _LAYOUT)):
-        yield _header(name, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
-    yield _END
-
-
-def _path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/', 1)}"
-
-
-def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.type, info.mode = size, kind, 0o755 if kind == tarfile.DIRTYPE else 0o644
-    return info.tobuf(tarfile.PAX_FORMAT)
+    yield layout_archive.directories()
+    for each in (*made.layers, made.config):
+        async for piece in layout_archive.blob(job.parts.context.images.store, each.digest, each.size):
+            yield piece
+    yield layout_archive.document(blob_path(at.digest), data)
+    yield layout_archive.document("index.json", orjson.dumps(index))
+    yield layout_archive.document("oci-layout", LAYOUT) + layout_archive.END

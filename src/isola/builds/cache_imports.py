@@ -19,6 +19,7 @@ from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.host import Host
 from isola.images.descriptor import Descriptor, algorithm_of, digest_of
 from isola.images.hostile_json import MAX_DOCUMENT
+from isola.images.layouts import blob_path
 from isola.images.oci_manifest import Index, Manifest, read_document
 from isola.images.platforms import choose
 from isola.images.remote import BlobSource, Stream
@@ -117,7 +118,7 @@ class CacheImports:
         if not isinstance(index, Index) or not index.manifests:
             raise InvalidInput("The directory is no OCI image layout with one manifest", field="cache_from")
         at = index.manifests[0].digest
-        data = await small(_path(at))
+        data = await small("/" + blob_path(at))
         if digest_of(data, algorithm_of(at)) != at:
             raise InvalidInput("The manifest does not match its digest", field="cache_from")
         manifest = read_document(data)
@@ -168,7 +169,7 @@ class _FileBlob:
     @asynccontextmanager
     async def open(self, offset: int) -> AsyncIterator[Stream]:
         async with self._host.files.root(self._place) as root:
-            path = _path(self._at.digest)
+            path = "/" + blob_path(self._at.digest)
             if (size := (await root.stat(path)).size) != self._at.size:  # another attempt would not find more
                 raise InvalidInput("A file of the cache is incomplete", evidence=f"{size} bytes, not {self._at.size}")
             yield Stream(0, await root.read(path))
@@ -185,7 +186,3 @@ class _Missing:
 
 def _missing(at: Descriptor) -> BlobSource:
     return _Missing()
-
-
-def _path(digest: str) -> str:
-    return f"/blobs/{digest.replace(':', '/', 1)}"

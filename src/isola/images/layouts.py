@@ -28,6 +28,11 @@ _FIRST = re.compile(
 )
 
 
+def blob_path(digest: str) -> str:
+    """In OCI's layout."""
+    return f"blobs/{digest.replace(':', '/', 1)}"
+
+
 def may_hold_images(first: Sequence[str]) -> bool:
     """Whether an archive that begins with these names may be one of images; no root file system begins so."""
     return bool(first) and _FIRST.fullmatch(first[0]) is not None
@@ -60,7 +65,7 @@ class Members:
 
     def blob(self, digest: str) -> ArchiveMember | None:
         """The file of a blob in OCI's layout."""
-        return self.find(f"blobs/{digest.replace(':', '/', 1)}")
+        return self.find(blob_path(digest))
 
 
 @dataclass(frozen=True, slots=True)

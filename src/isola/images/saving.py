@@ -5,9 +5,7 @@ Nothing is copied: the stream is made of the blobs in the store, which are kept 
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 
 import orjson
 
@@ -15,15 +13,15 @@ from isola.errors import InvalidInput
 from isola.host import Host
 from isola.images.architecture import platform
 from isola.images.descriptor import INDEX_TYPE, Descriptor
+from isola.images.layout_archive import END, blob, directories, document
+from isola.images.layouts import blob_path
 from isola.images.oci_manifest import Manifest, read_document
-from isola.images.store import ContentStore
+from isola.images.store import LAYOUT, ContentStore
 from isola.model import image_reference
 from isola.model.image import Image
 
 _CONTAINERD_NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 async def save(host: Host, store: ContentStore, images: Sequence[tuple[Image, Sequence[str]]]) -> AsyncIterator[bytes]:
@@ -35,27 +33,25 @@ async def save(host: Host, store: ContentStore, images: Sequence[tuple[Image, Se
     blobs: dict[str, int] = {}
     for image, _, (size, manifest) in manifests:
         blobs |= {image.manifest: size} | {each.digest: each.size for each in (manifest.config, *manifest.layers)}
-    with _held(store, blobs):
+    with store.holding(blobs):  # the image may be deleted while a slow client reads
         for digest, size in blobs.items():
             if not await store.has(digest):
                 raise InvalidInput("The image is incomplete", evidence=f"the content store has no {digest}")
             if size != await host.files.size(store.path(digest)):
                 raise InvalidInput("The image is damaged", evidence=f"the size of {digest} is wrong")
-        yield _directory("blobs/") + _directory("blobs/sha256/")
+        yield directories()
         for digest, size in blobs.items():
-            yield _header(f"blobs/{digest.replace(':', '/')}", size)
-            async for piece in host.files.blocks(store.path(digest)):
+            async for piece in blob(store, digest, size):
                 yield piece
-            yield bytes(-size % tarfile.BLOCKSIZE)
         documents = {
             "index.json": _index(manifests),
             "manifest.json": _docker(manifests),
-            "oci-layout": _LAYOUT,
+            "oci-layout": LAYOUT,
             "repositories": _repositories(manifests),
         }
         for name, data in documents.items():
-            yield _header(name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
-        yield _END
+            yield document(name, data)
+        yield END
 
 
 _Manifests = Sequence[tuple[Image, Sequence[str], tuple[int, Manifest]]]
@@ -63,21 +59,10 @@ _Manifests = Sequence[tuple[Image, Sequence[str], tuple[int, Manifest]]]
 
 async def _manifest(store: ContentStore, image: Image) -> tuple[int, Manifest]:
     data = await store.read(image.manifest)
-    document = read_document(data)
-    if not isinstance(document, Manifest):
+    manifest = read_document(data)
+    if not isinstance(manifest, Manifest):
         raise InvalidInput(f"The manifest of image {image.fingerprint[:12]} is not that of an image")
-    return len(data), document
-
-
-@contextmanager
-def _held(store: ContentStore, blobs: Mapping[str, int]) -> Iterator[None]:
-    """The image may be deleted while a slow client reads."""
-    for digest in blobs:
-        store.hold(digest)
-    try:
-        yield
-    finally:
-        store.release(blobs)
+    return len(data), manifest
 
 
 def _index(manifests: _Manifests) -> bytes:
@@ -100,9 +85,9 @@ def _docker(manifests: _Manifests) -> bytes:
     return orjson.dumps(
         [
             {
-                "Config": _path(manifest.config.digest),
+                "Config": blob_path(manifest.config.digest),
                 "RepoTags": [_familiar(name) for name in names] or None,
-                "Layers": [_path(layer.digest) for layer in manifest.layers],
+                "Layers": [blob_path(layer.digest) for layer in manifest.layers],
             }
             for _, names, (_, manifest) in manifests
         ]
@@ -122,19 +107,3 @@ def _repositories(manifests: _Manifests) -> bytes:
 def _familiar(name: str) -> str:
     found = image_reference.parse_full(name)
     return found.tagged().familiar if found is not None else name if ":" in name else f"{name}:latest"
-
-
-def _path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"
-
-
-def _header(name: str, size: int) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = size, 0o644
-    return info.tobuf(tarfile.PAX_FORMAT)
-
-
-def _directory(name: str) -> bytes:
-    info = tarfile.TarInfo(name)
-    info.type, info.mode = tarfile.DIRTYPE, 0o755
-    return info.tobuf(tarfile.PAX_FORMAT)

@@ -30,7 +30,8 @@ from isola.images.remote import BlobSource
 from isola.state import Intent, Intents
 
 _BYTES = "application/octet-stream"
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""Content of ``oci-layout``."""
 _INTENT = "blobs"
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class ContentStore:
             await files.make_directory(self.scratch, mode=0o700)
             await files.make_directory(self._blobs / SHA256)
             await files.flush(self._blobs / SHA256, self._blobs, self.directory)
-            await files.write(self.directory / "oci-layout", _LAYOUT, mode=0o644, durable=False)
+            await files.write(self.directory / "oci-layout", LAYOUT, mode=0o644, durable=False)
         if not await files.exists(self.directory / "index.json"):
             await self.write_index([])
         try:

@@ -90,22 +90,14 @@ class Refused:
         """Also at the end of its run: what has ended soon after a refusal is never looked at again."""
         limited = (live.limits.listens, live.limits.connects) != (None, None)
         with suppress(IsolaError):  # it has just ended
-            self._compare(id, live.guest, live.guest.refused_ports() if limited else {})
+            self._compare(id, live.guest, _of_ports(live.guest.refused_ports()) if limited else Counter())
         with suppress(IsolaError):
             try:
-                self._compare(id, live.guest, calls=await live.guest.refused_calls())
+                self._compare(id, live.guest, _of_calls(await live.guest.refused_calls()))
             except HostFailure as error:
                 self._unheard(id, live.guest, error)
 
-    def _compare(
-        self,
-        id: str,
-        guest: Guest,
-        ports: Mapping[str, int] | None = None,
-        calls: Mapping[tuple[int, str], int] | None = None,
-    ) -> None:
-        counted = Counter({_port(what): count for what, count in (ports or {}).items()})
-        counted |= Counter({(_named(call), _PROGRAM.get(by, by)): count for (call, by), count in (calls or {}).items()})
+    def _compare(self, id: str, guest: Guest, counted: Counter[_What]) -> None:
         if not counted:
             return
         known, before = self._counted.get(id, (guest, Counter[_What]()))
@@ -161,6 +153,14 @@ class Refused:
 
 def _named(call: int) -> str:
     return NAMES.get(call, str(call))
+
+
+def _of_calls(counted: Mapping[tuple[int, str], int]) -> Counter[_What]:
+    return Counter({(_named(call), _PROGRAM.get(by, by)): count for (call, by), count in counted.items()})
+
+
+def _of_ports(counted: Mapping[str, int]) -> Counter[_What]:
+    return Counter({_port(what): count for what, count in counted.items()})
 
 
 def _port(text: str) -> _What:

@@ -1,4 +1,4 @@
-"""The contract of network drivers whose NICs are links of a parent, each in a separate network namespace."""
+"""The contract of network drivers without ends on the host: with NICs that are links of a parent, or with none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from netns import Guest, Netns, check, fresh_namespace
+from network_host import act
 
 from isola import registry
 from isola.errors import InvalidInput, Unsupported
@@ -18,7 +19,9 @@ from isola.model.network import HostTap, Network, Nic
 from isola.network import NetworkDriver
 
 NAMES = HostNames("isola-7e57")
-PARENTS = [name for name in registry.names("network") if not registry.load("network", name).capabilities.ports]
+KINDS: dict[str, type[NetworkDriver]] = {name: registry.load("network", name) for name in registry.names("network")}
+PARENTS = [name for name, kind in KINDS.items() if kind.capabilities.nics and not kind.capabilities.ports]
+BARE = [name for name, kind in KINDS.items() if not kind.capabilities.nics]
 
 
 @pytest.fixture
@@ -120,3 +123,22 @@ async def test_a_tap_is_refused(driver: NetworkDriver) -> None:
     lan = await network(driver, "lan", parent="lan0", ipv4_address="10.77.0.1/24")
     with pytest.raises(Unsupported):
         await driver.connect(lan, nic_of(driver, lan, 8), HostTap(1000))
+
+
+@pytest.mark.parametrize("kind", BARE)
+async def test_without_nics_there_is_nothing_but_the_record(kind: str, namespace: Netns, tmp_path: Path) -> None:
+    driver = KINDS[kind](linux_host(), tmp_path, NAMES)
+    assert (await driver.probe(driver.host)).available
+    before = await driver.host.links.names(), await driver.host.firewall.tables()
+    only = Network("only", kind, config=await driver.complete({"user.a": "b", "user.c": ""}, ()))
+    await act(driver.host, lambda op: driver.start(op, only, ()))
+    assert only.config == {"user.a": "b"} and (await driver.state(only), await driver.leases(only)) == ({}, ())
+    nic = Nic("id1", "web1", "eth0", "eth0", only.ref, "0a:69:73:00:00:01", driver.names.veth("id1", "eth0"))
+    for refused in (driver.enroll(only, nic), driver.connect(only, nic, namespace.guest().endpoint)):
+        with pytest.raises(Unsupported, match="settings for other networks") as caught:
+            await refused
+        assert caught.value.remedy
+    with pytest.raises(InvalidInput, match="parent"):
+        await driver.complete({"parent": "lan0"}, ())
+    assert (await driver.host.links.names(), await driver.host.firewall.tables()) == before
+    await act(driver.host, lambda op: driver.stop(op, only))

@@ -341,3 +341,84 @@ async def test_link_local_addresses_are_further_ones_of_the_nic(docker: DockerSt
             400,
             f"invalid endpoint settings:\ninvalid link-local IP address: {wrong}",
         )
+
+
+OPERATORS = "configuration network can only contain network specific fields"
+OWN = "user specified configurations are not supported if the network depends on a configuration network"
+POOL = {"Subnet": "10.77.0.0/24", "IPRange": "10.77.0.128/25"}
+
+
+async def test_a_configuration_holds_settings_for_other_networks(docker: DockerStand) -> None:
+    labels, options = {"a": "b", "bare": ""}, {"com.docker.network.driver.mtu": "1400"}
+    await create(
+        docker, "a b", ConfigOnly=True, IPAM={"Config": [POOL]}, Labels=labels, Options=options, Driver="bridge"
+    )
+    conf = await docker.get("/networks/a%20b")
+    assert (conf["ConfigOnly"], conf["Driver"], conf["Scope"], conf["ConfigFrom"]) == (
+        True,
+        "null",
+        "local",
+        {"Network": ""},
+    )
+    assert (conf["EnableIPv4"], conf["EnableIPv6"], conf["IPAM"]["Config"]) == (True, False, [POOL])
+    assert (conf["Labels"], conf["Options"]) == (labels, options)
+    await create(docker, "lan", ConfigFrom={"Network": "a b"}, Internal=True)
+    lan = await docker.get("/networks/lan")
+    assert (lan["ConfigFrom"], lan["ConfigOnly"], lan["Driver"]) == ({"Network": "a b"}, False, "bridge")
+    assert (lan["Labels"], lan["Options"], lan["Internal"]) == (labels, options, True)
+    assert lan["IPAM"]["Config"] == [POOL | {"Gateway": "10.77.0.1"}]
+    assert {each["Name"] for each in await docker.get('/networks?filters={"driver":["null"]}')} == {"none", "a b"}
+    in_use = (403, {"message": 'error while removing network: configuration network "a b" is in use'})
+    assert await docker.ask("DELETE", "/networks/a%20b") == in_use
+    assert await docker.get_after("POST", "/networks/prune") == {"NetworksDeleted": ["lan"]}
+    assert (await docker.ask("DELETE", "/networks/a%20b"))[0] == 204
+
+
+async def test_a_configuration_gives_the_protocols(docker: DockerStand) -> None:
+    pool = {"Subnet": "fd99::/64", "Gateway": "fd99::5"}
+    await create(docker, "six", ConfigOnly=True, EnableIPv4=False, EnableIPv6=True, IPAM={"Config": [pool]})
+    await create(docker, "lan", ConfigFrom={"Network": "six"})
+    for name in ("six", "lan"):
+        shown = await docker.get(f"/networks/{name}")
+        assert (shown["EnableIPv4"], shown["EnableIPv6"], shown["IPAM"]["Config"]) == (False, True, [pool])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"ConfigOnly": True, "Internal": True}, 403, OPERATORS),
+        ({"ConfigOnly": True, "Attachable": True}, 403, OPERATORS),
+        ({"ConfigOnly": True, "Ingress": True}, 403, OPERATORS),
+        ({"ConfigOnly": True, "Scope": "local"}, 403, OPERATORS),
+        ({"ConfigOnly": True, "ConfigFrom": {"Network": "conf"}}, 403, "a configuration network cannot depend on"),
+        ({"ConfigOnly": True, "IPAM": {"Config": [{"Subnet": "10.1.2.3/24"}]}}, 400, "it should be 10.1.2.0/24"),
+        ({"ConfigFrom": {"Network": "conf"}, "Labels": {"x": "y"}}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "EnableIPv6": True}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "EnableIPv4": False}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "IPAM": {"Config": [POOL]}}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "IPAM": {"Options": {"a": "b"}}}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "IPAM": {"Driver": "other"}}, 403, OWN),
+        ({"ConfigFrom": {"Network": "conf"}, "Options": {"a": "b"}}, 403, "network driver options are not supported"),
+        ({"ConfigFrom": {"Network": "nope"}}, 404, 'configuration network "nope" does not exist'),
+        ({"ConfigFrom": {"Network": "bridge"}}, 404, 'configuration network "bridge" does not exist'),
+        ({"ConfigFrom": {"Network": "conf"}, "Name": "conf"}, 409, "network with name conf already exists"),
+        ({"Ingress": True}, 403, "Ingress network can only be global scope network"),
+    ],
+)
+async def test_what_belongs_to_a_configuration_alone(
+    docker: DockerStand, body: dict[str, Any], status: int, message: str
+) -> None:
+    await create(docker, "conf", ConfigOnly=True)
+    said = await docker.ask("POST", "/networks/create", {"Name": "other"} | body)
+    assert (said[0], message in said[1]["message"]) == (status, True), said
+
+
+async def test_no_container_can_be_on_a_configuration(docker: DockerStand) -> None:
+    await create(docker, "conf", ConfigOnly=True)
+    await container(docker, "web1")
+    refused = (403, {"message": "cannot create endpoint on configuration-only network"})
+    assert await docker.ask("POST", "/networks/conf/connect", {"Container": "web1"}) == refused
+    body = {"Image": "tiny", "HostConfig": {"NetworkMode": "conf"}}
+    assert await docker.ask("POST", "/containers/create?name=web2", body) == refused
+    with pytest.raises(InvalidInput, match="settings for other networks"):
+        await docker.rest.create("web3", devices={"eth9": {"type": "nic", "network": "conf"}})

@@ -30,6 +30,8 @@ class Network:
     """None in older records."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Door -> JSON of what it must repeat and has no meaning below it."""
+    configuration: str = ""
+    """Name of the network of type ``configuration`` in its project from which it was created."""
 
     @property
     def identity(self) -> str:

@@ -28,6 +28,8 @@ class NetworkCapabilities:
     acls: bool = False
     ports: bool = True
     """Each NIC has an end on the host, which can be filtered, limited and isolated."""
+    nics: bool = True
+    """NICs can be on such a network."""
 
 
 class NetworkDriver(ABC):

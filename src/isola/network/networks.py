@@ -163,7 +163,7 @@ class Networks:
             )
             await op.effect(
                 f"record network {name}",
-                lambda: self._records.add(made.ref, made, allow=lambda: self._permit(made)),
+                lambda: self._records.add(made.ref, made, allow=lambda: self._allow(made)),
                 undo=lambda: self._records.remove(made.ref),
             )
         await driver.start(op, made, ())
@@ -460,6 +460,12 @@ class Networks:
         if view is not None or (same is not None and not self._names.is_network(same.alias)):
             raise AlreadyExists(f"The host has a link named {taken!r} already", field="name", remedy="choose another")
         return named
+
+    def _allow(self, network: Network) -> None:
+        """Raises Forbidden if its project does not permit it, NotFound if its configuration is gone."""
+        self._permit(network)
+        if network.configuration:
+            self._ready(Ref(network.project, network.configuration))
 
     def _refuse_if_used(self, ref: Ref) -> None:
         if users := self.used_by(ref):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from isola import registry
 from isola.daemon.bootstrap import bootstrap
 from isola.daemon.build import Drivers, Parts, build
 from isola.host import Host
@@ -74,7 +75,11 @@ class World:
         drivers = Drivers(
             {RUNTIME: self.engine, **(self.more.runtimes or {})},
             {"overlay": FakeStorage, **(self.more.storage or {})},
-            {"bridge": FakeNetwork, **(self.more.network or {})},
+            {
+                "bridge": FakeNetwork,
+                "configuration": registry.load("network", "configuration"),
+                **(self.more.network or {}),
+            },
         )
         self.parts = await build(self.host, self.directory, self.store, self.observer, drivers)
         await self.parts.open()

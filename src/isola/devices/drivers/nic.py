@@ -235,7 +235,14 @@ class NicDevice(DeviceDriver):
     def _require_port(self, plug: Plug, network: Network, behaviour: Behaviour) -> None:
         """Where a NIC has no end on the host, nothing can be done to that."""
         key = self.parts.network_ref(plug.instance.project, network.name)
-        if self.parts.networks.driver(key).capabilities.ports:
+        capabilities = self.parts.networks.driver(key).capabilities
+        if not capabilities.nics:
+            raise InvalidInput(
+                f"Network {network.name!r} holds settings for other networks: no NIC can be on it",
+                field=f"{plug.field}.network",
+                remedy="use a network that was created from it",
+            )
+        if capabilities.ports:
             return
         if behaviour != _FREE or plug.config.get(HOST_NAME):
             raise InvalidInput(

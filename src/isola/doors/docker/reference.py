@@ -56,8 +56,9 @@ use it unmodified:
   with the reason. Directories of the client's choice (`--checkpoint-dir`) are refused.
 - `--cgroup-parent` is refused: the limits of a container, of its project and of the daemon depend on where its group
   is. `--link-local-ip` takes addresses of `169.254.0.0/16` and `fe80::/64`, but none of a metadata service.
-- Configurations of networks, swarm and plugins are not offered. Requests about a swarm are answered as by a node
-  without one.
+- Swarm and plugins are not offered. Requests about a swarm are answered as by a node without one.
+- Networks that only hold settings (`--config-only`) are networks of type [configuration](network/configuration.md).
+  A container on one is refused when it is created, not when it is started.
 - `docker network prune` removes [networks that were created through this API
   only](../decisions/0086-prune-of-networks.md), `docker volume prune` those without a name of a user's. A network that
   a stopped container is on is not removed.

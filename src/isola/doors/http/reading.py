@@ -129,6 +129,10 @@ class Fields:
         """A nested object; empty if it is absent."""
         return Fields(self._object(name), f"{self._where}{name}.")
 
+    def changed(self, values: Mapping[str, object]) -> Fields:
+        """The same object with other values of some fields."""
+        return Fields({**self._values, **values}, self._where)
+
     def names(self) -> list[str]:
         """Those of the fields that are present and not null."""
         return [name for name in self._values if self.has(name)]

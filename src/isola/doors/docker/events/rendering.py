@@ -12,6 +12,7 @@ from isola.doors.docker.events.links import Link, links_of
 from isola.doors.docker.identity import container_id, long_id
 from isola.doors.docker.image_lookup import image_id
 from isola.doors.docker.images.names import familiar
+from isola.doors.docker.networks.lookup import Shown
 from isola.doors.docker.networks.notes import note_of as network_note
 from isola.doors.docker.notes import labels_of, note_of
 from isola.doors.docker.times import nanoseconds
@@ -206,7 +207,7 @@ class Renderer:
         if (network := self._services.networks.find(ref)) is None:
             return self._networks.pop(ref, (ref.name, "bridge", ref.name))
         name = network_note(network).name or network.name
-        self._networks[ref] = long_id(network.identity), network.driver, name
+        self._networks[ref] = long_id(network.identity), Shown(name, network).driver, name
         return self._networks[ref]
 
     def _image(self, content: Lifecycle) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
 from isola.doors.docker.answers import NO_MANAGER, Unavailable
+from isola.doors.docker.networks.configurations import source_of
+from isola.doors.docker.networks.lookup import CONFIGURATION
 from isola.doors.docker.networks.notes import NAME, NetworkNote, label_keys, own_name
 from isola.doors.http.reading import Fields
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, Unsupported
@@ -34,30 +36,46 @@ def new_network(fields: Fields, project: str) -> Network:
     name = fields.text("Name", "")
     if not name.strip() or len(name) > _LONGEST_NAME:
         raise InvalidInput(f"invalid name: {'name is too long' if name.strip() else 'name is empty'}", field="Name")
+    if fields.boolean("ConfigOnly"):
+        return _configuration(fields, project)
     _refuse(fields)
     options = fields.mapping("Options", empty=True)
     pools = fields.inside("IPAM").objects("Config")
     labels = fields.mapping("Labels", empty=True)
-    macvlan = fields.text("Driver", "") == _MACVLAN
+    macvlan, source = fields.text("Driver", "") == _MACVLAN, source_of(fields)
     addresses = _addresses(fields, pools)
     config = _of_macvlan(options, addresses) if macvlan else {**addresses, **_of_options(options)}
     config |= label_keys(labels)
     if fields.boolean("Internal"):
         config |= {"ipv4.routing": "false", "ipv6.routing": "false", "dns.forward": "" if macvlan else "false"}
-    note = NetworkNote(
-        options=options,
-        pools=tuple(_pool(pool) for pool in pools),
-        bare_labels=tuple(name for name, value in labels.items() if not value),
-        attachable=fields.boolean("Attachable"),
-        ipam_options=fields.inside("IPAM").mapping("Options") if fields.inside("IPAM").has("Options") else None,
-        name="" if NAME.fullmatch(name) else name,
-    )
     return Network(
         own_name(name),
         driver=_MACVLAN if macvlan else "bridge",
         config={key: value for key, value in config.items() if value},
         project=project,
-        notes=note.encoded(),
+        notes=_note(fields, attachable=fields.boolean("Attachable")).encoded(),
+        configuration=own_name(source) if source else "",
+    )
+
+
+def _configuration(fields: Fields, project: str) -> Network:
+    """What other networks are created with: its addresses are read, but not taken. Raises InvalidInput."""
+    _addresses(fields, fields.inside("IPAM").objects("Config"))
+    note = _note(fields, ipv4=fields.boolean("EnableIPv4", True), ipv6=fields.boolean("EnableIPv6"))
+    keys = label_keys(fields.mapping("Labels", empty=True))
+    return Network(own_name(fields.text("Name")), CONFIGURATION, config=keys, project=project, notes=note.encoded())
+
+
+def _note(fields: Fields, **more: bool) -> NetworkNote:
+    name, ipam = fields.text("Name"), fields.inside("IPAM")
+    labels = fields.mapping("Labels", empty=True)
+    return NetworkNote(
+        options=fields.mapping("Options", empty=True),
+        pools=tuple(_pool(pool) for pool in ipam.objects("Config")),
+        bare_labels=tuple(name for name, value in labels.items() if not value),
+        ipam_options=ipam.mapping("Options") if ipam.has("Options") else None,
+        name="" if NAME.fullmatch(name) else name,
+        **more,
     )
 
 
@@ -76,8 +94,8 @@ def _refuse(fields: Fields) -> None:
     ipam = fields.inside("IPAM").text("Driver", "")
     if ipam not in ("", "default"):
         raise NotFound(f'plugin "{ipam[:80]}" not found')
-    if fields.boolean("ConfigOnly") or fields.inside("ConfigFrom").text("Network", "") or fields.boolean("Ingress"):
-        raise Unsupported("Configurations of networks, and networks for ingress, are not offered", field="ConfigOnly")
+    if fields.boolean("Ingress"):
+        raise Forbidden("Ingress network can only be global scope network")
 
 
 def _addresses(fields: Fields, pools: Sequence[Fields]) -> dict[str, str]:

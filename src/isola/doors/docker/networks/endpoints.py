@@ -34,6 +34,8 @@ Config = Mapping[str, str]
 def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
     """The device of a container on a network, by its ``EndpointConfig``. Raises InvalidInput."""
     assert each.network is not None
+    if each.configuration:
+        raise Forbidden("cannot create endpoint on configuration-only network")
     addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
     _check_addresses(each.network.config, addresses)
     priority = endpoint.whole("GwPriority", 0, minimum=-(2**63), maximum=2**63 - 1)

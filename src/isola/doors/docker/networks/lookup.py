@@ -19,7 +19,9 @@ BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = (BRIDGE, HOST, NONE)
 RESERVED = (*PREDEFINED, "default")
 """Names that no other network can have."""
-_DRIVERS = {HOST: "host", NONE: "null"}
+CONFIGURATION = "configuration"
+"""The type of networks that only hold settings for others (``--config-only``)."""
+_DRIVERS = {HOST: "host", NONE: "null", CONFIGURATION: "null"}
 _WHOLE = 64
 _DIGITS = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 
@@ -42,7 +44,13 @@ class Shown:
     @property
     def driver(self) -> str:
         """Docker's name of it."""
-        return self.network.driver if self.network is not None else _DRIVERS[self.name]
+        kind = self.network.driver if self.network is not None else self.name
+        return _DRIVERS.get(kind, kind)
+
+    @property
+    def configuration(self) -> bool:
+        """Whether it only holds settings."""
+        return self.network is not None and self.network.driver == CONFIGURATION
 
 
 def default_network(request: Request) -> Network | None:
@@ -57,10 +65,11 @@ def default_network(request: Request) -> Network | None:
 def shown(request: Request, network: Network) -> Shown:
     """A network under the name that clients know it by."""
     default = default_network(request)
-    return Shown(BRIDGE if default is not None and default.ref == network.ref else _name(network), network)
+    return Shown(BRIDGE if default is not None and default.ref == network.ref else shown_name(network), network)
 
 
-def _name(network: Network) -> str:
+def shown_name(network: Network) -> str:
+    """As clients call a network that is not the default one."""
     return note_of(network).name or network.name
 
 
@@ -74,7 +83,7 @@ def all_networks(request: Request) -> Iterator[Shown]:
     home = request.home(Kind.NETWORK)
     for network in request.services.networks:
         if network.project == home and (default is None or network.ref != default.ref):
-            yield Shown(_name(network), network)
+            yield Shown(shown_name(network), network)
 
 
 def no_address(request: Request, error: Exhausted) -> IsolaError:

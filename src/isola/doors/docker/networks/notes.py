@@ -31,6 +31,10 @@ class NetworkNote:
     """``IPAM.Options`` as given."""
     name: str = ""
     """What clients call it, if that cannot be its name here, as ``my network``."""
+    ipv4: bool = True
+    """Of a configuration: whether networks that are created from it have IPv4."""
+    ipv6: bool = False
+    """The same with IPv6."""
     ours: bool = False
     """It was created through this door."""
 
@@ -43,6 +47,8 @@ class NetworkNote:
             "attachable": self.attachable,
             "ipam_options": None if self.ipam_options is None else dict(self.ipam_options),
             "name": self.name,
+            "ipv4": self.ipv4,
+            "ipv6": self.ipv6,
         }
         return {_DOOR: orjson.dumps(value).decode()}
 

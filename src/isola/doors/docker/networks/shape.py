@@ -9,12 +9,13 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from isola.doors.docker.identity import container_id
-from isola.doors.docker.networks.lookup import Shown, default_network
+from isola.doors.docker.networks.lookup import CONFIGURATION, Shown, default_network, shown_name
 from isola.doors.docker.networks.notes import NetworkNote, labels_of, note_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.times import rfc3339
 from isola.model.instance import Instance, Status
 from isola.model.network import Network, Nic
+from isola.model.reference import Ref
 
 _RUNNING = (Status.RUNNING, Status.FROZEN, Status.STARTING, Status.STOPPING)
 _MTU, _NAME = "com.docker.network.driver.mtu", "com.docker.network.bridge.name"
@@ -30,18 +31,32 @@ def network_json(request: Request, each: Shown, *, containers: bool) -> dict[str
         "Created": rfc3339(_created_at(request, network)),
         "Scope": "local",
         "Driver": each.driver,
-        "EnableIPv4": network is None or subnet_of(config, 4) is not None,
-        "EnableIPv6": subnet_of(config, 6) is not None,
+        "EnableIPv4": network is None or _speaks(network, 4),
+        "EnableIPv6": network is not None and _speaks(network, 6),
         "IPAM": {"Driver": "default", "Options": _ipam_options(network), "Config": _pools(network)},
         "Internal": network is not None and config.get("ipv4.routing") == "false",
         "Attachable": network is not None and note_of(network).attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": _configuration(request, network)},
+        "ConfigOnly": each.configuration,
         "Containers": _containers(request, network) if containers and network is not None else {},
         "Options": options_of(request, network) if network is not None else {},
         "Labels": labels_of(network) if network is not None else {},
     }
+
+
+def _speaks(network: Network, version: int) -> bool:
+    if network.driver == CONFIGURATION:
+        return note_of(network).ipv4 if version == 4 else note_of(network).ipv6
+    return subnet_of(network.config, version) is not None
+
+
+def _configuration(request: Request, network: Network | None) -> str:
+    """The name, as clients know it, of the one that a network was created from."""
+    if network is None or not network.configuration:
+        return ""
+    found = request.services.networks.find(Ref(network.project, network.configuration))
+    return shown_name(found) if found is not None else network.configuration
 
 
 def _created_at(request: Request, network: Network | None) -> datetime | None:
@@ -105,6 +120,8 @@ def _ipam_options(network: Network | None) -> dict[str, str] | None:
 def _pools(network: Network | None) -> list[dict[str, object]] | None:
     if network is None:
         return None
+    if network.driver == CONFIGURATION:
+        return [dict(pool) for pool in note_of(network).pools]
     found: list[dict[str, object]] = []
     for version in (4, 6):
         own = subnet_of(network.config, version)

@@ -9,6 +9,7 @@ from aiohttp import web
 from isola.doors.docker.answers import answer, created, empty
 from isola.doors.docker.filtering import finds, matches_labels
 from isola.doors.docker.identity import container_id, find
+from isola.doors.docker.networks.configurations import check_configuration, completed
 from isola.doors.docker.networks.creation import new_network, overlap_of
 from isola.doors.docker.networks.endpoints import connected, disconnected, networks_of
 from isola.doors.docker.networks.lookup import (
@@ -48,8 +49,10 @@ async def inspect(request: Request) -> web.StreamResponse:
 
 
 async def create(request: Request) -> web.StreamResponse:
-    """A bridge, with subnets of its own."""
-    network = new_network(await request.fields(), request.home(Kind.NETWORK))
+    """A bridge with subnets of its own, a network of a link, or settings for other networks."""
+    fields = await request.fields()
+    check_configuration(fields)
+    network = new_network(completed(request, fields), request.home(Kind.NETWORK))
     name = note_of(network).name or network.name
     if name in RESERVED:
         raise Forbidden(f"operation is not permitted on predefined {name} network")
@@ -68,7 +71,10 @@ async def remove(request: Request) -> web.StreamResponse:
     each = _named(request)
     if each.network is None or each.name in PREDEFINED:
         raise Forbidden(f"{each.name} is a pre-defined network and cannot be removed")
-    if users := request.services.networks.used_by(each.network.ref):
+    users = request.services.networks.used_by(each.network.ref)
+    if users and each.configuration:
+        raise Forbidden(f'error while removing network: configuration network "{each.name}" is in use')
+    if users:
         raise Forbidden(
             f"error while removing network: network {each.name} has active endpoints ({_endpoints(request, users)})"
         )
@@ -101,7 +107,7 @@ async def prune(request: Request) -> web.StreamResponse:
     until = parse_time(next(iter(filters.get("until", ())), ""), "until", request.services.host.clock.now())
     removed = []
     for each in list(all_networks(request)):
-        if each.network is None or each.name in PREDEFINED or not note_of(each.network).ours:
+        if each.network is None or each.configuration or each.name in PREDEFINED or not note_of(each.network).ours:
             continue
         labels, made = labels_of(each.network), each.network.created_at
         if not matches_labels(labels, filters.get("label", ())):

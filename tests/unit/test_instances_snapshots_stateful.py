@@ -124,7 +124,7 @@ async def test_copies_have_the_files_alone(world: World) -> None:
     await world.finish(instances.copy(Source(WEB1), InstanceRequest(name="copy")))
     copied = snapshots(world).get(Ref.default("copy"), "then")
     assert not copied.stateful and len(await left(world)) == 1
-    with pytest.raises(WrongState, match="in memory"):
+    with pytest.raises(WrongState, match="no saved memory"):
         snapshots(world).restore(Ref.default("copy"), "then", stateful=True)
 
 

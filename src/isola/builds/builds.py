@@ -153,7 +153,7 @@ class Builds:
                     await self._build(op, order)
             except TimeoutError as error:
                 raise TimedOut(
-                    f"The build took more than {limits.seconds} seconds", remedy="builds.limits.time is the limit"
+                    f"The build took more than {limits.seconds} seconds", remedy="raise builds.limits.time"
                 ) from error
 
         operations = self._parts.context.operations

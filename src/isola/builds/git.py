@@ -179,7 +179,9 @@ def is_missing(error: CommandFailed) -> bool:
 
 def too_large(address: GitAddress) -> TooLarge:
     """Beyond the limit of contexts."""
-    return TooLarge(f"The Git repository {address.url} is too large", field="context", remedy="builds.limits.context")
+    return TooLarge(
+        f"The Git repository {address.url} is too large", field="context", remedy="raise builds.limits.context"
+    )
 
 
 def _literal(address: str) -> str:

@@ -71,9 +71,9 @@ def _options(options: Sequence[object]) -> list[str]:
         assert isinstance(option, Option)
         text = option.help
         if option.choices:
-            text += f" ({', '.join(option.choices)})"
+            text += f": {', '.join(option.choices)}"
         if option.default:
-            text += f" [{option.default}]"
+            text += f" (default: {option.default})"
         if option.repeat:
             text += "; may be repeated"
         rows.append((option.shown, text))

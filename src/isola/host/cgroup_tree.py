@@ -218,7 +218,7 @@ def memory_in_use(wanted: int, used: int) -> HostFailure:
     return HostFailure(
         f"Cannot limit memory to {format_size(wanted)}",
         evidence=f"{format_size(used)} are in use and cannot be reclaimed",
-        remedy="Choose a higher limit, or stop something inside first",
+        remedy="choose a higher limit, or stop something inside first",
     )
 
 
@@ -243,7 +243,7 @@ def check_cpus(wanted: Sequence[int] | None, available: frozenset[int]) -> None:
         raise HostFailure(
             f"Cannot limit CPUs to {format_cpus(wanted)}",
             evidence=f"available are {format_cpus(sorted(available))}",
-            remedy="Choose among those",
+            remedy="choose among those",
         )
 
 

@@ -356,7 +356,7 @@ class LinuxCgroups:
             if left := await asyncio.to_thread(self.processes, path):
                 evidence = f"processes {', '.join(map(str, left[:10]))} are in it"
                 raise HostFailure(
-                    f"Cannot remove the control group {path}", evidence=evidence, remedy="Kill them first"
+                    f"Cannot remove the control group {path}", evidence=evidence, remedy="kill them first"
                 )
             await asyncio.sleep(wait)
             wait = min(wait * 2, 0.05)

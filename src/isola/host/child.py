@@ -111,10 +111,13 @@ def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError) -> HostF
         return _missing(argv)
     if isinstance(error, FileNotFoundError):
         return CommandFailed(
-            argv, 127, "the interpreter named in its first line is missing", remedy=f"Look at {argv[0]}"
+            argv,
+            127,
+            "the interpreter named in its first line is missing",
+            remedy=f"install it, or change the first line of {argv[0]}",
         )
     if isinstance(error, PermissionError):
-        return CommandFailed(argv, 126, error.strerror or "not permitted", remedy=f"Look at the mode of {argv[0]}")
+        return CommandFailed(argv, 126, error.strerror or "not permitted", remedy=f"make {argv[0]} executable")
     return HostFailure(f"{argv[0]} cannot be started", evidence=str(error))
 
 

@@ -163,7 +163,7 @@ class LinuxLinks:
         """Created down, so that duplicate address detection is disabled before addresses are added."""
         _check_name(bridge.name)
         if await self.exists(bridge.name):
-            raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
+            raise AlreadyExists(f"A link named {bridge.name!r} already exists", remedy="choose another name")
         address = f"address {bridge.mac} " if bridge.mac else ""
         try:
             await self._batch(
@@ -205,7 +205,7 @@ class LinuxLinks:
             _check_name(name)
         await self._vanishing.gone()
         if await self.exists(pair.host):
-            raise AlreadyExists(f"A link named {pair.host!r} is there already")
+            raise AlreadyExists(f"A link named {pair.host!r} already exists")
         opened = network_namespace.open_at(namespace)
         try:
             master = socket.if_nametoindex(pair.bridge) if pair.bridge else None
@@ -223,7 +223,7 @@ class LinuxLinks:
     async def create_tap(self, tap: Tap) -> None:
         _check_name(tap.name)
         if await self.exists(tap.name):
-            raise AlreadyExists(f"A link named {tap.name!r} is there already")
+            raise AlreadyExists(f"A link named {tap.name!r} already exists")
         try:
             master = socket.if_nametoindex(tap.bridge) if tap.bridge else 0
             # Opened here and not in the thread, for the same reason.

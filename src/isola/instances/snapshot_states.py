@@ -23,7 +23,7 @@ def require_state(instance: Instance, snapshot: InstanceSnapshot) -> None:
     """Raises WrongState if the instance cannot continue from it."""
     if not snapshot.stateful:
         raise WrongState(
-            f"Snapshot {snapshot.name!r} holds nothing of what was in memory",
+            f"Snapshot {snapshot.name!r} has no saved memory",
             remedy="restore it without stateful, or take one with stateful",
         )
     then = snapshot.instance.runtime

@@ -53,7 +53,7 @@ def parse_schedule(text: str) -> Sequence[Cron]:
     if text.startswith("@"):
         names = [name.strip() for name in text.split(",")]
         if unknown := [name for name in names if name not in ALIASES and name not in ("@never", "@startup")]:
-            raise ValueError(f"{unknown[0][:20]!r} is none of {', '.join(ALIASES)}")
+            raise ValueError(f"{unknown[0][:20]!r} is not one of {', '.join(ALIASES)}")
         return tuple(_cron(ALIASES[name]) for name in dict.fromkeys(names) if name in ALIASES)
     return (_cron(text),)
 

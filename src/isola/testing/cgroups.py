@@ -153,7 +153,7 @@ class FakeCgroups:
         """Raises HostFailure while processes are in it."""
         if inside := self.processes(path):
             evidence = f"processes {', '.join(map(str, inside[:10]))} are in it"
-            raise HostFailure(f"Cannot remove the control group {path}", evidence=evidence, remedy="Kill them first")
+            raise HostFailure(f"Cannot remove the control group {path}", evidence=evidence, remedy="kill them first")
         for name in self._below(path):
             del self.groups[name]
 

@@ -50,7 +50,7 @@ class FakeLinks:
         """Create it, up."""
         _check_name(bridge.name)
         if bridge.name in self._links:
-            raise AlreadyExists(f"A link named {bridge.name!r} is there already", remedy="choose another name")
+            raise AlreadyExists(f"A link named {bridge.name!r} already exists", remedy="choose another name")
         view = _view(bridge.name, "bridge", mac=bridge.mac or "0a:00:00:00:00:01", mtu=bridge.mtu)
         self._links[bridge.name] = replace(_addressed(view, bridge.addresses), alias=bridge.alias)
 
@@ -66,7 +66,7 @@ class FakeLinks:
         """Both ends at once."""
         _check_name(pair.peer)
         if pair.host in self._links:
-            raise AlreadyExists(f"A link named {pair.host!r} is there already")
+            raise AlreadyExists(f"A link named {pair.host!r} already exists")
         if namespace in self._gone:
             raise WrongState(f"There is no network namespace {namespace.name}")
         if (pair.bridge and pair.bridge not in self._links) or self._has(namespace, pair.peer):
@@ -183,7 +183,7 @@ class FakeLinks:
         """One end."""
         _check_name(tap.name)
         if tap.name in self._links:
-            raise AlreadyExists(f"A link named {tap.name!r} is there already")
+            raise AlreadyExists(f"A link named {tap.name!r} already exists")
         if tap.bridge and tap.bridge not in self._links:
             raise HostFailure(f"Cannot make {tap.name}")
         self._links[tap.name] = replace(_view(tap.name, "tun", mtu=tap.mtu), master=tap.bridge)

@@ -313,8 +313,8 @@ COMMANDS = (
                complete="paths"),
         Option("--builder", "The builder (default: dockerfile); for unikernels: ipxe, make, kraft", value="NAME"),
         Option("--list-builders", "Show the builders, whether they work on the daemon's host, and their options"),
-        Option("--build-arg", "A build argument, or option of the builder; NAME takes the variable", value="NAME=VALUE",
-               repeat=True),
+        Option("--build-arg", "A build argument, or option of the builder; NAME alone takes the environment variable",
+               value="NAME=VALUE", repeat=True),
         Option("--build-context", "An additional context for FROM and --from: a directory, docker-image://NAME, "
                "or an address", value="NAME=PATH", repeat=True),
         Option("--target", "The stage to build (default: the last one)", value="STAGE"),

@@ -28,7 +28,7 @@ OPTIONS = (
     Option("--processes", "Maximum number of processes", value="NUMBER"),
     Option("-n --network", "Network of eth0", value="NAME", complete="networks"),
     Option("-s --storage", "Storage pool of the root disk", value="NAME", complete="pools"),
-    Option("-i --isolation", "Kind of isolation (default: the profiles' one)", value="KIND", choices=ISOLATIONS),
+    Option("-i --isolation", "Kind of isolation (default: that of the profiles)", value="KIND", choices=ISOLATIONS),
     Option("--vm", "The same as --isolation vm"),
     Option("--runtime", "Runtime driver, where several offer this isolation", value="NAME"),
     Option("--description", "A description", value="TEXT"),

@@ -159,7 +159,9 @@ COMMANDS = (
         "list",
         "List instances",
         list_instances,
-        Argument("FILTER", "Which ones", optional=True, many=True, complete="instances"),
+        Argument(
+            "FILTER", "A part of the name, or KEY=VALUE (default: all)", optional=True, many=True, complete="instances"
+        ),
         Option("-c --columns", "Columns by letter or name", value="COLUMNS", default=DEFAULT),
         ALL_PROJECTS,
         FORMAT,

@@ -35,7 +35,7 @@ def push(client: Client, application: Application, service: str, instance: str) 
 def content(stored: dict[str, Any], where: str) -> bytes:
     """What a config or secret holds. Raises InvalidInput, also if it is too large."""
     if stored.get("external"):
-        raise InvalidInput(f"{where} is external: the server keeps none", field=where)
+        raise InvalidInput(f"{where} is external, and the server stores no {where.partition('.')[0]}", field=where)
     if "content" in stored:
         data = stored["content"].encode()
     elif "environment" in stored:

@@ -292,7 +292,7 @@ def _id(number: int) -> int:
 def _name(reader: Reader) -> bytes:
     name = reader.data(longest=255)
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-        raise broken("a name that is none")
+        raise broken("an invalid name")
     return name
 
 

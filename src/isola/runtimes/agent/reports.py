@@ -137,7 +137,7 @@ def _address(reader: Reader) -> Address:
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
-        raise broken("an address that is none") from None
+        raise broken("an invalid address") from None
     if found.version != family or length > found.max_prefixlen:
         raise broken("an address of another family")
     return Address("inet" if family == 4 else "inet6", str(found), str(length), _SCOPES.get(scope, "global"))

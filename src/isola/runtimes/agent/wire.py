@@ -55,8 +55,8 @@ class Frame:
 
 
 def broken(what: str) -> HostFailure:
-    """The error for a guest that does not keep to the protocol."""
-    return HostFailure("The agent in the guest does not keep to the protocol", evidence=what, remedy="restart it")
+    """The error for a guest that violates the protocol."""
+    return HostFailure("The agent in the guest violates the protocol", evidence=what, remedy="restart it")
 
 
 def encode(frame: Frame, tag: int) -> bytes:

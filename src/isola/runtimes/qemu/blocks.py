@@ -14,6 +14,7 @@ from isola.host.disk_files import is_device, open_disk
 from isola.host.threads import in_thread
 from isola.model.disk import Disk
 from isola.runtimes.qemu import vm_machine
+from isola.runtimes.qemu.qmp import violation
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.qemu.vm_machine import Drive
 
@@ -140,7 +141,7 @@ class Blocks:
             os.close(descriptor)
         number = answer.get("fdset-id") if isinstance(answer, dict) else None
         if not isinstance(number, int):
-            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(answer)[:200])
+            raise violation(answer)
         return number
 
 

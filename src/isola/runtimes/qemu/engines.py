@@ -126,7 +126,7 @@ async def _version(host: Host, start: tuple[str, ...]) -> str:
         done = await host.processes.run([*start, "--version"], timeout=_TIMEOUT)
     except IsolaError as error:
         raise DriverUnavailable(
-            f"{start[-1]} does not start", evidence=str(error), remedy="Run make up again, or reinstall its package"
+            f"{start[-1]} does not start", evidence=str(error), remedy="run make up again, or reinstall its package"
         ) from error
     text = (done.stdout + done.stderr).decode(errors="replace")
     found = re.search(r"\d+(\.\d+)+", text)

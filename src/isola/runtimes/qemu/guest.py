@@ -33,6 +33,7 @@ from isola.runtimes.output import Attachment
 from isola.runtimes.qemu import machine, saving
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.limits import MIB, Sizes, memory_of, of_group
+from isola.runtimes.qemu.qmp import violation
 from isola.runtimes.qemu.session import Session
 from isola.runtimes.spec import ExecSpec, RunSpec, TapNic
 
@@ -317,7 +318,7 @@ class VmGuest:
         found = await self.session.qmp.execute("query-balloon")
         actual = found.get("actual") if isinstance(found, dict) else None
         if not isinstance(actual, int):
-            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(found)[:200])
+            raise violation(found)
         return actual
 
     # --- NICs ---------------------------------------------------------------------------------------------------

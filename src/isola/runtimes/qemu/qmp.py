@@ -78,7 +78,7 @@ class Qmp:
         try:
             return base64.b64decode(found, validate=True)
         except (TypeError, ValueError):
-            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(found)[:200]) from None
+            raise violation(found) from None
 
     def close(self) -> None:
         """The hypervisor runs on."""
@@ -125,3 +125,8 @@ class Qmp:
 
 def _over() -> WrongState:
     return WrongState("The hypervisor has ended", remedy="start the instance again")
+
+
+def violation(found: object) -> HostFailure:
+    """The error for a hypervisor that answers with something else than its protocol says."""
+    return HostFailure("The hypervisor violates its protocol", evidence=repr(found)[:200])

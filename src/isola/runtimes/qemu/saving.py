@@ -16,7 +16,7 @@ from isola.host import Host
 from isola.host.descriptors import opened
 from isola.runtimes.qemu.layout import VmLayout
 from isola.runtimes.qemu.machine import BOARD, Machine, port_name
-from isola.runtimes.qemu.qmp import Qmp
+from isola.runtimes.qemu.qmp import Qmp, violation
 from isola.runtimes.spec import TapNic
 
 MEMORY, STATE = "memory", "machine.json"
@@ -257,7 +257,7 @@ async def _state(host: Host, qmp: Qmp, layout: VmLayout, nics: Sequence[tuple[in
             return State(version, shape, nics)
         plugged = await plugged_in(qmp, shape.slots)
     except (KeyError, TypeError, ValueError) as error:
-        raise HostFailure("The hypervisor does not keep to its protocol", evidence=str(error)[:200]) from error
+        raise violation(error) from error
     found = []
     for device, slot in plugged.items():
         if not device.startswith("nic-"):

@@ -10,7 +10,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
-from isola.errors import AlreadyExists, HostFailure, Unsupported
+from isola.errors import AlreadyExists, Unsupported
 from isola.host.guest_mounts import Tree
 from isola.host.roots import Root
 from isola.model.disk import Disk
@@ -23,6 +23,7 @@ from isola.runtimes.qemu import machine, saving, vm_machine
 from isola.runtimes.qemu.blocks import Blocks
 from isola.runtimes.qemu.guest import VmGuest, worked
 from isola.runtimes.qemu.limits import MIB, memory_of
+from isola.runtimes.qemu.qmp import violation
 from isola.runtimes.qemu.vm_machine import node_of
 from isola.runtimes.spec import ExecSpec, TapNic
 
@@ -83,7 +84,7 @@ class UnikernelGuest(VmGuest):
         )
         found = _READ.search(said) if isinstance(said, str) else None
         if found is None:
-            raise HostFailure("The hypervisor does not keep to its protocol", evidence=repr(said)[:200])
+            raise violation(said)
         value = int(found[1], 16)
         return value != _NO_REGISTER and bool(value & _POWER_BUTTON)
 

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported, WrongState
+from isola.errors import InvalidInput, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.disk_files import is_device
 from isola.host.threads import in_thread
 from isola.model.disk import Disk
 from isola.runtimes.qemu import machine, saving, vm_machine
-from isola.runtimes.qemu.qmp import Qmp
+from isola.runtimes.qemu.qmp import Qmp, violation
 from isola.runtimes.qemu.saving import Shape, State
 from isola.runtimes.qemu.vm_machine import Machine
 from isola.runtimes.spec import Firmware, RunSpec
@@ -87,7 +87,7 @@ async def described(
         slots = await saving.plugged_in(qmp, _SLOTS)
         saved = [await _observed(host, qmp, spec, disk, slots) for disk in disks]
     except (KeyError, TypeError, ValueError) as error:
-        raise HostFailure("The hypervisor does not keep to its protocol", evidence=str(error)[:200]) from error
+        raise violation(error) from error
     more = More(most, added, present, len(cpus), *firmware_of(spec), agent, tuple(saved), tuple(shares))
     return {_KEY: asdict(more)}
 

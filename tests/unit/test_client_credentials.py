@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from isola.client.credentials import HUB_KEY, credentials_for
+from isola.client.credentials import credentials_for
 from isola.errors import InvalidInput
-from isola.model.image_reference import parse
+from isola.model.image_reference import HUB_ADDRESS, parse
 
 Write = Callable[[object], object]
 APP = parse("registry.example/team/app")
@@ -40,7 +40,7 @@ def test_nothing_is_known_without_files(docker: Write) -> None:
 
 
 def test_docker_stores_them_by_server(docker: Write) -> None:
-    docker({"auths": {"registry.example": {"auth": "YTpi"}, f"https://{HUB_KEY}/v1/": {"auth": "Yzpk"}}})
+    docker({"auths": {"registry.example": {"auth": "YTpi"}, HUB_ADDRESS: {"auth": "Yzpk"}}})
     assert credentials_for(APP) == {"auth": "YTpi"}
     assert credentials_for(parse("nginx")) == {"auth": "Yzpk"}
     assert credentials_for(parse("other.example/app")) == {}

@@ -13,7 +13,7 @@ import pytest
 from docker_door import DockerStand, docker_standing
 
 from isola.images.registry.endpoints import HUB_HOST
-from isola.images.registry.listing import HUB_INDEX
+from isola.model.image_reference import HUB_INDEX
 from isola.testing.registry import FakeRegistry
 
 HUB = f"https://{HUB_HOST}"

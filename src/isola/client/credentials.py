@@ -7,13 +7,12 @@ import subprocess
 
 from isola.environment import variable
 from isola.errors import InvalidInput
-from isola.model.image_reference import DOCKER_HUB, ImageReference
+from isola.model.image_reference import DOCKER_HUB, HUB_ADDRESS, HUB_INDEX, ImageReference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-HUB_KEY = f"index.{DOCKER_HUB}"
 _SECONDS = 30
 _TOKEN = "<token>"
 """User name with which a credential helper marks an identity token."""
@@ -62,7 +61,7 @@ def _in_file(fields: Mapping[str, object], reference: ImageReference) -> dict[st
     if isinstance(store, str) and store:
         known = {_server(key): key for key in _mapping(fields, "auths")}
         for key in keys:
-            if found := _ask(store, known.get(key) or (f"https://{key}/v1/" if key == HUB_KEY else key)):
+            if found := _ask(store, known.get(key) or (HUB_ADDRESS if key == HUB_INDEX else key)):
                 return found
     for key in keys:
         entry = stored.get(key)
@@ -75,7 +74,7 @@ def _keys(reference: ImageReference) -> list[str]:
     """From the most specific: podman stores credentials for repositories too."""
     parts = reference.path.split("/")
     paths = [f"{reference.domain}/{'/'.join(parts[:number])}" for number in range(len(parts), 0, -1)]
-    return [*paths, reference.domain, *([HUB_KEY] if reference.domain == DOCKER_HUB else [])]
+    return [*paths, reference.domain, *([HUB_INDEX] if reference.domain == DOCKER_HUB else [])]
 
 
 def _server(key: str) -> str:

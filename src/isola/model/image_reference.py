@@ -11,8 +11,11 @@ from dataclasses import dataclass, replace
 from isola.errors import InvalidInput
 
 DOCKER_HUB = "docker.io"
+HUB_INDEX = f"index.{DOCKER_HUB}"
+"""Where it is searched, and the name of the hub in older references."""
+HUB_ADDRESS = f"https://{HUB_INDEX}/v1/"
+"""Under which Docker's clients store credentials for the hub."""
 DEFAULT_TAG = "latest"
-_LEGACY_HUB = "index.docker.io"
 _OFFICIAL = "library/"
 _MAX_PATH = 255
 
@@ -169,7 +172,7 @@ def _split_domain(text: str, default: str) -> tuple[str, str]:
     head, slash, rest = text.partition("/")
     if not slash or not _names_host(head):
         head, rest = default, text
-    if head == _LEGACY_HUB:
+    if head == HUB_INDEX:
         head = DOCKER_HUB
     if head == DOCKER_HUB and "/" not in rest:
         rest = _OFFICIAL + rest

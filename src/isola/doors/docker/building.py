@@ -17,12 +17,11 @@ from isola.errors import InvalidInput, Unsupported
 from isola.images.registry.credentials import Credentials, credentials_of
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.build_cache import CacheExport, CacheImport, CacheType
-from isola.model.image_reference import DOCKER_HUB, parse
+from isola.model.image_reference import DOCKER_HUB, HUB_INDEX, parse
 
 MOST_NAMES = 100
 WAY_OUT = "the builder of old docker commands is asked with DOCKER_BUILDKIT=0, BuildKit's by docker buildx"
 NETWORKS = {"": "default", "default": "default", "bridge": "default", "none": "none", "host": "host"}
-HUB = "index.docker.io"
 
 
 def request_of(request: Request) -> BuildRequest:
@@ -102,7 +101,7 @@ def credentials_in(header: str) -> Mapping[str, Credentials]:
 
 def _domain(address: str) -> str:
     domain = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
-    return DOCKER_HUB if domain == HUB else domain
+    return DOCKER_HUB if domain == HUB_INDEX else domain
 
 
 def _object(query: Mapping[str, str], name: str) -> Mapping[str, str | None]:

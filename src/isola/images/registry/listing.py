@@ -11,9 +11,8 @@ from isola.host.http import Http, HttpRequest
 from isola.images.hostile_json import MAX_DOCUMENT, Fields
 from isola.images.registry.failures import failure
 from isola.images.registry.session import Session, pull_scope
-from isola.model.image_reference import DOCKER_HUB, ImageReference, check_path, check_tag
+from isola.model.image_reference import HUB_INDEX, ImageReference, check_path, check_tag
 
-HUB_INDEX = f"index.{DOCKER_HUB}"
 _PAGE = 1000
 _MOST_PAGES = 50
 _NEXT = re.compile(r'<([^>]{1,2000})>\s*;\s*rel="?next"?', re.ASCII)

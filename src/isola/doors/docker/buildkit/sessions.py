@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from isola.doors.docker.building import HUB
 from isola.doors.docker.buildkit.calls import Code, Failure, ask
 from isola.doors.docker.buildkit.http2 import Connection
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.errors import InvalidInput
 from isola.images.registry.credentials import ANONYMOUS, Credentials
-from isola.model.image_reference import DOCKER_HUB
+from isola.model.image_reference import DOCKER_HUB, HUB_ADDRESS
 
 _TIMEOUT = 10.0
 """Seconds that a build waits for the session that it names: clients open both at the same time."""
@@ -35,7 +34,7 @@ class Session:
         """For a registry; anonymous where it has none. Raises Broken."""
         if _CREDENTIALS.lower() not in self.methods:
             return ANONYMOUS
-        host = f"https://{HUB}/v1/" if domain == DOCKER_HUB else domain
+        host = HUB_ADDRESS if domain == DOCKER_HUB else domain
         try:
             found = Message(await ask(self.connection, _CREDENTIALS, message({1: host})))
         except Failure:

@@ -14,7 +14,8 @@ from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.errors import Forbidden, InvalidInput, IsolaError
 from isola.images.registry.credentials import Credentials
-from isola.model.image_reference import DOCKER_HUB, check_domain, names_registry, parse
+from isola.images.registry.endpoints import HUB_HOST
+from isola.model.image_reference import DOCKER_HUB, HUB_INDEX, check_domain, names_registry, parse
 
 _MOST = 100
 _DIGITS = 18
@@ -37,7 +38,7 @@ def _domain(address: str) -> str:
     """The registry in an address as clients store it."""
     host = address.partition("://")[2] or address
     host = host.partition("/")[0]
-    if host in ("", f"index.{DOCKER_HUB}", f"registry-1.{DOCKER_HUB}"):
+    if host in ("", HUB_INDEX, HUB_HOST):
         return DOCKER_HUB
     try:
         return check_domain(host)

@@ -17,7 +17,7 @@ from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.docker.times import rfc3339
 from isola.doors.docker.versions import NEWEST, OLDEST, Version, text
-from isola.model.image_reference import DOCKER_HUB
+from isola.model.image_reference import HUB_ADDRESS
 from isola.model.reference import Kind
 
 _NO_SWARM = {
@@ -30,7 +30,6 @@ _NO_SWARM = {
 }
 
 
-_HUB = "https://" + ".".join(("index", DOCKER_HUB)) + "/v1/"
 _ABILITIES: Mapping[str, Any] = {
     "Plugins": {
         "Volume": ["local"],
@@ -52,7 +51,7 @@ _ABILITIES: Mapping[str, Any] = {
     "LoggingDriver": "json-file",
     "CgroupDriver": "cgroupfs",
     "CgroupVersion": "2",
-    "IndexServerAddress": _HUB,
+    "IndexServerAddress": HUB_ADDRESS,
     "Labels": [],
     "ServerVersion": __version__,
     "InitBinary": "tini",

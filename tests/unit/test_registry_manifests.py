@@ -294,6 +294,28 @@ async def test_a_repository_whose_last_alias_was_removed_elsewhere_goes_with_its
         assert (await client.ask("GET", "/v2/kept/manifests/latest")).status == 200
 
 
+async def test_manifests_that_are_pushed_again_outlive_the_image_that_they_were() -> None:
+    """A client has pushed the manifests of its next index while another client deletes the image of these."""
+    async with registry_standing() as stand:
+        client, one = stand.client, image()
+        whole = index(one, ARM)
+        await client.push(APP, one, "1")
+        await client.push(APP, whole, "2")
+        await client.push(APP, artifact(subject=one))
+        await stand.rest.ask("POST", "/1.0/images/aliases", {"name": "kept", "target": one.digest[7:]})
+        for tag in ("1", "2"):
+            await stand.rest.ask("DELETE", f"/1.0/images/aliases/{APP}:{tag}")
+        await stand.services.host.clock.advance(1)  # type: ignore[attr-defined]
+        assert (await client.put(APP, one)).status == 201
+        await stand.rest.finish("DELETE", f"/1.0/images/{one.digest[7:]}")
+        assert (await client.ask("GET", f"/v2/{APP}/manifests/{whole.digest}")).status == 404
+        assert (await client.ask("GET", f"/v2/{APP}/manifests/{ARM.digest}")).status == 404
+        await there(client, one, one.digest)
+        assert len((await client.ask("GET", f"/v2/{APP}/referrers/{one.digest}")).json["manifests"]) == 1
+        assert (await client.put(APP, index(one), "3")).status == 201
+        await there(client, one, one.digest)
+
+
 async def test_an_image_that_is_dropped_while_it_gets_a_name_keeps_that() -> None:
     """Whatever the deletion has done when the push of the same image arrives."""
     async with registry_standing() as stand:

@@ -84,8 +84,11 @@ class Removing:
             gone = [each for each in gone if each.image == image.fingerprint]
         for tag in gone:
             await self._records.tags.remove(tag.ref)
-        for digest in dict.fromkeys(tag.digest for tag in gone):
-            await self._remove_tree(repository, digest)
+        tagged: dict[str, datetime] = {}
+        for tag in gone:
+            tagged[tag.digest] = max(tag.pushed_at, tagged.get(tag.digest, tag.pushed_at))
+        for digest, until in tagged.items():
+            await self._remove_tree(repository, digest, until)
         if gone:
             await self.settle(repository)
 
@@ -124,8 +127,11 @@ class Removing:
                 await self._library.remove_alias(name, caller=caller)
         await self._records.tags.remove(by_tag(repository, tag))
 
-    async def _remove_tree(self, repository: Ref, digest: str) -> None:
-        """Remove a manifest without tags, those of its index that nothing else needs, and what is attached to them."""
+    async def _remove_tree(self, repository: Ref, digest: str, until: datetime) -> None:
+        """Remove a manifest without tags, those of its index that nothing else needs, and what is attached to them.
+
+        What was pushed again after its tag stays: a client is about to push a tag or an index that needs it.
+        """
         waiting, seen = [digest], set[str]()
         while waiting:
             each = waiting.pop()
@@ -134,6 +140,8 @@ class Removing:
                 continue
             seen.add(each)
             if any(each in other.manifests for other in self._records.manifests_in(repository)):
+                continue
+            if record.subject not in seen and record.pushed_at > until:
                 continue
             await self._remove_records([record])
             waiting += [*record.manifests, *(other.digest for other in self._records.referrers(repository, each))]

@@ -41,7 +41,7 @@ async def added(world: World, library: ImageLibrary, *names: str, command: str =
         made = await compose(intake, config, [await layer(world, library, intake)], world.host.clock.now())
         return [Named(made, names)]
 
-    await world.run(lambda op: library.add(op, make))
+    await world.run(lambda op: library.add(op, make, project="default"))
     found = library.resolve(Ref.default(names[0]))
     assert found is not None
     return found
@@ -87,7 +87,7 @@ async def test_a_layer_that_is_not_what_the_configuration_says_is_not_unpacked()
         lie = replace(stored, diff_id=f"sha256:{'0' * 64}")
         return [Named(await compose(intake, configuration(world), [lie], world.host.clock.now()), ("lie",))]
 
-    await world.run(lambda op: library.add(op, make))
+    await world.run(lambda op: library.add(op, make, project="default"))
     (image,) = library
     await world.host.files.make_directory(DIRECTORY / "out")
     with pytest.raises(IsolaError, match="does not match the image's configuration"):
@@ -111,7 +111,7 @@ async def test_nothing_is_left_of_an_image_that_was_not_recorded(action: str) ->
 
     async def work(op: Operation) -> None:
         asyncio.get_running_loop().call_later(0.05, op.cancel)
-        await library.add(op, make)
+        await library.add(op, make, project="default")
 
     with pytest.raises(IsolaError):
         await world.run(work)

@@ -45,7 +45,7 @@ class Building:
         self._order = Ordering(job.plan.reachable(), job.tell)
         self._job = job = replace(job, tell=self._order.take)
         self._trees = Trees(job)
-        self.borrowed = job.parts.context.images.store.intake()
+        self.borrowed = job.parts.context.images.intake(job.home)
         """Of caches elsewhere, until ``release``."""
         self._imports = CacheImports(job, self.borrowed)
         self.results: list[tuple[int, str, BuildResult]] = []
@@ -213,7 +213,7 @@ class Building:
         if found.layer is None:
             return True
         await self._job.intake.keep(found.layer.digest)
-        return await self._job.intake.holds(found.layer.digest)
+        return await self._job.parts.context.images.store.has(found.layer.digest)
 
     def _may_use(self, kept: BuildResult) -> bool:
         """Whether a kept result is out of the layers of the images to which the request limits the cache."""
@@ -263,8 +263,7 @@ class Building:
         cached = cache_exports.inline(job, self.results, result.layers)
         source = {"build": "dockerfile"}
         image = await compose(job.intake, config, result.layers, now, annotations=cached, source=source)
-        home = job.parts.context.home(job.request.project, Kind.IMAGE)
-        return Named(replace(image, project=home), job.request.names)
+        return Named(replace(image, project=job.home), job.request.names)
 
     def _hold(self, result: Result) -> None:
         """Layers of the build are kept by it until records do."""

@@ -39,6 +39,7 @@ from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest, Ou
 from isola.model.caller import DAEMON, Caller
 from isola.model.instance import InstanceRequest
 from isola.model.probe import Probe
+from isola.model.reference import Kind
 from isola.operations import Operation
 
 _RECEIVED = "received"
@@ -235,7 +236,7 @@ class Builds:
             return await _made(order, buildings[0], job, result)
 
         try:
-            await context.images.add(op, make)
+            await context.images.add(op, make, project=context.home(request.project, Kind.IMAGE))
         finally:
             await finish(self._cleaned(place, buildings))
 

@@ -21,6 +21,7 @@ from isola.instances import Instances
 from isola.instances.context import Context
 from isola.model.build import BuildEvent, BuildRequest
 from isola.model.image import Layer, layer_keys
+from isola.model.reference import Kind
 from isola.operations import Operation
 
 Credential = Callable[[str], Credentials]
@@ -98,6 +99,11 @@ class Job:
     def files(self) -> Path:
         """The unpacked context."""
         return self.place / CONTEXT
+
+    @property
+    def home(self) -> str:
+        """The project that has its images."""
+        return self.parts.context.home(self.request.project, Kind.IMAGE)
 
     @property
     def epoch(self) -> int | None:

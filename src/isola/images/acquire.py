@@ -18,6 +18,7 @@ from isola.images.aliases import Aliases
 from isola.images.catalogue import Catalogue
 from isola.images.compose import Named
 from isola.images.loading import Loading
+from isola.images.ownership import Owned
 from isola.images.root_import import RootImport, import_root
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
@@ -43,7 +44,10 @@ class Acquire:
         aliases: Aliases,
         record: Callable[[Image, Sequence[str], Caller], Awaitable[None]],
         collect_garbage: Callable[[], Awaitable[object]],
+        owned: Callable[[str], Owned],
     ) -> None:
+        """``owned``: for a project, what of the store it may use without sending it."""
+        self._owned = owned
         self._store = store
         self._sources = sources
         self._catalogue = catalogue
@@ -98,7 +102,7 @@ class Acquire:
         driver = self._sources.get(source)
         if not aliases and not request.options and driver.serves(request.name):
             aliases = driver.aliases(request.name)
-        async with self._fetched(op, source, request) as made:
+        async with self._fetched(op, source, request, project) as made:
             image = replace(made, public=public, auto_update=auto_update, project=project)
             if (same := self._catalogue.same(image)) is not None:
                 image = replace(same, index=made.index or same.index)
@@ -133,19 +137,21 @@ class Acquire:
             )  # fmt: skip
         self._check_new(Ref(project, digest))
         request = SourceRequest(files=tuple(files), properties=dict(properties), fingerprint=digest, filename=filename)
-        async with self._fetched(op, "file", request) as made:
+        async with self._fetched(op, "file", request, project) as made:
             image = replace(made, public=public, auto_update=auto_update, project=project)
             self._check_new(image.ref)  # another client may have uploaded the same image meanwhile
             await op.commit(lambda: self._record(image, aliases, op.caller))
         _set_result(op, image)
         return image
 
-    async def add(self, op: Operation, make: Callable[[Intake], Awaitable[Sequence[Named]]]) -> Sequence[Image]:
-        """Record the images that ``make`` brings into the store, under their names, and commit.
+    async def add(
+        self, op: Operation, make: Callable[[Intake], Awaitable[Sequence[Named]]], *, project: str
+    ) -> Sequence[Image]:
+        """Record the images of a project that ``make`` brings into the store, under their names, and commit.
 
         An image that a project has already stays as it is, and gets the names.
         """
-        async with self._taking(op) as intake:
+        async with self._taking(op, project) as intake:
             made = await make(intake)
 
             async def record() -> None:
@@ -187,7 +193,7 @@ class Acquire:
             loaded[:] = [replace(each, names=(*each.names, *names)) for each in loaded]
             return loaded
 
-        await self.add(op, make)
+        await self.add(op, make, project=project)
         op.update_metadata(images=[{"fingerprint": each.image.fingerprint, "names": [*each.names]} for each in loaded])
         return loaded
 
@@ -202,7 +208,8 @@ class Acquire:
     ) -> Image:
         """Make an application image of a root file system, and commit. Raises InvalidInput, UnsafeArchive."""
         importing = partial(import_root, self._store.host, self._store, op)
-        (image,) = await self.add(op, lambda intake: importing(intake, file, wanted, project=project, limits=limits))
+        bring = partial(importing, file=file, wanted=wanted, project=project, limits=limits)
+        (image,) = await self.add(op, bring, project=project)
         return image
 
     def check_aliases(self, project: str, names: Sequence[str], *, but: str = "") -> None:
@@ -230,7 +237,7 @@ class Acquire:
         build: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._builds[name] = build
         try:
-            async with self._fetched(op, source, SourceRequest(name=name.name)) as made:
+            async with self._fetched(op, source, SourceRequest(name=name.name), name.project) as made:
                 made = replace(made, project=name.project)  # noqa: PLW2901
                 image = self._catalogue.same(made) or made
                 names = self._sources.aliases(source, reference.name)
@@ -245,17 +252,17 @@ class Acquire:
         return image
 
     @asynccontextmanager
-    async def _fetched(self, op: Operation, source: str, request: SourceRequest) -> AsyncIterator[Image]:
+    async def _fetched(self, op: Operation, source: str, request: SourceRequest, project: str) -> AsyncIterator[Image]:
         """The image with its blobs in the store."""
         driver = self._sources.get(source)
-        async with self._taking(op) as intake:
+        async with self._taking(op, project) as intake:
             yield await driver.fetch(op, request, intake)
             await finish(intake.recorded())
 
     @asynccontextmanager
-    async def _taking(self, op: Operation) -> AsyncIterator[Intake]:
+    async def _taking(self, op: Operation, project: str) -> AsyncIterator[Intake]:
         """An intake whose blobs the rollback removes, unless the block recorded an image of them."""
-        intake = self._store.intake()
+        intake = self._store.intake(self._owned(project), project)
         op.on_rollback("bring in image", self._collect_garbage)
         try:
             yield intake

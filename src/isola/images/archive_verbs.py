@@ -31,7 +31,7 @@ class ArchiveVerbs:
         store: ContentStore,
         acquire: Acquire,
         limits: Callable[[], UnpackLimits],
-        layers: Callable[[], Sequence[Layer]],
+        layers: Callable[[str], Sequence[Layer]],
         operations: Callable[[], Operations],
     ) -> None:
         self._host = host
@@ -65,7 +65,7 @@ class ArchiveVerbs:
         """
         for name in aliases:
             alias_name(name, "aliases")
-        known = self._layers()
+        known = self._layers(project)
 
         async def work(op: Operation) -> None:
             await self._acquire.load(op, source, project=project, limits=self._limits(), names=aliases, known=known)

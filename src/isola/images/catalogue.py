@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from isola.errors import InvalidInput, NotFound
 from isola.images.architecture import platform
-from isola.images.closure import closure
+from isola.images.closure import closure, parts_named
 from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.manifest import ARTIFACT_TYPE, FINGERPRINT, REF_NAME, Part, parts_of
 from isola.images.store import ContentStore
@@ -29,6 +29,8 @@ class _Holding:
     parts: tuple[Part, ...]
     manifest_size: int = 0
     artifact_size: int = 0
+    own: frozenset[str] = frozenset()
+    """Those that came with the image itself, and not all that its documents name: anyone can name a digest."""
 
 
 class Catalogue:
@@ -57,7 +59,8 @@ class Catalogue:
         roots = filter(None, (image.index, image.manifest, image.artifact))
         blobs = _named(image) | await closure(self._store.read, roots)
         parts = parts_of(artifact) if artifact else ()
-        self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact))
+        own = _named(image).union(*(parts_named(each) for each in (manifest, artifact)))
+        self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact), own)
 
     async def learn_missing(self) -> None:
         """Read the manifests of images that another process has recorded since."""
@@ -96,6 +99,14 @@ class Catalogue:
     def blobs(self) -> set[str]:
         """The blobs of all recorded images."""
         return {blob for image in self._records for blob in self._held(image).blobs}
+
+    def owns(self, project: str, digest: str) -> bool:
+        """Whether a blob came with an image of a project, or with a public one."""
+        return any(self.is_of(image, digest) for image in self._records if image.project == project or image.public)
+
+    def is_of(self, image: Image, digest: str) -> bool:
+        """Whether a blob came with an image."""
+        return digest in self._held(image).own
 
     def blobs_of(self, image: Image) -> frozenset[str]:
         return self._held(image).blobs
@@ -160,7 +171,7 @@ class Catalogue:
 
     def _held(self, image: Image) -> _Holding:
         """The cached entry, or one from the record alone if the manifests are unreadable."""
-        return self._holdings.get(image.fingerprint) or _Holding(_named(image), ())
+        return self._holdings.get(image.fingerprint) or _Holding(_named(image), (), own=_named(image))
 
     def _entries(self, image: Image, names: list[str]) -> list[Descriptor]:
         held = self._held(image)

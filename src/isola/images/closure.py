@@ -7,11 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from isola.errors import IsolaError, NotFound
 from isola.images.descriptor import INDEX_TYPES, MANIFEST_TYPES
-from isola.images.oci_manifest import read_document
+from isola.images.oci_manifest import Manifest, read_document
 
 _MOST_DOCUMENTS = 2000
 """Bound per image: an index may refer to other indexes, and all of them are untrusted."""
 log = logging.getLogger(__name__)
+
+
+def parts_named(data: bytes) -> frozenset[str]:
+    """Digests of the configuration and the layers of a manifest; empty for a document that is none."""
+    try:
+        document = read_document(data)
+    except IsolaError:
+        return frozenset()
+    if not isinstance(document, Manifest):
+        return frozenset()
+    return frozenset(each.digest for each in (document.config, *document.layers))
 
 
 async def closure(read: Callable[[str], Awaitable[bytes]], roots: Iterable[str]) -> frozenset[str]:

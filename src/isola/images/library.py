@@ -15,7 +15,7 @@ from isola import state
 from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
-from isola.host.archive.archives import UnpackLimits, UnpackReport
+from isola.host.archive.archives import UnpackLimits
 from isola.host.cancellation import finish
 from isola.host.disk_images import DiskLimits
 from isola.images.acquire import Acquire
@@ -24,20 +24,21 @@ from isola.images.architecture import platform
 from isola.images.archive_limits import compression_of, disk_limits_of, limits_of
 from isola.images.archive_verbs import ArchiveVerbs
 from isola.images.catalogue import Catalogue
-from isola.images.descriptor import DISK_TYPE, MANIFEST_TYPE, Descriptor
+from isola.images.descriptor import MANIFEST_TYPE, Descriptor
 from isola.images.lending import is_lent, lend
 from isola.images.metadata import MAX_SIZE, METADATA_NAMES, Metadata, read
 from isola.images.oci_config import OciConfig, read_config
 from isola.images.oci_manifest import Manifest, read_document
+from isola.images.ownership import Ownership
 from isola.images.recording import Recording
 from isola.images.registry.reaching import Reach
 from isola.images.registry.settings import ALIASES, SHORT_NAMES
 from isola.images.registry.verbs import RegistryVerbs
 from isola.images.source import SourceRequest
 from isola.images.sources import Sources
-from isola.images.store import ContentStore
+from isola.images.store import ContentStore, Intake
 from isola.images.templates import read_templates
-from isola.images.vm_layers import unpack_disk
+from isola.images.unpacking import Unpacking
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.image_reference import as_alias
@@ -88,6 +89,8 @@ class ImageLibrary:
         self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
+        self.ownership = Ownership(self._catalogue.owns)
+        self.unpack_layer = Unpacking(host, self.store, self._limits, lambda: disk_limits_of(config())).unpack
         self._acquire = Acquire(
             store=self.store,
             sources=self.sources,
@@ -95,6 +98,7 @@ class ImageLibrary:
             aliases=self._aliases,
             record=self._recording.record,
             collect_garbage=self.collect_garbage,
+            owned=self.ownership.of,
         )
         self.also_named: Callable[[], set[str]] = set
         """Blobs that repositories need."""
@@ -140,6 +144,7 @@ class ImageLibrary:
             aliases=lambda: self._aliases,
             operations=self._running,
             collect_garbage=self.collect_garbage,
+            owned=self.ownership.of,
         )
 
     @cached_property
@@ -150,7 +155,7 @@ class ImageLibrary:
             store=self.store,
             acquire=self._acquire,
             limits=self._limits,
-            layers=lambda: [layer for image in self._records for layer in image.layers if layer.diff_id],
+            layers=self._layers_of,
             operations=self._running,
         )
 
@@ -228,8 +233,16 @@ class ImageLibrary:
         alias = self._aliases.find(reference)
         return self._catalogue.find(reference.renamed(alias.target) if alias else reference)
 
+    def intake(self, project: str) -> Intake:
+        """For blobs that no image of the project needs at its end."""
+        return self.store.intake(self.ownership.of(project), project)
+
+    def is_of(self, image: Image, digest: str) -> bool:
+        """Whether a blob came with an image; its documents may name others."""
+        return self._catalogue.is_of(image, digest)
+
     def blobs_of(self, image: Image) -> frozenset[str]:
-        """Digests of all that its documents refer to."""
+        """Digests of all that its documents refer to, whoever they came from."""
         return self._catalogue.blobs_of(image)
 
     def names_of(self, image: Image) -> list[Alias]:
@@ -299,25 +312,6 @@ class ImageLibrary:
     def short_name(self, text: str) -> str:
         """The alias that ``debian:12`` may mean, ``debian/12``; empty unless ``images.short_names`` permits that."""
         return as_alias(text) if self._config().get(SHORT_NAMES) == ALIASES else ""
-
-    async def unpack_layer(
-        self, layer: Layer, target: Path, progress: Callable[[int], None] | None = None
-    ) -> UnpackReport:
-        """Unpack a layer to an empty directory. Raises UnsafeArchive, and InvalidInput if the diff id differs.
-
-        The diff id of a layer that is not compressed is its digest, which was checked when it came.
-        """
-        source, check = self.store.path(layer.digest), layer.diff_id != layer.digest
-        if layer.media_type == DISK_TYPE:
-            if layer.diff_id not in ("", layer.digest):  # pools would keep it as a layer that it is not
-                raise _differs(layer, layer.digest)
-            return await unpack_disk(self._host, source, target, self.disk_limits, progress)
-        report = await self._host.archives.unpack(
-            source, target, whiteouts=True, limits=self._limits(), progress=progress, digest=check
-        )
-        if layer.diff_id and report.diff_id not in ("", layer.diff_id):
-            raise _differs(layer, report.diff_id)
-        return report
 
     # --- changing -----------------------------------------------------------------------------------------------
 
@@ -552,6 +546,9 @@ class ImageLibrary:
 
     # --- private ----------------------------------------------------------------------------------------------------
 
+    def _layers_of(self, project: str) -> list[Layer]:
+        return [layer for image in self if image.project == project for layer in image.layers if layer.diff_id]
+
     async def _change(self, image: Image, decide: Callable[[Image], Image]) -> None:
         """Change the record. Raises NotFound if it was deleted meanwhile."""
         await self._records.change(self._catalogue.key(image), decide)
@@ -584,11 +581,3 @@ class ImageLibrary:
 
 async def _nothing(image: Image) -> None:
     pass
-
-
-def _differs(layer: Layer, found: str) -> InvalidInput:
-    return InvalidInput(
-        "The content of an image layer does not match the image's configuration",
-        evidence=f"diff id {found}, expected {layer.diff_id}",
-        remedy="delete the image and import it again, from a source you trust",
-    )

@@ -118,11 +118,13 @@ class Loading:
         return data
 
     async def _stored(self, digest: str) -> bytes:
-        """A document that the archive leaves out because the store has it."""
+        """A document that the archive leaves out because the project has it."""
         try:
-            return await self._store.read(digest)
+            if await self._intake.holds(digest):
+                return await self._store.read(digest)
         except NotFound:
-            raise _missing(digest) from None
+            pass
+        raise _missing(digest)
 
     async def _image(self, op: Operation, archive: _Archive, at: Descriptor, manifest: Manifest, index: str) -> Image:
         check_image(manifest)
@@ -133,7 +135,7 @@ class Loading:
 
     async def _blob(self, op: Operation, archive: _Archive, blob: Descriptor) -> None:
         await self._intake.keep(blob.digest)
-        if await self._store.has(blob.digest):
+        if await self._intake.holds(blob.digest):
             return
         member = archive.members.blob(blob.digest)
         if member is None:
@@ -177,7 +179,7 @@ class Loading:
         expected = diff_id if not kind else None
         if expected is not None:
             await self._intake.keep(expected)
-        if expected is None or not await self._store.has(expected):
+        if expected is None or not await self._intake.holds(expected):
             digest = await self._extract(op, archive, member, expected)
         else:
             digest = expected

@@ -25,6 +25,7 @@ from isola.images.descriptor import (
 )
 from isola.images.downloads import Downloads, Progress
 from isola.images.hostile_json import MAX_DOCUMENT
+from isola.images.ownership import Owned, anything
 from isola.images.partial import Partials
 from isola.images.remote import BlobSource
 from isola.state import Intent, Intents
@@ -97,9 +98,9 @@ class ContentStore:
         ]
         return tuple(digest for digest in found if is_digest(digest))
 
-    def intake(self) -> Intake:
-        """Open an intake, which adds blobs."""
-        return Intake(self)
+    def intake(self, owned: Owned = anything, project: str = "") -> Intake:
+        """Open an intake, which adds blobs for a project. What is not ``owned`` has to be sent, though it is here."""
+        return Intake(self, owned, project)
 
     async def write_index(self, entries: Sequence[Descriptor]) -> None:
         """Write the manifests to ``index.json``, for other tools; Isola itself uses the records."""
@@ -197,8 +198,11 @@ class ContentStore:
 class Intake:
     """Adds blobs, and protects them from the sweep until it is closed."""
 
-    def __init__(self, store: ContentStore) -> None:
+    def __init__(self, store: ContentStore, owned: Owned, project: str) -> None:
         self._store = store
+        self._owned = owned
+        self._project = project
+        self._sent: set[str] = set()
         self._digests: list[str] = []
         self._intent = Intent(f"{_INTENT}-{store.host.clock.token(8)}", _INTENT)
 
@@ -226,6 +230,7 @@ class Intake:
         digest = digest_of(data, algorithm_of(expected) if expected is not None else SHA256)
         if expected is not None and digest != expected:
             raise _mismatch(digest, expected)
+        self._sent.add(digest)
         if not await self._claim(digest):
             temporary = self._temporary()
             try:
@@ -237,11 +242,12 @@ class Intake:
         return Descriptor(media_type, digest, len(data))
 
     async def fetch(self, blob: Descriptor, source: BlobSource, progress: Progress = lambda done: None) -> Descriptor:
-        """Download a blob, shared with concurrent callers. Raises the errors of ``Downloads.fetch``."""
-        if await self._claim(check_digest(blob.digest)):
+        """Download a blob, shared with concurrent callers of the project. Raises the errors of ``Downloads.fetch``."""
+        if await self._claim(check_digest(blob.digest)) and self._may_use(blob.digest):
             progress(blob.size)
         else:
-            await self._store.downloads.fetch(blob, source, progress)
+            await self._store.downloads.fetch(blob, source, progress, self._project)
+            self._sent.add(blob.digest)
         return blob
 
     async def put_verified(self, source: Path, blob: Descriptor) -> Descriptor:
@@ -255,8 +261,8 @@ class Intake:
             await self._claim(check_digest(digest))
 
     async def holds(self, digest: str) -> bool:
-        """Whether the store has this blob already."""
-        return await self._store.has(digest)
+        """Whether the store has this blob already, and the project may use it without sending it."""
+        return self._may_use(digest) and await self._store.has(digest)
 
     async def read(self, digest: str) -> bytes:
         """``ContentStore.read``."""
@@ -273,6 +279,9 @@ class Intake:
         """End the protection: only blobs that records need are kept. May be called twice."""
         self._store.release(self._digests)
         self._digests = []
+
+    def _may_use(self, digest: str) -> bool:
+        return digest in self._sent or self._owned(digest)
 
     def _temporary(self) -> Path:
         return self._store.scratch / f"blob-{self._store.host.clock.token(8)}"
@@ -295,6 +304,7 @@ class Intake:
         except BaseException:
             await self._store.host.files.remove_tree(temporary)
             raise
+        self._sent.add(digest)
 
 
 def _mismatch(digest: str, expected: str) -> InvalidInput:

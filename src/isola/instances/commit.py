@@ -83,8 +83,11 @@ async def commit(context: Context, op: Operation, ref: Ref, id: str, request: Co
     """Make and record the image; its lower layers are shared with the instance's own image."""
     instance = still_the(context, ref, id)
     origin = check(context, ref, request)
+    home = context.home(instance.project, Kind.IMAGE)
     with context.layers.reserved(op.id, origin.start):
-        (image,) = await context.images.add(op, lambda intake: _made(context, op, intake, instance, request))
+        (image,) = await context.images.add(
+            op, lambda intake: _made(context, op, intake, instance, request), project=home
+        )
     about = {"fingerprint": image.fingerprint, "names": list(request.names), "message": request.message}
     context.tell("committed", instance.ref, caller=op.caller, **about)
     return image

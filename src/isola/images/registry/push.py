@@ -10,6 +10,7 @@ from functools import partial
 from isola.errors import NotFound
 from isola.images.descriptor import Descriptor
 from isola.images.oci_manifest import Index, Manifest, read_document
+from isola.images.ownership import Owned, anything
 from isola.images.registry.manifests import put
 from isola.images.registry.parallel import all_of
 from isola.images.registry.progress import LayerEvent, LayerState
@@ -52,13 +53,13 @@ class Content:
         return frozenset({*(blob.digest for blob in self.blobs), *(each.at.digest for each in documents)})
 
 
-async def content_of(store: ContentStore, image: Image) -> Content:
-    """Raises NotFound if a blob of the image is not in the store."""
+async def content_of(store: ContentStore, image: Image, owned: Owned = anything) -> Content:
+    """Of an index only what is ``owned`` counts as here. Raises NotFound if the store lacks a blob of the image."""
     own = await _document(store, image.manifest)
-    whole = await _whole_index(store, image.index) if image.index else None
+    whole = await _whole_index(store, image.index, owned) if image.index else None
     if whole is not None:
         return whole
-    missing = [each for each in await _missing(store, own)]
+    missing = [each for each in await _missing(store, own, anything)]
     if missing:
         raise NotFound(
             f"Image {image.fingerprint[:12]} is incomplete",
@@ -100,26 +101,26 @@ async def _document(store: ContentStore, digest: str) -> Document:
     return Document(Descriptor(content.media_type, digest, len(data)), data, content)
 
 
-async def _whole_index(store: ContentStore, digest: str) -> Content | None:
+async def _whole_index(store: ContentStore, digest: str, owned: Owned) -> Content | None:
     """The index with all of its images, None if some are not here."""
     if not await store.has(digest):
         return None
     top = await _document(store, digest)
     if not isinstance(top.content, Index) or len(top.content.manifests) > _MOST_IMAGES:
         return None
-    if not all([await store.has(each.digest) for each in top.content.manifests]):
+    if not all([owned(each.digest) and await store.has(each.digest) for each in top.content.manifests]):
         return None
     children = tuple([await _document(store, each.digest) for each in top.content.manifests])
-    if any([await _missing(store, child) for child in children]):
+    if any([await _missing(store, child, owned) for child in children]):
         return None
     blobs = {blob.digest: blob for child in children for blob in _blobs(child)}
     return Content(tuple(blobs.values()), children, top, _configs(children))
 
 
-async def _missing(store: ContentStore, document: Document) -> list[str]:
+async def _missing(store: ContentStore, document: Document, owned: Owned) -> list[str]:
     if not isinstance(document.content, Manifest):
         return [document.at.digest]
-    return [blob.digest for blob in _blobs(document) if not await store.has(blob.digest)]
+    return [each.digest for each in _blobs(document) if not (owned(each.digest) and await store.has(each.digest))]
 
 
 def _configs(documents: Sequence[Document]) -> frozenset[str]:

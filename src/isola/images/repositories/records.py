@@ -76,9 +76,13 @@ class RepositoryRecords:
         return [each for each in found if each is not None]
 
     def homes_of(self, digest: str) -> Iterator[Ref]:
-        """The repositories that have a blob."""
+        """The repositories that have a blob or manifest."""
         for each in self.references.users(content_entity(digest)):
             yield Ref(each.project, each.names[0])
+
+    def owns(self, project: str, digest: str) -> bool:
+        """Whether a repository of a project has this blob or manifest."""
+        return any(each.project == project for each in self.references.users(content_entity(digest)))
 
     def is_empty(self, repository: Ref) -> bool:
         """Whether nothing that was pushed is left in it."""

@@ -76,6 +76,7 @@ class Repositories:
         self._sweep_again = False
         self._minutes = 0
         library.also_named = records.named
+        library.ownership.in_repositories = records.owns
         library.on_deletion = self._image_deleted
 
     # --- at daemon start and end ------------------------------------------------------------------------------------

@@ -25,10 +25,10 @@ def repository_uses(repository: Repository) -> Used:
 
 
 def manifest_mentions(manifest: RepositoryManifest) -> Used:
-    """Its repository, and the manifest that it is attached to."""
+    """Its repository, its content, and the manifest that it is attached to."""
     home = Ref(manifest.project, manifest.repository)
     subject = {manifest_entity(home, manifest.subject)} if manifest.subject else set()
-    return frozenset({repository_entity(home), *subject})
+    return frozenset({repository_entity(home), content_entity(manifest.digest), *subject})
 
 
 def tag_mentions(tag: RepositoryTag) -> Used:

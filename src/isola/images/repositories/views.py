@@ -251,7 +251,13 @@ class Views:
         return self._in_images(repository, digest, public)
 
     def _in_images(self, repository: Ref, digest: str, public: bool) -> bool:
-        return any(digest in self._library.blobs_of(image) for image in self.images(repository, public=public))
+        """Whether it came with an image of the repository, or is named by one and came with another of the project."""
+        images = list(self.images(repository, public=public))
+        if any(self._library.is_of(image, digest) for image in images):
+            return True
+        if not any(digest in self._library.blobs_of(image) for image in images):
+            return False
+        return self._library.ownership.owns(repository.project, digest)
 
     def _shown(self, repository: Ref, public: bool) -> bool:
         if not public and self._records.repositories.find(repository) is not None:

@@ -127,6 +127,31 @@ async def test_later_requests_get_the_progress_so_far(bench: Bench) -> None:
     await asyncio.gather(first, second)
 
 
+async def test_projects_share_no_download_and_no_part_of_one(bench: Bench) -> None:
+    """A source that has the end of a blob alone does not get the beginning of that of another project."""
+
+    def of(project: str) -> Intake:
+        return bench.store.intake(lambda digest: False, project)
+
+    source = FakeBlobSource(DATA, block=50, gate=asyncio.Event())
+    first = asyncio.create_task(fetching(of("default"), source))
+    await reached(source)
+    with pytest.raises(HostFailure):
+        await fetching(of("blue"), FakeBlobSource(DATA, breaks=[0] * 9))
+    assert source.gate is not None
+    source.gate.set()
+    await first
+    with pytest.raises(HostFailure):
+        await fetching(of("blue"), FakeBlobSource(DATA, breaks=[60, *[0] * 9]))
+    end = FakeBlobSource(DATA)
+    await fetching(of("red"), end)
+    assert end.opened == [0], "not where blue has come to"
+    await bench.start()
+    resumed = FakeBlobSource(DATA)
+    await fetching(of("blue"), resumed)
+    assert resumed.opened == [60] and await bench.partials() == ()
+
+
 async def test_an_interrupted_download_is_resumed(bench: Bench) -> None:
     source, told = FakeBlobSource(DATA, breaks=[40, 20]), list[int]()
     await fetching(bench.store.intake(), source, told)

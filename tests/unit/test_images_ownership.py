@@ -7,11 +7,12 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from registry_content import CONFIG, INDEX, MANIFEST, Content, blob, digest_of, image, index
+from registry_content import CONFIG, INDEX, LAYER, MANIFEST, Content, blob, digest_of, image, index
 from registry_door import RegistryStand, registry_standing
 from tars import member, tar
 
 from isola.errors import IsolaError
+from isola.images.unpacking import Unpacking
 from isola.model.image import Image
 from isola.model.image_reference import parse
 from isola.model.project import Project
@@ -171,3 +172,56 @@ async def test_a_pushed_index_serves_all_its_images_by_every_name(stand: Registr
         assert answer.status == 200
         for digest in content.blobs:
             assert (await stand.client.ask("GET", f"/v2/project/blue/kept/app/blobs/{digest}")).status == 200
+
+
+def claiming(claimed: Content, sent: Content) -> Content:
+    """The layer of one image, with the configuration of another that names that one's diff id."""
+    config, (digest, data) = claimed.blobs[next(iter(claimed.blobs))], list(sent.blobs.items())[1]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": blob(config, CONFIG),
+        "layers": [blob(data, LAYER)],
+    }
+    return Content(json.dumps(document).encode(), MANIFEST, {digest_of(config): config, digest: data})
+
+
+async def launch(stand: RegistryStand, name: str, content: Content, project: str = "default") -> int:
+    """The status code of the operation that creates an instance."""
+    wanted = {"name": name, "source": {"type": "image", "fingerprint": content.digest[7:]}}
+    status, answer = await stand.rest.ask("POST", f"/1.0/instances?project={project}", wanted)
+    assert status == 202, answer
+    _, answer = await stand.rest.ask("GET", f"{answer['operation']}/wait")
+    return int(answer["metadata"]["status_code"])
+
+
+async def test_an_image_does_not_start_with_a_layer_whose_diff_id_it_claims(stand: RegistryStand) -> None:
+    liar = claiming(SECRET, image("own"))
+    assert (await stand.client.push("team/liar", liar, "1")).status == 201
+    assert await launch(stand, "honest", SECRET) == 200
+    assert await launch(stand, "liar", liar) == 400, "though the pool has a layer with this diff id"
+    assert await launch(stand, "again", SECRET) == 200
+    again = claiming(image("own"), SECRET)
+    assert (await stand.client.push("team/again", again, "1")).status == 201
+    assert await launch(stand, "other", again) == 400, "also if no layer is there"
+
+
+async def test_diff_ids_are_noted_until_their_layer_goes(stand: RegistryStand) -> None:
+    images = stand.services.images
+    assert await launch(stand, "one", SECRET) == 200
+    note = images.store.note(LAYER_DIGEST)
+    assert note.read_text() == digest_of(gzip.decompress(SECRET.blobs[LAYER_DIGEST]))
+    [layer] = images.get(Ref.default(SECRET.digest[7:])).layers
+    note.write_text("sha256:cut")
+    unpacking = Unpacking(stand.services.host, images.store, lambda: images.limits, lambda: images.disk_limits)
+    await unpacking.check([layer])
+    note.write_text("sha256:" + "0" * 64)
+    fresh = Unpacking(stand.services.host, images.store, lambda: images.limits, lambda: images.disk_limits)
+    with pytest.raises(IsolaError, match="does not match"):
+        await fresh.check([layer])
+    await stand.rest.finish("DELETE", "/1.0/instances/one")
+    assert (await stand.client.ask("DELETE", f"/v2/team/app/manifests/{SECRET.digest}")).status == 202
+    for digest in SECRET.blobs:
+        assert (await stand.client.ask("DELETE", f"/v2/team/app/blobs/{digest}")).status == 202
+    await images.collect_garbage()
+    assert not note.exists()

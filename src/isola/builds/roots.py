@@ -27,6 +27,7 @@ async def unpacked(job: Job, result: Result) -> None:
         await job.parts.context.images.unpack_layer(blobs[key], target)
 
     await driver_of(job).layers.ensure(job.op, result.keys, unpack)
+    await job.parts.context.images.check_layers(result.layers)
 
 
 @asynccontextmanager

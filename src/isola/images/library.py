@@ -90,7 +90,9 @@ class ImageLibrary:
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
         self.ownership = Ownership(self._catalogue.owns)
-        self.unpack_layer = Unpacking(host, self.store, self._limits, lambda: disk_limits_of(config())).unpack
+        unpacking = Unpacking(host, self.store, self._limits, lambda: disk_limits_of(config()))
+        self.unpack_layer = unpacking.unpack
+        self.check_layers = unpacking.check
         self._acquire = Acquire(
             store=self.store,
             sources=self.sources,

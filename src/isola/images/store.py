@@ -81,6 +81,10 @@ class ContentStore:
         algorithm, _, name = check_digest(digest).partition(":")
         return self._blobs / algorithm / name
 
+    def note(self, digest: str) -> Path:
+        """The path of the file that has the diff id of a layer; removed with its blob."""
+        return self.directory / "diff-ids" / check_digest(digest).replace(":", "-")
+
     async def has(self, digest: str) -> bool:
         """Whether the blob exists."""
         return await self.host.files.exists(self.path(digest))
@@ -145,6 +149,7 @@ class ContentStore:
                         left.add(digest)
                     else:
                         await self.host.files.remove_tree(self.path(digest))
+                        await self.host.files.remove_tree(self.note(digest))
             if candidates - left:
                 await self.host.files.flush(*sorted({self.path(digest).parent for digest in candidates - left}))
             await self.intents.end(

@@ -247,6 +247,7 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
             await context.images.unpack_layer(blobs[key], target)
 
         await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
+        await context.images.check_layers(blobs.values())  # also of those that the pool had
     await both(_make_volume(context, op, instance), _register(context, op, instance))
 
 

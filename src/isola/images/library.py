@@ -244,7 +244,7 @@ class ImageLibrary:
         return self._catalogue.is_of(image, digest)
 
     def blobs_of(self, image: Image) -> frozenset[str]:
-        """Digests of all that its documents refer to, whoever they came from."""
+        """Digests of all that its documents refer to, present or not."""
         return self._catalogue.blobs_of(image)
 
     def names_of(self, image: Image) -> list[Alias]:

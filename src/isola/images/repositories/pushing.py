@@ -221,7 +221,7 @@ class Pushing:
             if not isinstance(document, Manifest) or not document.layers:
                 return None
             elsewhere = [each.digest for each in document.layers if _is_elsewhere(each.media_type)]
-            if not all(self._views.has_blob(repository, each) for each in elsewhere):  # nobody has sent them
+            if not all(self._views.has_blob(repository, each) for each in elsewhere):  # they were not sent
                 return None
             config = read_config(await store.read(document.config.digest))
             check_runs(config.architecture, architecture)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from daemon import TIMEOUT_FACTOR
+from waiting import until
 
 _HOLDER = """
 import fcntl, os, signal, sys
@@ -44,14 +46,7 @@ sys.exit(background.detach(Path(sys.argv[2]), run))
 
 def isolad(directory: Path, *arguments: str, enter: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*enter, sys.executable, "-m", "isola.daemon.main", "--dir", str(directory), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not start"
-        time.sleep(0.02)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60 * TIMEOUT_FACTOR, check=False)
 
 
 @pytest.fixture
@@ -154,7 +149,8 @@ def supervised(directory: Path) -> Iterator[Callable[..., int]]:
 
     def start(log: str = "") -> int:
         where = log or str(directory / "log")
-        return subprocess.run([sys.executable, program, directory, where], timeout=60, check=False).returncode
+        argv = [sys.executable, program, directory, where]
+        return subprocess.run(argv, timeout=60 * TIMEOUT_FACTOR, check=False).returncode
 
     yield start
     for pid in processes_of(program):
@@ -203,8 +199,17 @@ def test_a_daemon_that_never_becomes_ready_is_given_up(directory: Path, supervis
     assert "giving up" in (directory / "log").read_text()
 
 
-def test_stop_ends_a_supervisor_during_its_pause(tmp_path: Path) -> None:
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """The directory of a daemon, which ends with the test whatever happens: first what would start it again."""
     place = tmp_path / "state"
+    yield place
+    for pid in daemons_in(place):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_stop_ends_a_supervisor_during_its_pause(place: Path) -> None:
     assert isolad(place, "--background", "--minimal").returncode == 0
     daemons = [pid for pid in daemons_in(place)]
     assert len(daemons) == 2

@@ -44,23 +44,31 @@ def shared() -> Iterator[Path]:
 
 
 @pytest.fixture
-def process(shared: Path, tmp_path: Path) -> Iterator[ProcessRef]:
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh", str(tmp_path), str(shared)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as inside:
-        try:
-            assert inside.stdout is not None and inside.stdout.readline() == b"\n"
-            found = identify(inside.pid)
-            assert found is not None
-            yield found
-        finally:
-            inside.kill()
+def inside() -> Iterator[Path]:
+    """Where it is mounted: below directories that root inside may pass, also if /tmp is a mount of the host itself."""
+    with tempfile.TemporaryDirectory(prefix="isola-inside-") as text:
+        Path(text).chmod(0o755)
+        yield Path(text)
 
 
 @pytest.fixture
-async def root(process: ProcessRef, tmp_path: Path) -> AsyncIterator[tuple[Root, str]]:
+def process(shared: Path, inside: Path) -> Iterator[ProcessRef]:
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _INSIDE, "sh", str(inside), str(shared)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as program:
+        try:
+            assert program.stdout is not None and program.stdout.readline() == b"\n"
+            found = identify(program.pid)
+            assert found is not None
+            yield found
+        finally:
+            program.kill()
+
+
+@pytest.fixture
+async def root(process: ProcessRef, inside: Path) -> AsyncIterator[tuple[Root, str]]:
     """The root, and the path inside at which the directory is mounted."""
     async with LinuxFiles().root(process=process, idmap=IDS) as opened:
-        yield opened, str(tmp_path)
+        yield opened, str(inside)
 
 
 async def some(data: bytes) -> AsyncIterator[bytes]:

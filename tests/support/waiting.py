@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from daemon import Daemon
+from daemon import TIMEOUT_FACTOR, Daemon
 
 
 def booted(daemon: Daemon, name: str) -> None:
@@ -23,7 +23,7 @@ def catches(pid: int, number: int) -> bool:
 
 def until(condition: Callable[[], object], seconds: float = 60, *, pause: float = 0.1) -> None:
     """At least a minute, because a busy machine is slow; what happens in time is not waited for."""
-    end = time.monotonic() + max(seconds, 60)
+    end = time.monotonic() + max(seconds, 60) * TIMEOUT_FACTOR
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(pause)

@@ -20,6 +20,8 @@ from isola.host.port_programs import PortRecording
 from isola.host.process import LinuxProcesses
 from isola.model.limits import Limits
 
+ROOT = "import os, sys; os.chroot(sys.argv[1]); print(flush=True); sys.stdin.read()"
+"""Has a root in the same mount as the files, also if /tmp is a mount of its own."""
 TRY = """
 import json, os, socket, sys
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
@@ -133,7 +135,10 @@ def test_directories_of_opened_files_are_recorded(tmp_path: Path) -> None:
     (tmp_path / "some").mkdir()
     (tmp_path / "some/file").write_text("x")
     processes = LinuxProcesses()
-    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as opener:
+    with subprocess.Popen(
+        [sys.executable, "-c", ROOT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as opener:
+        assert opener.stdout is not None and opener.stdout.readline() == b"\n"
         process = processes.identify(opener.pid)
         assert process is not None
         files = OpenedFiles()

@@ -149,7 +149,7 @@ def supervised(directory: Path) -> Iterator[Callable[..., int]]:
 
     def start(log: str = "") -> int:
         where = log or str(directory / "log")
-        argv = [sys.executable, program, directory, where]
+        argv = [sys.executable, str(program), str(directory), where]
         return subprocess.run(argv, timeout=60 * TIMEOUT_FACTOR, check=False).returncode
 
     yield start

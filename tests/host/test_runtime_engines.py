@@ -359,7 +359,7 @@ async def sleeping(runtime: OciRuntime, seconds: str) -> int:
     async with asyncio.timeout(60):
         while True:
             for pid in runtime.host.cgroups.processes(f"/{TAG}/one"):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     if proc(pid, "cmdline") == f"sleep\0{seconds}\0":
                         return pid
             await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answer, calling, only, require_ok
 from isola.doors.docker.buildkit.http2 import Broken, Connection, Link, Stream
 from isola.doors.docker.buildkit.sessions import Session
+from isola.doors.docker.buildkit.tunnel import Tunnel
 from isola.doors.docker.buildkit.wire import Message, message
 
 STAT, REQUEST, DATA, FINISHED = range(4)
@@ -48,6 +50,8 @@ class Files:
     directories: Mapping[str, Sequence[tuple[bytes, bytes]]]
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     upload: bytes = b""
+    passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """User and password by host."""
     asked: list[Mapping[str, list[str]]] = field(default_factory=list)
     """Metadata of all transfers."""
     received: dict[str, bytes] = field(default_factory=dict)
@@ -95,8 +99,8 @@ class Files:
             yield message({1: DATA, 3: packet.number(3)})
 
     async def _password(self, call: Call) -> AsyncIterator[bytes]:
-        await only(call)
-        yield b""
+        user, password = self.passwords.get(Message(await only(call)).text(1), ("", ""))
+        yield message({1: user, 2: password})
 
     async def _secret(self, call: Call) -> AsyncIterator[bytes]:
         name = Message(await only(call)).text(1)
@@ -224,6 +228,11 @@ class Builder:
     back: StreamLink
     """Of the session."""
     count: int = 0
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def ref(self, number: int) -> str:
+        """By which a build is known, of all that were ever asked for."""
+        return f"{self.name}-{number}"
 
     async def ask(self, method: str, request: bytes, **metadata: str) -> bytes:
         """One message and its reply. Raises Failure."""
@@ -239,12 +248,17 @@ class Builder:
             return found or b""
 
     async def build(
-        self, names: str = "", options: Mapping[str, str] | None = None, exporter: str = "moby"
+        self,
+        names: str = "",
+        options: Mapping[str, str] | None = None,
+        exporter: str = "moby",
+        more: Sequence[tuple[str, Mapping[str, str]]] = (),
     ) -> dict[str, str]:
-        """Through the bridge; what the exporter says. Raises Failure."""
+        """Through the bridge; what the exporters say, the first of them with names. Raises Failure."""
         self.count += 1
-        ref = f"{self.session}-{self.count}"
-        wanted = message({1: ref, 5: self.session, 13: message({1: exporter, 2: {"name": names}})})
+        ref = self.ref(self.count)
+        exporters = [(exporter, {"name": names}), *more] if exporter else more
+        wanted = message({1: ref, 5: self.session, 13: [message({1: kind, 2: each}) for kind, each in exporters]})
         whole = asyncio.ensure_future(self.ask(f"{CONTROL}Solve", wanted))
         try:
             done, _ = await asyncio.wait([whole], timeout=0.05)
@@ -261,7 +275,7 @@ class Builder:
     async def ask_frontend(self, options: Mapping[str, str]) -> dict[str, bytes]:
         """A question about a Dockerfile; the metadata of its result. Raises Failure."""
         self.count += 1
-        ref = f"{self.session}-{self.count}"
+        ref = self.ref(self.count)
         whole = asyncio.ensure_future(self.ask(f"{CONTROL}Solve", message({1: ref, 5: self.session})))
         try:
             request = message({2: "dockerfile.v0", 3: options})
@@ -277,7 +291,7 @@ class Builder:
         """The status of a build, to its end."""
         found = []
         async with calling(self.calls, f"{CONTROL}Status") as call:
-            await call.send(message({1: f"{self.session}-{number}"}))
+            await call.send(message({1: self.ref(number)}))
             await call.stream.finish()
             while (data := await call.read()) is not None:
                 found.append(Message(data))
@@ -293,3 +307,21 @@ async def builder(socket: Path, files: Files, session: str = "s1") -> AsyncItera
         client, served = Connection(calls), Connection(back, files.serve)
         async with running(client, served):
             yield Builder(client, session, back)
+
+
+@asynccontextmanager
+async def direct(socket: Path, files: Files, session: str = "d1") -> AsyncIterator[Builder]:
+    """A client with one connection to the socket for BuildKit alone: its session is a call, too."""
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    link = StreamLink(reader, writer)
+    client = Connection(link)
+    who = {"x-docker-expose-session-uuid": [session], "x-docker-expose-session-grpc-method": list(files.methods)}
+    try:
+        async with (
+            running(client),
+            calling(client, f"{CONTROL}Session", who) as call,
+            running(Connection(Tunnel(call), files.serve)),
+        ):
+            yield Builder(client, session, link)
+    finally:
+        link.close()

@@ -17,6 +17,7 @@ from isola.builds.cache_imports import CacheImports
 from isola.builds.dockerfile.instructions import Instruction, Label
 from isola.builds.dockerfile.lines import wrong
 from isola.builds.dockerfile.parsing import trigger
+from isola.builds.labels import label_of_trigger, labels_of
 from isola.builds.ordering import Ordering
 from isola.builds.parts import Found, Job, Result
 from isola.builds.roots import with_layer
@@ -36,13 +37,14 @@ from isola.model.reference import Entity, Kind
 class Building:
     """Stages are built when they are first needed, each once."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, interleaved: bool = False) -> None:
+        """``interleaved``: what happens is told at once, in place of one stage after the other."""
         self._job = job
         self._stages: dict[int, asyncio.Task[Result]] = {}
         self._bases: dict[str, Result] = {}
         self._looked: dict[str, asyncio.Lock] = {}
         self._numbers = self._numbered()
-        self._order = Ordering(job.plan.reachable(), job.tell)
+        self._order = Ordering(() if interleaved else job.plan.reachable(), job.tell)
         self._job = job = replace(job, tell=self._order.take)
         self._trees = Trees(job)
         self.borrowed = job.parts.context.images.intake(job.home)
@@ -104,17 +106,17 @@ class Building:
         planned = plan.stages[index]
         for needed in plan.dependencies(index):
             self._begun(needed)
-        number = self._numbers.get(index, 1)
-        self._tell(BuildEventKind.STEP, index, planned.stage.base.text, number)
+        number, labels = self._numbers.get(index, 1), iter(labels_of(plan, index))
+        self._tell_step(index, planned.stage.base.text, number, next(labels))
         result, triggers = await self._base(planned)
         self._tell(BuildEventKind.RESULT, index, self._id(result))
         scope = Scope(plan.dockerfile.escape, plan.arguments, plan.given)
         for instruction in triggers:
-            self._tell(BuildEventKind.STEP, index, instruction.text)
+            self._tell_step(index, instruction.text, label=label_of_trigger(plan, index, instruction))
             result = await self._step(planned, result, instruction, scope)
         for instruction in (*planned.stage.instructions, *self._labels(index)):
             number += 1
-            self._tell(BuildEventKind.STEP, index, instruction.text, number)
+            self._tell_step(index, instruction.text, number, next(labels, ""))
             result = await self._step(planned, result, instruction, scope)
         return result
 
@@ -274,8 +276,11 @@ class Building:
             mentions |= layers_entity(stack)
         self._job.parts.context.references.hold(self._holder, mentions=mentions)
 
-    def _tell(self, kind: BuildEventKind, stage: int, text: str, number: int = 0) -> None:
-        self._job.tell(BuildEvent(kind, stage, text, number, self._total))
+    def _tell(self, kind: BuildEventKind, stage: int, text: str) -> None:
+        self._job.tell(BuildEvent(kind, stage, text))
+
+    def _tell_step(self, stage: int, text: str, number: int = 0, label: str = "") -> None:
+        self._job.tell(BuildEvent(BuildEventKind.STEP, stage, text, number, self._total, label=label))
 
     def _id(self, result: Result) -> str:
         """Twelve digits that name a result in messages."""

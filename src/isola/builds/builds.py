@@ -35,7 +35,7 @@ from isola.images.store import Intake
 from isola.instances.create import Plan as Draft
 from isola.instances.create import check
 from isola.instances.expand import root_pool
-from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest, Output
+from isola.model.build import NOTE, BuildEvent, BuildEventKind, BuildRequest, BuildResult, Output
 from isola.model.caller import DAEMON, Caller
 from isola.model.instance import InstanceRequest
 from isola.model.probe import Probe
@@ -61,6 +61,7 @@ class Order:
     builder: Builder
     deliver: Deliver | None
     deliver_cache: DeliverCache | None
+    interleaved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,13 @@ class Builds:
         caller: Caller = DAEMON,
         deliver: Deliver | None = None,
         deliver_cache: DeliverCache | None = None,
+        interleaved: bool = False,
     ) -> Operation:
         """Build in what ``receive`` has returned, which is removed at the end. ``tell`` is called for all that happens.
 
         A context that ``request.remote`` names is fetched; ``place`` has then at most the other directories.
-        ``deliver`` takes a result that is no image of the project, ``deliver_cache`` caches for the client.
+        ``deliver`` takes a result that is no image of the project, or one beside that image; ``deliver_cache`` caches
+        for the client. ``interleaved``: stages that are built side by side are told of side by side.
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
@@ -146,7 +149,7 @@ class Builds:
         request = with_inline_cache(request)
         request = replace(request, config=limits.applied(request.config, trial.config))
         pool = root_pool(trial.devices)
-        order = Order(request, place, tell, pool, credentials, limits, builder, deliver, deliver_cache)
+        order = Order(request, place, tell, pool, credentials, limits, builder, deliver, deliver_cache, interleaved)
 
         async def work(op: Operation) -> None:
             try:
@@ -180,6 +183,20 @@ class Builds:
     def cache_size(self) -> int:
         """Bytes of kept layers."""
         return self._parts.cache.size()
+
+    @property
+    def most_kept(self) -> int:
+        """Bytes of kept layers beyond which the oldest are dropped."""
+        return self._parts.limits().cache
+
+    def kept(self) -> list[BuildResult]:
+        """Results of instructions, of all projects."""
+        return self._parts.cache.all()
+
+    async def kept_directories(self) -> list[tuple[str, int]]:
+        """Names and sizes of what ``RUN --mount=type=cache`` keeps."""
+        files, place = self._parts.context.host.files, self._parts.directory / "cache"
+        return [(name, await files.disk_usage(place / name)) for name in sorted(await files.names(place))]
 
     @property
     def cached_since(self) -> datetime | None:
@@ -230,7 +247,7 @@ class Builds:
                 self._parts, op, wanted, planned, place, intake, order.tell, order.pool, order.credentials, most,
                 repositories(),
             )  # fmt: skip
-            buildings.append(Building(job))
+            buildings.append(Building(job, interleaved=order.interleaved))
             with op.step("Build"):
                 result = await buildings[0].run()
             return await _made(order, buildings[0], job, result)
@@ -250,12 +267,16 @@ class Builds:
             )
 
     async def _cleaned(self, place: Path, buildings: list[Building]) -> None:
+        """What the build has held is given up also if its files cannot be removed, which the next start does."""
         context = self._parts.context
-        await context.host.files.remove_tree(place)
-        for building in buildings:
-            await context.layers.drop_unused(building.release())
-        await self._parts.cache.prune(most=self._parts.limits().cache)
-        await context.images.collect_garbage()
+        released = [building.release() for building in buildings]
+        try:
+            await context.host.files.remove_tree(place)
+        finally:
+            for names in released:
+                await context.layers.drop_unused(names)
+            await self._parts.cache.prune(most=self._parts.limits().cache)
+            await context.images.collect_garbage()
 
     async def _plan(self, order: Order, files: Path) -> Plan:
         context, request, tell = self._parts.context, order.request, order.tell
@@ -284,12 +305,13 @@ async def _made(order: Order, building: Building, job: Job, result: Result) -> l
     output, deliver = order.request.output, order.deliver
     named = None if output is Output.FILES else await building.composed(result)
     await export(job, building.borrowed, building.results, order.deliver_cache)
+    if output is not Output.IMAGE and deliver is None:
+        raise Unsupported("This client cannot take the result of a build", field="output")
+    if deliver is not None:
+        with job.op.step("Send result"):
+            await deliver(Export(job, result, named))
     if output is Output.IMAGE and named is not None:
         return [named]
-    if deliver is None:
-        raise Unsupported("This client cannot take the result of a build", field="output")
-    with job.op.step("Send result"):
-        await deliver(Export(job, result, named))
     if named is not None:
         job.op.update_metadata(fingerprint=named.image.fingerprint)
     return []

@@ -67,6 +67,10 @@ class Cache:
             self._bytes = sum(each.size for each in self._records)
         return self._bytes
 
+    def all(self) -> list[BuildResult]:
+        """The least recently used first."""
+        return sorted(self._records, key=lambda each: each.used_at)
+
     def since(self) -> datetime | None:
         """When the oldest was made; None without any."""
         return min((each.created_at for each in self._records), default=None)

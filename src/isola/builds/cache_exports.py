@@ -52,12 +52,15 @@ def inline(job: Job, results: Results, layers: Collection[Layer]) -> dict[str, s
 
 async def export(job: Job, intake: Intake, results: Results, deliver: DeliverCache | None) -> None:
     """To all places that are no images. ``intake`` is none of an image. Raises what pushing raises."""
-    for wanted in job.request.exports:
+    for number, wanted in enumerate(job.request.exports):
         if wanted.type is CacheType.INLINE:
             continue
+        text = "exporting cache to registry" if wanted.type is CacheType.REGISTRY else "exporting cache to client"
+        job.tell(BuildEvent(BuildEventKind.EXPORT, -1 - number, text))
         try:
             with job.op.step("Export cache"):
                 await _exported(job, intake, wanted, results, deliver)
+            job.tell(BuildEvent(BuildEventKind.RESULT, -1 - number, wanted.name))
         except IsolaError as error:
             if not wanted.ignore_error:
                 raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from isola.builds.parts import Job, Result
 from isola.builds.roots import root_of
+from isola.errors import WrongState
 from isola.host.roots import Root
 from isola.images.compose import Named
 from isola.model.image_reference import parse_full
@@ -16,7 +17,7 @@ _NO_FILES = bytes(1024)
 
 
 class Export:
-    """``blocks`` can be read once; of the files ``tree`` is another view."""
+    """The same result, looked at in several ways."""
 
     def __init__(self, job: Job, result: Result, image: Named | None = None) -> None:
         self._job = job
@@ -25,11 +26,19 @@ class Export:
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """One tar archive: of OCI's and Docker's layout if it is an image, or of the files. Raises HostFailure."""
-        if self._image is not None:
-            names = [name for name in self._image.names if parse_full(name)]
-            async for block in self._job.parts.context.images.archives.save([(self._image.image, names)]):
-                yield block
-            return
+        async for block in self.files() if self._image is None else self.archive(self._image.names):
+            yield block
+
+    async def archive(self, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """The image with names. Raises WrongState if none was wanted, HostFailure."""
+        if self._image is None:
+            raise WrongState("The build makes no image")
+        images = self._job.parts.context.images.archives
+        async for block in images.save([(self._image.image, [name for name in names if parse_full(name)])]):
+            yield block
+
+    async def files(self) -> AsyncIterator[bytes]:
+        """One tar archive of the files. Raises HostFailure."""
         async with root_of(self._job, self._result) as directory:
             if directory is None:
                 yield _NO_FILES

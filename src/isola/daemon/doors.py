@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from isola.doors import Services, docker, registry, rest
-from isola.doors.http.door import Door
+from isola.doors.docker.direct import DirectServer, serve_direct
 from isola.doors.http.https import Https
 from isola.doors.http.unix import UnixServer, serve_unix
 from isola.errors import HostFailure, IsolaError
 from isola.state.reserve import Reserve
+
+Server = TypeVar("Server", UnixServer, DirectServer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Doors:
     rest: rest.Dispatcher
     docker: docker.Dispatcher
     registry: registry.Dispatcher
-    servers: Sequence[UnixServer]
+    servers: Sequence[UnixServer | DirectServer]
     https: Https
 
     async def close(self) -> None:
@@ -34,10 +38,11 @@ class Doors:
 async def open_doors(services: Services, directory: Path) -> Doors:
     """Listen in the daemon's directory, and on the network if configured. Raises HostFailure if another one does."""
     api, containers, images = rest.Dispatcher(services), docker.Dispatcher(services), registry.Dispatcher(services)
-    servers: list[UnixServer] = []
+    servers: list[UnixServer | DirectServer] = []
     try:
-        servers.append(await _serve(api, directory / "unix.socket"))
-        servers.append(await _serve(containers, directory / "docker.sock"))
+        servers.append(await _opened(partial(serve_unix, api), directory / "unix.socket"))
+        servers.append(await _opened(partial(serve_direct, containers), directory / "buildkit.sock"))
+        servers.append(await _opened(partial(serve_unix, containers), directory / "docker.sock"))
     except IsolaError:
         await asyncio.gather(*(server.close() for server in servers))
         raise
@@ -46,12 +51,12 @@ async def open_doors(services: Services, directory: Path) -> Doors:
     return Doors(api, containers, images, servers, https)
 
 
-async def _serve(door: Door, path: Path) -> UnixServer:
+async def _opened(serve: Callable[[Path], Awaitable[Server]], path: Path) -> Server:
     """On a full disk the reserve gives an inode: without a socket, no client could delete anything."""
     reserve = Reserve(path.parent)
     while True:
         try:
-            return await serve_unix(door, path)
+            return await serve(path)
         except HostFailure as error:
             full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
             if not full or not await asyncio.to_thread(reserve.release):

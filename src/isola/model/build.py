@@ -90,6 +90,8 @@ class BuildEventKind(StrEnum):
     OUTPUT = "output"
     RESULT = "result"
     WARNING = "warning"
+    EXPORT = "export"
+    """A cache is exported; its result follows, with the same stage."""
     RUNNING = "running"
     REMOVED = "removed"
     AGENT = "agent"
@@ -113,6 +115,8 @@ class BuildEvent:
     """Output of a program."""
     stderr: bool = False
     token: str = ""
+    label: str = ""
+    """Of a step that makes files, as BuildKit names it: with its stage and its number there."""
 
 
 @dataclass(frozen=True, slots=True)

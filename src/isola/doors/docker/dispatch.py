@@ -24,6 +24,8 @@ from isola.model.caller import Caller
 from isola.model.reference import DEFAULT_PROJECT, Kind
 
 if TYPE_CHECKING:
+    from isola.doors.docker.buildkit.http2 import Link
+    from isola.doors.docker.buildkit.records import Records
     from isola.doors.docker.buildkit.sessions import Sessions
     from isola.doors.docker.events.history import History
 
@@ -58,6 +60,12 @@ class Dispatcher:
 
         return Sessions()
 
+    @cached_property
+    def _records(self) -> Records:
+        from isola.doors.docker.buildkit.records import Records
+
+        return Records()
+
     @property
     def project(self) -> str:
         """The project whose instances are the containers."""
@@ -90,6 +98,7 @@ class Dispatcher:
                 self._lasting,
                 self._history_of(self.project),
                 self._sessions,
+                self._records,
                 version,
                 parameters,
                 parse_pairs(query),
@@ -106,6 +115,27 @@ class Dispatcher:
             return failure(InvalidInput("The request is malformed", evidence=error.text or ""))
         except Exception as error:
             return failure(exhausted) if (exhausted := spent(error)) else self._unexpected(http)
+
+    async def converse(self, link: Link, caller: Caller) -> None:
+        """A client that speaks BuildKit's protocol from the first byte on, until either side closes."""
+        from isola.doors.docker.buildkit.client import Direct
+        from isola.doors.docker.buildkit.control import Control
+        from isola.doors.docker.buildkit.http2 import Connection
+
+        limit_to_outside(not caller.admin)
+        project, refused = self.project, None
+        try:
+            self._require_allowed(caller, Permission.EDIT, "/grpc")
+        except IsolaError as error:
+            refused = error
+        client = Direct(self.services, caller, project, self._history_of(project), self._sessions, self._records)
+        task = asyncio.current_task()
+        assert task is not None
+        self._lasting.add(task)
+        try:
+            await Connection(link, Control(client, refused).serve).run()
+        finally:
+            self._lasting.discard(task)
 
     def _require_allowed(self, caller: Caller, permission: Permission, path: str) -> None:
         """Raise Forbidden; and NotFound for a project without a record, but to callers who may know which exist."""

@@ -20,6 +20,7 @@ from isola.model.caller import Caller
 from isola.model.reference import Entity, Kind, Ref
 
 if TYPE_CHECKING:
+    from isola.doors.docker.buildkit.records import Records
     from isola.doors.docker.buildkit.sessions import Sessions
     from isola.doors.docker.events.history import History
 
@@ -45,6 +46,8 @@ class Request:
     """Events so far, and to come."""
     sessions: Sessions
     """Of clients of BuildKit."""
+    records: Records
+    """Of their builds."""
     version: Version = NEWEST
     """What the client speaks; later fields are left out where it matters."""
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from isola.errors import HostFailure
 from isola.model.caller import Caller, Credential
 
 _GROUP = "isola"
-_BACKLOG = 4096
+BACKLOG = 4096
 """Backlog of connections; the kernel's own bound is net.core.somaxconn, 4096 by default."""
 _CLOSE_SECONDS = 1.0
 _CREDENTIALS = struct.Struct("3i")
@@ -45,7 +45,7 @@ class UnixServer:
         self.http.pre_shutdown()
         await self.http.shutdown(_CLOSE_SECONDS)
         with suppress(FileNotFoundError):
-            if _inode_of(self._path) == self._inode:
+            if inode_of(self._path) == self._inode:
                 self._path.unlink()
 
     def abort(self) -> None:
@@ -58,7 +58,7 @@ class UnixServer:
 
 async def serve_unix(door: Door, path: Path) -> UnixServer:
     """Serve a door at ``path``. Raises HostFailure when another daemon answers there."""
-    listener = await asyncio.to_thread(_listen, path)
+    listener = await asyncio.to_thread(listen, path)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return await door.answer(request, _caller(request))
@@ -67,11 +67,11 @@ async def serve_unix(door: Door, path: Path) -> UnixServer:
     # asyncio accepts up to ``backlog`` connections in a row. Without free file descriptors each attempt fails and is
     # logged, and nothing else runs. A backlog of one reduces that to one line per second.
     server = await asyncio.get_running_loop().create_unix_server(http, sock=listener, backlog=1)
-    listener.listen(_BACKLOG)
-    return UnixServer(server, http, door, path=path, inode=_inode_of(path))
+    listener.listen(BACKLOG)
+    return UnixServer(server, http, door, path=path, inode=inode_of(path))
 
 
-def _listen(path: Path) -> socket.socket:
+def listen(path: Path) -> socket.socket:
     """A socket that root and the group may open; a stale one, on which no daemon answers, is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -106,14 +106,18 @@ def _require_stale(path: Path) -> None:
     raise HostFailure(f"Another daemon answers on {path}", remedy="stop it, or choose another directory")
 
 
-def _inode_of(path: Path) -> tuple[int, int]:
+def inode_of(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def _caller(request: web.BaseRequest) -> Caller:
     """The caller at the other end of the Unix socket, by SO_PEERCRED."""
-    transport = request.transport
+    return caller_at(request.transport)
+
+
+def caller_at(transport: asyncio.BaseTransport | None) -> Caller:
+    """The same of any connection to a Unix socket."""
     link = transport.get_extra_info("socket") if transport is not None else None
     if link is None:
         return _named(os.getuid())

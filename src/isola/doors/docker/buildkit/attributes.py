@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from isola.builds.cache_options import INLINE_CACHE, cache_import
 from isola.builds.cache_options import MOST as MOST_CACHES
 from isola.builds.named_contexts import SENT, named_contexts
-from isola.doors.docker.building import MOST_NAMES, NETWORKS
+from isola.doors.docker.building import NETWORKS
 from isola.doors.http.reading import parse_object
 from isola.errors import InvalidInput, Unsupported
 from isola.model.build import BuildRequest
 from isola.model.build_cache import CacheExport, CacheImport, CacheType
-from isola.model.image_reference import parse
 
 _SILENT = (
     "frontend.caps", "cmdline", "contextkey", "dockerfilekey", "image-resolve-mode", "multi-platform",
@@ -36,13 +35,10 @@ _UPLOAD = "http://buildkit-session"
 _BUILD_ARGUMENT, _LABEL, _CONTEXT = "build-arg:", "label:", "context:"
 
 
-def request_of(attributes: Mapping[str, str], names: str, project: str) -> BuildRequest:
-    """``names``: those that the image gets, separated by commas. Raises InvalidInput, Unsupported."""
+def request_of(attributes: Mapping[str, str], project: str) -> BuildRequest:
+    """Raises InvalidInput, Unsupported."""
     for name in attributes:
         _require_known(name)
-    tagged = tuple(dict.fromkeys(parse(name).tagged().full for name in names.split(",") if name))
-    if len(tagged) > MOST_NAMES:
-        raise InvalidInput(f"more than {MOST_NAMES} tags", field="t")
     mode = attributes.get("force-network-mode", "")
     if mode not in NETWORKS:
         raise Unsupported(f"Builds on the network {mode[:40]} are not offered to clients of BuildKit", field="network")
@@ -50,7 +46,6 @@ def request_of(attributes: Mapping[str, str], names: str, project: str) -> Build
     if "," in platform:
         raise Unsupported("Images for several platforms are not built at once", field="platform")
     return BuildRequest(
-        names=tagged,
         dockerfile=attributes.get("filename") or "Dockerfile",
         target=attributes.get("target", ""),
         platform=platform,

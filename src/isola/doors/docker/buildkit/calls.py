@@ -22,6 +22,7 @@ class Code(IntEnum):
     """Statuses that are sent or looked for here."""
 
     OK = 0
+    CANCELLED = 1
     UNKNOWN = 2
     INVALID = 3
     NOT_FOUND = 5

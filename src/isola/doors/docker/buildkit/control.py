@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
 
-from isola import __version__
-from isola.access import Permission, refusal
+import orjson
+
 from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answer, only
-from isola.doors.docker.buildkit.http2 import Stream
+from isola.doors.docker.buildkit.client import Client
+from isola.doors.docker.buildkit.housekeeping import Housekeeping, worker
+from isola.doors.docker.buildkit.http2 import Connection, Stream
 from isola.doors.docker.buildkit.linting import REQUEST, lint
+from isola.doors.docker.buildkit.looking import Looking
 from isola.doors.docker.buildkit.outputs import Outputs, outputs_of
 from isola.doors.docker.buildkit.progress import Progress
+from isola.doors.docker.buildkit.records import Record
 from isola.doors.docker.buildkit.solving import Solved, solve
+from isola.doors.docker.buildkit.tunnel import Tunnel
 from isola.doors.docker.buildkit.wire import Message, message
-from isola.doors.docker.request import Request
 from isola.doors.docker.times import nanoseconds
-from isola.errors import Forbidden, Unsupported
-from isola.images.architecture import architecture
-from isola.images.architecture import platform as oci_platform
+from isola.errors import IsolaError, Unsupported
 
-_CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
+CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
+_ID, _METHOD = "x-docker-expose-session-uuid", "x-docker-expose-session-grpc-method"
 _FRONTEND = "dockerfile.v0"
 _TIMEOUT = 10.0
 """Seconds that calls wait for the build that they belong to."""
@@ -29,116 +32,145 @@ _CAPABILITIES = (
     "solve.base", "return", "returnmap", "proto.refarray", "gateway.solve.metadata", "gateway.solve.evaluate",
     "frontend.caps", "reference.output",
 )  # fmt: skip
+_LOW_LEVEL = ("exporter.multiple", "gc.freespacefilter")
+"""Of BuildKit's definitions; clients find among them what exporters and prunes can do."""
 UNKNOWN = "this daemon has a builder of its own, which does not offer this to clients of BuildKit"
 
 
 class _Job:
-    def __init__(self, session: str, outputs: Outputs, progress: Progress) -> None:
+    def __init__(self, session: str, outputs: Outputs, record: Record) -> None:
         self.session = session
         self.outputs = outputs
-        self.progress = progress
+        self.record = record
+        self.progress = record.progress
+        self.builds = False
+        """A build has begun, not only a question about a Dockerfile."""
         self.solved: Solved | None = None
+        self.failure: Failure | IsolaError | None = None
+        """Of the build; the client may only cancel its request then."""
         self.returned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Control:
-    """Of one connection."""
+    """Of one connection. ``refused``: why the client may call nothing."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, client: Client, refused: IsolaError | None = None) -> None:
+        self._client = client
+        self._refused = refused
         self._jobs: dict[str, _Job] = {}
         self._news = asyncio.Event()
-        self._methods: Mapping[str, Method] = {
-            f"{_CONTROL}Info": self._info,
-            f"{_CONTROL}ListWorkers": self._workers,
-            f"{_CONTROL}DiskUsage": self._usage,
-            f"{_CONTROL}Prune": self._prune,
-            f"{_CONTROL}Solve": self._solve,
-            f"{_CONTROL}Status": self._status,
+        own: Mapping[str, Method] = {
+            f"{CONTROL}Session": self._session,
+            f"{CONTROL}Solve": self._solve,
+            f"{CONTROL}Status": self._status,
             f"{_BRIDGE}Ping": self._ping,
             f"{_BRIDGE}Solve": self._bridge_solve,
             f"{_BRIDGE}Return": self._return,
         }
+        others = Housekeeping(client).methods | Looking(client).methods
+        self._methods = {**own, **{f"{CONTROL}{name}": method for name, method in others.items()}}
 
     async def serve(self, stream: Stream) -> None:
         """One call."""
-        await answer(stream, self._methods, UNKNOWN)
+        if self._refused is not None:
+            await answer(stream, dict.fromkeys(self._methods, self._refuse), UNKNOWN)
+        else:
+            await answer(stream, self._methods, UNKNOWN)
 
-    async def _info(self, call: Call) -> AsyncIterator[bytes]:
-        await only(call)
-        yield message({1: message({1: "isola", 2: f"v{__version__}"})})
+    async def _refuse(self, call: Call) -> AsyncIterator[bytes]:
+        assert self._refused is not None
+        raise self._refused
+        yield b""
 
-    async def _workers(self, call: Call) -> AsyncIterator[bytes]:
-        await only(call)
-        yield message({1: self._worker()})
-
-    def _worker(self) -> bytes:
-        kernel = self._request.services.host.system.kernel().architecture
-        own = oci_platform(architecture(kernel))
-        platform = message({1: own["architecture"], 2: "linux", 3: own.get("variant", "")})
-        return message({1: "isola", 3: platform})
-
-    async def _usage(self, call: Call) -> AsyncIterator[bytes]:
-        """All kept results as one record."""
-        await only(call)
-        size = self._request.services.builds.cache_size
-        yield message({1: _record("results", size) if size else None})
-
-    async def _prune(self, call: Call) -> AsyncIterator[bytes]:
-        wanted, request = Message(await only(call)), self._request
-        if reason := refusal(request.caller, Permission.ADMIN, request.project):
-            raise Forbidden(reason)
-        if any(wanted.blobs(1)):
-            raise Unsupported("Filters of the build cache are not offered: use --reserved-space", field="filter")
-        before = None
-        if age := max(wanted.number(3), 0):
-            before = request.services.host.clock.now() - timedelta(microseconds=age // 1000)
-        most = max(wanted.number(4), wanted.number(7), 0)
-        dropped, freed = await request.services.builds.prune(most=most, before=before)
-        request.history.tell("builder", "prune", reclaimed=str(freed))
-        for number, name in enumerate(dropped):
-            yield _record(name, 0 if number else freed)
-        if freed and not dropped:
-            yield _record("caches", freed)
+    async def _session(self, call: Call) -> AsyncIterator[bytes]:
+        """The other direction, inside of this call: the daemon asks the client while it builds."""
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in call.stream.headers]
+        connection = Connection(Tunnel(call))
+        methods = [value for name, value in headers if name == _METHOD]
+        with self._client.sessions.held(call.stream.header(_ID), connection, methods):
+            await connection.run()
+        return
+        yield b""
 
     async def _solve(self, call: Call) -> AsyncIterator[bytes]:
         """Held until the client has handed in what it wants solved, and that is done."""
         wanted = Message(await only(call))
         ref = wanted.text(1)
-        if not ref or ref in self._jobs:
+        if not ref or ref in self._jobs or self._client.records.find(ref, self._client.project):
             raise Failure(Code.INVALID, "the build has no ref, or one that is taken")
-        outputs = outputs_of(wanted)
-        clock = self._request.services.host.clock
-        job = _Job(wanted.text(5), outputs, Progress(ref, lambda: nanoseconds(clock.now())))
-        self._jobs[ref] = job
-        self._news.set()
-        self._news = asyncio.Event()
+        if wanted.blob(2):
+            raise Unsupported(
+                "Low-level build definitions (LLB) are not offered: Dockerfiles are built", field="definition"
+            )
+        if wanted.blob(12):
+            raise Unsupported("Policies of sources are not offered", field="source-policy")
+        job = self._begun(ref, wanted)
         try:
             if frontend := wanted.text(6):
                 await self._build(job, frontend, wanted.texts(7))
             else:
                 await job.returned
-            yield message({1: _response(job.solved)})
+            job.record.response = _response(job.solved)
+            yield message({1: job.record.response})
+        except (Failure, IsolaError) as error:
+            job.failure = job.failure or error
+            raise
+        except BaseException:
+            job.failure = job.failure or Failure(Code.CANCELLED, "context canceled")
+            raise
         finally:
-            job.progress.end()
-            # The status is asked for in a call of its own, which may come later than the end.
-            asyncio.get_running_loop().call_later(_TIMEOUT, self._jobs.pop, ref, None)
+            self._ended(job)
+
+    def _begun(self, ref: str, wanted: Message) -> _Job:
+        outputs, project = outputs_of(wanted), self._client.project
+        now = self._now()
+        record = Record(ref, project, Progress(ref, self._now), now, exporters=outputs.exporters)
+        job = self._jobs[ref] = _Job(wanted.text(5), outputs, record)
+        self._news.set()
+        self._news = asyncio.Event()
+        return job
+
+    def _ended(self, job: _Job) -> None:
+        job.progress.end()
+        if job.builds:
+            code = job.failure.code if isinstance(job.failure, Failure) else int(Code.UNKNOWN) if job.failure else 0
+            self._client.records.end(job.record, self._now(), code=code, error=str(job.failure or "")[:1000])
+        # The status is asked for in a call of its own, which may come later than the end.
+        asyncio.get_running_loop().call_later(_TIMEOUT, self._jobs.pop, job.record.ref, None)
+
+    def _now(self) -> int:
+        return nanoseconds(self._client.services.host.clock.now())
 
     async def _build(self, job: _Job, frontend: str, attributes: Mapping[str, str]) -> None:
         if frontend != _FRONTEND:
             raise Unsupported(f"The frontend {frontend[:80]} is not offered: Dockerfiles are built", field="frontend")
-        session = await self._request.sessions.find(job.session)
-        job.solved = await solve(self._request, session, attributes, job.outputs, job.progress)
+        if not job.builds:
+            job.builds = True
+            job.record.frontend, job.record.attributes = frontend, attributes
+            self._client.records.begin(job.record)
+        session = await self._client.sessions.find(job.session)
+        try:
+            job.solved = await solve(self._client, session, attributes, job.outputs, job.progress)
+        except (Failure, IsolaError) as error:
+            job.failure = error
+            raise
 
     async def _status(self, call: Call) -> AsyncIterator[bytes]:
-        job = await self._job(Message(await only(call)).text(1))
+        ref = Message(await only(call)).text(1)
+        past = self._client.records.find(ref, self._client.project) if ref not in self._jobs else None
+        if past is not None:
+            async for response in past.progress.again():
+                yield response
+            return
+        job = await self._job(ref)
         async for response in job.progress.responses():
             yield response
 
     async def _ping(self, call: Call) -> AsyncIterator[bytes]:
         await only(call)
         capabilities = [message({1: name, 2: True}) for name in _CAPABILITIES]
-        yield message({1: capabilities, 2: [], 3: self._worker()})
+        low_level = [message({1: name, 2: True}) for name in _LOW_LEVEL]
+        yield message({1: capabilities, 2: low_level, 3: worker(self._client)})
 
     async def _bridge_solve(self, call: Call) -> AsyncIterator[bytes]:
         job, wanted = await self._of_call(call), Message(await only(call))
@@ -148,7 +180,7 @@ class Control:
             )
         attributes = wanted.texts(3)
         if attributes.get("requestid") == REQUEST:
-            session = await self._request.sessions.find(job.session)
+            session = await self._client.sessions.find(job.session)
             yield message({3: message({10: await lint(session, attributes)})})
             return
         await self._build(job, wanted.text(2), attributes)
@@ -179,17 +211,17 @@ class Control:
         return self._jobs[ref]
 
 
-def _record(id: str, size: int) -> bytes:
-    """``UsageRecord``."""
-    return message({1: id, 4: size, 9: "kept results of builds", 10: "regular"})
-
-
-def _response(solved: Solved | None) -> Mapping[str, str]:
+def _response(solved: Solved | None) -> dict[str, str]:
     if solved is None or not solved.fingerprint:
         return {}
     digest = f"sha256:{solved.fingerprint}"
-    return {
+    found = {
         "containerimage.digest": digest,
         "containerimage.config.digest": digest,
         **({"image.name": ",".join(solved.names)} if solved.names else {}),
     }
+    if pushed := solved.pushed:
+        descriptor = {"mediaType": pushed.media_type, "digest": pushed.digest, "size": pushed.size}
+        found["containerimage.digest"] = pushed.digest
+        found["containerimage.descriptor"] = base64.b64encode(orjson.dumps(descriptor)).decode()
+    return found

@@ -26,8 +26,8 @@ _WIDEN, _WIDEN_ALL = _WINDOW // 4, _FIRST_WINDOW // 4
 """Bytes after which the peer is told that they were taken."""
 _WIDEST = 2**31 - 1
 _HEADER_BYTES = 256 << 10
-_STREAMS = 64
-"""Calls at the same time."""
+_STREAMS = 512
+"""Calls at the same time: a client that builds many targets holds four for each."""
 _CANCEL, _REFUSED = 8, 7
 _FLOOD = 10_000
 """Frames in a row that carry nothing; no client has a use for so many."""

@@ -6,39 +6,55 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isola.doors.docker.buildkit.wire import message, timestamp
 from isola.model.build import BuildEvent, BuildEventKind
 
 _MOST_WAITING = 4 << 20
 """Bytes that may wait for the client; what a program writes then waits, too."""
+_MOST_KEPT = 2 << 20
+"""Bytes that are kept for who asks later; of more output the beginning."""
 _STDOUT, _STDERR = 1, 2
 
 
 @dataclass(slots=True)
-class _Vertex:
+class Vertex:
+    """A step, or what is no step of the Dockerfile."""
+
     digest: str
     name: str
     started: int
     cached: bool = False
 
 
+@dataclass(slots=True)
+class Counts:
+    """Of vertices, and of warnings."""
+
+    total: int = 0
+    completed: int = 0
+    cached: int = 0
+    warnings: int = 0
+
+
 class Progress:
     """Of one build. ``now`` is in nanoseconds since 1970."""
 
     def __init__(self, ref: str, now: Callable[[], int]) -> None:
+        self.counts = Counts()
+        self.kept = 0
+        """Bytes in memory once it has ended."""
         self._ref = ref
         self._now = now
         self._waiting: deque[bytes] = deque()
         self._size = 0
+        self._log: list[bytes] = []
         self._news = asyncio.Event()
         self._read = asyncio.Event()
         self._ended = False
         self._followed = False
-        self._count = 0
-        self._stages: dict[int, _Vertex] = {}
-        self._other: _Vertex | None = None
+        self._stages: dict[int, Vertex] = {}
 
     async def responses(self) -> AsyncIterator[bytes]:
         """Messages ``StatusResponse``, until the build has ended."""
@@ -52,45 +68,58 @@ class Progress:
                     yield found
                 if self._ended:
                     return
-                self._news.clear()
                 await self._news.wait()
         finally:
             self._followed = False
             self._read.set()
 
+    async def again(self) -> AsyncIterator[bytes]:
+        """The same for one more client, from the beginning."""
+        at = 0
+        while True:
+            while at < len(self._log):
+                at += 1
+                yield self._log[at - 1]
+            if self._ended:
+                return
+            await self._news.wait()
+
     def end(self) -> None:
         """Nothing more will be told."""
         self._ended = True
-        self._news.set()
+        self._tell_all()
 
-    async def begin(self, name: str) -> str:
-        """A vertex that is no step of the Dockerfile; returns its digest."""
+    async def begin(self, name: str) -> Vertex:
+        """A vertex that is no step of the Dockerfile."""
         vertex = self._vertex(name)
-        self._other = vertex
         await self._put({1: self._shown(vertex)})
-        return vertex.digest
+        return vertex
 
-    async def done(self, error: str = "") -> None:
+    async def done(self, vertex: Vertex, error: str = "") -> None:
         """The same has ended."""
-        if self._other is not None:
-            await self._put({1: self._shown(self._other, ended=True, error=error)})
+        await self._put({1: self._shown(vertex, ended=True, error=error)})
 
-    async def status(self, vertex: str, text: str) -> None:
-        """A line of such a vertex that is done at once."""
+    async def status(self, vertex: Vertex, text: str, size: int = 0) -> None:
+        """A line of such a vertex that is done at once; with bytes that were moved."""
         at = timestamp(self._now())
-        await self._put({2: message({1: text, 2: vertex, 6: at, 7: at, 8: at})})
+        started = timestamp(vertex.started) if size else at
+        await self._put({2: message({1: text, 2: vertex.digest, 4: size, 6: at, 7: started, 8: at})})
 
     async def told(self, event: BuildEvent) -> None:
         """An event of the build itself."""
         open = self._stages.get(event.stage)
         if event.kind is BuildEventKind.STEP:
             await self._step(event)
+        elif event.kind is BuildEventKind.EXPORT:
+            await self._step(replace(event, label=event.text))
         elif event.kind is BuildEventKind.OUTPUT:
             await self._output(open, event)
         elif event.kind is BuildEventKind.WARNING:
+            self.counts.warnings += 1
             await self._put({4: message({1: open.digest if open else "", 2: 1, 3: event.text.encode()})})
         elif event.kind is BuildEventKind.CACHED and open is not None:
             open.cached = True
+            self.counts.cached += 1
         elif event.kind is BuildEventKind.RESULT and open is not None:
             await self._close(event.stage)
 
@@ -101,11 +130,11 @@ class Progress:
 
     async def _step(self, event: BuildEvent) -> None:
         await self._close(event.stage)
-        prefix = f"[{event.number}/{event.total}] " if event.number else "[trigger] "
-        vertex = self._stages[event.stage] = self._vertex(prefix + event.text)
-        await self._put({1: self._shown(vertex)})
+        if event.label:
+            vertex = self._stages[event.stage] = self._vertex(event.label)
+            await self._put({1: self._shown(vertex)})
 
-    async def _output(self, open: _Vertex | None, event: BuildEvent) -> None:
+    async def _output(self, open: Vertex | None, event: BuildEvent) -> None:
         if open is None:
             return
         while self._followed and self._size > _MOST_WAITING:
@@ -120,12 +149,13 @@ class Progress:
         if vertex is not None:
             await self._put({1: self._shown(vertex, ended=True, error=error)})
 
-    def _vertex(self, name: str) -> _Vertex:
-        self._count += 1
-        digest = hashlib.sha256(f"{self._ref} {self._count}".encode()).hexdigest()
-        return _Vertex(f"sha256:{digest}", name, self._now())
+    def _vertex(self, name: str) -> Vertex:
+        self.counts.total += 1
+        digest = hashlib.sha256(f"{self._ref} {self.counts.total}".encode()).hexdigest()
+        return Vertex(f"sha256:{digest}", name, self._now())
 
-    def _shown(self, vertex: _Vertex, *, ended: bool = False, error: str = "") -> bytes:
+    def _shown(self, vertex: Vertex, *, ended: bool = False, error: str = "") -> bytes:
+        self.counts.completed += ended
         return message(
             {
                 1: vertex.digest,
@@ -138,9 +168,15 @@ class Progress:
         )
 
     async def _put(self, response: dict[int, bytes], *, lossy: bool = False) -> None:
-        if lossy and self._size > _MOST_WAITING:  # no task follows
-            return
         data = message(response)
-        self._waiting.append(data)
-        self._size += len(data)
+        if not lossy or self.kept + len(data) <= _MOST_KEPT:
+            self._log.append(data)
+            self.kept += len(data)
+        if not lossy or self._size <= _MOST_WAITING:  # more than that only where no task follows
+            self._waiting.append(data)
+            self._size += len(data)
+        self._tell_all()
+
+    def _tell_all(self) -> None:
         self._news.set()
+        self._news = asyncio.Event()

@@ -30,10 +30,10 @@ _SMALL, _TOGETHER, _AT_ONCE = _BLOCK, 64, 16
 """Small files are read side by side, and sent together: each has several waits for a thread."""
 
 
-async def send_archive(session: Session, export: Export) -> None:
+async def send_archive(session: Session, blocks: AsyncIterator[bytes], number: int = 0) -> None:
     """Raises HostFailure if the client does not take it."""
-    async with _sending(session) as call:
-        async for block in export.blocks():
+    async with _sending(session, number) as call:
+        async for block in blocks:
             for start in range(0, len(block), _BLOCK):
                 await call.send(message({1: block[start : start + _BLOCK]}))
         await call.stream.finish()
@@ -42,9 +42,9 @@ async def send_archive(session: Session, export: Export) -> None:
         require_ok(call)
 
 
-async def send_files(session: Session, export: Export) -> None:
+async def send_files(session: Session, export: Export, number: int = 0) -> None:
     """Into the directory that the client has named for itself. Raises HostFailure, TooLarge, Unsupported."""
-    async with export.tree() as root, _sending(session) as call:
+    async with export.tree() as root, _sending(session, number) as call:
         transfer = _Transfer(call, root)
         # The client asks for content while the list is still being sent.
         reading = asyncio.ensure_future(transfer.read())
@@ -63,9 +63,10 @@ async def send_files(session: Session, export: Export) -> None:
 
 
 @asynccontextmanager
-async def _sending(session: Session) -> AsyncIterator[Call]:
+async def _sending(session: Session, number: int) -> AsyncIterator[Call]:
+    """``number``: of the exporter in the client's request."""
     try:
-        async with calling(session.connection, METHOD, {_EXPORTER: ["0"]}) as call:
+        async with calling(session.connection, METHOD, {_EXPORTER: [str(number)]}) as call:
             yield call
     except Failure as error:
         raise HostFailure("The client cannot take the result", evidence=error.message[:1000]) from error

@@ -21,21 +21,24 @@ from isola.builds.named_contexts import has_repositories, images_of
 from isola.builds.parts import CONTEXT
 from isola.doors.docker.buildkit.attributes import directories_in, request_of, upload_in
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
+from isola.doors.docker.buildkit.client import Client
+from isola.doors.docker.buildkit.delivering import Counted, deliver, vertex
 from isola.doors.docker.buildkit.files import Wanted, archive, small_files, tar_file, uploaded
 from isola.doors.docker.buildkit.http2 import Broken
-from isola.doors.docker.buildkit.outputs import Outputs
+from isola.doors.docker.buildkit.outputs import Kind, Outputs
 from isola.doors.docker.buildkit.progress import Progress
-from isola.doors.docker.buildkit.sending import METHOD, send_archive, send_files
+from isola.doors.docker.buildkit.pushing import Pushed, cancel, push
+from isola.doors.docker.buildkit.sending import METHOD
 from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
-from isola.doors.docker.request import Request
-from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported, WrongState
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.images.registry.credentials import Credentials, credentials_for
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.build_cache import CacheType
 from isola.model.ignore import MAX_FILE as LARGEST_IGNORE
 from isola.model.image_reference import parse as parse_reference
-from isola.model.image_reference import parse_full
+from isola.model.reference import Kind as EntityKind
+from isola.model.reference import Ref
 from isola.operations import Operation
 
 _HIDDEN = ".isola-dockerfile"
@@ -53,39 +56,38 @@ class Solved:
 
     fingerprint: str
     names: tuple[str, ...]
+    pushed: Pushed | None = None
 
 
 async def solve(
-    request: Request, session: Session, attributes: Mapping[str, str], outputs: Outputs, progress: Progress
+    client: Client, session: Session, attributes: Mapping[str, str], outputs: Outputs, progress: Progress
 ) -> Solved:
     """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
-    wanted, upload = request_of(attributes, outputs.names, request.project), upload_in(attributes)
-    wanted = replace(wanted, output=outputs.kind, exports=tuple({*wanted.exports, *outputs.caches}))
-    if outputs.kind is not Output.IMAGE and METHOD.lower() not in session.methods:
+    wanted, upload = request_of(attributes, client.project), upload_in(attributes)
+    exports = tuple(dict.fromkeys((*wanted.exports, *outputs.caches)))
+    wanted = replace(wanted, output=outputs.kind, names=outputs.names, exports=exports)
+    if outputs.deliveries and METHOD.lower() not in session.methods:
         raise Unsupported("The client's session takes no results", field="output")
-    builds, further = request.services.builds, directories_in(attributes)
+    builds, further = client.services.builds, directories_in(attributes)
     wanted, blocks, known = await _asked_for(session, wanted, upload, further, progress)
     received: Path | None = None
     if blocks is not None:
-        await progress.begin("[internal] load build context")
-        try:
-            received = await builds.receive(blocks, tuple(further), remote=bool(wanted.remote))
-        except (IsolaError, Failure) as error:
-            await progress.done(str(error))
-            raise
-        await progress.done()
+        async with vertex(progress, "[internal] load build context") as loading:
+            counted = Counted(blocks)
+            received = await builds.receive(counted.blocks(), tuple(further), remote=bool(wanted.remote))
+            await progress.status(loading, "transferring context:", counted.size)
     following = Following()
     try:
         operation = builds.start(
-            wanted, received, following.tell, caller=request.caller, credentials=partial(credentials_for, known),
-            deliver=partial(send_files if outputs.tree else send_archive, session),
+            wanted, received, following.tell, caller=client.caller, credentials=partial(credentials_for, known),
+            deliver=partial(deliver, session, outputs, progress), interleaved=True,
         )  # fmt: skip
     except BaseException:
         if received is not None:
             await builds.discard(received)
         raise
-    await _followed(request, session, operation, following, progress)
-    return await _ended(operation, wanted, progress)
+    await _followed(client, session, operation, following, progress)
+    return await _ended(client, session, operation, outputs, progress)
 
 
 _Given = tuple[BuildRequest, AsyncIterator[bytes] | None, Mapping[str, Credentials]]
@@ -110,9 +112,10 @@ async def _asked_for(
 
 async def _prepared(session: Session, wanted: BuildRequest, progress: Progress, further: Mapping[str, str]) -> _Given:
     """The request with what its Dockerfile asks the client for, the context, and passwords of registries."""
-    await progress.begin("[internal] load build definition from Dockerfile")
-    try:
+    title = f"[internal] load build definition from {wanted.dockerfile[:200].rpartition('/')[2]}"
+    async with vertex(progress, title) as loading:
         text, ignored = await definition(session, wanted.dockerfile)
+        await progress.status(loading, "transferring dockerfile:", len(text))
         dockerfile = await asyncio.to_thread(parse, text)
         known = await _credentials(session, dockerfile, wanted)
         wanted = replace(
@@ -121,10 +124,6 @@ async def _prepared(session: Session, wanted: BuildRequest, progress: Progress, 
             secrets=await _secrets(session, dockerfile, wanted),
             agents=_agents(session, dockerfile),
         )
-    except (IsolaError, Failure) as error:
-        await progress.done(str(error))
-        raise
-    await progress.done()
     below = f"{CONTEXT}/" if further else ""
     return wanted, _together(session, further, _context(session, text, ignored, below)), known
 
@@ -151,46 +150,44 @@ async def _together(
 
 
 async def _followed(
-    request: Request, session: Session, operation: Operation, following: Following, progress: Progress
+    client: Client, session: Session, operation: Operation, following: Following, progress: Progress
 ) -> None:
     """Until it has ended; without the client it is cancelled."""
     try:
         async for event in following.events(operation, session.connection.closed.is_set):
             if event.kind is BuildEventKind.AGENT:
-                await _asked(request, session, event)
+                await _asked(client, session, event)
             else:
                 await progress.told(event)
     except asyncio.CancelledError:
-        _cancel(operation)
+        cancel(operation)
         raise
     except ConnectionError as error:  # of the session alone: the call is still answered
-        _cancel(operation)
+        cancel(operation)
         raise Broken("the client has closed its session") from error
 
 
-def _cancel(operation: Operation) -> None:
-    with suppress(WrongState):
-        operation.cancel()
-
-
-async def _ended(operation: Operation, wanted: BuildRequest, progress: Progress) -> Solved:
+async def _ended(
+    client: Client, session: Session, operation: Operation, outputs: Outputs, progress: Progress
+) -> Solved:
     if operation.error is not None:
         text = str(operation.error) if isinstance(operation.error, IsolaError) else "the build was cancelled"
         await progress.failed(text)
         raise Failure(Code.UNKNOWN, text)
     await progress.failed("")
-    solved = Solved(str(operation.metadata.get("fingerprint") or ""), wanted.names)
-    if wanted.output is not Output.IMAGE:
-        await progress.begin("exporting to client")
-        await progress.done()
+    solved = Solved(str(operation.metadata.get("fingerprint") or ""), outputs.names)
+    if outputs.kind is not Output.IMAGE:
         return solved
-    vertex = await progress.begin("exporting to image")
-    await progress.status(vertex, f"writing image sha256:{solved.fingerprint}")
-    for name in solved.names:
-        found = parse_full(name)
-        await progress.status(vertex, f"naming to {found.familiar if found else name}")
-    await progress.done()
-    return solved
+    async with vertex(progress, Kind.IMAGE.value) as exporting:
+        await progress.status(exporting, f"writing image sha256:{solved.fingerprint}")
+        for name in solved.names:
+            await progress.status(exporting, f"naming to {name}")
+        if not outputs.pushes:
+            return solved
+        home = client.services.projects.home(client.project, EntityKind.IMAGE)
+        image = client.services.images.get(Ref(home, solved.fingerprint))
+        told = partial(progress.status, exporting)
+        return replace(solved, pushed=await push(client, session, outputs.pushes, image, told))
 
 
 async def definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:
@@ -276,7 +273,7 @@ def _agents(session: Session, dockerfile: Dockerfile) -> frozenset[str]:
     return frozenset(_ids(dockerfile, "ssh")) if _FORWARD.lower() in session.methods else frozenset()
 
 
-async def _asked(request: Request, session: Session, event: BuildEvent) -> None:
+async def _asked(client: Client, session: Session, event: BuildEvent) -> None:
     """Pass a program's question to the client's agent, and the reply back."""
     reply = b"\0\0\0\1\5"
     with suppress(Failure, Broken, ValueError):
@@ -289,4 +286,4 @@ async def _asked(request: Request, session: Session, event: BuildEvent) -> None:
                 found += Message(data).blob(1)
             reply = bytes(found)
     with suppress(NotFound, InvalidInput):
-        request.services.builds.reply(event.token, reply)
+        client.services.builds.reply(event.token, reply)

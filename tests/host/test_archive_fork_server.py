@@ -1,10 +1,12 @@
 """The process that is loaded in advance and forks one for each archive."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +14,9 @@ import pytest
 from archive_readers import eventually, readers
 from tars import member, raw_header, tar
 
-from isola.errors import HostFailure
-from isola.host.archive.archives import LinuxArchives
-from isola.host.archive.forked import Forked
+from isola.errors import HostFailure, InvalidInput, UnsafeArchive
+from isola.host.archive.archives import LinuxArchives, UnpackReport
+from isola.host.archive.forked import Ended, Forked, died
 from isola.host.process import Child, LinuxProcesses
 
 T = TypeVar("T")
@@ -127,3 +129,67 @@ def test_it_loads_nothing_of_the_daemons_side() -> None:
     there = set(done.stdout.split())
     assert "isola.host.archive.arriving" in there
     assert not there & {"asyncio", "ssl", "subprocess", "isola.host.archive.forked", "isola.host.process"}
+
+
+class Arrival:
+    """An archive of which only the beginning arrives, until ``rest``."""
+
+    def __init__(self) -> None:
+        self.rest = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield tar(member("a", b"content"))[:700]
+        await self.rest.wait()
+
+
+async def test_an_archive_that_arrives_is_unpacked_by_a_child_of_the_server(processes: Counted, tmp_path: Path) -> None:
+    """Not by a child of a child; when it is killed, the others are not."""
+    archives, arrivals = LinuxArchives(processes), (Arrival(), Arrival())
+    assert await archives.lacks() == await archives.lacks()
+    server = processes.started[0].ref.pid
+    unpacking = list[asyncio.Task[UnpackReport]]()
+    for number, arrival in enumerate(arrivals):
+        before = confined(server)
+        (tmp_path / str(number)).mkdir()
+        unpacking.append(asyncio.create_task(archives.unpack_stream(aiter(arrival), tmp_path / str(number))))
+        await eventually(lambda: confined(server) > before)  # noqa: B023 - called at once
+    (killed,) = before
+    assert not children(killed)
+    os.kill(killed, signal.SIGKILL)
+    await eventually(lambda: killed not in confined(server))
+    for arrival in arrivals:
+        arrival.rest.set()
+    results = await asyncio.gather(*unpacking, return_exceptions=True)
+    assert [type(result) for result in results] == [UnsafeArchive, InvalidInput]
+    assert not children(server)
+    assert len(processes.started) == 1
+
+
+async def test_a_target_that_cannot_become_a_root_is_reported(processes: Counted, tmp_path: Path) -> None:
+    """Before there is a child; the server goes on."""
+    archives, arrival = LinuxArchives(processes), Arrival()
+    arrival.rest.set()
+    with pytest.raises(HostFailure, match="Cannot confine"):
+        await archives.unpack_stream(aiter(arrival), tmp_path / "missing")
+    assert await archives.lacks() == await archives.lacks()
+    assert len(processes.started) == 1
+
+
+def test_whatever_a_confined_process_dies_of_is_the_archives_doing() -> None:
+    assert isinstance(died(Ended(-signal.SIGSEGV, b"", b"", confined=True)), UnsafeArchive)
+    assert isinstance(died(Ended(-signal.SIGSEGV, b"", b"")), HostFailure)
+    assert isinstance(died(Ended(1, b"", b"", confined=True)), HostFailure)
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def confined(pid: int) -> set[int]:
+    """Children in a PID namespace of their own."""
+    found = set()
+    for child in children(pid):
+        with suppress(OSError):
+            if os.readlink(f"/proc/{child}/ns/pid") != os.readlink(f"/proc/{pid}/ns/pid"):
+                found.add(child)
+    return found

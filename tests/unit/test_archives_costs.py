@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from tars import member, raw_header, tar
 
 from isola.errors import InvalidInput, UnsafeArchive
+from isola.host.archive.packed import Unpacked
 from isola.host.archive.tarstream import TarStream
 
 SECONDS = 3
@@ -90,3 +93,17 @@ def test_consecutive_extended_headers_are_limited() -> None:
 def test_attributes_of_a_member_are_limited() -> None:
     with pytest.raises(UnsafeArchive, match="attributes"):
         read(pax(*((f"SCHILY.xattr.user.a{number}", "") for number in range(1000))) + raw_header() + bytes(1024))
+
+
+def test_a_small_archive_needs_no_second_thread() -> None:
+    """The thread that reads ahead begins when a MiB has been read."""
+    seen = list[threading.Thread]()
+
+    def blocks() -> Iterator[bytes]:
+        for _ in range(4):
+            seen.append(threading.current_thread())
+            yield bytes(1 << 19)
+
+    content = Unpacked(blocks(), lambda: 1, limit=1 << 30, ratio=400)
+    assert len(content.read(3 << 20)) == 2 << 20
+    assert [each is threading.main_thread() for each in seen] == [True, True, False, False]

@@ -78,6 +78,9 @@ class Cell:
 class Inside:
     """The child's channel for requests to the parent, and for its result."""
 
+    failed = 1
+    """Exit status of a child whose result is that it could not be confined."""
+
     def __init__(self, end: socket.socket, lacks: Sequence[str]) -> None:
         self.lacks = tuple(lacks)
         """Restrictions that this host does not support."""
@@ -94,6 +97,26 @@ class Inside:
         data = json.dumps(document).encode()
         for start in range(0, len(data), _CHUNK):
             self._end.send(_ANSWER + data[start : start + _CHUNK])
+
+
+class _Alone(Inside):
+    """Of a child that has no requests: its result goes to a descriptor as it is."""
+
+    failed = 0
+
+    def __init__(self, output: int, lacks: Sequence[str]) -> None:
+        self.lacks = tuple(lacks)
+        self._output = output
+
+    def ask(self, what: str, descriptor: int) -> None:
+        """Raises OSError: the parent takes none."""
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    def answer(self, document: Mapping[str, object]) -> None:
+        """Write the result."""
+        data = memoryview(json.dumps(document).encode())
+        while data:
+            data = data[os.write(self._output, data) :]
 
 
 Work = Callable[[Inside], Mapping[str, object]]
@@ -174,21 +197,42 @@ def start(cell: Cell, work: Work) -> Running:
     """Start the work inside. This process must not have other threads. Raises HostFailure."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        with contextlib.ExitStack() as stack:
-            plan = _plan(cell, stack)
-            stack.enter_context(theirs)
-            with _process_namespace(plan):
-                pid = os.fork()
-            if pid == 0:
-                ours.close()
-                _child(plan, work, theirs)
-    except OSError as error:
-        ours.close()
-        raise HostFailure("Cannot confine the process that reads archives", evidence=str(error)) from error
+        with theirs:
+            pid = _forked(cell, work, theirs.fileno(), lambda lacks: Inside(theirs, lacks))
     except BaseException:
         ours.close()
         raise
     return Running(pid, ours)
+
+
+def start_alone(cell: Cell, work: Work, output: int, errors: int) -> int:
+    """Start work that has no requests, and return the child's id. Its result is written to ``output``.
+
+    A child that dies may have written none, or a part. ``errors`` becomes its standard error. Raises HostFailure.
+    """
+
+    def told(lacks: Sequence[str]) -> Inside:
+        os.dup2(errors, 2)
+        return _Alone(output, lacks)
+
+    return _forked(cell, work, output, told)
+
+
+Channel = Callable[[Sequence[str]], Inside]
+"""Called in the child."""
+
+
+def _forked(cell: Cell, work: Work, end: int, channel: Channel) -> int:
+    try:
+        with contextlib.ExitStack() as stack:
+            plan = _plan(cell, stack)
+            with _process_namespace(plan):
+                pid = os.fork()
+            if pid == 0:
+                _child(plan, work, end, channel)
+    except OSError as error:
+        raise HostFailure("Cannot confine the process that reads archives", evidence=str(error)) from error
+    return pid
 
 
 @dataclass(slots=True)
@@ -291,17 +335,21 @@ def _process_namespace(plan: _Plan) -> Iterator[None]:
 # --- in the child --------------------------------------------------------------------------------------------------
 
 
-def _child(plan: _Plan, work: Work, end: socket.socket) -> None:
+def _child(plan: _Plan, work: Work, end: int, channel: Channel) -> None:
     """Confine this process, do the work, send the result, exit. Never returns."""
     status = 1
     try:
-        _shut_in(plan, end.fileno())
-        inside = Inside(end, plan.lacks)
-        inside.answer(_answer(work, inside))
-        status = 0
-    except BaseException as error:
-        with contextlib.suppress(BaseException):
-            Inside(end, ()).answer(_failure("The process that reads archives failed", error))
+        inside = channel(())
+        try:
+            _shut_in(plan, end)
+            inside.lacks = tuple(plan.lacks)
+            answer = _answer(work, inside)
+        except BaseException as error:
+            inside.answer(_failure("The process that reads archives failed", error))
+            status = inside.failed
+        else:
+            inside.answer(answer)
+            status = 0
     finally:
         os._exit(status)  # do not wait for the thread that decompresses, and do not flush the parent's buffers
 

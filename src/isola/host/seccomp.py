@@ -12,6 +12,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 _PR_SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
@@ -84,6 +85,13 @@ def install(*, programs: bool = False) -> None:
         raise OSError(number, os.strerror(number), "seccomp")
 
 
+def prepare() -> None:
+    """Assemble the filter in advance, for the processes that this one forks into PID namespaces of their own."""
+    if (known := _ARCHITECTURES.get(platform.machine())) is not None:
+        program(*known, pid=1)
+
+
+@cache
 def program(architecture: int, column: int, *, pid: int, programs: bool = False) -> bytes:
     """The filter as an array of ``struct sock_filter``, for a process whose own PID is ``pid``."""
     return b"".join(struct.pack("=HBBI", *line) for line in _lines(architecture, column, pid, programs))

@@ -52,12 +52,17 @@ def perform(request: dict[str, Any]) -> NoReturn:
     try:
         answer: bytes = _VERBS[request.pop("verb")](**request)
     except IsolaError as error:
-        answer = json.dumps(
-            {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
-        ).encode()
+        answer = reported(error)
     sys.stdout.buffer.write(answer)
     sys.stdout.flush()
     os._exit(0)
+
+
+def reported(error: IsolaError) -> bytes:
+    """An error as a result."""
+    return json.dumps(
+        {"error": error.code, "message": error.message, "evidence": error.evidence, "remedy": error.remedy}
+    ).encode()
 
 
 def _unpack(
@@ -85,9 +90,14 @@ def _unpack(
     return archive.checked(cell.run(place, work, mark if whiteouts else None))
 
 
-def _unpack_stream(descriptor: int, target: str, limits: dict[str, int]) -> bytes:
-    place = unpacking(Path(target), limits["bytes"], _MOST_SECONDS, (descriptor,))
-    return arriving.unpack(place, descriptor, limits, 2 * limits["bytes"] + _SLACK)
+def start_unpacking(request: Mapping[str, Any], output: int, errors: int, archive: int) -> int:
+    """Start to unpack an archive that arrives, in a child of this process, which has no part in it. Returns its id.
+
+    Its result is written to ``output``. Raises HostFailure.
+    """
+    limits = request["limits"]
+    place = unpacking(Path(request["target"]), limits["bytes"], _MOST_SECONDS, (archive,))
+    return arriving.start(place, archive, limits, 2 * limits["bytes"] + _SLACK, (output, errors))
 
 
 def unpacking(target: Path, file_size: int, seconds: int, keep: Sequence[int] = ()) -> Cell:
@@ -274,7 +284,6 @@ def _probe() -> bytes:
 
 _VERBS: dict[str, Callable[..., bytes]] = {
     "unpack": _unpack,
-    arriving.VERB: _unpack_stream,
     "read": _read,
     "members": _members,
     "document": _document,

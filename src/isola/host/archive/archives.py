@@ -16,7 +16,7 @@ from typing import Protocol
 from isola.errors import HostFailure, TooLarge
 from isola.host.archive import passing_on
 from isola.host.archive.answers import Answer, read_answer
-from isola.host.archive.forked import Counter, Forked, died
+from isola.host.archive.forked import Counter, Ended, Forked, died
 from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, adopt, content
 from isola.host.archive.packed import compression as compression_of
@@ -525,7 +525,7 @@ class LinuxArchives:
         finally:
             os.close(writing)  # the reader comes to the end
         if done.status != 0:
-            raise died(done.status, done.stderr)
+            raise died(Ended(done.status, done.stdout, done.stderr))
         read_answer(done.stdout)
 
     async def repack(

@@ -5,6 +5,7 @@ The daemon passes the stream on as it comes, through a socket whose end is the e
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 
@@ -42,11 +43,15 @@ class Arriving:
         return data
 
 
-def unpack(place: Cell, descriptor: int, limits: Mapping[str, int], most: int) -> bytes:
-    """What the process does. However long the archive takes to arrive; ``most`` are bytes of the plain stream."""
-    source = Arriving(descriptor)
+def start(place: Cell, archive: int, limits: Mapping[str, int], most: int, to: tuple[int, int]) -> int:
+    """Start the process, however long the archive takes to arrive; ``most`` are bytes of the plain stream.
+
+    Returns its id. ``to`` are descriptors for its result and for its standard error. Raises HostFailure.
+    """
+    source = Arriving(archive)
 
     def work(inside: Inside) -> Mapping[str, object]:
+        gc.enable()
         kind = source.compression()
         if kind == "squashfs":
             raise InvalidInput("The archive is a squashfs image", remedy="send a tar archive")
@@ -59,4 +64,4 @@ def unpack(place: Cell, descriptor: int, limits: Mapping[str, int], most: int) -
         content.drain()
         return {"entries": unpacking.entries, "bytes": unpacking.bytes, "skipped": unpacking.skipped}
 
-    return cell.start(place, work).result()
+    return cell.start_alone(place, work, *to)

@@ -35,6 +35,8 @@ class Ended:
     """Exit status of its process, or the negative number of the signal that killed it."""
     stdout: bytes
     stderr: bytes
+    confined: bool = False
+    """Whether that process is the one that has read the archive."""
 
 
 class Forked:
@@ -100,6 +102,10 @@ async def _started(processes: Processes) -> _Connection:
     return _Connection(ours)
 
 
+_Result = asyncio.Future[tuple[int, bool]]
+"""Exit status of the process of a request, and whether it is the confined one."""
+
+
 class _Connection:
     """To a running server."""
 
@@ -109,13 +115,13 @@ class _Connection:
         self.closed = False
         self._end = end
         self._last = 0
-        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._waiting: dict[int, _Result] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.loop.add_reader(end.fileno(), self._hear)
         weakref.finalize(self, end.close)
 
-    async def start(self, request: Mapping[str, object], descriptors: Sequence[int]) -> tuple[int, asyncio.Future[int]]:
-        """The request's number, and the exit status of its process, at its end."""
+    async def start(self, request: Mapping[str, object], descriptors: Sequence[int]) -> tuple[int, _Result]:
+        """The request's number, and its result."""
         self._last += 1
         number, ended = self._last, self.loop.create_future()
         self._waiting[number] = ended
@@ -126,7 +132,7 @@ class _Connection:
             raise
         return number, ended
 
-    async def kill(self, number: int, ended: asyncio.Future[int]) -> None:
+    async def kill(self, number: int, ended: _Result) -> None:
         """All processes of a request have ended on return."""
         with contextlib.suppress(HostFailure):
             await self._send({"kill": number}, ())
@@ -185,7 +191,7 @@ class _Connection:
         message: Mapping[str, Any] = json.loads(data)
         ended = self._waiting.pop(message["ended"], None)
         if ended is not None and not ended.done():
-            ended.set_result(message["status"])
+            ended.set_result((message["status"], message["confined"]))
 
 
 async def _carried_out(
@@ -205,7 +211,7 @@ async def _carried_out(
             number, ended = await server.start(request, passed)
             output.close_remote()
             errors.close_remote()
-            status = await _end(server, number, ended, failed)
+            status, confined = await _end(server, number, ended, failed)
             output.drain()
             errors.drain()
             lines.end()
@@ -214,10 +220,10 @@ async def _carried_out(
     finally:
         if not failed.cancel() and not failed.cancelled():
             failed.exception()  # retrieved, or asyncio would log it
-    return Ended(status, kept.content(), tail.content())
+    return Ended(status, kept.content(), tail.content(), confined)
 
 
-async def _end(server: _Connection, number: int, ended: asyncio.Future[int], failed: asyncio.Future[None]) -> int:
+async def _end(server: _Connection, number: int, ended: _Result, failed: asyncio.Future[None]) -> tuple[int, bool]:
     try:
         either: set[asyncio.Future[Any]] = {ended, failed}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -242,11 +248,12 @@ def _lost(evidence: str = "") -> HostFailure:
     return HostFailure("The process that unpacks and packs archives ended", evidence=evidence)
 
 
-def died(status: int, stderr: bytes) -> IsolaError:
+def died(done: Ended) -> IsolaError:
     """If its limits killed it, the archive is invalid; anything else is a failure of the host."""
-    output = stderr.decode("utf-8", "replace").strip()[-2000:]
-    if status in (-signal.SIGKILL, -signal.SIGALRM):  # out of memory, or timed out
-        return UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-status}")
+    output = done.stderr.decode("utf-8", "replace").strip()[-2000:]
+    # Out of memory, or timed out; and what a confined process dies of is always the archive's doing.
+    if done.status in (-signal.SIGKILL, -signal.SIGALRM) or (done.confined and done.status < 0):
+        return UnsafeArchive("The archive exceeds the limits on time or memory", evidence=f"signal {-done.status}")
     return HostFailure("The process that unpacks and packs archives failed", evidence=output)
 
 

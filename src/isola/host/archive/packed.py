@@ -227,7 +227,14 @@ class Unpacked:
 
 
 def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Work one step ahead in a thread: decompressors release the interpreter lock."""
+    """Work one step ahead in a thread, if there is much to do: decompressors release the interpreter lock."""
+    size = 0
+    while size < _STEP:
+        block = next(blocks, b"")
+        if not block:
+            return
+        size += len(block)
+        yield block
     waiting: queue.Queue[bytes | BaseException] = queue.Queue(4)
 
     def work() -> None:

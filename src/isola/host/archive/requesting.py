@@ -21,7 +21,7 @@ async def ask(
     """Raises the error that it reports, or HostFailure."""
     done = await forked.run({"verb": verb, **request}, on_line=on_line, descriptor=descriptor)
     if done.status != 0:
-        raise died(done.status, done.stderr)
+        raise died(done)
     return read_answer(done.stdout)
 
 

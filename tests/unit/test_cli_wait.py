@@ -15,7 +15,7 @@ import pytest
 from served_daemon import ServedDaemon
 
 from isola.client.exec import Ended
-from isola.client.ready import usual_patience, wait_ready
+from isola.client.ready import default_timeout, wait_ready
 from isola.errors import InvalidInput, TimedOut, WrongState
 
 
@@ -112,9 +112,9 @@ def test_instances_on_emulated_processors_are_waited_for_longer() -> None:
     known: Any = {
         "environment": {"runtimes": [{"name": "fast", "emulated": False}, {"name": "slow", "emulated": True}]}
     }
-    found = [usual_patience({"runtime": runtime}, known) for runtime in ("fast", "slow", "gone")]
+    found = [default_timeout({"runtime": runtime}, known) for runtime in ("fast", "slow", "gone")]
     assert found == [60, 600, 60]
-    assert usual_patience({}, {}) == usual_patience({"runtime": "crun"}, {"environment": {"runtimes": None}}) == 60
+    assert default_timeout({}, {}) == default_timeout({"runtime": "crun"}, {"environment": {"runtimes": None}}) == 60
 
 
 def test_the_usual_time_is_waited_if_none_is_given(daemon: ServedDaemon) -> None:

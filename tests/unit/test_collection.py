@@ -244,11 +244,11 @@ async def test_own_writes_are_not_decoded_again(store: SlowStore) -> None:
 
     records = Collection(store, "thing", "/things/", Codec(codec.encode, decode))
     heard: list[str] = []
-    records.heard = heard.append
+    records.on_change = heard.append
 
     async def follow() -> None:
         async for change in store.watch("/things/", 0):
-            records.hear(change)
+            records.apply(change)
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0)
@@ -296,13 +296,13 @@ async def test_late_notifications_do_not_undo_newer_writes(store: SlowStore) -> 
     old = await records.add("a", Thing("a"))
     late = Change("/things/a", encode(old.value), old.revision)
     await replace(records, 2)
-    records.hear(late)
+    records.apply(late)
     assert records.get("a").inner == Inner(2)
     await records.remove("a")
-    records.hear(late)
+    records.apply(late)
     assert "a" not in records
-    records.hear(Change("/things/a", encode(Thing("a")), old.revision + 100))
-    records.hear(Change("/things/a", None, old.revision + 50))
+    records.apply(Change("/things/a", encode(Thing("a")), old.revision + 100))
+    records.apply(Change("/things/a", None, old.revision + 50))
     assert "a" in records
 
 
@@ -310,7 +310,7 @@ async def test_records_of_a_newer_version_are_left_unchanged(store: SlowStore) -
     records = things(store)
     await records.add("a", Thing("a"))
     revision = await store.put("/things/a", b"{")
-    records.hear(Change("/things/a", b"{", revision))
+    records.apply(Change("/things/a", b"{", revision))
     assert records.get("a") == Thing("a")
     with pytest.raises(HostFailure, match="cannot be read"):
         await replace(records, 2)

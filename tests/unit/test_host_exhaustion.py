@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from isola.errors import CommandFailed, HostFailure, StorageFull
-from isola.host.exhaustion import host_refused, said_full, spent, storing
+from isola.host.exhaustion import host_refused, reports_full_disk, spent, storing
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,5 @@ def test_a_program_that_has_filled_the_disk() -> None:
 
 
 def test_what_programs_say() -> None:
-    assert said_full("cp: error writing '/x': No space left on device")
-    assert said_full("write: Disk quota exceeded") and not said_full("Permission denied")
+    assert reports_full_disk("cp: error writing '/x': No space left on device")
+    assert reports_full_disk("write: Disk quota exceeded") and not reports_full_disk("Permission denied")

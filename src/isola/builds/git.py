@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, StorageFull, TooLarge
-from isola.host.exhaustion import said_full
+from isola.host.exhaustion import reports_full_disk
 from isola.model.git_address import HEAD, GitAddress
 
 PLACE = "/mnt"
@@ -162,7 +162,7 @@ def explained(error: CommandFailed, address: GitAddress) -> IsolaError:
     said = error.evidence.strip()[-500:]
     if is_missing(error) and address.ref != HEAD:
         return NotFound(f"{address.url} has no branch, tag or commit {address.ref}", evidence=said, field="ref")
-    if said_full(said):
+    if reports_full_disk(said):
         return StorageFull("The disk is full", evidence=said)
     if "File too large" in said or "Out of memory" in said or error.status in (153, -25):
         return too_large(address)

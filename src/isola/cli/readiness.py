@@ -28,10 +28,10 @@ def wait(context: Context, name: str) -> str:
     """Wait as requested by the options; returns the state to print."""
     if not context.args.given("wait"):
         return "is running"
-    from isola.client.ready import usual_patience, wait_ready
+    from isola.client.ready import default_timeout, wait_ready
 
     instances, seconds = context.client.instances, context.args.number("wait-timeout")
     if seconds is None:
-        seconds = usual_patience(instances.get(name), context.client.server.info())
+        seconds = default_timeout(instances.get(name), context.client.server.info())
     remark = wait_ready(instances, name, context.args.text("wait"), seconds)
     return f"is ready, but {remark}" if remark else "is ready"

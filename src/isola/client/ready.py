@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     """Returns an empty text if the instance is ready, else the reason why it is not."""
 
 SYSTEM, HEALTHY = "ready", "healthy"
-_PATIENCE, _PATIENCE_IF_EMULATED = 60, 600
+_TIMEOUT, _TIMEOUT_IF_EMULATED = 60, 600
 """Seconds."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _LISTENS = "0A"
 _PORTS = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
-def usual_patience(instance: InstanceInfo, server: ServerInfo) -> int:
+def default_timeout(instance: InstanceInfo, server: ServerInfo) -> int:
     """Seconds in which an instance should become ready on this server: more if it emulates its processors."""
     runtimes = server.get("environment", {}).get("runtimes")
     emulated = {each.get("name") for each in runtimes if each.get("emulated")} if isinstance(runtimes, list) else set()
-    return _PATIENCE_IF_EMULATED if instance.get("runtime") in emulated else _PATIENCE
+    return _TIMEOUT_IF_EMULATED if instance.get("runtime") in emulated else _TIMEOUT
 
 
 def wait_ready(instances: Instances, name: str, condition: str, timeout: float) -> str:

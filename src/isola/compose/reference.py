@@ -41,10 +41,10 @@ def _rows(path: str, keys: Mapping[str, object]) -> Iterator[str]:
         if each.startswith(prefix) and not any(each.startswith(other) for other in inner)
     ]
     for name in sorted({*keys, *(name for name in deeper if prefix)}):
-        yield f"| `{name}` | {_said(prefix + name)} |\n"
+        yield f"| `{name}` | {_support(prefix + name)} |\n"
 
 
-def _said(path: str) -> str:
+def _support(path: str) -> str:
     if path in LIMITED:
         refused, reason = LIMITED[path]
         return f"{'refused' if refused is anything_given else 'some values are refused'}: {reason}"

@@ -79,7 +79,7 @@ async def _serve(
         watching = asyncio.ensure_future(pressure.watch(host))
         try:
             await _ready(directory, ready)
-            await _until_told(parts, doors, wanted)
+            await _until_signal(parts, doors, wanted)
         finally:
             watching.cancel()
             background.notify("STOPPING=1")
@@ -103,7 +103,7 @@ async def _ready(directory: Path, ready: Callable[[], None]) -> None:
     log.info("Ready in %s", directory)
 
 
-async def _until_told(parts: Parts, doors: Doors, wanted: asyncio.Queue[int]) -> None:
+async def _until_signal(parts: Parts, doors: Doors, wanted: asyncio.Queue[int]) -> None:
     while (number := await wanted.get()) == signal.SIGHUP:
         await _reload(doors)
     log.info("Stopping on signal %d", number)

@@ -134,7 +134,7 @@ class Running:
         """Serve its requests until it ends. Returns its result, unvalidated JSON. Raises UnsafeArchive, HostFailure."""
         parts: list[bytes] = []
         with self._end:
-            while message := self._hear(serve):
+            while message := self._receive(serve):
                 parts.append(message)
                 if len(parts) * _CHUNK > _MOST:
                     self.kill()
@@ -160,7 +160,7 @@ class Running:
         pid, status = os.waitpid(self._pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
 
-    def _hear(self, serve: Serve | None) -> bytes:
+    def _receive(self, serve: Serve | None) -> bytes:
         """The next piece of the result, empty at the end."""
         while True:
             data, descriptors, _, _ = socket.recv_fds(self._end, len(_ANSWER) + _CHUNK, 1)

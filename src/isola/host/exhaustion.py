@@ -44,7 +44,7 @@ def host_refused(message: str, error: Exception) -> HostFailure:
     return HostFailure(message, evidence=str(error))
 
 
-def said_full(text: str) -> bool:
+def reports_full_disk(text: str) -> bool:
     """Whether a program ended because a disk or a quota is full, by what it wrote to stderr."""
     return any(said in text for said in _SAID)
 
@@ -64,7 +64,7 @@ def storing() -> Iterator[None]:
     try:
         yield
     except CommandFailed as error:
-        if said_full(error.evidence):
+        if reports_full_disk(error.evidence):
             raise full_by(error) from error
         raise
 

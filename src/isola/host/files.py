@@ -19,7 +19,7 @@ from isola.errors import AlreadyExists, CommandFailed, HostFailure, NotFound, St
 from isola.host import kernel, trees
 from isola.host.building import New, build, make_directory
 from isola.host.copying import Inside, command
-from isola.host.exhaustion import said_full
+from isola.host.exhaustion import reports_full_disk
 from isola.host.file_systems import space_of, sync_all
 from isola.host.layering import merge_layer
 from isola.host.proc import ProcessRef
@@ -329,7 +329,7 @@ class LinuxFiles:
         try:
             await self._processes.run(command(tree, target, inside), timeout=None, pass_fds=(tree,))
         except CommandFailed as error:
-            kind = StorageFull if said_full(error.evidence) else HostFailure
+            kind = StorageFull if reports_full_disk(error.evidence) else HostFailure
             raise kind(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
         finally:
             os.close(tree)

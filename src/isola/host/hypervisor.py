@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             _open_terminal(_option(arguments, "--console-socket"))
         started = _start(Job.decode(Path(job).read_bytes()))
     except (OSError, TypeError, ValueError) as error:
-        evidence = _said()
+        evidence = _last_output()
         text = f"{error}{': ' if evidence else ''}{evidence}"
         Path(log).write_text(json.dumps({"level": "error", "msg": text}) + "\n")
         return 1
@@ -307,7 +307,7 @@ def _wait_until_made(name: str, pid: int) -> None:
         os.close(watched)
 
 
-def _said() -> str:
+def _last_output() -> str:
     """What was written to standard error so far."""
     with contextlib.suppress(OSError):
         fifo = os.open(_MESSAGES, os.O_RDONLY | os.O_NONBLOCK)

@@ -27,10 +27,10 @@ async def changes(path: Path, *beside: str) -> AsyncGenerator[None, None]:
     try:
         yield
         while events := await stream.read():
-            heard = list(_parse(events))
-            if any(mask & _IGNORED for mask, _ in heard):
+            found = list(_parse(events))
+            if any(mask & _IGNORED for mask, _ in found):
                 return
-            if any(name in names or mask & _OVERFLOW for mask, name in heard):
+            if any(name in names or mask & _OVERFLOW for mask, name in found):
                 yield
     finally:
         stream.close()

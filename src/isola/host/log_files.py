@@ -40,8 +40,8 @@ class LogFiles(Protocol):
         """All generations, the oldest first; none if there is no log."""
         ...
 
-    def watch(self, path: Path, told: Callable[[], None], *, writes: bool) -> Callable[[], None]:
-        """Call ``told`` when the log is replaced, with ``writes`` also when it is written; returns what ends that.
+    def watch(self, path: Path, on_change: Callable[[], None], *, writes: bool) -> Callable[[], None]:
+        """Call ``on_change`` when the log is replaced, with ``writes`` also when it is written; returns what ends that.
 
         Raises NotFound if its directory does not exist, HostFailure.
         """
@@ -97,9 +97,9 @@ class LinuxLogFiles:
         """Each once, although the present one has two names."""
         return await in_thread(reported, path, lambda: _open_all(path))
 
-    def watch(self, path: Path, told: Callable[[], None], *, writes: bool) -> Callable[[], None]:
+    def watch(self, path: Path, on_change: Callable[[], None], *, writes: bool) -> Callable[[], None]:
         """Also told of other files of the directory."""
-        return self._watching.add(path.parent, told, writes=writes)
+        return self._watching.add(path.parent, on_change, writes=writes)
 
     async def keep(self, path: Path, files: int) -> None:
         """The present file is ``NAME.0`` too; when it is not any more, that one has become a generation."""

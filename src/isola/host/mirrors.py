@@ -25,7 +25,7 @@ from isola.errors import CommandFailed, HostFailure, StorageFull
 from isola.host import trees
 from isola.host.cancellation import finish
 from isola.host.comparing import Difference, Look, Survey, TooDifferent, Trust, compare, survey
-from isola.host.exhaustion import host_refused, said_full
+from isola.host.exhaustion import host_refused, reports_full_disk
 from isola.host.process import Processes
 from isola.host.threads import Work, in_long_thread, in_thread
 from isola.host.transplant import Change, carry_out, revert
@@ -129,7 +129,7 @@ class LinuxMirrors:
                 argv = ("env", f"--chdir=/proc/self/fd/{tree}", "cp", *options, "--", *map(os.fsdecode, some))
                 await self._processes.run(argv, timeout=None, pass_fds=(tree,))
         except CommandFailed as error:
-            kind = StorageFull if said_full(error.evidence) else HostFailure
+            kind = StorageFull if reports_full_disk(error.evidence) else HostFailure
             raise kind(f"Cannot copy {source} to {target}", evidence=error.evidence) from error
         finally:
             os.close(tree)

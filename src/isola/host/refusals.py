@@ -50,15 +50,15 @@ class Refusal:
 class Refusals(Protocol):
     """Refused system calls of this host."""
 
-    async def listen(self, told: Callable[[Refusal], None]) -> Callable[[], None]:
-        """Call ``told`` for each one until the returned function is called. Raises Unsupported."""
+    async def listen(self, report: Callable[[Refusal], None]) -> Callable[[], None]:
+        """Call ``report`` for each one until the returned function is called. Raises Unsupported."""
         ...
 
 
 class LinuxRefusals:
     """By a netlink socket in the network namespace of the host's first process: elsewhere nothing is reported."""
 
-    async def listen(self, told: Callable[[Refusal], None]) -> Callable[[], None]:
+    async def listen(self, report: Callable[[Refusal], None]) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
         try:
             made = await asyncio.to_thread(_open)
@@ -68,7 +68,7 @@ class LinuxRefusals:
                 evidence=str(error),
                 remedy="use a kernel with audit, and a daemon with CAP_AUDIT_READ",
             ) from error
-        return _Listening(loop, made, told).close
+        return _Listening(loop, made, report).close
 
 
 def parse(message: bytes) -> Refusal | None:
@@ -106,8 +106,8 @@ def _text(value: str) -> str:
 class _Listening:
     """A program that makes refused calls in a loop costs the daemon no more than this many messages a second."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, found: socket.socket, told: Callable[[Refusal], None]) -> None:
-        self._loop, self._socket, self._told = loop, found, told
+    def __init__(self, loop: asyncio.AbstractEventLoop, made: socket.socket, report: Callable[[Refusal], None]) -> None:
+        self._loop, self._socket, self._report = loop, made, report
         self._pause: asyncio.TimerHandle | None = None
         self._go_on()
 
@@ -129,7 +129,7 @@ class _Listening:
             except OSError:
                 continue  # some were lost
             if (refusal := parse(message)) is not None:
-                self._told(refusal)
+                self._report(refusal)
         self._loop.remove_reader(self._socket)
         self._pause = self._loop.call_later(_REST, self._go_on)
 

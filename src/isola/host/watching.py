@@ -44,16 +44,16 @@ class Watching:
         self._numbers = itertools.count()
         self._closing: Callable[[], object] = lambda: None
 
-    def add(self, directory: Path, told: Callback, *, writes: bool) -> Callable[[], None]:
-        """Call ``told`` when files of the directory are created or replaced, with ``writes`` also when written.
+    def add(self, directory: Path, on_change: Callback, *, writes: bool) -> Callable[[], None]:
+        """Call ``on_change`` when files of the directory are created or replaced, with ``writes`` also when written.
 
         Returns the function that ends it. Raises NotFound, HostFailure.
         """
         self._open()
-        watch = self._kernel(directory, _Watched(directory, {}, {0: told} if writes else {}).mask)
+        watch = self._kernel(directory, _Watched(directory, {}, {0: on_change} if writes else {}).mask)
         found = self._directories.setdefault(watch, _Watched(directory))
         number = next(self._numbers)
-        (found.written if writes else found.replaced)[number] = told
+        (found.written if writes else found.replaced)[number] = on_change
         self._kernel(directory, found.mask)
         return lambda: self._end(watch, number)
 
@@ -108,8 +108,8 @@ class Watching:
             chosen = list(self._directories) if mask & _OVERFLOW else [watch]
             for found in [self._directories[each] for each in chosen if each in self._directories]:
                 some = () if mask == _MODIFY else tuple(found.replaced.values())
-                for told in (*found.written.values(), *some):
-                    told()
+                for on_change in (*found.written.values(), *some):
+                    on_change()
             if mask & _IGNORED:  # the directory was removed
                 self._directories.pop(watch, None)
 

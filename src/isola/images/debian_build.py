@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isola.errors import CommandFailed
 from isola.host import Host
-from isola.host.exhaustion import full_by, said_full, storing
+from isola.host.exhaustion import full_by, reports_full_disk, storing
 from isola.images.debian_progress import BuildProgress
 from isola.images.debian_recipe import Recipe, setup_script
 from isola.images.disk_recipe import BOOT_FILES, Layout
@@ -85,7 +85,7 @@ class DebianBuild:
             await self._host.processes.run(argv, env=self._environment(), timeout=_TIMEOUT, on_line=progress.take_line)
         except CommandFailed as error:
             progress.end(error)
-            raise full_by(error) if said_full(error.evidence) else _explained(error) from error
+            raise full_by(error) if reports_full_disk(error.evidence) else _explained(error) from error
         except BaseException as error:
             progress.end(error)
             raise

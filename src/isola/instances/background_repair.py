@@ -10,7 +10,7 @@ import logging
 
 from isola.instances.background import when_idle
 from isola.instances.context import Context
-from isola.instances.mend import mend
+from isola.instances.fault_repair import repair_fault
 from isola.instances.remove import sweep
 from isola.model.reference import Ref
 from isola.operations import Operation
@@ -38,7 +38,7 @@ async def _keep_on(context: Context, id: str) -> None:
             context,
             id,
             "Repairing instance",
-            lambda op, ref: _mend(context, op, ref),
+            lambda op, ref: _attempt(context, op, ref),
             wanted=lambda: _wanted(context, id),
         )
         now = context.faults.get(id)
@@ -50,7 +50,7 @@ def _wanted(context: Context, id: str) -> bool:
     return id in context.faults and id not in context.live and not context.leaving
 
 
-async def _mend(context: Context, op: Operation, ref: Ref) -> None:
+async def _attempt(context: Context, op: Operation, ref: Ref) -> None:
     instance = context.records.get(ref)
     fault = context.faults.get(instance.id)
     if fault is None or instance.id in context.live:
@@ -63,7 +63,7 @@ async def _mend(context: Context, op: Operation, ref: Ref) -> None:
         elif fault.ended is not None:
             await context.after_end(context, op, ref, fault.ended)
         else:
-            await mend(context, op, ref)
+            await repair_fault(context, op, ref)
     except Exception as error:
         left = context.by_id(instance.id)
         if left is not None and (left.deleting or left.id in context.faults):

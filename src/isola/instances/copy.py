@@ -11,9 +11,9 @@ from isola.instances.context import Context, HalfMade
 from isola.instances.create import Plan, announce, check, half_of, record_created
 from isola.instances.describe import describe
 from isola.instances.expand import root_pool, with_size
+from isola.instances.fault_repair import repair_fault
 from isola.instances.half_made import keep_in_mind, undo_of_name
 from isola.instances.identity import refreshed
-from isola.instances.mend import mend
 from isola.instances.phases import require_kept
 from isola.instances.ranges import give_back, range_for
 from isola.instances.root_sizes import kept_size
@@ -64,7 +64,7 @@ def plan(context: Context, source: Source, request: InstanceRequest) -> Plan:
 
 async def copy(context: Context, op: Operation, source: Source, request: InstanceRequest) -> None:
     """The copy gets new ids, addresses and a new identity. Starting it is a second stage, as in ``create``."""
-    await mend(context, op, source.ref)
+    await repair_fault(context, op, source.ref)
     found = plan(context, source, request)
     await undo_of_name(context, found.ref)
     id = context.host.clock.token(8)

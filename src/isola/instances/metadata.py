@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from isola.errors import InvalidInput, NotFound
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
-from isola.instances.mend import mend
+from isola.instances.fault_repair import repair_fault
 from isola.instances.phases import require_kept
 from isola.model.image_facts import ImageFacts
 from isola.model.instance import Instance
@@ -104,7 +104,7 @@ def check(context: Context, ref: Ref, decide: Decide) -> Instance:
 async def change(context: Context, op: Operation, ref: Ref, decide: Decide) -> None:
     """Takes effect when templates are applied next, also if it runs."""
     check(context, ref, decide)
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     held = context.records.read(ref)
     changed = check(context, ref, decide)
     await describe_change(context, op, held.value, changed)

@@ -11,9 +11,9 @@ from isola.instances.context import Context
 from isola.instances.describe import describe, describe_change
 from isola.instances.disks import require_same
 from isola.instances.expand import naming, validate, with_size
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.files import end_sessions
 from isola.instances.identity import plugs_of, refreshed
-from isola.instances.mend import marks, mend
 from isola.instances.moving import announce, finish_later, finish_moves_of, moves_of, settle
 from isola.instances.phases import require_kept
 from isola.instances.root_sizes import kept_size
@@ -137,7 +137,7 @@ def _wall(context: Context, instance: Instance, to: Destination) -> tuple[str, s
 async def move(context: Context, op: Operation, ref: Ref, to: Destination) -> None:
     """All data is copied before the record changes, and removed from the source afterwards."""
     check(context, ref, to)
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     await finish_moves_of(context, op, context.records.get(ref).id)
     held, wanted = context.records.read(ref), check(context, ref, to)
     old = held.value

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from isola.errors import InvalidInput, Unsupported, WrongState
 from isola.instances.context import Context
 from isola.instances.copy import Source, bring_snapshot
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.files import end_sessions
-from isola.instances.mend import marks, mend
 from isola.instances.restore import change_over
 from isola.instances.roots import moment, prepare_refresh, shares_layers
 from isola.instances.snapshot import remove as remove_snapshot
@@ -66,8 +66,8 @@ async def refresh(context: Context, op: Operation, source: Source, ref: Ref) -> 
     changed.
     """
     check(context, source, ref)
-    await mend(context, op, source.ref)
-    await mend(context, op, ref)
+    await repair_fault(context, op, source.ref)
+    await repair_fault(context, op, ref)
     check(context, source, ref)
     origin, copy = context.records.get(source.ref), context.records.get(ref)
     await end_sessions(context, copy)

@@ -7,8 +7,8 @@ import dataclasses
 from isola.errors import AlreadyExists, WrongState
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.identity import plugs_of
-from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
 from isola.instances.templates import renamed as facts_after
 from isola.model.names import plain_name
@@ -30,7 +30,7 @@ def check(context: Context, ref: Ref, new: str, *, running: bool = False) -> Non
 async def rename(context: Context, op: Operation, ref: Ref, new: str, *, running: bool = False) -> None:
     """Register the new name on the networks, then move the record."""
     check(context, ref, new, running=running)
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     held = context.records.read(ref)
     old = held.value
     renamed = dataclasses.replace(old, name=new, volatile=facts_after(old.volatile, ref.name))

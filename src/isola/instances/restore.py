@@ -8,8 +8,8 @@ from collections.abc import Callable
 from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
+from isola.instances.fault_repair import repair_fault
 from isola.instances.files import end_sessions
-from isola.instances.mend import mend
 from isola.instances.restoring import marked
 from isola.instances.root_sizes import configured_size, size_to_be
 from isola.instances.roots import devices_in
@@ -56,7 +56,7 @@ async def restore(context: Context, op: Operation, ref: Ref, name: str, *, state
     ``stateful``: it continues from what the snapshot has of its memory, also if it did not run.
     """
     check(context, ref, name, stateful=stateful)
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     instance = context.records.get(ref)
     ran = context.runs(instance)
     try:

@@ -27,7 +27,7 @@ async def apply_sizes(context: Context) -> None:
             if not _differs(context, instance):
                 context.warnings.resolve(WarningType.ROOT_UNLIMITED, instance.entity)
             elif reason := await context.storage(instance).why_not(Feature.QUOTA):
-                context.warnings.report(WarningType.ROOT_UNLIMITED, instance.entity, _said(context, instance, reason))
+                context.warnings.report(WarningType.ROOT_UNLIMITED, instance.entity, _text(context, instance, reason))
             else:
                 await _apply(context, instance)
                 context.warnings.resolve(WarningType.ROOT_UNLIMITED, instance.entity)
@@ -44,7 +44,7 @@ def _differs(context: Context, instance: Instance) -> bool:
         return False
 
 
-def _said(context: Context, instance: Instance, reason: str) -> str:
+def _text(context: Context, instance: Instance, reason: str) -> str:
     size, pool = root_size(expanded(context, instance)[1]), context.pool_name(instance)
     return f"Its root is not limited to {size} bytes: storage pool {pool!r} does not limit volumes ({reason})"
 

@@ -20,11 +20,11 @@ def begin(context: Context, instance: Instance, live: Live) -> None:
         return
     keeper = _Keeper(context, instance, plan.log)
     try:
-        live.rotation = context.host.log_files.watch(keeper.path, keeper.told, writes=False)
+        live.rotation = context.host.log_files.watch(keeper.path, keeper.on_replaced, writes=False)
     except IsolaError as error:
         log.warning("Only the last log file of instance %s is kept: %s", instance.name, error)
         return
-    keeper.told()
+    keeper.on_replaced()
 
 
 def end(live: Live) -> None:
@@ -44,7 +44,7 @@ class _Keeper:
         self._task: asyncio.Task[None] | None = None
         self._again = False
 
-    def told(self) -> None:
+    def on_replaced(self) -> None:
         self._again = True
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"keep {self.path}")

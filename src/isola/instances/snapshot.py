@@ -9,7 +9,7 @@ from datetime import datetime
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
-from isola.instances.mend import marks, mend
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.phases import require_kept
 from isola.instances.quiesce import quiesced
 from isola.instances.running import require_live
@@ -58,7 +58,7 @@ async def take(
     stateful: bool = False,
 ) -> None:  # fmt: skip
     """Record the state of the instance, and snapshot its root; ``stateful``: with what it has in memory."""
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     instance = still_the(context, ref, id)
     check(context, instance, name)
     await remove_half_made(context, op, instance)

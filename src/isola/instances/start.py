@@ -16,12 +16,12 @@ from isola.instances.describe import keep_described
 from isola.instances.disks import has_disks, root_disk
 from isola.instances.endpoint import make_endpoint
 from isola.instances.evidence import console_tail, note_failure
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.files import end_sessions
 from isola.instances.following import follow
 from isola.instances.identity import refreshed
 from isola.instances.interpreters import lacking
 from isola.instances.last_run import counted, note_failed_start
-from isola.instances.mend import marks, mend
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text
 from isola.instances.reboots import REBOOT
@@ -52,7 +52,7 @@ async def start(context: Context, op: Operation, ref: Ref, *, restarts: int = 0,
     ``restarts``: how many times in a row its restart policy has started it again, with this one.
     """
     require_stopped(context, context.records.get(ref))
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     held = context.records.read(ref)
     require_stopped(context, held.value)
     marks(context, op, held.value.id)

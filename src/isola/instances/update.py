@@ -13,8 +13,8 @@ from isola.instances.describe import describe_change
 from isola.instances.disks import has_disks, resize
 from isola.instances.endpoint import target_of
 from isola.instances.expand import merge, require, require_distinct, root_pool, validate, with_size
+from isola.instances.fault_repair import marks, repair_fault
 from isola.instances.identity import plugs_of, refreshed
-from isola.instances.mend import marks, mend
 from isola.instances.namespaces import check_ids, check_namespaces
 from isola.instances.phases import require_kept
 from isola.instances.placement import cpus_text, limits
@@ -70,7 +70,7 @@ def allow(context: Context, instance: Instance, wanted: Instance) -> None:
 
 async def update(context: Context, op: Operation, ref: Ref, decide: Decide) -> None:
     """Apply live changes to the running instance, then record them. ``decide`` is called under the lock."""
-    await mend(context, op, ref)
+    await repair_fault(context, op, ref)
     held = context.records.read(ref)
     before = configured_size(context, held.value)
     wanted = await bring_to(context, op, held, check(context, ref, decide(held.value)), before=before)
@@ -92,7 +92,7 @@ async def follow(
 ) -> None:
     """Record a profile's change, and apply it to the instances that use it."""
     for ref in users:
-        await mend(context, op, ref)
+        await repair_fault(context, op, ref)
     sizes = {ref: configured_size(context, context.records.get(ref)) for ref in users}
     await op.effect(f"record profile {profile.name}", write, undo=take_back)
     changes: list[tuple[Instance, Versioned[Instance]]] = []

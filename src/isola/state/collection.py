@@ -111,7 +111,7 @@ class Keyed(Generic[K, T]):
         self._removed: dict[K, int] = {}
         """Revisions of removals, as long as an older change of these records may still arrive."""
         self._loaded_at = 0
-        self.heard: Callable[[K], object] = lambda name: None
+        self.on_change: Callable[[K], object] = lambda name: None
         """Called with each record that another writer may have changed, after the cache has it."""
         self.writing = Turns()
         """Held during each write and its update of the cache, so that ``change`` sees the result of the write before.
@@ -139,7 +139,7 @@ class Keyed(Generic[K, T]):
                 self._index(None, held.value)
             self._loaded_at = snapshot.revision
         for name in {*before, *records}:
-            self.heard(name)
+            self.on_change(name)
 
     @property
     def prefix(self) -> str:
@@ -151,18 +151,18 @@ class Keyed(Generic[K, T]):
         """Every change up to this revision is in the cache."""
         return self._loaded_at
 
-    def hear(self, change: Change) -> None:
+    def apply(self, change: Change) -> None:
         """Apply a change of the store. A record that cannot be read stays as it was, and writes to it are refused."""
         if change.revision > self._loaded_at:
             name = self._name(change.key)
             if self._is_news(name, change.revision):
                 try:
-                    value = None if change.value is None else self._told(change.key, change.value, change.revision)
+                    value = None if change.value is None else self._read(change.key, change.value, change.revision)
                 except HostFailure as error:
                     log.error("%s", error)
                     return
                 self._note(name, value, change.revision)
-            self.heard(name)
+            self.on_change(name)
             if not self.writing.taken():  # all older changes have arrived, and no write is pending
                 self._removed = {name: at for name, at in self._removed.items() if at > change.revision}
 
@@ -190,7 +190,7 @@ class Keyed(Generic[K, T]):
         """The record with its revision. Raises NotFound."""
         held = self._records.get(name)
         if held is None:
-            raise NotFound(f"{self._said(name)} not found", remedy=self._near(name))
+            raise NotFound(f"{self._label(name)} not found", remedy=self._near(name))
         return held
 
     def revision(self, name: K) -> int:
@@ -348,7 +348,7 @@ class Keyed(Generic[K, T]):
 
     def _require_free(self, name: K) -> None:
         if name in self._records:
-            raise AlreadyExists(f"{self._said(name)} already exists")
+            raise AlreadyExists(f"{self._label(name)} already exists")
 
     def _name(self, key: str) -> K:
         return self._keys.parse(key.removeprefix(self._prefix))
@@ -356,14 +356,14 @@ class Keyed(Generic[K, T]):
     def _key(self, name: K) -> str:
         return self._prefix + self._keys.text(name)
 
-    def _said(self, name: K) -> str:
+    def _label(self, name: K) -> str:
         return f"{self.noun[:1].upper()}{self.noun[1:]} {self._keys.shown(name)}"
 
     def _near(self, name: K) -> str:
         """A remedy that names others which may be meant."""
         return ""
 
-    def _told(self, key: str, data: bytes, revision: int) -> T:
+    def _read(self, key: str, data: bytes, revision: int) -> T:
         sent = self._sent.get(key)
         return sent[1] if sent is not None and sent[0] == data else self._decoded(Entry(key, data, revision))
 
@@ -431,7 +431,7 @@ class Keyed(Generic[K, T]):
                 await self._read_again(name)
             for condition in conditions:
                 if isinstance(condition, Expect):
-                    await self._require(condition, ", ".join(map(self._said, names)))
+                    await self._require(condition, ", ".join(map(self._label, names)))
             raise
         finally:
             for name in names:

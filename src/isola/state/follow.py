@@ -32,7 +32,7 @@ class Followed(Protocol):
         """Discard the cache and read all entries again."""
         ...
 
-    def hear(self, change: Change) -> None:
+    def apply(self, change: Change) -> None:
         """Apply a change below the prefix; a change that is older than the cached value is ignored."""
         ...
 
@@ -71,14 +71,14 @@ class Follower:
         try:
             async with aclosing(self._store.watch("", since)) as watch:  # type: ignore[type-var]
                 async for change in watch:
-                    self._hear(change)
+                    self._apply(change)
         except Compacted as error:
             log.info("All records are read again: %s", error)
             for copy in self._copies.values():
                 await copy.load()
         return min(copy.loaded_at for copy in self._copies.values())
 
-    def _hear(self, change: Change) -> None:
+    def _apply(self, change: Change) -> None:
         prefix = "/".join(change.key.split("/", 2)[:2]) + "/"
         if (copy := self._copies.get(prefix)) is not None:
-            copy.hear(change)
+            copy.apply(change)

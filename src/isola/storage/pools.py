@@ -56,7 +56,7 @@ class Pools:
         """Errors of pools that could not be opened; nothing in those is accessed."""
         self._opening: set[asyncio.Task[None]] = set()
         """Tasks that open pools created by another process."""
-        records.heard = self._heard
+        records.on_change = self._follow
         self._described = Described(host.files, directory / "described" / "pools", record_codec(Pool))
 
     async def probe(self) -> None:
@@ -96,7 +96,7 @@ class Pools:
         await driver.clean()
         await self._keep_described(pool)
 
-    def _heard(self, name: str) -> None:
+    def _follow(self, name: str) -> None:
         """Follow changes of pools by other processes; changes by this one are known already."""
         pool = self._records.find(name)
         if pool is None:
@@ -105,11 +105,11 @@ class Pools:
         elif name in self._drivers:
             self._drivers[name].pool = pool
         elif pool.ready:
-            task = asyncio.get_running_loop().create_task(self._open_heard(name), name=f"open storage pool {name}")
+            task = asyncio.get_running_loop().create_task(self._open_new(name), name=f"open storage pool {name}")
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open_heard(self, name: str) -> None:
+    async def _open_new(self, name: str) -> None:
         pool = self._records.find(name)
         if pool is None or name in self._drivers:
             return

@@ -44,7 +44,7 @@ class FakeLogFiles:
     def __init__(self) -> None:
         self.logs: dict[Path, list[FakeLogFile]] = {}
         self.kept: dict[Path, int] = {}
-        self._told: dict[Path, list[tuple[Callable[[], None], bool]]] = {}
+        self._watching: dict[Path, list[tuple[Callable[[], None], bool]]] = {}
 
     def append(self, path: Path, data: bytes) -> None:
         """For tests: the writer writes."""
@@ -60,11 +60,11 @@ class FakeLogFiles:
     async def open(self, path: Path) -> Sequence[LogFile]:
         return list(self.logs.get(path, []))
 
-    def watch(self, path: Path, told: Callable[[], None], *, writes: bool) -> Callable[[], None]:
+    def watch(self, path: Path, on_change: Callable[[], None], *, writes: bool) -> Callable[[], None]:
         """There is always a directory."""
-        entry = (told, writes)
-        self._told.setdefault(path, []).append(entry)
-        return lambda: self._told[path].remove(entry)
+        entry = (on_change, writes)
+        self._watching.setdefault(path, []).append(entry)
+        return lambda: self._watching[path].remove(entry)
 
     async def keep(self, path: Path, files: int) -> None:
         """From now on."""
@@ -81,6 +81,6 @@ class FakeLogFiles:
         self.logs.pop(path, None)
 
     def _tell(self, path: Path, *, written: bool) -> None:
-        for told, writes in list(self._told.get(path, [])):
+        for on_change, writes in list(self._watching.get(path, [])):
             if writes or not written:
-                told()
+                on_change()

@@ -61,13 +61,13 @@ class FakeRefusals:
     unsupported: str = ""
     listeners: list[Callable[[Refusal], None]] = field(default_factory=list)
 
-    async def listen(self, told: Callable[[Refusal], None]) -> Callable[[], None]:
+    async def listen(self, report: Callable[[Refusal], None]) -> Callable[[], None]:
         if self.unsupported:
             raise Unsupported(self.unsupported)
-        self.listeners.append(told)
-        return lambda: self.listeners.remove(told)
+        self.listeners.append(report)
+        return lambda: self.listeners.remove(report)
 
     def refuse(self, uid: int, call: int, program: str = "/bin/app") -> None:
         """As the kernel reports it."""
-        for told in list(self.listeners):
-            told(Refusal(uid, 4711, program.rpartition("/")[2], program, call, native=True))
+        for report in list(self.listeners):
+            report(Refusal(uid, 4711, program.rpartition("/")[2], program, call, native=True))

@@ -29,7 +29,7 @@ def await_condition(context: Context, application: str, service: str, how: dict[
     try:
         while not all(_met(context, one["name"], condition) for one in _of(context, application, service)):
             if time.monotonic() > end:
-                raise TimedOut(f"Service {service} is not {_said(condition)}", evidence=f"after {_TIMEOUT:.0f} seconds")
+                raise TimedOut(f"Service {service} is not {_goal(condition)}", evidence=f"after {_TIMEOUT:.0f} seconds")
             time.sleep(_PAUSE)
     except (WrongState, TimedOut) as error:
         if how.get("required") is not False:
@@ -85,5 +85,5 @@ def _met(context: Context, name: str, condition: str) -> bool:
     return bool(health == "healthy")
 
 
-def _said(condition: str) -> str:
+def _goal(condition: str) -> str:
     return "healthy" if condition == "service_healthy" else "complete"

@@ -64,7 +64,7 @@ async def _carry(  # noqa: PLR0917 - the parts of one attachment
     """Until the run ends, or the client closes all channels of output."""
     terminal = "1" not in data
     sinks = {Output.STDOUT: data["0" if terminal else "1"], Output.STDERR: data["0" if terminal else "2"]}
-    output = asyncio.create_task(_said(attachment, sinks))
+    output = asyncio.create_task(_printed(attachment, sinks))
     typed = asyncio.create_task(_typed(data["0"], attachment))
     steered = asyncio.create_task(_steered(services, instance, channels, caller))
     leaving = asyncio.create_task(_gone(typed if terminal else None, () if terminal else (data["1"], data["2"])))
@@ -80,7 +80,7 @@ async def _carry(  # noqa: PLR0917 - the parts of one attachment
             task.cancel()
 
 
-async def _said(attachment: Attachment, sinks: dict[Output, Channel]) -> None:
+async def _printed(attachment: Attachment, sinks: dict[Output, Channel]) -> None:
     while (block := await attachment.read()) is not None:
         channel, written = block
         await sinks[channel].send(written)

@@ -381,13 +381,13 @@ class _Progress:
     """At most ten lines a second."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def reach(self, total: int) -> None:
         """Report how many compressed bytes have been read so far."""
         moment = time.monotonic()
-        if moment - self._told >= 0.1:
-            self._told = moment
+        if moment - self._reported_at >= 0.1:
+            self._reported_at = moment
             self.tell(total)
 
     def tell(self, total: int) -> None:

@@ -44,7 +44,7 @@ class _Level:
     names: Iterator[bytes]
     whole: bool
     """Whether what the new directory lacks is deleted; otherwise only what it has a whiteout for."""
-    told: bool
+    reported: bool
     """Whether the directory itself was reported."""
 
 
@@ -71,10 +71,10 @@ class Comparing:
                 continue
             found = self._entry(stack[-1], name, stack)
             if found is not None:
-                yield from _told(stack)
+                yield from _found(stack)
                 yield found
 
-    def _level(self, path: bytes, *, whole: bool, old: bool, told: bool = True) -> _Level:
+    def _level(self, path: bytes, *, whole: bool, old: bool, reported: bool = True) -> _Level:
         if len(path) > _LONGEST:
             raise InvalidInput("The tree is too deep to be packed", evidence=f"a path of {len(path)} bytes")
         new = _entries(self._new, path)
@@ -82,7 +82,7 @@ class Comparing:
         if old and self._old is not None:
             below = _entries(self._old, path) if whole else _entries(self._old, path, only=new)
         names = sorted(new.keys() | below.keys()) if whole else sorted(new)
-        return _Level(path, new, below, iter(names), whole, told)
+        return _Level(path, new, below, iter(names), whole, reported)
 
     def _entry(self, level: _Level, name: bytes, stack: list[_Level]) -> Found | None:
         path = level.path + b"/" + name if level.path else name
@@ -97,7 +97,7 @@ class Comparing:
         if stat.S_ISDIR(here.st_mode):
             both = there is not None and stat.S_ISDIR(there.st_mode)
             whole = level.whole or (both and self._layered and self._opaque(path))
-            stack.append(self._level(path, whole=whole, old=both, told=differs))
+            stack.append(self._level(path, whole=whole, old=both, reported=differs))
         return Found(path, kind) if differs else None
 
     def _opaque(self, path: bytes) -> bool:
@@ -120,11 +120,11 @@ class Comparing:
         return self._old is not None and _attributes(self._new, path) != _attributes(self._old, path)
 
 
-def _told(stack: list[_Level]) -> Iterator[Found]:
+def _found(stack: list[_Level]) -> Iterator[Found]:
     """The directories above a path that differs."""
     for level in stack:
-        if not level.told:
-            level.told = True
+        if not level.reported:
+            level.reported = True
             yield Found(level.path, ChangeKind.MODIFIED)
 
 

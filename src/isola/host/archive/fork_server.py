@@ -62,10 +62,10 @@ class _Server:
             for key, _ in self._selector.select():
                 if key.fd != self._control.fileno():
                     self._end(key.fd)
-                elif not self._hear():
+                elif not self._receive():
                     return
 
-    def _hear(self) -> bool:
+    def _receive(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self._control, LONGEST, _MOST_DESCRIPTORS)
         if not data:
             return False

@@ -117,7 +117,7 @@ class _Connection:
         self._last = 0
         self._waiting: dict[int, _Result] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.loop.add_reader(end.fileno(), self._hear)
+        self.loop.add_reader(end.fileno(), self._receive)
         weakref.finalize(self, end.close)
 
     async def start(self, request: Mapping[str, object], descriptors: Sequence[int]) -> tuple[int, _Result]:
@@ -178,7 +178,7 @@ class _Connection:
                 raise _lost(str(error)) from error
         raise _lost()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             data = self._end.recv(4096)
         except BlockingIOError:

@@ -162,16 +162,16 @@ def hashed(blocks: Iterator[bytes], total: Hash | None) -> Iterator[bytes]:
 class Counted:
     """A file that counts the bytes read from it."""
 
-    def __init__(self, file: Readable, told: Callable[[int], None]) -> None:
+    def __init__(self, file: Readable, on_progress: Callable[[int], None]) -> None:
         self._file = file
-        self._told = told
+        self._on_progress = on_progress
         self.total = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Like ``BinaryIO.read``."""
         data = self._file.read(size)
         self.total += len(data)
-        self._told(self.total)
+        self._on_progress(self.total)
         return data
 
 

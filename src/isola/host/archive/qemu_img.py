@@ -12,7 +12,7 @@ from pathlib import Path
 from isola.errors import InvalidInput, StorageFull, UnsafeArchive, Unsupported
 from isola.host import cell, confine
 from isola.host.cell import Cell, Inside
-from isola.host.exhaustion import said_full
+from isola.host.exhaustion import reports_full_disk
 from isola.host.programs import find_program
 
 SOURCE, BELOW, TARGET = "source", "below", "target"
@@ -108,7 +108,7 @@ def _check(status: int, said: bytes) -> None:
     if status < 0:
         raise UnsafeArchive("The disk image exceeds the limits on time, memory or size", evidence=f"signal {-status}")
     text = _message(said.decode("utf-8", "replace"))
-    if said_full(text):
+    if reports_full_disk(text):
         raise StorageFull("The disk is full", evidence=text)
     raise InvalidInput("The disk image is damaged", evidence=text or f"status {status}", remedy="send it again")
 

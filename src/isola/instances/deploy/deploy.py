@@ -21,7 +21,7 @@ from isola.instances.deploy.history import prune
 from isola.instances.deploy.holding import hold
 from isola.instances.deploy.parts import Attempt, previous_of
 from isola.instances.deploy.undo import announce, keep_undoing
-from isola.instances.mend import mend
+from isola.instances.fault_repair import repair_fault
 from isola.instances.start import start
 from isola.instances.stop import Manner, halt
 from isola.instances.volatile import HELD
@@ -37,7 +37,7 @@ async def deploy(attempt: Attempt, version: Version) -> None:
     context, op, names = attempt.context, attempt.op, attempt.names
     serving = context.records.find(names.serving)
     if serving is not None:
-        await _mended(attempt, names.serving)
+        await _repaired(attempt, names.serving)
         await finish_removal(attempt)
     request = request_of(context, serving, names, version, attempt.terms.strategy)
     before = previous_of(context, serving) if serving is not None else None
@@ -60,12 +60,12 @@ async def deploy(attempt: Attempt, version: Version) -> None:
 async def rollback(attempt: Attempt) -> None:
     """The previous version is started, and serves when it is healthy; the one that served is kept in its place."""
     context, names = attempt.context, attempt.names
-    await _mended(attempt, names.serving)
+    await _repaired(attempt, names.serving)
     serving = attempt.serving()
     other = previous_of(context, serving)
     if other is None or other.ref != names.next:
         raise NotFound(f"There is no previous version of {serving.name!r}", remedy="deploy a version first")
-    await _mended(attempt, names.next)
+    await _repaired(attempt, names.next)
     held = held_back(context, serving, other, attempt.terms.strategy)[1]
     await announce(attempt, serving, other)
     if other.id not in context.live:
@@ -97,10 +97,10 @@ async def _end(attempt: Attempt, id: str, oldest: Instance | None) -> None:
     await _retire(attempt, id)
 
 
-async def _mended(attempt: Attempt, ref: Ref) -> None:
+async def _repaired(attempt: Attempt, ref: Ref) -> None:
     """Repair what an earlier verb could not finish."""
     if attempt.context.records.get(ref).id in attempt.context.faults:
-        await attempt.step(ref, "Repairing instance", lambda op: mend(attempt.context, op, ref))
+        await attempt.step(ref, "Repairing instance", lambda op: repair_fault(attempt.context, op, ref))
 
 
 async def _started(attempt: Attempt) -> None:

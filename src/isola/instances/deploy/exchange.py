@@ -14,8 +14,8 @@ from isola.instances.deploy.candidate import held_back
 from isola.instances.deploy.parts import Attempt
 from isola.instances.describe import describe_change
 from isola.instances.endpoint import target_of
+from isola.instances.fault_repair import marks
 from isola.instances.identity import plugs_of, refreshed
-from isola.instances.mend import marks
 from isola.instances.templates import renamed
 from isola.instances.volatile import (
     CHANGING,

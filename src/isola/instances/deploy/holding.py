@@ -9,8 +9,8 @@ from isola.instances.changing import record
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
 from isola.instances.describe import describe_change
+from isola.instances.fault_repair import marks
 from isola.instances.identity import plugs_of, refreshed
-from isola.instances.mend import marks
 from isola.instances.volatile import HELD
 from isola.model.device import DeviceState
 from isola.model.reference import Ref

@@ -125,7 +125,7 @@ OF_HOST = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the configuration says of IPv4 or of IPv6; ``own`` is None where the network does not speak it."""
+    """What the configuration says of IPv4 or of IPv6; ``own`` is None where the network does not use it."""
 
     own: IPv4Interface | IPv6Interface | None
     dhcp: bool

@@ -39,14 +39,14 @@ def render(link: str, config: BridgeConfig) -> str:
     can do is drop or rewrite, and say what is meant to pass.
     """
     sides = [_Side(link, "ip", "ipv4", config.ipv4), _Side(link, "ip6", "ipv6", config.ipv6)]
-    spoken = [side for side in sides if side.family.own is not None]
+    enabled = [side for side in sides if side.family.own is not None]
     return "\n".join(
         [
             *_chain("metadata", "filter hook prerouting priority raw", [] if config.metadata else _metadata(link)),
-            *_chain("input", "filter hook input priority filter", _input(spoken)),
+            *_chain("input", "filter hook input priority filter", _input(enabled)),
             *_chain("forward", "filter hook forward priority filter", [rule for s in sides for rule in _forward(s)]),
-            *_chain("postrouting", "nat hook postrouting priority srcnat", _masquerade(spoken, after=False)),
-            *_chain("postrouting_late", "nat hook postrouting priority srcnat + 10", _masquerade(spoken, after=True)),
+            *_chain("postrouting", "nat hook postrouting priority srcnat", _masquerade(enabled, after=False)),
+            *_chain("postrouting_late", "nat hook postrouting priority srcnat + 10", _masquerade(enabled, after=True)),
         ]
     )
 
@@ -84,7 +84,7 @@ def _input(sides: list[_Side]) -> list[str]:
 
 
 def _forward(side: _Side) -> list[str]:
-    """Who may speak through the host, and in whose name."""
+    """Which packets the host forwards, and which from outside."""
     family = side.family
     if family.own is None or not family.routing:
         parted = [f"{side.leaving} drop", f"{side.entering} drop"]

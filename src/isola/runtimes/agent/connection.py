@@ -58,7 +58,7 @@ class Connection:
         self._sent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._error: IsolaError | None = None
-        self._heard = False
+        self._answered = False
         self.suspended = False
         """The guest is paused: its silence means nothing."""
         self.quiet_seconds, self.answer_seconds = 30.0, 90.0
@@ -187,7 +187,7 @@ class Connection:
                     self._take(frame)
                 if not (data := await self._stream.read()):
                     break
-                self._heard = True
+                self._answered = True
             self.close()
         except IsolaError as error:
             self.close(error)
@@ -209,14 +209,14 @@ class Connection:
     async def _listen(self) -> None:
         """QEMU keeps its end open if the agent in the guest is killed: then no command would ever end."""
         while True:
-            self._heard = False
+            self._answered = False
             await asyncio.sleep(self.quiet_seconds)
-            if self._heard or self.suspended or not self._lanes:
+            if self._answered or self.suspended or not self._lanes:
                 continue
             try:
                 await self.request(Method.PING, seconds=self.answer_seconds)
             except TimedOut:
-                if not (self._heard or self.suspended):
+                if not (self._answered or self.suspended):
                     return self.close(HostFailure("The agent in the guest does not answer any more"))
             except IsolaError:
                 continue

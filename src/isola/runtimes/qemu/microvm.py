@@ -110,7 +110,7 @@ class MicrovmRuntime(QemuRuntime):
         try:
             agent = await session.agent(seconds=_BOOTING)
         except IsolaError as error:
-            said = await self._kernel_said(session)
+            said = await self._kernel_log(session)
             raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
         if not spec.warm:
             return agent
@@ -205,7 +205,7 @@ class MicrovmRuntime(QemuRuntime):
         cpus = self.host.system.cpus()
         return str(cpus[0].get("model", "")) if cpus else ""
 
-    async def _kernel_said(self, session: Session) -> str:
+    async def _kernel_log(self, session: Session) -> str:
         try:
             return (await session.qmp.ring(machine.KERNEL_LOG)).decode(errors="replace")
         except IsolaError:

@@ -24,9 +24,9 @@ Event = Mapping[str, Any]
 class Qmp:
     """A connection that may be used by several tasks at a time."""
 
-    def __init__(self, stream: Connection, told: Callable[[Event], None]) -> None:
+    def __init__(self, stream: Connection, on_event: Callable[[Event], None]) -> None:
         self._stream = stream
-        self._told = told
+        self._on_event = on_event
         """Called with each event."""
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -113,7 +113,7 @@ class Qmp:
         if "QMP" in message and not self._greeted.done():
             self._greeted.set_result(None)
         elif isinstance(message.get("event"), str):
-            self._told(message)
+            self._on_event(message)
         elif (waiting := self._waiting.get(message.get("id", 0))) is not None and not waiting.done():
             if "return" in message:
                 waiting.set_result(message["return"])

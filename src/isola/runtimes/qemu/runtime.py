@@ -249,14 +249,14 @@ class QemuRuntime(MonitoredRuntime):
         made = await monitor.create(self.host, layout, argv, place)
         servers = await self._servers(layout)
         if servers is None or not self.host.cgroups.holds(group, made.init.pid):
-            raise HostFailure("The virtual machine ended before it was started", evidence=await self._said(layout))
+            raise HostFailure("The virtual machine ended before it was started", evidence=await self._log_of(layout))
         run = Run(spec.id, made.init, made.monitor, servers)
         await all_done(
             record.write(self.host, layout, self.name, run), self.host.cgroups.limit(group, self.of_group(spec.limits))
         )
         session = await self._opened(run, spec)
         if session is None:
-            raise HostFailure("The virtual machine ended before it was started", evidence=await self._said(layout))
+            raise HostFailure("The virtual machine ended before it was started", evidence=await self._log_of(layout))
         return session
 
     async def _servers(self, layout: VmLayout) -> tuple[tuple[str, ProcessRef], ...] | None:
@@ -269,7 +269,7 @@ class QemuRuntime(MonitoredRuntime):
             found.append((server.name, process))
         return tuple(sorted(found))
 
-    async def _said(self, layout: VmLayout) -> str:
+    async def _log_of(self, layout: VmLayout) -> str:
         try:
             return (await self.host.files.read(layout.engine_log)).decode(errors="replace")
         except NotFound:

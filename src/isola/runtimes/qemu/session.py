@@ -27,7 +27,7 @@ _GIVEN_UP = "internal-error"
 _ENDED = frozenset({"shutdown", "guest-panicked", _GIVEN_UP})
 """States of a machine that does not go on."""
 _PAUSED = frozenset({"paused", "prelaunch", "inmigrate", "postmigrate", "io-error"})
-"""States of a machine that goes on when it is told to; after an error of a disk, once that is mended."""
+"""States of a machine that goes on when it is told to; after an error of a disk, once that is repaired."""
 AGENT_PORT = "agent-port"
 """The id of its device, for agents that are programs of a guest's system."""
 _AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
@@ -82,7 +82,7 @@ class Session:
         """Connect to the control socket, and begin to watch it. Raises HostFailure, TimedOut, WrongState."""
         if self._watch is not None:
             return
-        qmp = Qmp(await self._host.sockets.connect(self._layout.socket(machine.CONTROL)), self._told)
+        qmp = Qmp(await self._host.sockets.connect(self._layout.socket(machine.CONTROL)), self._on_event)
         try:
             await qmp.open()
             found = await qmp.execute("query-status")
@@ -297,7 +297,7 @@ class Session:
 
     # --- its state -------------------------------------------------------------------------------------------------
 
-    def _told(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         name, data = event["event"], event.get("data")
         found = data if isinstance(data, dict) else {}
         if name == "STOP":

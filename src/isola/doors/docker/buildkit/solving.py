@@ -62,7 +62,7 @@ class Solved:
 async def solve(
     client: Client, session: Session, attributes: Mapping[str, str], outputs: Outputs, progress: Progress
 ) -> Solved:
-    """Build. Raises Failure, an error of the house, or Broken once the client has gone."""
+    """Build. Raises Failure, an IsolaError, or Broken once the client has gone."""
     wanted, upload = request_of(attributes, client.project), upload_in(attributes)
     exports = tuple(dict.fromkeys((*wanted.exports, *outputs.caches)))
     wanted = replace(wanted, output=outputs.kind, names=outputs.names, exports=exports)

@@ -35,7 +35,7 @@ async def _adopted(context: Context, instance: Instance) -> bool:
     return True
 
 
-async def mend(context: Context, op: Operation, ref: Ref) -> None:
+async def repair_fault(context: Context, op: Operation, ref: Ref) -> None:
     """Restore the recorded state of a marked instance. Can be repeated; no effect if it is not marked."""
     instance = context.records.get(ref)
     if (fault := context.faults.get(instance.id)) is None:

@@ -63,7 +63,7 @@ async def test_lists_of_images_count_the_containers(docker: DockerStand) -> None
     await create(docker)
     counts = [(await at(docker, version, "/images/json"))[0]["Containers"] for version in ("1.51", "1.50")]
     assert counts == [1, -1]
-    [shown] = await docker.get("/images/json?shared-size=1")
+    [shown] = await at(docker, "1.51", "/images/json?shared-size=1")
     assert (shown["Containers"], shown["SharedSize"]) == (1, 0)
     assert (await docker.get("/images/json"))[0]["SharedSize"] == -1
     assert (await docker.get("/system/df?type=image"))["Images"][0]["Containers"] == 1
@@ -212,3 +212,131 @@ async def test_older_clients_find_the_id_among_the_aliases(docker: DockerStand) 
     for version, names in (("1.44", ["db", id]), ("1.45", ["db"])):
         networks = (await at(docker, version, "/containers/web1/json"))["NetworkSettings"]["Networks"]
         assert (networks["lab"]["Aliases"], networks["bridge"]["Aliases"]) == (names, None)
+
+
+async def test_images_have_no_fields_of_containers_any_more(docker: DockerStand) -> None:
+    new, old = [(await at(docker, version, "/images/tiny/json"))["Config"] for version in ("1.50", "1.49")]
+    gone = {"Hostname", "Domainname", "Image", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin"}
+    assert old.keys() - new.keys() == gone | {"StdinOnce", "ExposedPorts"} and new.items() <= old.items()
+
+
+async def test_kinds_of_usage_that_are_not_asked_for_are_null(docker: DockerStand) -> None:
+    found = await docker.get("/system/df?type=build-cache")
+    assert found == {"Images": None, "Containers": None, "Volumes": None, "BuildCache": []}
+
+
+async def test_the_address_of_a_container_is_that_of_the_default_network(docker: DockerStand) -> None:
+    await docker.ask("POST", "/networks/create", {"Name": "lan"})
+    for name, mode in (("on-lan", "lan"), ("by-default", "default")):
+        await docker.ask("POST", f"/containers/create?name={name}", BODY | {"HostConfig": {"NetworkMode": mode}})
+        assert (await docker.ask("POST", f"/containers/{name}/start"))[0] == 204
+    lan, default = [
+        (await docker.get(f"/containers/{name}/json"))["NetworkSettings"] for name in ("on-lan", "by-default")
+    ]
+    assert (lan["IPAddress"], lan["MacAddress"], lan["IPPrefixLen"]) == ("", "", 0) and lan["Networks"]["lan"][
+        "IPAddress"
+    ]
+    assert default["IPAddress"] == default["Networks"]["bridge"]["IPAddress"] != ""
+
+
+NEW: dict[str, Any] = {
+    "User": "0",
+    "Healthcheck": {"Test": ["CMD", "true"], "StartInterval": 10**9},
+    "HostConfig": {"Annotations": {"a": "b"}, "AutoRemove": True, "Mounts": [{"Type": "tmpfs", "Target": "/t"}]},
+    "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:0a:5d:00:09", "GwPriority": 7}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("1.48", {"priority", "address", "interval", "annotations", "removal"}),
+        ("1.47", {"address", "interval", "annotations", "removal"}),
+        ("1.43", {"annotations", "removal"}),
+        ("1.42", {"removal"}),
+        ("1.24", set()),
+    ],
+)
+async def test_what_a_version_does_not_know_has_no_effect(docker: DockerStand, version: str, known: set[str]) -> None:
+    url = f"http://docker/v{version}/containers/create?name=web1"
+    async with docker.session.post(url, json=BODY | NEW) as answer:
+        assert answer.status == 201, await answer.text()
+    shown = await at(docker, "1.51", "/containers/web1/json")
+    endpoint, host = shown["NetworkSettings"]["Networks"]["bridge"], shown["HostConfig"]
+    found = {
+        "priority": endpoint["GwPriority"] == 7,
+        "address": endpoint["MacAddress"] == "02:42:0a:5d:00:09",
+        "interval": "StartInterval" in shown["Config"]["Healthcheck"],
+        "annotations": host.get("Annotations") == {"a": "b"},
+        "removal": host["AutoRemove"],
+    }
+    assert {name for name, has in found.items() if has} == known and shown["Config"]["User"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("version", "body", "message"),
+    [
+        (
+            "1.43",
+            {"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "lan": {}}}},
+            "Container cannot be created with multiple network endpoints: bridge, lan",
+        ),
+        (
+            "1.43",
+            {"HostConfig": {"Mounts": [{"Type": "bind", "BindOptions": {"ReadOnlyForceRecursive": True}}]}},
+            "BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer",
+        ),
+        (
+            "1.44",
+            {"HostConfig": {"Mounts": [{"Type": "volume", "VolumeOptions": {"Subpath": "a"}}]}},
+            "VolumeOptions.Subpath needs API v1.45 or newer",
+        ),
+        ("1.47", {"HostConfig": {"Mounts": [{"Type": "image"}]}}, 'Mount type "Image" needs API v1.48 or newer'),
+        (
+            "1.51",
+            {
+                "MacAddress": "02:42:0a:5d:00:08",
+                "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:0a:5d:00:09"}}},
+            },
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
+            "left empty",
+        ),
+    ],
+)
+async def test_what_an_older_version_cannot_mean_is_refused(
+    docker: DockerStand, version: str, body: dict[str, Any], message: str
+) -> None:
+    async with docker.session.post(f"http://docker/v{version}/containers/create", json=BODY | body) as answer:
+        assert (answer.status, await answer.json()) == (400, {"message": message})
+
+
+async def test_older_mounts_may_have_fields_of_other_types(docker: DockerStand) -> None:
+    mount = {"Type": "tmpfs", "Target": "/t", "VolumeOptions": {"NoCopy": True}}
+    for version, status in (("1.41", 201), ("1.42", 400)):
+        url = f"http://docker/v{version}/containers/create"
+        async with docker.session.post(url, json=BODY | {"HostConfig": {"Mounts": [mount]}}) as answer:
+            assert answer.status == status
+
+
+async def test_fields_without_effect_are_warned_of(docker: DockerStand) -> None:
+    body = {"MacAddress": "02:42:0a:5d:00:08", "HostConfig": {"VolumeDriver": "local"}}
+    body["HostConfig"]["Mounts"] = [{"Type": "volume", "Target": "/t"}]  # type: ignore[index]
+    warned = []
+    for version in ("1.51", "1.47", "1.43"):
+        async with docker.session.post(f"http://docker/v{version}/containers/create", json=BODY | body) as answer:
+            warned.append(" ".join((await answer.json())["Warnings"]))
+    assert ["volume-driver" in each for each in warned] == [True, False, False]
+    assert ["MacAddress" in each for each in warned] == [True, True, False]
+
+
+async def test_containers_are_found_by_their_host_name(docker: DockerStand) -> None:
+    await docker.ask("POST", "/networks/create", {"Name": "lan"})
+    lan = {"Hostname": "db.example", "HostConfig": {"NetworkMode": "lan"}}
+    await create(docker, **lan)
+    await docker.ask("POST", "/containers/web1/start")
+    shown, old = [await at(docker, version, "/containers/web1/json") for version in ("1.51", "1.44")]
+    short = shown["Id"][:12]
+    assert shown["NetworkSettings"]["Networks"]["lan"]["DNSNames"] == ["web1", short, "db.example"]
+    assert old["NetworkSettings"]["Networks"]["lan"]["Aliases"] == [short, "db.example"]
+    [nic] = docker.services.networks.nics(Ref.default("lan"))
+    assert nic.names == ("web1", short, "db.example")

@@ -221,7 +221,7 @@ async def test_the_shape_of_a_list_follows_the_version(bench: Bench) -> None:
         [old] = await answer.json()
     [new] = await bench.stand.get("/images/json?manifests=1&shared-size=1")
     assert old["VirtualSize"] == old["Size"]
-    assert "VirtualSize" not in new and new["Containers"] == 0
+    assert "VirtualSize" not in new and new["Containers"] == -1
     assert new["Manifests"][0]["Kind"] == "image"
 
 
@@ -230,7 +230,7 @@ async def test_the_container_of_an_image_is_shown_to_those_that_need_it(bench: B
         url = f"http://docker/v{version}/images/tiny/json"
         async with bench.stand.session.get(url, headers={"User-Agent": program}) as answer:
             found = await answer.json()
-            return "ContainerConfig" in found and found["ContainerConfig"] == found["Config"]
+            return "ContainerConfig" in found and found["ContainerConfig"].items() >= found["Config"].items()
 
     assert await shown("1.44", "x") and await shown("1.50", "docker-compose/1.29.2 docker-py/5.0.3")
     assert not await shown("1.45", "x") and not await shown("1.50", "docker-compose/2.40 (linux)")

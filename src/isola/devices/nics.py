@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from isola.devices import values
@@ -138,9 +138,16 @@ def _names(plug: Plug) -> tuple[str, ...]:
     """Further names in DNS: configured ones, and of an application container those by which others may call it."""
     instance, aliases = plug.instance, plug.config.get("dns.aliases")
     found = values.host_names(aliases) if aliases else ()
+    own = () if instance.start.system else (instance.name, instance.id[:_SHORT_ID])
     if instance.aside:
-        found = ()  # they are those of the version that serves
-    return found if instance.start.system else (instance.name, instance.id[:_SHORT_ID], *found)
+        return own  # the others are those of the version that serves
+    return tuple(dict.fromkeys((*own, *found, *_called(instance, own))))
+
+
+def _called(instance: Instance, own: Sequence[str]) -> tuple[str, ...]:
+    """The host name that an application container is given."""
+    name = instance.config.get("isola.hostname", "") if own else ""
+    return (name,) if values.is_host_name(name) else ()
 
 
 def tap_of(nic: Nic, inside: Inside | None) -> TapNic:

@@ -58,6 +58,11 @@ def host_names(value: str) -> tuple[str, ...]:
     return found
 
 
+def is_host_name(value: str) -> bool:
+    """Whether it can be a name for DNS."""
+    return _HOST_NAME.fullmatch(value) is not None
+
+
 def mac(value: str) -> str:
     """A unicast MAC address, in lower case."""
     if not _MAC.fullmatch(value):

@@ -39,7 +39,7 @@ _RESTART = "isola.restart"
 _SHIM = "io.containerd.runc.v2"
 _ECHOED = (
     "AttachStderr", "AttachStdin", "AttachStdout", "Cmd", "Domainname", "Entrypoint", "Env", "ExposedPorts",
-    "Hostname", "OpenStdin", "StdinOnce", "Volumes", "ArgsEscaped", "OnBuild", "Shell",
+    "Hostname", "OpenStdin", "StdinOnce", "User", "Volumes", "ArgsEscaped", "OnBuild", "Shell",
 )  # fmt: skip
 
 

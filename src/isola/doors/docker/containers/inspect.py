@@ -84,7 +84,7 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
     found: dict[str, Any] = {
         "Hostname": name or instance.name,
         "Domainname": view.config.get("isola.domainname") or domain,
-        "User": "" if begins.user in ("", "0") else begins.user,
+        "User": given.get("User", "") if begins.user in ("", "0") else begins.user,
         "AttachStdin": bool(given.get("AttachStdin")),
         "AttachStdout": bool(given.get("AttachStdout")),
         "AttachStderr": bool(given.get("AttachStderr")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from isola.doors.docker.containers.mounts import mount_devices
@@ -22,8 +22,9 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 def mount_points(request: Request, view: View) -> list[dict[str, Any]]:
     """Binds, volumes and ``--mount``'s file systems in memory, in the order of their paths."""
     by_option = view.note.host.get("Tmpfs") or {}
+    by_mount = {each.get("Target") for each in view.note.host.get("Mounts") or ()}
     return [
-        _point(request, device)
+        _point(request, device, by_mount)
         for _, device in mount_devices(view.devices)
         if device.get("source") != _TMPFS or device.get("path") not in by_option
     ]
@@ -74,7 +75,7 @@ def _place(request: Request, pool: str, name: str) -> str:
     return mount_point(request.services, record)
 
 
-def _point(request: Request, device: Any) -> dict[str, Any]:
+def _point(request: Request, device: Any, by_mount: Collection[object]) -> dict[str, Any]:
     source, path = device.get("source", ""), device.get("path", "")
     read_only = _read_only(device)
     if source == _TMPFS:
@@ -84,7 +85,7 @@ def _point(request: Request, device: Any) -> dict[str, Any]:
             "Type": "bind",
             "Source": source,
             "Destination": path,
-            "Mode": "ro" if read_only else "",
+            "Mode": "ro" if read_only and path not in by_mount else "",
             "RW": not read_only,
             "Propagation": device.get("propagation") or "rprivate",
         }

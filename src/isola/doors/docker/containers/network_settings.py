@@ -82,9 +82,9 @@ def port_list(view: View) -> list[dict[str, Any]]:
 
 
 def settings(request: Request, view: View) -> dict[str, Any]:
-    """The whole object of ``inspect``; the fields beside ``Networks`` repeat the first network, as in Docker."""
+    """The whole object of ``inspect``; the fields beside ``Networks`` repeat the default one, as in Docker."""
     networks = endpoints(request, view)
-    first: Mapping[str, Any] = next(iter(networks.values()), {})
+    first: Mapping[str, Any] = networks.get(BRIDGE, {})
     sandbox = hashlib.sha256(f"sandbox {view.instance.id}".encode()).hexdigest() if view.running else ""
     return {
         "Bridge": "",
@@ -132,7 +132,7 @@ def _endpoint(request: Request, view: View, device: Mapping[str, str], facts: Ma
         "IPv6Gateway": _gateway(config, "ipv6") if ipv6 else "",
         "GlobalIPv6Address": ipv6,
         "GlobalIPv6PrefixLen": _prefix(config, "ipv6") if ipv6 else 0,
-        "DNSNames": [*dict.fromkeys((view.instance.name, *_aliases(device), view.id[:_SHORT]))],
+        "DNSNames": [*dict.fromkeys((view.instance.name, *_aliases(device), *_own_names(view)))],
     }
 
 
@@ -156,7 +156,12 @@ def _shown_aliases(request: Request, view: View, device: Mapping[str, str], netw
     given = _aliases(device)
     if request.version >= _AS_GIVEN or network is None or shown(request, network).name == BRIDGE:
         return given
-    return [*dict.fromkeys((*given, view.id[:_SHORT]))]
+    return [*dict.fromkeys((*given, *_own_names(view)))]
+
+
+def _own_names(view: View) -> tuple[str, ...]:
+    """The beginning of its id, and its host name."""
+    return tuple(filter(None, (view.id[:_SHORT], view.config.get("isola.hostname"))))
 
 
 def _name(request: Request, device: Mapping[str, str], key: str) -> str:

@@ -34,7 +34,7 @@ def nic_devices(request: Request, host: Fields, endpoints: Fields, address: str 
     for each, endpoint in wanted:
         device = nic_device(each, endpoint)
         if address:
-            device.setdefault("hwaddr", address.replace("-", ":").lower())
+            _set_address(device, address.replace("-", ":").lower())
             address = ""
         if default is not None and each.network == default and on_default:
             # The profile's own device serves, unless the request says more of it.
@@ -48,6 +48,15 @@ def nic_devices(request: Request, host: Fields, endpoints: Fields, address: str 
         return nothing | dict(named)
     found = nothing | devices
     return {name: {k: v for k, v in device.items() if v} for name, device in found.items() if device}
+
+
+def _set_address(device: dict[str, str], address: str) -> None:
+    if device.setdefault("hwaddr", address) != address:
+        raise InvalidInput(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
+            "left empty",
+            field="MacAddress",
+        )
 
 
 def _wanted(request: Request, mode: str, endpoints: Fields) -> list[tuple[Shown, Fields]]:

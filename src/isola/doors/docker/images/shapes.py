@@ -18,6 +18,14 @@ _DESCRIBED: Version = (1, 48)
 _EMPTY_LISTS: Version = (1, 43)
 """Clients of older versions do not list images whose names are empty lists."""
 _WITHOUT_VIRTUAL: Version = (1, 44)
+_OF_IMAGES_ALONE: Version = (1, 50)
+"""Since then the configuration has no fields that only containers have a value of."""
+
+_OF_CONTAINERS: Mapping[str, object] = {
+    **dict.fromkeys(("Hostname", "Domainname", "Image"), ""),
+    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False),
+}
+"""What older versions repeat of images, always empty."""
 
 
 def summary(image: Image, at: Descriptor, names: Names, containers: int, version: Version) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
         "Created": rfc3339(image.created_at),
         "DockerVersion": "",
         "Author": config.author,
-        "Config": run_shape(config.run),
+        "Config": run_shape(config.run, version < _OF_IMAGES_ALONE),
         "Architecture": on["architecture"],
         **({"Variant": on["variant"]} if "variant" in on else {}),
         "Os": "linux",
@@ -81,26 +89,18 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
 
 def container_shape(config: OciConfig) -> dict[str, Any]:
     """What older versions say of the container that an image was made of: as if the image had been committed."""
-    return {"Container": "", "ContainerConfig": run_shape(config.run)}
+    return {"Container": "", "ContainerConfig": run_shape(config.run, True)}
 
 
-def run_shape(run: ImageConfig) -> dict[str, Any]:
+def run_shape(run: ImageConfig, older: bool) -> dict[str, Any]:
     """The configuration with which containers start."""
-    command = list(run.command[len(run.entrypoint) :])
+    ports: Mapping[str, object] = {port: {} for port in run.exposed_ports}
     shape: dict[str, Any] = {
-        "Hostname": "",
-        "Domainname": "",
+        **(_OF_CONTAINERS if older else {}),
         "User": "" if run.user == "0" else run.user,
-        "AttachStdin": False,
-        "AttachStdout": False,
-        "AttachStderr": False,
-        "ExposedPorts": {port: {} for port in run.exposed_ports} or None,
-        "Tty": False,
-        "OpenStdin": False,
-        "StdinOnce": False,
+        **({"ExposedPorts": ports or None} if older or ports else {}),
         "Env": [f"{name}={value}" for name, value in run.environment.items()],
-        "Cmd": command or None,
-        "Image": "",
+        "Cmd": list(run.command[len(run.entrypoint) :]) or None,
         "Volumes": {path: {} for path in run.volumes} or None,
         "WorkingDir": run.cwd,
         "Entrypoint": list(run.entrypoint) or None,

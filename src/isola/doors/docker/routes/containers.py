@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, created, empty
-from isola.doors.docker.containers import volumes
+from isola.doors.docker.containers import older, volumes
 from isola.doors.docker.containers.creation import (
     container_name,
     require_platform,
@@ -60,12 +60,12 @@ async def list_all(request: Request) -> web.StreamResponse:
 
 async def create(request: Request) -> web.StreamResponse:
     """Create a container; its volumes are created with it."""
-    raw = await _object(request)
+    raw = older.as_meant(await _object(request), request.version)
     fields = Fields(raw)
     if not fields.text("Image", ""):
         raise InvalidInput("no image specified: config cannot be empty in order to create a container")
     image = find_image(request, fields.text("Image"))
-    require_platform(request.query.get("platform", ""), image, shown(fields.text("Image")))
+    require_platform(older.platform_of(request.query, request.version), image, shown(fields.text("Image")))
     wanted = translate(request, fields, raw, image)
     if not command_of(wanted.request.program or Program(), image.config.entrypoint, image.config.command)[1]:
         raise InvalidInput("no command specified")

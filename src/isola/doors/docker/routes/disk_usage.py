@@ -32,7 +32,7 @@ async def get(request: Request) -> web.StreamResponse:
     for each in types:
         if each not in _TYPES:
             raise InvalidInput(f"unknown object type: {each[:40]}", field="type")
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict.fromkeys(("Images", "Containers", "Volumes", "BuildCache"))
     if "image" in types:
         found |= _images(request)
     if "container" in types:

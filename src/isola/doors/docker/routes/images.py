@@ -54,7 +54,9 @@ def _summary(
 ) -> dict[str, object]:
     """``counts``: ids of instances by image; None if they are not counted."""
     at, here = request.services.images.manifest(image), (counts or {}).get(image.fingerprint, ())
-    shape = shapes.summary(image, at, names, -1 if counts is None else len(here), request.version)
+    shape = shapes.summary(
+        image, at, names, len(here) if counts is not None and request.version >= _COUNTED else -1, request.version
+    )
     if detailed:
         shape["Manifests"] = shapes.manifests(image, at, [container_id(id) for id in here])
     return shape

@@ -33,7 +33,7 @@ _NO_SWARM = {
 _ABILITIES: Mapping[str, Any] = {
     "Plugins": {
         "Volume": ["local"],
-        "Network": ["bridge", "host", "macvlan", "none"],
+        "Network": ["bridge", "host", "macvlan", "null"],
         "Authorization": None,
         "Log": ["json-file", "local", "none"],
     },

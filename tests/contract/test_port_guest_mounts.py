@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from descriptors import closed_since, descriptors
+from netns import check
 
-from isola.errors import InvalidInput, NotFound, WrongState
+from isola.errors import HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.files import Files, LinuxFiles
 from isola.host.guest_mounts import Graft, GuestMounts, LinuxGuestMounts
 from isola.host.proc import ProcessRef, identify
@@ -163,6 +164,32 @@ async def test_an_ended_process_is_not_mistaken_for_another(bench: Bench) -> Non
 async def real(bench: Bench) -> Bench | None:
     """None for the fake: only real mounts show what a process sees."""
     return None if isinstance(bench.mounts, FakeGuestMounts) else bench
+
+
+async def test_what_cannot_be_shifted_is_there_all_the_same(real: Bench | None) -> None:
+    if real is None:
+        return
+    for name in ("memory", "fixed"):
+        (real.host / name).mkdir()
+    below = {"memory": ("tmpfs", "none"), "fixed": ("proc", "proc")}
+    for name, (kind, source) in below.items():
+        await check("mount", "-t", kind, source, str(real.host / name))
+    try:
+        (real.host / "memory/file").write_text("in memory")
+        whole = Graft(real.host, idmap=IDS, recursive=True, read_only=True)
+        with pytest.raises(HostFailure, match="Cannot prepare") as caught:
+            await put(real, whole, "/all")
+        assert "shift.partial" in caught.value.remedy
+        await put(real, replace(whole, partial=True), "/all")
+        for name in ("file", "memory/file"):
+            assert inside(real, "stat", "-c", "%u", f"/all/{name}").stdout.strip() == str(IDS.base)
+            assert "Read-only" in inside(real, "touch", f"/all/{name}x").stderr
+        assert inside(real, "stat", "-c", "%u", "/all/fixed/uptime").stdout.strip() == "0"
+        await put(real, Graft(real.host / "fixed", idmap=IDS, partial=True), "/fixed")
+        assert inside(real, "cat", "/fixed/uptime").returncode == 0
+    finally:
+        for name in below:
+            await check("umount", "-l", str(real.host / name))
 
 
 async def test_owners_are_shifted_and_attributes_kept(real: Bench | None) -> None:

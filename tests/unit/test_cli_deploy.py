@@ -64,7 +64,7 @@ def test_versions_are_listed_and_an_earlier_one_returns_by_its_image(isola: Run,
     devices = client.instances.get("web")["devices"]
     assert devices["volume-srv-data"]["source"] == "data"
     assert mounted("/srv:/host:ro")[1] == {
-        "type": "disk", "source": "/srv", "path": "/host", "shift": "true", "readonly": "true"
+        "type": "disk", "source": "/srv", "path": "/host", "shift": "true", "shift.partial": "true", "readonly": "true"
     }  # fmt: skip
     assert client.volumes.read("default", "data")[0]["name"] == "data"
     (only,) = json.loads(ok(isola("versions", "web", "--format", "json")))

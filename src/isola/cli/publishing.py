@@ -27,5 +27,5 @@ def mounted(text: str) -> tuple[str, dict[str, str]]:
     source, path = parts[0], parts[1]
     name = "volume-" + re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:50]
     found = {"type": "disk", "source": source, "path": path}
-    found |= {"shift": "true"} if source.startswith("/") else {"copy": "true"}
+    found |= {"shift": "true", "shift.partial": "true"} if source.startswith("/") else {"copy": "true"}
     return name, found | ({"readonly": "true"} if len(parts) == 3 else {})

@@ -14,6 +14,8 @@ Devices = dict[str, dict[str, str]]
 _TMPFS = "tmpfs:"
 _OPEN = "1777"
 """Mode of a tmpfs, where the file says nothing."""
+_SHIFTED = {"shift": "true", "shift.partial": "true"}
+"""Of paths of the host."""
 _PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave"}
 
 
@@ -60,7 +62,7 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
     if mount["type"] == "volume":
         source = mount.get("source")
         if source and (device := bound(application, source)):
-            return found | {"source": device} | ({} if device == _TMPFS else {"shift": "true", "recursive": "true"})
+            return found | {"source": device} | ({} if device == _TMPFS else {**_SHIFTED, "recursive": "true"})
         found |= {
             "pool": pool,
             "source": application.volumes[source]["name"] if source else anonymous_volume(instance, mount["target"]),
@@ -70,7 +72,7 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         return found | ({"subpath": options["subpath"]} if options.get("subpath") else {})
     if mount["type"] == "bind":
         options = mount.get("bind", {})
-        found |= {"source": mount["source"], "shift": "true", "recursive": "true"}
+        found |= {"source": mount["source"], **_SHIFTED, "recursive": "true"}
         found |= {"create": "true"} if options.get("create_host_path") else {}
         if propagation := options.get("propagation"):
             found["propagation"] = _PROPAGATION.get(propagation, propagation)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isola.errors import Forbidden, HostFailure, InvalidInput, NotFound
-from isola.host import kernel, sealed_mounts
+from isola.host import kernel, partial_mounts, sealed_mounts
 from isola.host.credentials import owner_of_files
 from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
@@ -34,6 +34,8 @@ _HIDDEN = "unmount what hides it inside the instance, or stop the instance"
 _STACKED = 32
 """Maximum number of mounts on top of the daemon's mount that are removed with it."""
 _TABLE_LIMIT = 16 << 20
+_UNSHIFTABLE = (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP)
+"""Of file systems whose mounts cannot be id-mapped."""
 PROPAGATIONS = ("private", "shared", "slave", "unbindable")
 
 
@@ -51,6 +53,8 @@ class Graft:
     """One of PROPAGATIONS, for mounts made later. Mounts made inside are never visible on the host."""
     idmap: IdRange | None = None
     """Shift the ids of the files' owners into this range; None: unchanged."""
+    partial: bool = False
+    """Mounts that cannot be shifted (``/proc``, overlays) are left as they are, instead of refusing all."""
     nodes: bool = False
     """Device nodes in it may be opened, if the control group allows them too."""
     set_ids: bool = True
@@ -287,9 +291,15 @@ def _tree(graft: Graft, source: int | None) -> int:
             if graft.idmap is not None:
                 space = kernel.user_namespace(graft.idmap.base, graft.idmap.size)
                 stack.callback(os.close, space)
-            kernel.set_attributes(
-                tree, attributes, space, propagation=_first_propagation(graft), recursive=graft.recursive
-            )
+            give = partial(kernel.set_attributes, propagation=_first_propagation(graft))
+            try:
+                give(tree, attributes, space, recursive=graft.recursive)
+            except OSError as error:
+                if space is None or source is None or not graft.partial or error.errno not in _UNSHIFTABLE:
+                    raise
+                made = partial_mounts.shifted(source, give, attributes, space, recursive=graft.recursive)
+                os.close(tree)
+                return made
     except BaseException:
         os.close(tree)
         raise
@@ -398,6 +408,6 @@ def _within(namespace: int, work: Callable[[], T], message: str, remedy: str) ->
 
 def _failure(message: str, error: OSError, graft: Graft) -> HostFailure:
     remedy = ""
-    if graft.idmap is not None and error.errno in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
-        remedy = "its file system, or one mounted below it, cannot be id-mapped: leave out shift, or recursive"
+    if graft.idmap is not None and error.errno in _UNSHIFTABLE:
+        remedy = "its file system, or one mounted below it, cannot be id-mapped: set shift.partial, or leave out shift"
     return HostFailure(message, evidence=str(error), remedy=remedy)

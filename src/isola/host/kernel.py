@@ -202,6 +202,14 @@ def is_mount_point(path: Path) -> bool:
     return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
 
 
+def is_mount_root(descriptor: int) -> bool:
+    """Whether an open file is the root of its mount. Does not access the file system."""
+    buffer = ctypes.create_string_buffer(256)
+    flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
+    _checked(_libc.statx(descriptor, b"", flags, 0, buffer), "statx")
+    return bool(int.from_bytes(buffer.raw[8:16], "little") & _STATX_ATTR_MOUNT_ROOT)
+
+
 def mount_of(descriptor: int) -> int:
     """The id of the mount of an open file. Does not access the file system, which may hang."""
     buffer = ctypes.create_string_buffer(256)

@@ -16,16 +16,16 @@ from pathlib import Path
 from isola.host import call_chain, kernel
 from isola.host.places import in_passing_thread
 
-_DIRECTORY, _FILE = Path("/directory"), Path("/file")
+DIRECTORY, FILE = Path("/directory"), Path("/file")
 
 
 def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
     """A descriptor of a detached copy with locked attributes of a detached mount, which is consumed. Raises OSError."""
     flags = 1 | os.O_CLOEXEC | (kernel.AT_RECURSIVE if recursive else 0)  # OPEN_TREE_CLONE
-    place = _DIRECTORY if directory else _FILE
+    place = DIRECTORY if directory else FILE
 
     def work() -> int:
-        kernel.enter_mounts(_stage())
+        kernel.enter_mounts(stage())
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.attach_tree(tree, place)
         return call_chain.descriptor_of(
@@ -41,7 +41,7 @@ def sealed(tree: int, *, directory: bool, recursive: bool) -> int:
 
 
 @lru_cache(1)
-def _stage() -> int:
+def stage() -> int:
     """A mount namespace with only an empty file and an empty directory as mount points, so that copying it is quick."""
 
     def work() -> int:
@@ -51,8 +51,8 @@ def _stage() -> int:
         try:
             root = kernel.new_file_system("tmpfs", {"source": "isola", "size": "64k", "mode": "0755"})
             try:
-                os.mkdir(_DIRECTORY.name, 0o755, dir_fd=root)
-                os.close(os.open(_FILE.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=root))
+                os.mkdir(DIRECTORY.name, 0o755, dir_fd=root)
+                os.close(os.open(FILE.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=root))
                 kernel.attach_tree(root, Path("/proc"))
                 os.fchdir(root)
             finally:

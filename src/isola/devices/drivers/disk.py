@@ -84,6 +84,13 @@ class Disk(DeviceDriver):
             "they belong to `nobody` inside. Custom volumes are always shifted.",
             "false",
         ),
+        Setting(
+            "shift.partial",
+            boolean,
+            "With `shift`: file systems whose owners cannot be shifted (`/proc`, overlays) are mounted all the same, "
+            "and their files belong to `nobody` inside; without it the instance does not start.",
+            "false",
+        ),
         Setting("required", boolean, "Whether the instance fails to start if the source does not exist.", "true"),
         Setting("optional", boolean, "The opposite of `required`, used by older clients.", "false"),
         Setting("create", boolean, "Create a missing source on the host as a directory that belongs to root.", "false"),
@@ -267,6 +274,7 @@ class Disk(DeviceDriver):
             recursive=_true(config, "recursive"),
             propagation=_PROPAGATIONS[config.get("propagation") or "private"],
             idmap=idmap if _true(config, "shift") else None,
+            partial=_true(config, "shift.partial"),
             set_ids=set_ids,
             executable=executable,
         )

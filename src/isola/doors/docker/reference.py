@@ -42,6 +42,8 @@ use it unmodified:
 
 - Containers are unprivileged: root inside is no root outside. `--privileged` and namespaces of the host are refused
   unless an administrator permits them.
+- Files of a mounted path of the host have the owners of the host. Of file systems where that is not possible (`/proc`,
+  overlays) they belong to `nobody` inside, so that `-v /:/host:ro` and `-v /proc:/host/proc:ro` work.
 - `/dev/shm` has 64 MiB unless `--shm-size` says otherwise. There is no swap beyond `--memory` unless
   `--memory-swap` says so.
 - Containers have names of up to 63 characters.

@@ -121,7 +121,13 @@ def _named(name: str) -> str:
 
 def _path_device(source: str, target: str, *, read_only: bool, recursive: bool = True) -> dict[str, str]:
     """The host's root is the container's root, as clients of Docker expect."""
-    device = {"type": "disk", "source": posixpath.normpath(source), "path": target, "shift": "true"}
+    device = {
+        "type": "disk",
+        "source": posixpath.normpath(source),
+        "path": target,
+        "shift": "true",
+        "shift.partial": "true",
+    }
     return device | ({"recursive": "true"} if recursive else {}) | ({"readonly": "true"} if read_only else {})
 
 

@@ -19,7 +19,7 @@ first 20
 slow 2
 last 20
 '
-packages() { echo some; }
+packages() { cat "$LAB/wanted" 2>/dev/null || echo some; }
 image() { echo built; }
 machine() { echo made; }
 first() { echo first >>"$LAB/order"; }
@@ -183,6 +183,16 @@ def test_steps_are_repeated(lab: Lab) -> None:
     assert lab.outcomes() == {"first": "works"}
     assert lab.run("--again", "slow")[0] == 0
     assert lab.outcomes()["machine"] == "works, as before at old" and lab.outcomes()["slow"] == "works"
+
+
+def test_other_packages_are_another_machine_in_which_nothing_was_tried(lab: Lab) -> None:
+    assert lab.run()[0] == 1
+    lab.file("wanted").write_text("some,more\n")
+    lab.file("quick").touch()
+    assert lab.run("--only", "first")[0] == 0, "in the machine that is there"
+    assert lab.run()[0] == 0
+    assert set(lab.outcomes().values()) == {"works"}
+    assert lab.file("order").read_text().split() == ["first", "last", "first", "first", "last"]
 
 
 def test_two_runs_do_not_share_a_directory(lab: Lab) -> None:

@@ -127,9 +127,9 @@ def test_a_crash_loop_goes_on_when_the_daemon_is_killed(own: Applications) -> No
     own.daemon.start()
     before = own.get("loops")["last_run"]["restarts"]
     until(lambda: own.get("loops")["last_run"]["restarts"] > before)
+    assert own.get("loops")["last_run"]["exit_status"] == 4
     own.isola("stop", "loops", "--force")
-    last = own.last_run("loops")
-    assert last["exit_status"] == 4
+    assert own.last_run("loops")["exit_status"] in (4, 137), "between two runs, or during one"
     assert own.isola("logs", "loops").stdout.count("again") >= 3, "the log goes on"
 
 

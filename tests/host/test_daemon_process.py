@@ -201,9 +201,11 @@ def test_a_daemon_that_never_becomes_ready_is_given_up(directory: Path, supervis
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    """The directory of a daemon, which ends with the test whatever happens: first what would start it again."""
+    """The directory of a daemon, which ends with the test whatever happens, with what it has mounted if it can."""
     place = tmp_path / "state"
     yield place
+    if daemons_in(place):
+        isolad(place, "--stop", "--instances")
     for pid in daemons_in(place):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ UNIT = 0.03
 SECONDS = {
     "test_vm.py": 55, "test_debian_system.py": 38, "test_walls_in_use.py": 32, "test_compose_whole.py": 31,
     "test_runtime_driver_walls.py": 26, "test_unikernels.py": 26, "test_runtime_driver_vm_saved.py": 25,
-    "test_installation.py": 25, "test_archives_hostile.py": 22, "test_images_source.py": 12,
+    "test_installation.py": 25, "test_archives_hostile.py": 14, "test_images_source.py": 12,
     "test_runtime_driver_machines_saved.py": 21, "test_compose_clients.py": 19, "test_style_tools.py": 18,
     "test_step_killer.py": 17, "test_full_disk.py": 16, "test_chaos_storm.py": 12, "test_saved_memory.py": 15,
     "test_step_killer_images.py": 15, "test_deploy.py": 15, "test_port_templates.py": 14,

@@ -31,12 +31,9 @@ class BuildCaches:
         self.exports = [self._export(text) for text in targets]
 
     def _import(self, text: str) -> dict[str, str] | None:
-        fields = _fields(text, "--cache-from", _FORMS)
-        if fields["type"] != "local":
-            return fields
-        directory = fields.pop("src", "")
+        fields, directory = _read(text, "--cache-from", "src", _FORMS)
         if not directory:
-            raise UsageError(f"--cache-from {text}: the directory is missing", hint=f"--cache-from is {_FORMS}")
+            return fields
         if not os.path.isfile(os.path.join(directory, _INDEX)):
             self.missing.append(directory)
             return None
@@ -45,12 +42,9 @@ class BuildCaches:
         return {**fields, "directory": name}
 
     def _export(self, text: str) -> dict[str, str]:
-        fields = _fields(text, "--cache-to", _FORMS_TO)
-        if fields["type"] != "local":
-            return fields
-        directory = fields.pop("dest", "")
+        fields, directory = _read(text, "--cache-to", "dest", _FORMS_TO)
         if not directory:
-            raise UsageError(f"--cache-to {text}: the directory is missing", hint=f"--cache-to is {_FORMS_TO}")
+            return fields
         name = f"cache-{len(self._targets) + 1}"
         self._targets[name] = directory
         return {**fields, "directory": name}
@@ -74,10 +68,15 @@ class BuildCaches:
             each.finish()
 
 
-def _fields(text: str, option: str, forms: str) -> dict[str, str]:
+def _read(text: str, option: str, place: str, forms: str) -> tuple[dict[str, str], str]:
+    """The fields, without the directory of a local cache, and that; empty for other types. Raises UsageError."""
     if "=" not in text:
-        return {"type": "registry", "ref": text}
-    found = dict(part.partition("=")[::2] for part in text.split(","))
-    if not found.get("type"):
+        return {"type": "registry", "ref": text}, ""
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    if not (kind := fields.get("type")):
         raise UsageError(f"{option} {text}: the type is missing", hint=f"{option} is {forms}")
-    return found
+    if kind != "local":
+        return fields, ""
+    if not (directory := fields.pop(place, "")):
+        raise UsageError(f"{option} {text}: the directory is missing", hint=f"{option} is {forms}")
+    return fields, directory

@@ -79,6 +79,8 @@ def test_caches_are_imported_and_exported() -> None:
     )  # fmt: skip
     with pytest.raises(Unsupported):
         outputs_of(Message(message({8: message({4: [message({1: "local", 2: {"dest": "x"}})]})})))
+    with pytest.raises(InvalidInput, match="more than"):
+        outputs_of(Message(message({8: message({4: [message({1: "inline"})] * 101})})))
 
 
 def test_further_contexts_are_directories_of_the_archive() -> None:

@@ -93,7 +93,7 @@ def outputs_of(wanted: Message) -> Outputs:
         _bounded(names or [name for each in deliveries for name in each.names]),
         deliveries,
         tuple(each for name, attributes in images for each in _pushes(name, attributes)),
-        tuple(_cache(each.text(1), each.texts(2)) for each in wanted.inside(8).messages(4)[:MOST]),
+        _caches(wanted.inside(8).messages(4)),
         tuple(found),
     )
 
@@ -128,6 +128,12 @@ def _pushes(kind: str, attributes: Mapping[str, str]) -> tuple[Push, ...]:
         raise InvalidInput("An image that is pushed needs a name", field="output", remedy="name it: -t NAME")
     by_digest = _by_digest(attributes)
     return tuple(Push(name if by_digest else name.tagged(), by_digest) for name in names)
+
+
+def _caches(found: Sequence[Message]) -> tuple[CacheExport, ...]:
+    if len(found) > MOST:
+        raise InvalidInput(f"There are more than {MOST} caches", field="cache-to")
+    return tuple(_cache(each.text(1), each.texts(2)) for each in found)
 
 
 def _cache(kind: str, attributes: Mapping[str, str]) -> CacheExport:

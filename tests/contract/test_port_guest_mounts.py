@@ -171,11 +171,15 @@ async def test_what_cannot_be_shifted_is_there_all_the_same(real: Bench | None) 
         return
     for name in ("memory", "fixed"):
         (real.host / name).mkdir()
-    below = {"memory": ("tmpfs", "none"), "fixed": ("proc", "proc")}
+    (real.host / "closed/below").mkdir(parents=True)
+    (real.host / "closed").chmod(0o700)
+    os.chown(real.host / "closed", IDS.base + IDS.size, -1)
+    below = {"memory": ("tmpfs", "none"), "fixed": ("proc", "proc"), "closed/below": ("tmpfs", "none")}
     for name, (kind, source) in below.items():
         await check("mount", "-t", kind, source, str(real.host / name))
     try:
-        (real.host / "memory/file").write_text("in memory")
+        for name in ("memory/file", "closed/below/file"):
+            (real.host / name).write_text("in memory")
         whole = Graft(real.host, idmap=IDS, recursive=True, read_only=True)
         with pytest.raises(HostFailure, match="Cannot prepare") as caught:
             await put(real, whole, "/all")
@@ -185,6 +189,7 @@ async def test_what_cannot_be_shifted_is_there_all_the_same(real: Bench | None) 
             assert inside(real, "stat", "-c", "%u", f"/all/{name}").stdout.strip() == str(IDS.base)
             assert "Read-only" in inside(real, "touch", f"/all/{name}x").stderr
         assert inside(real, "stat", "-c", "%u", "/all/fixed/uptime").stdout.strip() == "0"
+        assert inside(real, "stat", "/all/closed/below/file").returncode != 0  # its directory belongs to no one inside
         await put(real, Graft(real.host / "fixed", idmap=IDS, partial=True), "/fixed")
         assert inside(real, "cat", "/fixed/uptime").returncode == 0
     finally:

@@ -57,11 +57,13 @@ def _joined(top: int, below: list[tuple[bytes, int]]) -> int:
     root = os.open(sealed_mounts.DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for path, tree in below:
-            place = kernel.open_beneath(root, path, os.O_PATH, _BENEATH)
-            try:
-                kernel.attach_tree_to(tree, place)
-            finally:
-                os.close(place)
+            # Where a directory above has an owner without an id here, root cannot pass, and nobody inside either.
+            with contextlib.suppress(OSError):
+                place = kernel.open_beneath(root, path, os.O_PATH, _BENEATH)
+                try:
+                    kernel.attach_tree_to(tree, place)
+                finally:
+                    os.close(place)
         return kernel.clone_tree_of(root, recursive=True)
     finally:
         os.close(root)

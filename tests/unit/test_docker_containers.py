@@ -437,7 +437,12 @@ async def test_rates_of_disks_are_keys_and_shown_again(docker: DockerStand) -> N
     assert (config["isola.limits.disk.write_iops"], config["isola.limits.disk.weight"]) == ("/dev/sda:100", "300")
     shown = (await docker.get("/containers/web1/json"))["HostConfig"]
     assert {name: shown[name] for name in asked} == asked and shown["BlkioDeviceWriteBps"] is None
-    for wrong in ({"Path": "sda", "Rate": 5}, {"Path": "/dev/sda", "Rate": 0}, {"Path": "/dev/../x", "Rate": 5}):
+    for wrong in (
+        {"Path": "sda", "Rate": 5},
+        {"Path": "/dev/../x", "Rate": 5},
+        {"Path": "/dev/sda", "Rate": 0},
+        {"Path": "/etc/x", "Rate": 5},
+    ):
         body = {"Image": "tiny", "Cmd": ["x"], "HostConfig": {"BlkioDeviceReadBps": [wrong]}}
         assert (await docker.ask("POST", "/containers/create", body))[0] == 400
 

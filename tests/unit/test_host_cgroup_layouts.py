@@ -219,8 +219,8 @@ async def test_rates_of_disks_are_lines_of_io_max(unified: Path, tmp_path: Path)
     assert file.read_text() == f"{number} rbps=4096 wbps=max riops=max wiops=7"
     await cgroups.limit(GROUP, Limits())
     assert file.read_text() == f"{number} rbps=max wbps=max riops=max wiops=max"
-    for path, said in (("/dev/null", "not a block device"), ("/dev/nosuch", "stat /dev/nosuch: no such file")):
-        with pytest.raises(InvalidInput, match=said):
+    for path in ("/dev/null", "/dev/nosuch"):  # the same answer for both
+        with pytest.raises(InvalidInput, match=f"^stat {path}: no such file or directory, or not a block device$"):
             await cgroups.limit(GROUP, Limits(disk_rates=(f"read_bps:{path}:4096",)))
 
 

@@ -57,7 +57,7 @@ def _joined(top: int, below: list[tuple[bytes, int]]) -> int:
     root = os.open(sealed_mounts.DIRECTORY, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for path, tree in below:
-            # Where a directory above has an owner without an id here, root cannot pass, and nobody inside either.
+            # Where a directory above has an owner without an id here, neither the daemon nor those inside can pass.
             with contextlib.suppress(OSError):
                 place = kernel.open_beneath(root, path, os.O_PATH, _BENEATH)
                 try:

@@ -18,7 +18,7 @@ def rates(value: str) -> tuple[tuple[str, int], ...]:
     found: dict[str, int] = {}
     for part in value.split(","):
         path, _, text = part.strip().rpartition(":")
-        if not path.startswith("/") or "\0" in path or "/../" in f"{path}/" or len(path) > 255:
+        if not path.startswith("/dev/") or "\0" in path or "/../" in f"{path}/" or len(path) > 255:
             raise ValueError(_SENTENCE)
         try:
             found[path] = parse_size(text)

@@ -94,7 +94,7 @@ SETTINGS = Settings(
     Setting(
         "restricted.devices.disk",
         _MANAGED,
-        "`managed`: only volumes of pools, no paths of the host; `block`: only the root.",
+        "`managed`: only volumes of pools, neither paths of the host nor `tmpfs:`; `block`: only the root.",
         "managed",
         live=True,
     ),

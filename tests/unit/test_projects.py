@@ -373,3 +373,42 @@ async def test_a_quick_rename_has_ended_at_the_response(stand: Stand) -> None:
     status, body = await stand.ask("POST", "/1.0/projects/red", {"name": "green"})
     assert (status, body["metadata"]["status"]) == (202, "Success")
     assert (await stand.ask("GET", "/1.0/projects/green"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("rule", "managed", "links"),
+    [
+        ({"restricted.devices.nic": "block"}, True, True),
+        ({"restricted": "true", "restricted.devices.nic": "block"}, False, False),
+        ({"restricted": "true"}, True, False),
+        ({"restricted": "true", "restricted.devices.nic": "allow"}, True, True),
+        ({"restricted": "true", "restricted.devices.nic": "allow", "restricted.networks.access": "lan"}, False, False),
+        ({"restricted": "true", "restricted.networks.access": "lan, isolabr0"}, True, False),
+    ],
+)
+async def test_a_project_sees_the_networks_that_its_nics_may_use(
+    stand: Stand, rule: dict[str, str], managed: bool, links: bool
+) -> None:
+    stand.world.host.links.add_physical("eth7")
+    assert (await stand.ask("POST", "/1.0/projects", {"name": "red", "config": rule}))[0] == 201
+    shown = await stand.get("/1.0/networks?project=red")
+    assert ("/1.0/networks/isolabr0" in shown, "/1.0/networks/eth7" in shown) == (managed, links)
+    for name, seen in (("isolabr0", managed), ("eth7", links)):
+        for path in (f"/1.0/networks/{name}", f"/1.0/networks/{name}/state"):
+            assert (await stand.ask("GET", f"{path}?project=red"))[0] == (200 if seen else 404)
+    status, _ = await stand.ask("PATCH", "/1.0/networks/isolabr0?project=red", {"config": {"user.x": "y"}})
+    assert status == (200 if managed else 404)
+
+
+async def test_a_pool_in_which_a_project_may_have_nothing_is_hidden(stand: Stand) -> None:
+    await project(stand, "red", limits_disk_pool_default="0")
+    assert await stand.get("/1.0/storage-pools?project=red") == []
+    assert (await stand.ask("GET", "/1.0/storage-pools/default?project=red"))[0] == 404
+    config = {"restricted": "true", "restricted.storage-pools.access": "default"}
+    assert (await stand.ask("PUT", "/1.0/projects/red", {"config": config}))[0] == 200
+    assert await stand.get("/1.0/storage-pools?project=red") == ["/1.0/storage-pools/default"]
+    assert (await stand.ask("PUT", "/1.0/projects/red", {"config": config | {"restricted.storage-pools.access": "b"}}))[
+        0
+    ] == 200
+    assert await stand.get("/1.0/storage-pools?project=red") == []
+    assert len(await stand.get("/1.0/storage-pools")) == 1

@@ -72,7 +72,7 @@ async def test_a_program_in_place_of_the_image_s(stand: Stand) -> None:
         ({"name": "a", "source": {"type": "none"}, "config": {"nonsense": "1"}}, "config.nonsense"),
         ({"name": "a", "source": {"type": "none"}, "config": []}, "config"),
         ({"name": "a", "source": {"type": "none"}, "profiles": "default"}, "profiles"),
-        ({"name": "a", "source": {"type": "none"}, "instance_type": "t2.micro"}, "instance_type"),
+        ({"name": "a", "source": {"type": "none"}, "instance_type": "aws:t2.micro"}, "instance_type"),
         ({"name": "a", "source": {"type": "none"}, "stateful": True}, "stateful"),
     ],
 )

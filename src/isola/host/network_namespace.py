@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from isola.errors import AlreadyExists, HostFailure, WrongState
-from isola.host import call_chain, kernel
+from isola.host import call_chain, kernel, netlink
 from isola.host.credentials import effective_user
 from isola.host.places import in_passing_thread
 from isola.model.identity import IdRange
@@ -28,7 +28,7 @@ _REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below use
 
 
 def make(path: Path, idmap: IdRange) -> None:
-    """Create a namespace that is kept at ``path``, a new file. Raises AlreadyExists, HostFailure.
+    """Create a namespace, with ``lo`` up, that is kept at ``path``, a new file. Raises AlreadyExists, HostFailure.
 
     Both it and its user namespace count against the limits of the first id of the range.
     """
@@ -41,6 +41,7 @@ def make(path: Path, idmap: IdRange) -> None:
             finally:
                 os.close(user)
         try:
+            _start_loopback(namespace)
             _mount(namespace, path)
         finally:
             os.close(namespace)
@@ -137,6 +138,12 @@ def _refuse_routers(namespace: int, *, ipv6: bool) -> int:
 def _is_default(route: str) -> bool:
     target, length, *rest = route.split()
     return not int(target, 16) and length == "00" and not int(rest[6], 16) & _REJECTS
+
+
+def _start_loopback(namespace: int) -> None:
+    """Bring ``lo`` up: the kernel creates it down, and not every first program cares for it."""
+    with netlink.opened_in(namespace) as sender:
+        netlink.ask(sender, netlink.up("lo"))
 
 
 def _prepare(path: Path) -> None:

@@ -23,7 +23,7 @@ async def observe(context: Context, instance: Instance, *, disk: bool = True) ->
     """Usage, interfaces and, with ``disk``, the disk usage of its root, for which the volume is walked."""
     await _reported(context, [instance])
     space = {"root": await context.storage(instance).usage(context.volume(instance))} if disk else {}
-    state = _look(context, instance, context.live.get(instance.id), context.host.system.memory()["MemTotal"])
+    state = _look(context, instance, context.live.get(instance.id), _whole(context))
     return dataclasses.replace(state, disk=space)
 
 
@@ -32,10 +32,10 @@ async def observe_all(context: Context, instances: Sequence[Instance]) -> Sequen
     await _reported(context, instances)
     lives = [context.live.get(instance.id) for instance in instances]
     if not any(lives):
-        return [_look(context, instance, None, 0) for instance in instances]
-    total = context.host.system.memory()["MemTotal"]
+        return [_look(context, instance, None, (0, 0)) for instance in instances]
+    whole = _whole(context)
     return await in_thread(
-        lambda: [_look(context, instance, live, total) for instance, live in zip(instances, lives, strict=True)]
+        lambda: [_look(context, instance, live, whole) for instance, live in zip(instances, lives, strict=True)]
     )
 
 
@@ -57,7 +57,13 @@ def _asks_agent(context: Context, instance: Instance) -> bool:
     return boolean(expanded(context, instance)[0].get(AGENT_METRICS) or "true")
 
 
-def _look(context: Context, instance: Instance, live: Live | None, memory: int) -> InstanceState:
+def _whole(context: Context) -> tuple[int, int]:
+    """Memory and CPUs of the host, for what has no limit."""
+    return context.host.system.memory()["MemTotal"], len(context.host.system.cpus())
+
+
+def _look(context: Context, instance: Instance, live: Live | None, whole: tuple[int, int]) -> InstanceState:
+    memory, cpus = whole
     if live is None:
         health = context.health.get(instance.id)
         rests = _at_rest(context.status(instance))
@@ -67,6 +73,7 @@ def _look(context: Context, instance: Instance, live: Live | None, memory: int) 
         pid=live.guest.number,
         usage=live.guest.usage(),
         memory_total=live.limits.memory or memory,
+        cpu_allocated=live.limits.cpu_ns_a_second(cpus),
         network=_interfaces(context, instance, live.guest),
         started_at=live.started_at,
         health=context.health.get(instance.id),

@@ -250,6 +250,8 @@ class InstanceState:
     pid: int = 0
     usage: Usage = field(default_factory=Usage)
     memory_total: int = 0
+    cpu_allocated: int = 0
+    """Nanoseconds of CPU time that it may use in a second."""
     disk: Mapping[str, int] = field(default_factory=dict)
     """Device name -> bytes used."""
     network: tuple[InterfaceState, ...] = ()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_SECOND = 1_000_000_000
+"""In nanoseconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -40,6 +43,15 @@ class Limits:
     """Ports to which its programs may bind, as ``isola.model.ports`` writes them."""
     connects: tuple[str, ...] | None = None
     """Ports of others to which they may connect and send."""
+
+    def cpu_ns_a_second(self, cpus: int) -> int:
+        """Nanoseconds of CPU time that it may use in a second, on a host with so many CPUs."""
+        own = self.vcpus or (cpus if self.cpus is None else len(self.cpus))
+        limit = own * _SECOND
+        if self.cpu_time is None:
+            return limit
+        time, period = self.cpu_time
+        return min(limit, time * _SECOND // period)
 
 
 @dataclass(frozen=True, slots=True)

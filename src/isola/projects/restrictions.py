@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from isola.errors import Forbidden
 from isola.model.instance import Config, Devices
 from isola.model.project import Project
+from isola.projects.limits import limit
 from isola.projects.settings import DEVICES, SETTINGS
 from isola.settings import boolean
 
@@ -60,6 +61,20 @@ def check_volume(project: Project, config: Config) -> None:
     paths = _listed(project, f"{key}.paths")
     if paths and not any(_below(path, each) for each in paths):
         raise _forbidden(project, "A volume of this path", f"{key}.paths", "config.mount.source")
+
+
+def shows_network(project: Project, name: str, *, managed: bool) -> bool:
+    """Whether a project sees a network, which is one that its NICs may use."""
+    if not restricted(project):
+        return True
+    rule, networks = _value(project, "restricted.devices.nic"), _listed(project, "restricted.networks.access")
+    return rule != "block" and (managed or rule == "allow") and (not networks or name in networks)
+
+
+def shows_pool(project: Project, name: str) -> bool:
+    """Whether a project sees a pool: not if it may have nothing there."""
+    pools = _listed(project, "restricted.storage-pools.access") if restricted(project) else []
+    return limit(project, f"limits.disk.pool.{name}") != 0 and (not pools or name in pools)
 
 
 def allows(project: Project, key: str) -> bool:

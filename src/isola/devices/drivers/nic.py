@@ -446,7 +446,12 @@ class NicDevice(DeviceDriver):
     async def _connect(self, plug: Plug, target: Target) -> None:
         """Connect it to an unmanaged link."""
         config, facts, type_ = plug.config, plug.state.facts, kind(plug.config)
-        inside, link, mtu = self._inside(plug), self._link(plug), int(facts[MTU]) if facts.get(MTU) else None
+        # Brought up at least, as LXC does it: small systems expect that.
+        inside, link, mtu = (
+            self._inside(plug) or Inside(),
+            self._link(plug),
+            int(facts[MTU]) if facts.get(MTU) else None,
+        )
         if type_ == "macvlan":
             made = Macvlan(config["parent"], facts[NAME], facts[HWADDR], mtu)
             await self.host.links.create_macvlan(made, target.network, inside)

@@ -31,6 +31,8 @@ EXTENSIONS: dict[str, str] = {
     "profile_usedby": "used_by of profiles",
     "usedby_consistency": "used_by holds API paths",
     "container_last_used_at": "last_used_at of instances",
+    "instance_types": "instance_type of new instances: c2-m4 and its like",
+    "instance_state_cpu_time": "allocated_time of processors in the state",
     "container_cpu_time": "processor time in the state",
     "container_image_properties": "image.* keys of instances",
     "container_stop_priority": "boot.stop.priority",

@@ -166,7 +166,7 @@ class BridgeNetworks(NetworkDriver):
         # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
         if not isinstance(endpoint, HostTap):
             pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4)
-            await self.host.links.connect(pair, endpoint.path, self.inside(network, nic) if nic.configure else None)
+            await self.host.links.connect(pair, endpoint.path, self.inside(network, nic) if nic.configure else Inside())
             return
         await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
         if ipv4 is not None:

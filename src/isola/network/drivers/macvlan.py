@@ -166,7 +166,9 @@ class MacvlanNetworks(NetworkDriver):
         mtu = network.config.get("mtu")
         mode = network.config.get("mode") or _MODES[0]
         link = Macvlan(network.config["parent"], nic.interface, nic.mac, int(mtu) if mtu else None, mode)
-        await self.host.links.create_macvlan(link, endpoint.path, self.inside(network, nic) if nic.configure else None)
+        await self.host.links.create_macvlan(
+            link, endpoint.path, self.inside(network, nic) if nic.configure else Inside()
+        )
 
     async def _detach(self, network: Network, nic: Nic) -> None:
         """The link is inside, and goes with the namespace; its device removes it from one that stays."""

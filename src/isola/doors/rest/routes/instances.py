@@ -11,6 +11,7 @@ from isola.doors.http.reading import Fields
 from isola.doors.rest.addresses import in_project
 from isola.doors.rest.answers import background, sync, sync_bytes
 from isola.doors.rest.filtering import Match, parse_filter
+from isola.doors.rest.instance_types import limits_of
 from isola.doors.rest.lookup import instance_of, instances_of, scope_of
 from isola.doors.rest.programs import program_of
 from isola.doors.rest.request import Request
@@ -169,8 +170,6 @@ def _chosen(request: Request, match: Match | None) -> Sequence[Instance]:
 def _request_of(fields: Fields, request: Request, image: str | None) -> InstanceRequest:
     if fields.boolean("stateful"):
         raise Unsupported("Creating from a stateful snapshot is not offered yet", field="stateful")
-    if fields.text("instance_type", ""):
-        raise Unsupported("Instance types of clouds are not offered", field="instance_type", remedy="use limits.*")
     return InstanceRequest(
         name=instance_name(fields.text("name")) if fields.text("name", "") else None,
         project=request.project,
@@ -180,7 +179,7 @@ def _request_of(fields: Fields, request: Request, image: str | None) -> Instance
         runtime=fields.text("runtime", "") or None,
         architecture=fields.text("architecture", "") or None,
         description=fields.text("description", ""),
-        config=fields.mapping("config"),
+        config=limits_of(fields.text("instance_type", "")) | fields.mapping("config"),
         devices=fields.mappings("devices"),
         profiles=fields.texts("profiles") if fields.has("profiles") else None,
         ephemeral=fields.boolean("ephemeral"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aiohttp import web
@@ -19,15 +19,17 @@ from isola.errors import InvalidInput, NotFound
 from isola.model.names import network_name
 from isola.model.network import Network
 from isola.model.reference import Entity, Kind, Ref
+from isola.projects.restrictions import shows_network
 
 
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or networks, managed or not."""
     networks = request.services.networks
-    shapes = {address(each.entity): _shape(request, each) for each in networks if request.lists(each.entity)}
+    listed = [each for each in networks if request.lists(each.entity) and _shows(request, each.name)]
+    shapes = {address(each.entity): _shape(request, each) for each in listed}
     if request.lists(Entity.of(Kind.NETWORK, Ref.default(""))):
-        links = await networks.unmanaged()
-        shapes |= {address_of(Kind.NETWORK, Ref.default(name)): link_json(name, kind) for name, kind in links.items()}
+        for name, kind in (await _links(request)).items():
+            shapes[address_of(Kind.NETWORK, Ref.default(name))] = link_json(name, kind)
     found = select_records(shapes, shapes.__getitem__, request.query.get("filter", ""))
     return sync([shape if request.recursion else at for at, shape in found])
 
@@ -52,7 +54,7 @@ async def get(request: Request) -> web.StreamResponse:
     try:
         network = networks.get(_ref(request))
     except NotFound:
-        kind = (await networks.unmanaged()).get(name)
+        kind = (await _links(request)).get(name)
         if kind is None:
             raise
         shape = link_json(name, kind)
@@ -121,7 +123,10 @@ def _mine(request: Request) -> set[str]:
 
 async def state(request: Request) -> web.StreamResponse:
     """The observed state of its link."""
-    return sync(await request.services.networks.state(_ref(request)))
+    ref = _ref(request)
+    if request.services.networks.find(ref) is None and not _shows(request, ref.name, managed=False):
+        raise _unknown(ref)
+    return sync(await request.services.networks.state(ref))
 
 
 async def _update(request: Request, decide: Callable[[Network], Network]) -> web.StreamResponse:
@@ -135,13 +140,32 @@ async def _managed(request: Request) -> Network:
     try:
         return request.services.networks.get(_ref(request))
     except NotFound:
-        if name in await request.services.networks.unmanaged():
+        if name in await _links(request):
             raise InvalidInput(f"{name!r} is a link of the host, which Isola does not manage", field="name") from None
         raise
 
 
 def _ref(request: Request) -> Ref:
-    return request.ref(request.parameters["name"], Kind.NETWORK)
+    """Raises NotFound for a network that the project of the request must not use."""
+    ref = request.ref(request.parameters["name"], Kind.NETWORK)
+    if request.services.networks.find(ref) is not None and not _shows(request, ref.name):
+        raise _unknown(ref)
+    return ref
+
+
+async def _links(request: Request) -> Mapping[str, str]:
+    """Links of the host, which are no managed networks, with their kinds."""
+    links = await request.services.networks.unmanaged()
+    return {name: kind for name, kind in links.items() if _shows(request, name, managed=False)}
+
+
+def _shows(request: Request, name: str, *, managed: bool = True) -> bool:
+    project = request.services.projects.find(request.project)
+    return request.everywhere or project is None or shows_network(project, name, managed=managed)
+
+
+def _unknown(ref: Ref) -> NotFound:
+    return NotFound(f"Network {ref.quoted} not found")
 
 
 def _shape(request: Request, network: Network) -> dict[str, object]:

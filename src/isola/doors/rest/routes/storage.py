@@ -14,8 +14,10 @@ from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.storage import pool_json, space_json, writable
+from isola.errors import NotFound
 from isola.model.names import plain_name
 from isola.model.storage import Pool
+from isola.projects.restrictions import shows_pool
 
 _ROOT = "/1.0/storage-pools"
 
@@ -24,7 +26,8 @@ async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or pools."""
     pools = request.services.pools
     shapes = select(
-        [pool_json(pool, request.users(pools.used_by(pool.name))) for pool in pools], request.query.get("filter", "")
+        [pool_json(pool, request.users(pools.used_by(pool.name))) for pool in pools if _shows(request, pool.name)],
+        request.query.get("filter", ""),
     )
     return sync(shapes if request.recursion else [f"{_ROOT}/{shape['name']}" for shape in shapes])
 
@@ -85,7 +88,16 @@ async def _update(request: Request, decide: Callable[[Pool], Pool]) -> web.Strea
 
 
 def _find(request: Request) -> Pool:
-    return request.services.pools.get(request.parameters["pool"])
+    """Raises NotFound, also for a pool in which the project of the request may have nothing."""
+    pool = request.services.pools.get(request.parameters["pool"])
+    if not _shows(request, pool.name):
+        raise NotFound(f"Storage pool {pool.name!r} not found")
+    return pool
+
+
+def _shows(request: Request, pool: str) -> bool:
+    project = request.services.projects.find(request.project)
+    return project is None or shows_pool(project, pool)
 
 
 ROUTES = (

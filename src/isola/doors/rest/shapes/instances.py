@@ -83,7 +83,7 @@ def state_json(state: InstanceState) -> dict[str, object]:
         "network": {link.name: interface_json(link) for link in state.network} if state.pid else None,
         "pid": state.pid,
         "processes": usage.processes if state.pid else 0,
-        "cpu": {"usage": usage.cpu_ns},
+        "cpu": {"usage": usage.cpu_ns, "allocated_time": state.cpu_allocated},
         "started_at": moment(state.started_at),
         "health": health_json(state.health),
     }

@@ -10,7 +10,7 @@ from memory_audit import differences, settle
 from strike import end_tasks
 
 from isola.errors import InvalidInput
-from isola.instances.restart_policy import Policy, When, parse, pause_after
+from isola.instances.restart_policy import Policy, When, parse, pause_after, policy_of
 from isola.instances.settings import SETTINGS
 from isola.model.instance import Instance, InstanceUpdate, Status
 from isola.model.last_run import Until
@@ -69,6 +69,20 @@ def test_policies_are_read_as_docker_writes_them() -> None:
             parse(wrong)
     with pytest.raises(InvalidInput):
         SETTINGS.validate({"isola.restart": "sometimes"})
+
+
+@pytest.mark.parametrize(
+    ("config", "when"),
+    [
+        ({}, None),
+        ({"boot.autorestart": "false"}, None),
+        ({"boot.autorestart": "true"}, When.UNLESS_STOPPED),
+        ({"boot.autorestart": "true", "isola.restart": "no"}, When.NO),
+    ],
+)
+def test_the_key_of_incus_is_a_policy_where_there_is_no_other(config: dict[str, str], when: When | None) -> None:
+    policy = policy_of(config)
+    assert (policy and policy.when) == when
 
 
 def test_pauses_double_up_to_a_minute() -> None:

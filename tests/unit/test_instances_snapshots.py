@@ -76,6 +76,18 @@ async def test_a_restored_instance_equals_the_snapshot(either: World) -> None:
     assert names(world) == ["snap0"]
 
 
+async def test_a_restore_changes_the_generation_and_not_the_id(either: World) -> None:
+    def ids() -> tuple[str, str]:
+        return victim(either).volatile["uuid"], victim(either).volatile["uuid.generation"]
+
+    uuid, generation = ids()
+    assert uuid == generation
+    await either.finish(snapshots(either).create(VICTIM))
+    assert ids() == (uuid, generation)
+    await either.finish(snapshots(either).restore(VICTIM, "snap0"))
+    assert ids()[0] == uuid and ids()[1] != generation
+
+
 async def test_names_follow_the_pattern(world: World) -> None:
     await stopped(world)
     for _ in range(2):

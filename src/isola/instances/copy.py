@@ -21,7 +21,7 @@ from isola.instances.roots import copy_root, copy_snapshot, devices_in, moment, 
 from isola.instances.snapshot_records import find, snapshots_of
 from isola.instances.start import start
 from isola.instances.templates import OLD_NAME, PENDING
-from isola.instances.volatile import LAST_BOOT, own_keys
+from isola.instances.volatile import GENERATION, LAST_BOOT, own_keys
 from isola.model.identity import IdRange
 from isola.model.instance import Desired, Instance, InstanceRequest
 from isola.model.reference import Ref
@@ -106,7 +106,8 @@ async def _record(
     (origin, then), request, pool = source, found.request, root_pool(found.devices)
     volatile = {
         "root.pool": pool,
-        "uuid": context.host.clock.uuid(),
+        "uuid": (uuid := context.host.clock.uuid()),
+        GENERATION: uuid,
         LAST_BOOT: context.host.system.boot_id(),
         PENDING: "copy",
         OLD_NAME: then.name,

@@ -31,7 +31,7 @@ from isola.instances.ranges import give_back, range_for
 from isola.instances.root_sizes import first_size
 from isola.instances.start import start
 from isola.instances.templates import PENDING
-from isola.instances.volatile import LAST_BOOT, own_keys
+from isola.instances.volatile import GENERATION, LAST_BOOT, own_keys
 from isola.instances.walls import ISOLATION, isolation_of, require_config, require_image
 from isola.model.identity import IdRange
 from isola.model.image import Image
@@ -187,7 +187,8 @@ async def _record(context: Context, op: Operation, plan: Plan, image: Image | No
     """All but its ids."""
     volatile: dict[str, str] = {
         "root.pool": root_pool(plan.devices),
-        "uuid": context.host.clock.uuid(),
+        "uuid": (uuid := context.host.clock.uuid()),
+        GENERATION: uuid,
         LAST_BOOT: context.host.system.boot_id(),
         **plan.request.marks,
     }

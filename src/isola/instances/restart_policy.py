@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isola.model.instance import Config, Desired, Instance
-from isola.settings import Setting, Settings
+from isola.settings import Setting, Settings, boolean
 
-KEY = "isola.restart"
+KEY, AUTORESTART = "isola.restart", "boot.autorestart"
 STEADY = 10.0
 """Seconds after which a run resets the pauses."""
 _FIRST, _LONGEST = 0.1, 60.0
@@ -64,13 +64,22 @@ RESTART_SETTINGS = Settings(
         live=True,
         expects="no, always, unless-stopped, on-failure or on-failure:NUMBER",
     ),
+    Setting(
+        AUTORESTART,
+        boolean,
+        f"As `{KEY}=unless-stopped`, where that is not set.",
+        "false",
+        live=True,
+    ),
 )
 
 
 def policy_of(config: Config) -> Policy | None:
     """None: not set."""
     found = RESTART_SETTINGS.value(config, KEY)
-    return found if isinstance(found, Policy) else None
+    if isinstance(found, Policy):
+        return found
+    return Policy(When.UNLESS_STOPPED) if RESTART_SETTINGS.value(config, AUTORESTART) else None
 
 
 def pause_after(ends: int) -> float:

@@ -107,7 +107,8 @@ async def change_over(
 ) -> None:
     """After the first write a later daemon completes it; if the root cannot be changed, the record is reverted."""
     ref = old.ref
-    await context.records.replace(ref, marked(new.value, snapshot, memory=memory), at=new.revision, allow=allow)
+    wanted = marked(new.value, snapshot, memory=memory, generation=context.host.clock.uuid())
+    await context.records.replace(ref, wanted, at=new.revision, allow=allow)
     try:
         await context.storage(old).apply_restore(context.volume(new.value), snapshot)
     except BaseException:

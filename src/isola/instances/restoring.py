@@ -6,17 +6,19 @@ import dataclasses
 
 from isola.instances.context import Context
 from isola.instances.snapshot_states import adopt_state
-from isola.instances.volatile import RESTORING, RESTORING_MEMORY
+from isola.instances.volatile import GENERATION, RESTORING, RESTORING_MEMORY
 from isola.model.instance import Instance
 from isola.model.reference import Ref
 
 
-def marked(instance: Instance, snapshot: str, *, memory: bool = False) -> Instance:
+def marked(instance: Instance, snapshot: str, *, memory: bool = False, generation: str = "") -> Instance:
     """The record with the id of the snapshot that is being restored; an empty id: the restore is complete.
 
-    ``memory``: its next start is to continue from it.
+    ``memory``: its next start is to continue from it. ``generation``: its new one, if there is one.
     """
     volatile = {key: value for key, value in instance.volatile.items() if key not in (RESTORING, RESTORING_MEMORY)}
+    if generation:
+        volatile[GENERATION] = generation
     marks = ({RESTORING: snapshot} if snapshot else {}) | ({RESTORING_MEMORY: snapshot} if snapshot and memory else {})
     return dataclasses.replace(instance, volatile=volatile | marks)
 

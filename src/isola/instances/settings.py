@@ -93,7 +93,28 @@ SETTINGS = Settings(
         "true",
         live=True,
     ),
+    Setting(
+        "security.nesting",
+        boolean,
+        "No effect: containers may run in system containers in any case, with the user namespace of these.",
+        "false",
+        live=True,
+    ),
+    Setting(
+        "security.idmap.isolated",
+        boolean,
+        "No effect: each instance has user ids of its own.",
+        "true",
+        live=True,
+    ),
     Setting("security.protection.delete", boolean, "Refuse to delete the instance.", "false", live=True),
+    Setting(
+        "security.protection.shift",
+        boolean,
+        "No effect: user ids in root volumes never change.",
+        "false",
+        live=True,
+    ),
     Setting(
         "snapshots.schedule",
         parse_schedule,

@@ -8,6 +8,8 @@ from isola.model.instance import Desired, Instance
 
 LAST_BOOT = "last_state.boot"
 """The boot of the host in which the instance was last made or started."""
+GENERATION = "uuid.generation"
+"""A new id whenever its root is set back to an earlier one, for programs that must not repeat what they did since."""
 START_TIME = "last_state.start_ms"
 """How many milliseconds its last start took from its engine or monitor to its program, with the devices in between."""
 CPUS = "last_state.cpus"

@@ -175,11 +175,13 @@ async def test_root_of_the_range_administers_its_network_namespace(tmp_path: Pat
                 owner = fcntl.ioctl(opened, 0xB704, b"\0" * 4)  # NS_GET_OWNER_UID
             assert int.from_bytes(owner, sys.byteorder) == 1_500_000
             enter = ["nsenter", f"--net={file}", f"--user={user}", "--setuid", "0"]
-            await PROCESSES.run([*enter, "ip", "link", "set", "lo", "up"])
+            before = await PROCESSES.run([*enter, "ip", "-j", "link"])
+            assert "UP" in json.loads(before.stdout)[0]["flags"]
+            await PROCESSES.run([*enter, "ip", "link", "set", "lo", "mtu", "1400"])
             listed = await PROCESSES.run([*enter, "ls", "-ln", "/proc/self/net/arp"])
             assert listed.stdout.split()[2:4] == [b"0", b"0"]
         links = await PROCESSES.run(["nsenter", f"--net={file}", "ip", "-j", "link"])
-        assert [(link["ifname"], "UP" in link["flags"]) for link in json.loads(links.stdout)] == [("lo", True)]
+        assert [(link["ifname"], link["mtu"]) for link in json.loads(links.stdout)] == [("lo", 1400)]
     finally:
         await namespaces.remove_network(file)
     assert not file.exists() and os.getresuid() == (0, 0, 0)

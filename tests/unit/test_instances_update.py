@@ -11,6 +11,8 @@ from instance_verbs import ROOT, two_pools
 from memory_audit import differences
 
 from isola.errors import IsolaError, WrongState
+from isola.host.link_kinds import Inside
+from isola.instances.volatile import kept_keys
 from isola.model.reference import Ref
 from isola.testing.parts import World
 
@@ -48,6 +50,18 @@ async def test_nics_are_added_changed_and_removed_while_it_runs(world: World) ->
     [(pair, _)] = world.host.links.inside.values()
     assert (pair.peer, pair.mac) == ("eth1", "10:66:6a:00:00:09")
     assert not await differences(world)
+
+
+@pytest.mark.parametrize(
+    "nic", [NIC, {"type": "nic", "nictype": "p2p"}, {"type": "nic", "nictype": "macvlan", "parent": "eth0"}]
+)
+async def test_nics_of_systems_are_brought_up_without_addresses(world: World, nic: dict[str, str]) -> None:
+    made = await world.create("web1", start=True, devices={"root": ROOT, "eth0": nic})
+    assert made.start.system
+    links = world.host.links
+    assert [inside for _, inside in (*links.inside.values(), *links.macvlans.values())] == [Inside()]
+    assert made.plugged["eth0"].facts["name"] == "eth0"
+    assert ("volatile.eth0.name" in kept_keys(made)) == ("name" not in nic)
 
 
 async def test_a_nic_may_have_any_name(world: World) -> None:

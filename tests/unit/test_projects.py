@@ -270,6 +270,9 @@ async def test_disks_stay_below_the_paths_that_are_allowed(stand: Stand) -> None
     assert (await launch(stand, "web1", "blue", devices=nothing | {"data": disk}, start=True))[0] == 200
     [graft] = stand.world.host.guest_mounts.grafts
     assert graft.beneath == Path("/srv/blue"), "no link leads out of it either"
+    shifted = nothing | {"data": disk | {"shift": "true"}}
+    status, error = await launch(stand, "web2", "blue", devices=shifted, start=True)
+    assert status == 400 and "must not be shifted" in error
 
 
 async def test_disks_that_a_build_gives_to_its_instances_are_not_restricted(stand: Stand) -> None:

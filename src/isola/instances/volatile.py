@@ -56,6 +56,8 @@ def kept_keys(instance: Instance) -> dict[str, str]:
     kept = {f"image.{key}": value for key, value in instance.image_properties.items()}
     kept |= {f"volatile.{key}": value for key, value in instance.volatile.items()}
     for name, state in instance.plugged.items():
-        kept |= {f"volatile.{name}.{fact}": value for fact, value in state.facts.items()}
+        # A name is shown where it was chosen, not where it is configured, as clients expect it.
+        shown = {fact: value for fact, value in state.facts.items() if fact != "name" or not state.config.get("name")}
+        kept |= {f"volatile.{name}.{fact}": value for fact, value in shown.items()}
     kept["volatile.last_state.power"] = "RUNNING" if instance.desired is Desired.RUNNING else "STOPPED"
     return kept

@@ -109,7 +109,7 @@ class FakeNetwork(NetworkDriver):
         if isinstance(endpoint, HostTap):
             await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
             return
-        inside = self.inside(network, nic) if nic.configure else None
+        inside = self.inside(network, nic) if nic.configure else Inside()
         pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
         await self.host.links.connect(pair, endpoint.path, inside)
 

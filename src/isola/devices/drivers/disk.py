@@ -267,9 +267,17 @@ class Disk(DeviceDriver):
         if not required(config) and not await self.host.files.exists(source):
             return None
         await self._find(plug, source)
+        beneath = self._beneath(plug, source)
+        if beneath is not None and _true(config, "shift"):
+            raise Forbidden(
+                f"A disk of project {plug.instance.project!r} must not be shifted",
+                field=f"{plug.field}.shift",
+                evidence="root inside could write programs there that run as root of the host (set-user-ID)",
+                remedy="see restricted.devices.disk.paths of the project",
+            )
         return Graft(
             source,
-            beneath=self._beneath(plug, source),
+            beneath=beneath,
             read_only=read_only,
             recursive=_true(config, "recursive"),
             propagation=_PROPAGATIONS[config.get("propagation") or "private"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
+from buildkit_client import tar_of
 from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.building import WAY_OUT, messages
@@ -43,3 +45,19 @@ def test_lines_are_those_of_the_classic_builder() -> None:
     assert printed(BuildEventKind.REMOVED, "0123456789ab") == " ---> Removed intermediate container 0123456789ab\n"
     assert printed(BuildEventKind.OUTPUT, data=b"out\n") == "out\n"
     assert printed(BuildEventKind.OUTPUT, data=b"err\n", stderr=True) == "\x1b[91merr\n\x1b[0m"
+
+
+async def test_a_build_is_told_of_as_docker_does(docker: DockerStand) -> None:
+    """A name that has belonged to another image is given again."""
+    for label in ("1", "2"):
+        context = tar_of(Dockerfile=f"FROM scratch\nLABEL of={label}\n")
+        async with docker.session.post("http://docker/v1.50/build?t=made", data=context) as answer:
+            assert b"Successfully" in await answer.read()
+    async with docker.session.get("http://docker/v1.50/events?since=1&until=9999999999") as answer:
+        lines = [json.loads(await answer.content.readline()) for _ in range(4)]
+    first, _, second, _ = (line["Actor"]["ID"] for line in lines)
+    told = [(line["Action"], line["Actor"]["ID"], line["Actor"]["Attributes"]["name"]) for line in lines]
+    assert first != second and told == [
+        ("create", first, first), ("tag", first, "made:latest"),
+        ("create", second, second), ("tag", second, "made:latest"),
+    ]  # fmt: skip

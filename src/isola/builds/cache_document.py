@@ -25,8 +25,6 @@ LARGEST_ANNOTATION = 60_000
 _MOST_RESULTS = 5000
 _LARGEST = MAX_DOCUMENT - 1000
 """Bytes of all results: readers refuse larger documents."""
-_LONGEST_TEXT = 1000
-"""Characters of an instruction."""
 _TYPES = frozenset(LAYER_TYPES) - {DISK_TYPE}
 """Of layers: no instruction makes a disk."""
 _KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -38,7 +36,6 @@ class Kept:
 
     key: str
     created_at: datetime
-    text: str
     digest: str = ""
     """Of its layer; empty: it changed no file."""
     diff_id: str = ""
@@ -48,20 +45,19 @@ def kept(key: str, result: BuildResult) -> Kept:
     """One, as it is exported."""
     layer = result.layer
     digest, diff_id = (layer.digest, layer.diff_id) if layer is not None else ("", "")
-    return Kept(key, result.created_at, result.text[:_LONGEST_TEXT].replace("\0", ""), digest, diff_id)
+    return Kept(key, result.created_at, digest, diff_id)
 
 
-def document(results: Iterable[Kept], *, brief: bool = False) -> bytes:
-    """Equal results give an equal document. ``brief``: without the instructions."""
+def document(results: Iterable[Kept]) -> bytes:
+    """Equal results give an equal document. Instructions are not in it: they may have values that no image shows."""
     found = {each.key: each for each in results}
-    return orjson.dumps({"version": 1, "results": [_entry(each, brief) for _, each in sorted(found.items())]})
+    return orjson.dumps({"version": 1, "results": [_entry(each) for _, each in sorted(found.items())]})
 
 
-def _entry(each: Kept, brief: bool = False) -> dict[str, str]:
+def _entry(each: Kept) -> dict[str, str]:
     return {
         "key": each.key,
         "created": each.created_at.isoformat(),
-        **({} if brief else {"text": each.text}),
         **({"digest": each.digest, "diff_id": each.diff_id} if each.digest else {}),
     }
 
@@ -102,7 +98,7 @@ def _read(fields: Fields) -> Kept:
         created = datetime.fromisoformat(fields.text("created", longest=80)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise fields.wrong("created", "is no time") from None
-    return Kept(key, created, fields.text("text", longest=_LONGEST_TEXT), digest, diff_id)
+    return Kept(key, created, digest, diff_id)
 
 
 def _result(each: Kept, layers: Mapping[str, Descriptor]) -> BuildResult | None:
@@ -111,4 +107,4 @@ def _result(each: Kept, layers: Mapping[str, Descriptor]) -> BuildResult | None:
         if (at := layers.get(each.digest)) is None:
             return None
         layer = Layer(at.digest, LAYER_TYPES[at.media_type], at.size, each.diff_id)
-    return BuildResult(each.key, each.created_at, each.created_at, each.text, layer)
+    return BuildResult(each.key, each.created_at, each.created_at, "", layer)

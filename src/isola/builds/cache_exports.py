@@ -40,7 +40,7 @@ def inline(job: Job, results: Results, layers: Collection[Layer]) -> dict[str, s
         return {}
     own = {layer.digest for layer in layers}
     found = [kept(key, each) for _, key, each in _of_target(job, results) if not each.layer or each.layer.digest in own]
-    text = document(found, brief=True).decode()
+    text = document(found).decode()
     if len(text) > LARGEST_ANNOTATION:
         warning = (
             "[Warning] The image has no cache: it has too many instructions. --cache-to type=registry has no limit"

@@ -16,6 +16,8 @@ _MOST_WAITING = 4 << 20
 _MOST_KEPT = 2 << 20
 """Bytes that are kept for who asks later; of more output the beginning."""
 _STDOUT, _STDERR = 1, 2
+_MARK = "[Warning] "
+"""Of warnings among other lines; these clients list them apart."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,9 @@ class Progress:
             await self._output(open, event)
         elif event.kind is BuildEventKind.WARNING:
             self.counts.warnings += 1
-            await self._put({4: message({1: open.digest if open else "", 2: 1, 3: event.text.encode()})})
+            await self._put(
+                {4: message({1: open.digest if open else "", 2: 1, 3: event.text.removeprefix(_MARK).encode()})}
+            )
         elif event.kind is BuildEventKind.CACHED and open is not None:
             open.cached = True
             self.counts.cached += 1

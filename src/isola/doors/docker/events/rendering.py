@@ -55,6 +55,7 @@ _OTHERS = {
     "image-deleted": ("image", "delete"),
     "image-retrieved": ("image", "save"),
     "image-alias-created": ("image", "tag"),
+    "image-alias-updated": ("image", "tag"),
     "image-alias-deleted": ("image", "untag"),
     "network-created": ("network", "create"),
     "network-updated": ("network", "update"),
@@ -184,8 +185,11 @@ class Renderer:
     def _of_other(self, content: Lifecycle, time: int) -> Iterator[Message]:
         kind, action = _OTHERS[content.action]
         name = content.source.names[-1]
-        if content.action == "image-created" and not self._was_pulled(content.source.ref):
-            return  # what has made it tells of that
+        if content.action == "image-created":
+            source = self._source(content.source.ref)
+            if not source or "instance" in source:
+                return  # what has made it tells of that
+            action = "create" if "build" in source else action
         if kind == "image":
             id, shown = self._image(content)
             yield Message(kind, action, id, {"name": shown}, time)
@@ -195,12 +199,12 @@ class Renderer:
         else:
             yield Message(kind, action, name, {"driver": "local"}, time)
 
-    def _was_pulled(self, ref: Ref) -> bool:
+    def _source(self, ref: Ref) -> Mapping[str, str]:
+        """Where an image came from; empty if it has gone."""
         try:
-            source = self._services.images.get(ref).source
+            return self._services.images.get(ref).source
         except NotFound:
-            return False
-        return bool(source) and "instance" not in source
+            return {}
 
     def _network(self, ref: Ref) -> tuple[str, str, str]:
         """Its id, driver and name."""

@@ -14,6 +14,7 @@ from buildkit_client import CONTROL, Files, builder, direct, files_of
 from daemon import Daemon
 from debian_registry import PASSWORD, USER, DebianRegistry
 from docker_command import Docker
+from waiting import until
 
 from isola.doors.docker.buildkit.calls import Code, Failure, calling
 from isola.doors.docker.buildkit.wire import Message, message
@@ -72,7 +73,7 @@ async def test_a_build_with_several_outputs(image: Daemon, docker: Docker) -> No
     )
     more = [("local", {}), ("image", {"name": "several:1"})]
     async with direct(socket_of(image), files) as client:
-        done = await client.build("several:2", {"label:of": "test", "no-cache": ""}, "docker", more)
+        done = await client.build("several:2", {"label:of": "test", "no-cache": ""}, "docker", more=more)
         assert files.received["a"] == b"s3cret" and len(files.received[""]) > 1024
         assert docker("images", "-q", "--no-trunc", "several:1").strip() == done["containerimage.digest"]
         assert not docker("images", "-q", "several:2"), "that name is only in the archive"
@@ -95,6 +96,34 @@ async def test_the_daemon_pushes_with_the_passwords_of_the_client(
     (tagged,) = registry.storage.glob("**/built/app/_manifests/tags/*/current/link")
     assert tagged.parent.parent.name == "latest" and tagged.read_text() == done["containerimage.digest"]
     assert "containerimage.descriptor" in done
+
+
+async def test_a_build_begins_with_the_result_of_another_one(image: Daemon, docker: Docker) -> None:
+    """As targets of ``docker buildx bake`` do; nothing of the first is left in the project."""
+    base = "FROM app\nRUN cat /proc/sys/kernel/random/uuid > /base\nENV of=base\n"
+    app = "FROM base\nRUN echo $of; cat /base\n"
+    files = Files({"dockerfile": files_of(base=base, app=app), "context": []})
+    options, linked = {"filename": "app", "label:of": "test"}, {"context:base": "input:context:base"}
+    before = docker("images", "-aq")
+    async with direct(socket_of(image), files) as client:
+
+        async def then(result: Message) -> None:
+            with pytest.raises(Failure, match="no input"):
+                await client.build(options={**options, **linked}, exporter="")
+            with pytest.raises(Failure, match="LLB"):
+                await client.build(
+                    options={**options, **linked}, exporter="", inputs={"context:base": message({1: b""})}
+                )
+            given = {"context:base": result.blob(2)}
+            for _ in range(2):
+                await client.build("linked", {**options, **linked}, "image", inputs=given)
+
+        await client.build(options={"filename": "base", "no-cache": ""}, exporter="", returned=then)
+        said = b"".join(log.blob(4) for each in await client.told(4) for log in each.messages(3))
+        assert said.startswith(b"base\n") and len(said) == 42
+        assert any(each.number(4) for one in await client.told(5) for each in one.messages(1)), "it is built once"
+    docker("rmi", "linked")
+    await asyncio.to_thread(until, lambda: docker("images", "-aq") == before)
 
 
 async def test_builds_are_remembered(image: Daemon) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -252,9 +252,15 @@ class Builder:
         names: str = "",
         options: Mapping[str, str] | None = None,
         exporter: str = "moby",
+        *,
         more: Sequence[tuple[str, Mapping[str, str]]] = (),
+        inputs: Mapping[str, bytes] | None = None,
+        returned: Callable[[Message], Awaitable[object]] | None = None,
     ) -> dict[str, str]:
-        """Through the bridge; what the exporters say, the first of them with names. Raises Failure."""
+        """Through the bridge; what the exporters say, the first of them with names. Raises Failure.
+
+        ``inputs``: definitions of other builds; ``returned`` is called with the reference of this one before it ends.
+        """
         self.count += 1
         ref = self.ref(self.count)
         exporters = [(exporter, {"name": names}), *more] if exporter else more
@@ -264,8 +270,10 @@ class Builder:
             done, _ = await asyncio.wait([whole], timeout=0.05)
             if not done:
                 bridge = {"buildkit_controlapi_buildid": ref}
-                request = message({2: "dockerfile.v0", 3: options or {}, 5: True})
+                request = message({2: "dockerfile.v0", 3: options or {}, 5: True, 13: inputs or {}})
                 result = Message(await self.ask(f"{BRIDGE}Solve", request, **bridge)).inside(3)
+                if returned is not None:
+                    await returned(result.inside(3))
                 await self.ask(f"{BRIDGE}Return", message({1: message({3: result.blob(3)})}), **bridge)
             return Message(await whole).texts(1)
         finally:

@@ -19,7 +19,9 @@ async def base_of(job: Job, name: str, platform: Platform) -> tuple[OciConfig | 
     """Configuration and layers of an image; None for ``scratch``. Raises NotFound, InvalidInput, Unsupported."""
     if name == SCRATCH:
         return None, ()
-    image = (None if job.request.pull else find_image(job, name)) or await _fetched(job, name, platform)
+    # An id names what is here: no registry has it.
+    pull = job.request.pull and not name.startswith("sha256:")
+    image = (None if pull else find_image(job, name)) or await _fetched(job, name, platform)
     if not all(layer.diff_id for layer in image.layers):
         raise Unsupported(f"Image {name[:80]} was recorded by Isola 0.1", remedy="import it again")
     images = job.parts.context.images

@@ -45,6 +45,8 @@ def _base(plan: Plan, at: int) -> str:
         return f"FROM {base.context}"
     if base.stage is not None or base.image == "scratch":
         return ""
+    if base.image.startswith("sha256:"):
+        return f"FROM {base.image}"
     try:
         return f"FROM {parse(base.image).tagged().full}"
     except InvalidInput:

@@ -132,10 +132,12 @@ class Dispatcher:
         task = asyncio.current_task()
         assert task is not None
         self._lasting.add(task)
+        control = Control(client, refused)
         try:
-            await Connection(link, Control(client, refused).serve).run()
+            await Connection(link, control.serve).run()
         finally:
             self._lasting.discard(task)
+            await control.close()
 
     def _require_allowed(self, caller: Caller, permission: Permission, path: str) -> None:
         """Raise Forbidden; and NotFound for a project without a record, but to callers who may know which exist."""

@@ -12,6 +12,7 @@ from isola.doors.docker.buildkit.calls import Call, Code, Failure, Method, answe
 from isola.doors.docker.buildkit.client import Client
 from isola.doors.docker.buildkit.housekeeping import Housekeeping, worker
 from isola.doors.docker.buildkit.http2 import Connection, Stream
+from isola.doors.docker.buildkit.linking import Temporary, as_context, builds_in, definition_of
 from isola.doors.docker.buildkit.linting import REQUEST, lint
 from isola.doors.docker.buildkit.looking import Looking
 from isola.doors.docker.buildkit.outputs import Outputs, outputs_of
@@ -22,15 +23,18 @@ from isola.doors.docker.buildkit.tunnel import Tunnel
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.doors.docker.times import nanoseconds
 from isola.errors import IsolaError, Unsupported
+from isola.host.cancellation import finish
+from isola.model.build import Output
 
 CONTROL, _BRIDGE = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
 _ID, _METHOD = "x-docker-expose-session-uuid", "x-docker-expose-session-grpc-method"
 _FRONTEND = "dockerfile.v0"
+_FRESH = ("no-cache", "image-resolve-mode")
 _TIMEOUT = 10.0
 """Seconds that calls wait for the build that they belong to."""
 _CAPABILITIES = (
     "solve.base", "return", "returnmap", "proto.refarray", "gateway.solve.metadata", "gateway.solve.evaluate",
-    "frontend.caps", "reference.output",
+    "frontend.caps", "reference.output", "gateway.evaluate",
 )  # fmt: skip
 _LOW_LEVEL = ("exporter.multiple", "gc.freespacefilter")
 """Of BuildKit's definitions; clients find among them what exporters and prunes can do."""
@@ -46,6 +50,9 @@ class _Job:
         self.builds = False
         """A build has begun, not only a question about a Dockerfile."""
         self.solved: Solved | None = None
+        self.linked = ""
+        """The fingerprint of what other builds begin with, where there is no image otherwise."""
+        self.linking = asyncio.Lock()
         self.failure: Failure | IsolaError | None = None
         """Of the build; the client may only cancel its request then."""
         self.returned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -59,12 +66,14 @@ class Control:
         self._refused = refused
         self._jobs: dict[str, _Job] = {}
         self._news = asyncio.Event()
+        self._temporary = Temporary(client)
         own: Mapping[str, Method] = {
             f"{CONTROL}Session": self._session,
             f"{CONTROL}Solve": self._solve,
             f"{CONTROL}Status": self._status,
             f"{_BRIDGE}Ping": self._ping,
             f"{_BRIDGE}Solve": self._bridge_solve,
+            f"{_BRIDGE}Evaluate": self._evaluate,
             f"{_BRIDGE}Return": self._return,
         }
         others = Housekeeping(client).methods | Looking(client).methods
@@ -76,6 +85,10 @@ class Control:
             await answer(stream, dict.fromkeys(self._methods, self._refuse), UNKNOWN)
         else:
             await answer(stream, self._methods, UNKNOWN)
+
+    async def close(self) -> None:
+        """After the end of the connection."""
+        await finish(self._temporary.drop())
 
     async def _refuse(self, call: Call) -> AsyncIterator[bytes]:
         assert self._refused is not None
@@ -183,9 +196,32 @@ class Control:
             session = await self._client.sessions.find(job.session)
             yield message({3: message({10: await lint(session, attributes)})})
             return
-        await self._build(job, wanted.text(2), attributes)
-        assert job.solved is not None
-        yield message({3: message({3: message({1: job.solved.fingerprint})})})
+        inputs = {each.text(1): each.inside(2) for each in wanted.messages(13)}
+        linked = {name: await self._image_of(ref) for name, ref in builds_in(attributes, inputs).items()}
+        await self._build(job, wanted.text(2), {**attributes, **linked})
+        ref = job.record.ref
+        yield message({3: message({3: message({1: ref, 2: definition_of(ref)})})})
+
+    async def _image_of(self, ref: str) -> str:
+        """The result of a build as the context of another one; recorded, if its client does not want that itself."""
+        job = await self._job(ref)
+        async with job.linking:
+            if job.solved is None:
+                raise Failure(Code.INVALID, "a context is a build that has no result")
+            if job.outputs.kind is not Output.IMAGE and not job.linked:
+                session, begun = await self._client.sessions.find(job.session), self._client.services.host.clock.now()
+                # All instructions have just been carried out: they are not repeated.
+                again = {name: value for name, value in job.record.attributes.items() if name not in _FRESH}
+                wanted, silent = Outputs(kind=Output.IMAGE), Progress(ref, self._now)
+                made = await solve(self._client, session, again, wanted, silent)
+                self._temporary.note(made.fingerprint, begun)
+                job.linked = made.fingerprint
+        return as_context(job.linked or job.solved.fingerprint)
+
+    async def _evaluate(self, call: Call) -> AsyncIterator[bytes]:
+        """Builds are evaluated when they are asked for."""
+        await only(call)
+        yield b""
 
     async def _return(self, call: Call) -> AsyncIterator[bytes]:
         job, said = await self._of_call(call), Message(await only(call))

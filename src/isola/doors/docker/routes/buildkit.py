@@ -19,8 +19,12 @@ _ID, _METHOD = "X-Docker-Expose-Session-Uuid", "X-Docker-Expose-Session-Grpc-Met
 async def grpc(request: Request) -> web.StreamResponse:
     """Builds by BuildKit's protocol, as ``docker buildx`` asks for them: gRPC over HTTP/2."""
     link = await _taken(request)
-    with request.lasts():
-        await Connection(link, Control(request).serve).run()
+    control = Control(request)
+    try:
+        with request.lasts():
+            await Connection(link, control.serve).run()
+    finally:
+        await control.close()
     return link.response
 
 

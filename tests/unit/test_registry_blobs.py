@@ -190,6 +190,15 @@ async def test_impossible_ranges(client: Client, wanted: str) -> None:
     assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */2048")
 
 
+async def test_ranges_that_are_left_to_the_server(client: Client) -> None:
+    """Several ranges are answered with the whole blob, and HEAD knows none."""
+    await client.push_blob(ONE, DIGEST, DATA)
+    several = await client.ask("GET", f"/v2/{ONE}/blobs/{DIGEST}", headers={"Range": "bytes=0-1,5-6"})
+    assert (several.status, several.body) == (200, DATA)
+    head = await client.ask("HEAD", f"/v2/{ONE}/blobs/{DIGEST}", headers={"Range": "bytes=0-1"})
+    assert (head.status, head.headers["Content-Length"]) == (200, str(len(DATA)))
+
+
 async def test_conditions(client: Client) -> None:
     await client.push_blob(ONE, DIGEST, DATA)
     path = f"/v2/{ONE}/blobs/{DIGEST}"
@@ -214,7 +223,8 @@ async def test_impossible_names_and_methods(client: Client) -> None:
         answer = await client.ask("POST", f"/v2/{name}/blobs/uploads/")
         assert answer.status in (400, 404) and answer.code in ("NAME_INVALID", "NAME_UNKNOWN"), name
     assert (await client.ask("POST", "/v2/project/none/app/blobs/uploads/")).code == "NAME_UNKNOWN"
-    assert (await client.ask("POST", f"/v2/{ONE}/blobs/{DIGEST}")).status == 405
+    refused = await client.ask("POST", f"/v2/{ONE}/blobs/{DIGEST}")
+    assert (refused.status, refused.headers["Allow"]) == (405, "DELETE, GET")
     assert (await client.ask("GET", "/v2/nothing")).status == 404
 
 

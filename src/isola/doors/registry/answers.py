@@ -54,7 +54,16 @@ class TooManyRequests(IsolaError):
 
 
 class MethodNotAllowed(Unsupported):
-    """The path has no such method."""
+    """The path has no such method; ``offered`` are those that it has."""
+
+    offered = ""
+
+    @classmethod
+    def of(cls, offered: str) -> MethodNotAllowed:
+        """The error for a path with these methods."""
+        error = cls("The operation is unsupported", evidence=f"offered here: {offered}")
+        error.offered = offered
+        return error
 
 
 class WrongRange(InvalidInput):
@@ -100,6 +109,8 @@ def failure(error: IsolaError, default: str, headers: Mapping[str, str] = _NONE)
         more |= upload_headers(error.upload)
     if isinstance(error, WrongRange):
         more["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, MethodNotAllowed):
+        more["Allow"] = error.offered
     detail = {key: text for key, text in (("evidence", error.evidence), ("remedy", error.remedy)) if text}
     # Without a detail, docker takes an error with the usual message for one that passes, and tries again.
     body = {"errors": [{"code": code, "message": error.message, "detail": detail}]}

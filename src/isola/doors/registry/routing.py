@@ -29,7 +29,7 @@ class Router(routing.Router[Handler]):
         return NotFound(f"There is nothing at {path[:200]}", field="repository")
 
     def not_offered(self, method: str, path: str, offered: Iterable[str]) -> IsolaError:
-        return MethodNotAllowed("The operation is unsupported", evidence=f"offered here: {', '.join(sorted(offered))}")
+        return MethodNotAllowed.of(", ".join(sorted(offered)))
 
 
 def all_routes() -> list[Route]:

@@ -56,8 +56,9 @@ def _open(path: Path, at: int) -> BinaryIO:
 
 
 def _range(http: web.BaseRequest, size: int, tag: str) -> tuple[int, int]:
-    """First byte and the one after the last. Raises WrongRange."""
-    if "Range" not in http.headers or http.headers.get("If-Range", tag) != tag:
+    """First byte and the one after the last; of several ranges the whole blob. Raises WrongRange."""
+    wanted = http.headers.get("Range", "") if http.method == "GET" else ""
+    if not wanted or "," in wanted or http.headers.get("If-Range", tag) != tag:
         return 0, size
     try:
         found = http.http_range

@@ -55,6 +55,15 @@ def test_podman_stores_them_by_repository_too(docker: Write, tmp_path: Path, mon
     assert credentials_for(parse("registry.example/other")) == {"auth": "YTpi"}
 
 
+def test_a_helper_that_prints_no_text_gives_no_credentials(docker: Write, tmp_path: Path) -> None:
+    path = tmp_path / "bin" / "docker-credential-odd"
+    path.write_bytes(b"#!/bin/sh\nprintf '\\377\\376'\n")
+    path.chmod(0o755)
+    docker({"credHelpers": {"registry.example": "odd"}})
+    with pytest.raises(InvalidInput, match="gave no credentials"):
+        credentials_for(APP)
+
+
 def test_helpers_are_asked(docker: Write, tmp_path: Path) -> None:
     helper(tmp_path, "one", '{"Username": "ann", "Secret": "s"}')
     helper(tmp_path, "two", '{"Username": "<token>", "Secret": "t"}')

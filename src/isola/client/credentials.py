@@ -100,7 +100,7 @@ def _ask(helper: str, server: str) -> dict[str, str]:
         raise InvalidInput(f"Invalid credential helper {helper!r}")
     argv = [f"docker-credential-{helper}", "get"]
     try:
-        done = subprocess.run(argv, input=server, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(argv, input=server.encode(), capture_output=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InvalidInput(f"The credential helper {helper} cannot be used", evidence=str(error)) from error
     if done.returncode:

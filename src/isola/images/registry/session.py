@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 from isola.errors import HostFailure
 from isola.host import Host
@@ -18,6 +20,8 @@ from isola.images.registry.tokens import fetch_token
 
 _EARLY = 10.0
 """Seconds before its end at which a token is renewed."""
+_WAITS, _LONGEST_PAUSE = 3, 60.0
+"""How often, and at most how many seconds, a request waits because the registry limits requests."""
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -75,10 +79,11 @@ class Session:
         """``path`` below ``/v2/``, or an address that the registry gave.
 
         ``scope``: rights that are needed, several separated by spaces. A response of any status is returned, after a
-        second attempt with a new token if the first was refused.
+        second attempt with a new token if the first was refused, and further ones if the registry says when to come.
         """
         url = path if "://" in path else f"{self.url}/v2/{path}"
-        for last in (False, True):
+        waits, refused = _WAITS, False
+        while True:
             own = await self._authorization(scope) if same_server(url, self.url) else _NO_HEADERS
             asked = HttpRequest(
                 method,
@@ -90,11 +95,16 @@ class Session:
                 named=self.endpoint.named,
             )
             async with self._host.http.exchange(asked) as response:
+                pause = _pause(response, self._host.clock.now()) if waits else None
                 wanted = _challenge(response)
-                if last or wanted is None or (wanted.scheme == "basic" and own):
+                if pause is None and (refused or wanted is None or (wanted.scheme == "basic" and own)):
                     yield response
                     return
-                self._challenge = wanted
+            if pause is not None:
+                waits -= 1
+                await self._host.clock.sleep(pause)
+            else:
+                refused, self._challenge = True, wanted
                 self._tokens.pop(scope, None)
 
     async def login(self) -> None:
@@ -133,3 +143,16 @@ def push_scope(path: str, *sources: str) -> str:
 
 def _challenge(response: HttpResponse) -> Challenge | None:
     return preferred(response.headers.get("www-authenticate", "")) if response.status == 401 else None
+
+
+def _pause(response: HttpResponse, now: datetime) -> float | None:
+    """Seconds until the registry wants to be asked again (``Retry-After``); None if it says nothing, or too long."""
+    text = response.headers.get("retry-after", "").strip() if response.status in (429, 503) else ""
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            seconds = (parsedate_to_datetime(text) - now).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(seconds, 1.0) if seconds <= _LONGEST_PAUSE else None

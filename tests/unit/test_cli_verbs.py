@@ -300,6 +300,8 @@ def test_errors_have_a_message_evidence_and_a_hint(isola: Run, daemon: ServedDae
         (["network", "lst"], 2, "did you mean list?"),
         (["launch"], 2, "usage: isola launch IMAGE"),
         (["exec", "web1"], 2, "COMMAND is missing"),
+        (["config", "set"], 2, "KEY=VALUE is missing"),
+        (["stop", "web1", "--timeout", "x"], 2, "--timeout must be a whole number"),
         (["--dir", "/nowhere", "list"], 1, "isolad"),
         (["stop"], 2, "--all"),
         (["exec", "-t", "-T", "web1", "--", "true"], 2, "exclude each other"),

@@ -63,7 +63,7 @@ class Arguments:
             return int(text, base)
         except ValueError:
             kind = "an octal number such as 0644" if base == 8 else "a whole number"
-            raise UsageError(f"{name} must be {kind}, not {text!r}") from None
+            raise UsageError(f"--{name} must be {kind}, not {text!r}") from None
 
     def pairs(self, name: str) -> dict[str, str]:
         """``key=value`` items. Raises UsageError for an item without ``=``."""

@@ -71,15 +71,15 @@ def _either(command: Command) -> Command:
 
     def run(context: Context) -> int | None:
         name = context.args.text("NAME")
-        if _is_servers(name):
+        servers = _is_servers(name)
+        if servers:
             context.args = _shifted(context.args, name)
-            return of_server(context)
-        if command.name not in ("get", "show"):
+        elif command.name not in ("get", "show"):
             _refuse_snapshot(name)
         for argument in command.arguments[1:]:
             if not (context.args.text(argument.name) or context.args.many(argument.name)):
                 raise UsageError(f"{argument.name} is missing: {argument.help}", command=made)
-        return command.run(context)
+        return of_server(context) if servers else command.run(context)
 
     arguments = [
         Argument(each.name, each.help, optional=True, many=each.many, complete=each.complete)
@@ -93,7 +93,7 @@ def _either(command: Command) -> Command:
 
 def _shifted(args: Arguments, first: str) -> Arguments:
     """Shift the arguments if no instance is given: the first one is the key."""
-    return args.but({"NAME": "", "KEY": first, "KEY=VALUE": [first, *args.many("KEY=VALUE")]})
+    return args.but({"NAME": "", "KEY": first, "KEY=VALUE": [*filter(None, [first]), *args.many("KEY=VALUE")]})
 
 
 _VERBS = key_commands(

@@ -434,7 +434,7 @@ def test_the_api_can_be_called_directly(isola: Run, daemon: ServedDaemon) -> Non
         (["config", "set", "web1", "limits."], LIMITS),
         (["config", "set", "web1", "boot.autostart="], {"boot.autostart=true", "boot.autostart=false"}),
         (["config", "set", "web1", "limits.cpu="], set()),
-        (["config", "set", "web1", "security.n"], set()),
+        (["config", "set", "web1", "security.nothing"], set()),
         (["nonsense", ""], set()),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import signal
 import socket
@@ -289,6 +290,13 @@ def test_pruning_removes_what_is_kept(docker: Docker) -> None:
     text = "FROM app\nRUN echo pruned > /p\n"
     docker.build(text)
     assert "Using cache" in docker.build(text)
+    kept = json.loads(docker("system", "df", "-v", "--format", "{{json .BuildCache}}"))
+    [found] = [each for each in kept if each["Description"].endswith("echo pruned > /p")]
+    assert (found["CacheType"], found["Shared"], int(found["UsageCount"]) >= 2) == ("regular", "true", True)
+    docker("builder", "prune", "-af", "--filter", "type=exec.cachemount")
+    assert "Using cache" in docker.build(text)
+    docker("builder", "prune", "-af", "--filter", f"id={found['ID']}")
+    assert found["ID"] not in docker("system", "df", "-v") and "Using cache" not in docker.build(text)
     assert "Total" in docker("builder", "prune", "-af")
     assert "Using cache" not in docker.build(text)
 

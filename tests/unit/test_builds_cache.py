@@ -96,6 +96,24 @@ async def test_the_least_recently_used_ones_are_dropped_first(kept: Kept) -> Non
     assert kept.cache.size() == 10 and len(kept.cache) == 1
 
 
+async def test_uses_are_counted(kept: Kept) -> None:
+    await kept.keep("a", 1, 0)
+    for minutes in (1, 2, 30):
+        await kept.cache.find("a", NOW + timedelta(minutes=minutes))
+    [found] = kept.cache.all()
+    assert (found.uses, found.used_at) == (4, NOW + timedelta(minutes=30))
+    await kept.keep("a", 2, 1)
+    assert [each.uses for each in kept.cache.all()] == [1]
+
+
+async def test_only_those_that_are_chosen_are_dropped(kept: Kept) -> None:
+    for number, key in enumerate("abc", 1):
+        await kept.keep(key, number, number)
+    assert await kept.cache.prune(only={"b", "x"}) == (["b"], 10)
+    assert await kept.cache.prune(only=set()) == ([], 0)
+    assert [each.key for each in kept.cache.all()] == ["a", "c"]
+
+
 async def test_the_size_follows_what_is_kept_and_dropped(kept: Kept) -> None:
     await kept.keep("a", 1, 1)
     assert kept.cache.size() == 10 and await kept.cache.prune(most=10) == ([], 0)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from docker_door import DockerStand, docker_standing
 
+from isola.doors.docker.build_records import Record, chosen, expression
 from isola.doors.docker.containers.refused import refuse
 from isola.doors.docker.images.counting import shared_sizes
 from isola.doors.docker.routes.build import bytes_kept
 from isola.doors.docker.versions import NEWEST
 from isola.doors.http.reading import Fields
-from isola.errors import Unsupported
+from isola.errors import InvalidInput, Unsupported
 from isola.model.reference import Ref
 
 BODY: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
@@ -163,11 +165,82 @@ def test_the_space_of_kept_results(given: dict[str, int], kept: int) -> None:
     assert bytes_kept(given, size=100, free=50) == kept
 
 
-async def test_single_results_of_builds_are_not_pruned(docker: DockerStand) -> None:
-    status, body = await docker.ask("POST", '/build/prune?filters={"id":["x"]}')
-    assert (status, body["message"]) == (400, "filter 'id' of the build cache is not offered: use until")
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+KEPT = [
+    Record("ab1", "regular", "RUN a", 5, created_at=MADE, used_at=MADE, shared=True),
+    Record("cd2", "regular", "RUN b", 7, parent="ab1", created_at=MADE, uses=3),
+    Record("ef3", "exec.cachemount", "kept", 9, in_use=True),
+]
+
+
+def test_single_results_of_builds_have_records() -> None:
+    new, old = KEPT[1].document((1, 51)), KEPT[1].document((1, 41))
+    assert (new["Parents"], new["UsageCount"], new["LastUsedAt"]) == (["ab1"], 3, None) and "Parent" not in new
+    assert old["Parent"] == "ab1" and "Parents" not in old and old["CreatedAt"].startswith("2026-01-01T")
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({}, None),
+        ({"until": ["1h"]}, None),
+        ({"id": ["b1"]}, {"ab1"}),
+        ({"type": ["regular"]}, {"ab1", "cd2"}),
+        ({"type": ["regular"], "private": []}, {"cd2"}),
+        ({"shared": ["true"]}, {"ab1"}),
+        ({"inuse": ["false"]}, {"ab1", "cd2"}),
+        ({"parent": ["ab1"]}, {"cd2"}),
+        ({"description": ["RUN b"]}, {"cd2"}),
+        ({"label": ["a"]}, set()),
+    ],
+)
+def test_filters_choose_single_results(filters: dict[str, list[str]], ids: set[str] | None) -> None:
+    assert chosen(filters, KEPT) == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", {"ab1", "cd2", "ef3"}),
+        ("type==regular", {"ab1", "cd2"}),
+        ("type!=regular,inuse", {"ef3"}),
+        ("id~=b1", {"ab1"}),
+        ('description~="RUN",private', {"cd2"}),
+        ("id==ab", set()),
+    ],
+)
+def test_expressions_of_buildkit_choose_single_results(text: str, ids: set[str]) -> None:
+    assert {each.id for each in KEPT if expression(text)(each)} == ids
+
+
+@pytest.mark.parametrize("text", ["age==1", "type=regular", "==x"])
+def test_wrong_expressions_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not known"):
+        expression(text)
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ('{"foo":["x"]}', "invalid filter 'foo'"),
+        ('{"id":["a","b"]}', "filters expect only one value"),
+        ('{"until":["1h"],"unused-for":["2h"]}', 'conflicting filters: "until" and "unused-for"'),
+        (
+            '{"until":["x"]}',
+            "\"until\" filter expects a duration (e.g., '24h') or a timestamp: "
+            'failed to parse value as time or duration: "x"',
+        ),
+    ],
+)
+async def test_wrong_filters_of_results_are_refused(docker: DockerStand, filters: str, message: str) -> None:
+    status, body = await docker.ask("POST", "/build/prune", params={"filters": filters})
+    assert (status, body) == (400, {"message": f"failed to prune build cache: {message}"})
+
+
+async def test_nothing_is_pruned_where_nothing_is_kept(docker: DockerStand) -> None:
     pruned = {"CachesDeleted": None, "SpaceReclaimed": 0}
-    assert await docker.get_after("POST", "/build/prune?all=1&max-used-space=5&min-free-space=5") == pruned
+    for query in ("all=1&max-used-space=5&min-free-space=5", 'filters={"unused-for":["1h"]}', 'filters={"private":[]}'):
+        assert await docker.get_after("POST", f"/build/prune?{query}") == pruned
 
 
 async def test_another_platform_is_neither_removed_nor_pushed(docker: DockerStand) -> None:

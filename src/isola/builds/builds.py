@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -163,14 +163,19 @@ class Builds:
         operations = self._parts.context.operations
         return operations.start("Building image", work, project=request.project, caller=caller, wait=False)
 
-    async def prune(self, *, most: int = 0, before: datetime | None = None) -> tuple[list[str], int]:
-        """Drop kept results until ``most`` bytes are left; and with 0 the directories of caches too."""
-        dropped, freed = await self._parts.cache.prune(most=most, before=before)
+    async def prune(
+        self, *, most: int = 0, before: datetime | None = None, only: Collection[str] | None = None
+    ) -> tuple[list[str], int]:
+        """Drop kept results until ``most`` bytes are left; and with 0 the directories of caches too.
+
+        ``only``: keys of results and names of directories.
+        """
+        dropped, freed = await self._parts.cache.prune(most=most, before=before, only=only)
         await self._parts.context.images.collect_garbage()
         files, place = self._parts.context.host.files, self._parts.directory / "cache"
         if not most and before is None:
             for name in await files.names(place):
-                if (lock := self._parts.locks.get(name)) is None or not lock.locked():
+                if not self.is_in_use(name) and (only is None or name in only):
                     freed += await files.disk_usage(place / name)
                     await files.remove_tree(place / name)
         return dropped, freed
@@ -197,6 +202,10 @@ class Builds:
         """Names and sizes of what ``RUN --mount=type=cache`` keeps."""
         files, place = self._parts.context.host.files, self._parts.directory / "cache"
         return [(name, await files.disk_usage(place / name)) for name in sorted(await files.names(place))]
+
+    def is_in_use(self, directory: str) -> bool:
+        """Whether a program of a build has one of those directories."""
+        return (lock := self._parts.locks.get(directory)) is not None and lock.locked()
 
     @property
     def cached_since(self) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from collections.abc import Collection as Many
 from contextlib import suppress
@@ -37,20 +38,25 @@ class Cache:
         """Removes layers, by what pools call them, that are not used any more."""
         self._bytes: int | None = None
         """Of all layers, once they have been counted."""
+        self._uses = Counter[str]()
+        """Uses since the time of last use was written."""
 
     async def find(self, key: str, now: datetime) -> BuildResult | None:
         """The result of a step, if its layer is still there."""
         found = self._records.find(key)
         if found is None or (found.layer is not None and not await self._has(found.layer.digest)):
             return None
+        self._uses[key] += 1
         if now - found.used_at > _EXACT_TO:
+            more = self._uses.pop(key)
             with suppress(NotFound):
-                await self._records.change(key, lambda result: replace(result, used_at=now))
+                await self._records.change(key, lambda old: replace(old, used_at=now, uses=old.uses + more))
         return found
 
     async def keep(self, key: str, text: str, layer: Layer | None, chain: tuple[str, ...], now: datetime) -> None:
         """Record a result; one that was recorded meanwhile is replaced."""
         made = BuildResult(key, now, now, text[:1000], layer, chain)
+        self._uses.pop(key, None)
         try:
             await self._records.add(key, made)
         except AlreadyExists:
@@ -69,7 +75,8 @@ class Cache:
 
     def all(self) -> list[BuildResult]:
         """The least recently used first."""
-        return sorted(self._records, key=lambda each: each.used_at)
+        counted = (replace(each, uses=each.uses + self._uses[each.key]) for each in self._records)
+        return sorted(counted, key=lambda each: each.used_at)
 
     def since(self) -> datetime | None:
         """When the oldest was made; None without any."""
@@ -78,10 +85,12 @@ class Cache:
     def __len__(self) -> int:
         return len(self._records)
 
-    async def prune(self, *, most: int = 0, before: datetime | None = None) -> tuple[list[str], int]:
+    async def prune(
+        self, *, most: int = 0, before: datetime | None = None, only: Many[str] | None = None
+    ) -> tuple[list[str], int]:
         """Drop results, the least recently used first, until ``most`` bytes are left; returns keys and bytes.
 
-        ``before``: only those that have not been used since.
+        ``before``: only those that have not been used since; ``only``: of these alone.
         """
         left, freed, keys = self.size(), 0, list[str]()
         if most and left <= most and len(self._records) <= MAX_RESULTS:
@@ -91,6 +100,8 @@ class Cache:
             enough = left <= most and len(self._records) - len(keys) <= (MAX_RESULTS if most else 0)
             if enough or (before is not None and result.used_at >= before):
                 break
+            if only is not None and result.key not in only:
+                continue
             keys.append(result.key)
             layers.update(result.chain)
             blobs.update([result.layer.digest] if result.layer else [])
@@ -100,6 +111,7 @@ class Cache:
             await self._release(sorted(blobs))
         try:
             for key in keys:
+                self._uses.pop(key, None)
                 with suppress(NotFound):
                     await self._records.remove(key)
         finally:

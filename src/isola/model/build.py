@@ -132,6 +132,8 @@ class BuildResult:
     """None: it changed no file."""
     chain: tuple[str, ...] = ()
     """What pools keep the stack of layers with it under."""
+    uses: int = 1
+    """How many builds have had it, the one that made it included."""
 
     @property
     def entity(self) -> Entity:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from isola import __version__
 from isola.access import Permission, refusal
+from isola.doors.docker.build_records import Record, expression, records
 from isola.doors.docker.buildkit.calls import Call, Method, only
 from isola.doors.docker.buildkit.client import Client
-from isola.doors.docker.buildkit.wire import Message, message, timestamp
+from isola.doors.docker.buildkit.wire import Message, Value, message, timestamp
 from isola.doors.docker.times import nanoseconds
 from isola.errors import Forbidden, Unsupported
 from isola.images.architecture import architecture
 from isola.images.architecture import platform as oci_platform
-from isola.model.build import BuildResult
 
 _RESERVED, _MOST, _FREE = 4, 5, 6
 """Fields of ``PruneRequest``: what stays."""
@@ -43,21 +43,21 @@ class Housekeeping:
 
     async def _usage(self, call: Call) -> AsyncIterator[bytes]:
         """Results are those of all projects: who is restricted to some sees their sum."""
-        await only(call)
-        client, builds = self._client, self._client.services.builds
+        wanted, client = Message(await only(call)), self._client
         if refusal(client.caller, Permission.ADMIN, client.project):
-            size = builds.cache_size
+            size = client.services.builds.cache_size
             yield message({1: _record("results", size) if size else None})
             return
-        directories = [_directory(name, size) for name, size in await builds.kept_directories()]
-        yield message({1: [*map(_result, builds.kept()), *directories]})
+        found = await records(client.services)
+        yield message({1: [_usage(each) for each in _chosen(wanted, found)]})
 
     async def _prune(self, call: Call) -> AsyncIterator[bytes]:
         wanted, client = Message(await only(call)), self._client
         if reason := refusal(client.caller, Permission.ADMIN, client.project):
             raise Forbidden(reason)
+        chosen = None
         if any(wanted.blobs(1)):
-            raise Unsupported("Filters of the build cache are not offered: use --reserved-space", field="filter")
+            chosen = {each.id for each in _chosen(wanted, await records(client.services))}
         before = None
         if age := max(wanted.number(3), 0):
             before = client.services.host.clock.now() - timedelta(microseconds=age // 1000)
@@ -65,7 +65,7 @@ class Housekeeping:
             raise Unsupported("Prunes by free space are not offered: use --max-used-space", field="min-free-space")
         most = max(wanted.number(_RESERVED), wanted.number(_MOST), 0)
         sizes = {each.key: each.size for each in client.services.builds.kept()}
-        dropped, freed = await client.services.builds.prune(most=most, before=before)
+        dropped, freed = await client.services.builds.prune(most=most, before=before, only=chosen)
         client.history.tell("builder", "prune", reclaimed=str(freed))
         rest = freed - sum(sizes.get(name, 0) for name in dropped)
         for name in dropped:
@@ -87,13 +87,26 @@ def _version() -> bytes:
     return message({1: "isola", 2: f"v{__version__}"})
 
 
-def _result(kept: BuildResult) -> bytes:
-    made, used = (timestamp(nanoseconds(each)) for each in (kept.created_at, kept.used_at))
-    return message({1: kept.key, 4: kept.size, 6: made, 7: used, 8: 1, 9: kept.text, 10: "regular"})
+def _chosen(wanted: Message, found: Sequence[Record]) -> list[Record]:
+    """Those of which any filter is true. Raises InvalidInput."""
+    tests = [expression(text.decode(errors="replace")) for text in wanted.blobs(1) if text]
+    return [each for each in found if not tests or any(test(each) for test in tests)]
 
 
-def _directory(name: str, size: int) -> bytes:
-    return message({1: name, 2: True, 4: size, 9: "kept by RUN --mount=type=cache", 10: "exec.cachemount"})
+def _usage(record: Record) -> bytes:
+    made, used = (
+        timestamp(nanoseconds(each)) if each is not None else None for each in (record.created_at, record.used_at)
+    )
+    parents = [record.parent] if record.parent else []
+    of_use: dict[int, Value] = {
+        1: record.id,
+        2: record.kind != "regular",
+        3: record.in_use,
+        4: record.size,
+        6: made,
+        7: used,
+    }
+    return message(of_use | {8: record.uses, 9: record.text, 10: record.kind, 11: record.shared, 12: parents})
 
 
 def _record(id: str, size: int) -> bytes:

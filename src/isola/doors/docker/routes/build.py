@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 
 from aiohttp import web
 
-from isola.builds.dockerfile.durations import nanoseconds
 from isola.builds.following import Following
 from isola.doors.docker.answers import HEADERS, answer
+from isola.doors.docker.build_records import chosen, records, unused_since
 from isola.doors.docker.building import credentials_in, messages, request_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.body import is_gone
 from isola.doors.http.json import dumps
-from isola.errors import InvalidInput, IsolaError, ProgramFailed, WrongState
+from isola.errors import IsolaError, ProgramFailed, WrongState
 from isola.images.registry.credentials import credentials_for
 from isola.model.build import BuildRequest
 from isola.model.image_reference import parse_full
 from isola.operations import Operation
 
 _SPACES = ("keep-storage", "reserved-space", "max-used-space", "min-free-space")
-_OF_RECORDS = frozenset({"id", "parent", "type", "description", "inuse", "shared", "private"})
-"""Filters that choose single results, which clients do not see here: without them too much would be dropped."""
 
 
 async def build(request: Request) -> web.StreamResponse:
@@ -93,13 +90,11 @@ def _ending(operation: Operation, wanted: BuildRequest, *, quiet: bool) -> list[
 
 
 async def prune(request: Request) -> web.StreamResponse:
-    """Drop kept results, as many as the bytes say that may stay or have to be free."""
-    filters, before = request.filters(), None
-    if unknown := sorted(_OF_RECORDS & filters.keys()):
-        raise InvalidInput(f"filter '{unknown[0]}' of the build cache is not offered: use until", field="filters")
-    if until := filters.get("until"):
-        before = request.services.host.clock.now() - _age(until[0])
-    dropped, freed = await request.services.builds.prune(most=await _kept(request), before=before)
+    """Drop kept results: those that filters choose, and as many as the bytes say that may stay or have to be free."""
+    filters = request.filters()
+    before = unused_since(filters, request.services.host.clock.now())
+    only = chosen(filters, await records(request.services) if filters else ())
+    dropped, freed = await request.services.builds.prune(most=await _kept(request), before=before, only=only)
     request.history.tell("builder", "prune", reclaimed=str(freed))
     return answer({"CachesDeleted": dropped or None, "SpaceReclaimed": freed})
 
@@ -120,13 +115,6 @@ def bytes_kept(given: Mapping[str, int], size: int, free: int) -> int:
         left = size - max(wanted - free, 0)
         most = max(min(left, most or left), 1)
     return max(most, given.get("reserved-space", 0) or given.get("keep-storage", 0))
-
-
-def _age(text: str) -> timedelta:
-    try:
-        return timedelta(microseconds=nanoseconds(text) // 1000)
-    except ValueError as error:
-        raise InvalidInput(f"invalid filter 'until': {error}", field="filters") from error
 
 
 ROUTES: tuple[Route, ...] = (

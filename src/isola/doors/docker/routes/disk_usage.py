@@ -6,7 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
+from isola.access import refusal
 from isola.doors.docker.answers import answer
+from isola.doors.docker.build_records import Record, records
 from isola.doors.docker.containers.sizes import sizes_of
 from isola.doors.docker.containers.summary import summary
 from isola.doors.docker.containers.view import view
@@ -17,7 +19,6 @@ from isola.doors.docker.images.names import Names, names_by_image
 from isola.doors.docker.request import Request
 from isola.doors.docker.routes.volumes import volume_json, volumes_of
 from isola.doors.docker.routing import Permission
-from isola.doors.docker.times import rfc3339
 from isola.errors import InvalidInput, IsolaError
 from isola.model.instance import Instance
 from isola.model.reference import Kind
@@ -40,7 +41,7 @@ async def get(request: Request) -> web.StreamResponse:
     if "volume" in types:
         found["Volumes"] = [await _volume(request, each) for each in volumes_of(request)]
     if "build-cache" in types:
-        found["BuildCache"] = _build_cache(request)
+        found["BuildCache"] = await _build_cache(request)
     return answer(found)
 
 
@@ -58,13 +59,13 @@ def _images(request: Request) -> dict[str, Any]:
     return {"LayersSize": sum(layers.values()), "Images": shown}
 
 
-def _build_cache(request: Request) -> list[dict[str, Any]]:
-    """All kept results of steps as one record."""
+async def _build_cache(request: Request) -> list[dict[str, Any]]:
+    """Results are those of all projects: who is restricted to some sees their sum as one record."""
     builds = request.services.builds
-    if not builds.cache_size:
-        return []
-    fixed = {"ID": "results", "Type": "regular", "Description": "results of steps", "InUse": False, "Shared": False}
-    return [{**fixed, "Size": builds.cache_size, "CreatedAt": rfc3339(builds.cached_since), "LastUsedAt": None}]
+    if not refusal(request.caller, Permission.ADMIN, request.project):
+        return [each.document(request.version) for each in await records(request.services)]
+    sum_of_all = Record("results", "regular", "results of steps", builds.cache_size, created_at=builds.cached_since)
+    return [sum_of_all.document(request.version)] if builds.cache_size else []
 
 
 async def _container(request: Request, instance: Instance) -> dict[str, Any]:

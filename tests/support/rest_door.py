@@ -20,11 +20,12 @@ from isola.model.instance import Address, Instance, InterfaceState
 from isola.model.probe import Probe
 from isola.model.reference import Ref
 from isola.storage.capabilities import Feature
+from isola.testing.commands import FakeCommand, Program
 from isola.testing.door import OpenDoor, opened, world_in
 from isola.testing.files import FakeRoot
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand, FakeRuntime, Program
+from isola.testing.runtime import FakeRuntime
 from isola.testing.storage import FakeStorage
 from isola.testing.system import FakeSystem
 from isola.testing.tree import Node

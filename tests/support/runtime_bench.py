@@ -23,7 +23,8 @@ from isola.runtimes import (
     Runtime,
     TapNic,
 )
-from isola.testing.runtime import FakeCommand, FakeRuntime
+from isola.testing.commands import FakeCommand
+from isola.testing.runtime import FakeRuntime
 from isola.testing.vm import FakeVm
 
 IDMAP = IdRange(1_300_000)

@@ -23,11 +23,12 @@ from isola.model.instance import Address, InterfaceState
 from isola.model.probe import Probe
 from isola.model.reference import Ref
 from isola.operations import Operation
+from isola.testing.commands import FakeCommand, Program
 from isola.testing.door import ServedWorld, world_in
 from isola.testing.files import FakeRoot
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand, FakeRuntime, Program
+from isola.testing.runtime import FakeRuntime
 from isola.testing.sockets import FakeStream
 from isola.testing.system import FakeSystem
 from isola.testing.tree import Node

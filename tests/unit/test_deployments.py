@@ -22,9 +22,9 @@ from isola.model.instance import Desired, Instance, InstanceRequest, InstanceUpd
 from isola.model.program import Program
 from isola.model.reference import Ref
 from isola.testing.clock import FakeClock
+from isola.testing.commands import FakeCommand
 from isola.testing.host import fake_host
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand
 
 WEB = Ref.default("web")
 TERMS = Terms(timeout=20, settle=3, drain=2)

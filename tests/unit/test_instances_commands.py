@@ -11,8 +11,8 @@ from isola.errors import InvalidInput, NotFound, WrongState
 from isola.instances.commands import Command
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.reference import Ref
+from isola.testing.commands import FakeCommand
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand
 
 
 async def echo(command: FakeCommand) -> int:

@@ -19,8 +19,8 @@ from isola.model.event import EventKind
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.reference import Ref
 from isola.operations import Operation
+from isola.testing.commands import FakeCommand
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand
 
 WEB1 = Ref.default("web1")
 

@@ -24,10 +24,10 @@ from isola.model.image import HealthCheck
 from isola.model.reference import Ref
 from isola.runtimes import RUNS
 from isola.testing.clock import FakeClock
+from isola.testing.commands import FakeCommand
 from isola.testing.files import FakeFiles
 from isola.testing.host import fake_host
 from isola.testing.parts import World, host_with_ids
-from isola.testing.runtime import FakeCommand
 from isola.testing.sockets import FakeStream
 
 WEB = Ref.default("web1")

@@ -33,8 +33,8 @@ from isola.model.reference import Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
 from isola.runtimes import Channel
+from isola.testing.commands import FakeCommand
 from isola.testing.parts import World
-from isola.testing.runtime import FakeCommand
 from isola.testing.vm import FakeVm
 
 COPY = Ref.default("copy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,29 +43,13 @@ from isola.runtimes import (
 )
 from isola.runtimes.capabilities import NO_DISKS, NO_FIRMWARE, NO_SCREEN
 from isola.testing.attachments import FakeAttachment
+from isola.testing.commands import KILLED, FakeExecution, Program
 from isola.testing.log_files import FakeLogFiles, logged
 from isola.testing.namespaces import LOOPBACK
 from isola.testing.sockets import FakeStream, stream_pair
 
-_REBOOT, _KILLED, _NOT_FOUND = 129, 137, 127
+_REBOOT = 129
 _numbers = itertools.count(100_000)
-
-
-@dataclass
-class FakeCommand:
-    """A command that runs inside a fake instance; the argument of programs in ``FakeRuntime.programs``."""
-
-    spec: ExecSpec
-    stdin: FakeStream
-    stdout: FakeStream
-    stderr: FakeStream
-    size: tuple[int, int]
-    signals: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
-    on_resize: Callable[[], None] = lambda: None
-    """Called when ``size`` has changed."""
-
-
-Program = Callable[[FakeCommand], Awaitable[int]]
 
 
 @dataclass
@@ -251,7 +235,7 @@ class FakeRuntime(Runtime):
             for attached in instance.attached:
                 attached.say(None)
             for command in list(instance.commands):
-                command.kill(_KILLED)
+                command.kill(KILLED)
 
     def reboot(self, id: str) -> None:
         """For tests: a reboot from inside."""
@@ -289,7 +273,7 @@ class FakeRuntime(Runtime):
         if self.keeps:
             raise HostFailure("Cannot remove what is left of a run", evidence="too many open files")
         if id in self.instances:
-            self.end(id, _KILLED)
+            self.end(id, KILLED)
             del self.instances[id]
 
     async def owned(self) -> tuple[str, ...]:
@@ -358,14 +342,14 @@ class FakeGuest:
 
     async def settled(self) -> int | None:
         instance = self._instance()
-        return _KILLED if instance is None else instance.status
+        return KILLED if instance is None else instance.status
 
     async def ended(self) -> int:
         self._runtime.look()
         if (instance := self._instance()) is None:
-            return _KILLED
+            return KILLED
         await instance.over.wait()
-        return _KILLED if instance.status is None else instance.status
+        return KILLED if instance.status is None else instance.status
 
     async def request_stop(self) -> None:
         """Sends its stop signal."""
@@ -527,74 +511,3 @@ class FakeGuest:
         """Records the namespace with the ids of its plan."""
         idmap = self._require().spec.idmap
         await self._runtime.host.namespaces.make_network(namespace.path, idmap or IdRange(0))
-
-
-class FakeExecution:
-    """A program of ``FakeRuntime.programs`` with its streams."""
-
-    def __init__(self, spec: ExecSpec, program: Program | None) -> None:
-        self._stdin, far_in = stream_pair()
-        self._stdout, far_out = (self._stdin, far_in) if spec.terminal else stream_pair()
-        self._stderr, far_err = (self._stdin, far_in) if spec.terminal else stream_pair()
-        self._terminal = spec.terminal
-        self.refusal = ""
-        self._number = next(_numbers)
-        self.command = FakeCommand(spec, far_in, far_out, far_err, (spec.width, spec.height))
-        self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._run(program))
-
-    @property
-    def stdin(self) -> Stream:
-        """Where to write."""
-        return self._stdin
-
-    @property
-    def stdout(self) -> Stream:
-        """Where to read."""
-        return self._stdout
-
-    @property
-    def stderr(self) -> Stream | None:
-        """None with a terminal."""
-        return None if self._terminal else self._stderr
-
-    def resize(self, width: int, height: int) -> None:
-        """Set the size."""
-        self.command.size = (width, height)
-        self.command.on_resize()
-
-    async def signal(self, signum: int) -> None:
-        """SIGKILL ends it; other signals are passed to the program."""
-        if signum == 9:
-            self.kill(_KILLED)
-        self.command.signals.put_nowait(signum)
-
-    async def number(self) -> int:
-        return 0 if self._status.done() else self._number
-
-    async def wait(self) -> int:
-        """Exit status."""
-        return await asyncio.shield(self._status)
-
-    async def close(self) -> None:
-        """Kill it."""
-        self.kill(_KILLED)
-        for stream in (self._stdin, self._stdout, self._stderr):
-            stream.close()
-
-    def kill(self, status: int) -> None:
-        """End with a status unless it has ended."""
-        self._end(status)
-        self._task.cancel()
-
-    async def _run(self, program: Program | None) -> None:
-        if program is None:
-            self.refusal = f"executable file `{self.command.spec.command[0]}` not found in $PATH"
-            await (self.command.stdout if self._terminal else self.command.stderr).write(f"{self.refusal}\n".encode())
-        self._end(_NOT_FOUND if program is None else await program(self.command))
-
-    def _end(self, status: int) -> None:
-        if not self._status.done():
-            self._status.set_result(status)
-        for stream in (self.command.stdout, self.command.stderr):
-            stream.close()

@@ -12,6 +12,8 @@ DEVICES = {
     "inner": {"type": "disk", "path": "/data/in/", "source": "/srv"},
     "part": {"type": "disk", "path": "/part", "pool": "default", "source": "vol", "subpath": "a"},
     "eth0": {"type": "nic", "path": "/net"},
+    "short": {"type": "disk", "path": "mnt/x", "source": "/opt"},
+    "drive": {"type": "disk", "pool": "default", "source": "block"},
 }
 
 
@@ -29,6 +31,7 @@ DEVICES = {
         ("/data/in/x", "/srv", "/x"),
         ("/data/inside", "vol", "/inside"),
         ("/data/in/../y", "vol", "/y"),
+        ("/mnt/x/y", "/opt", "/y"),
     ],
 )
 def test_the_longest_mount_point_has_the_path(path: str, source: str, inner: str) -> None:

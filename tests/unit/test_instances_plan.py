@@ -223,6 +223,15 @@ def test_valid_names_are_safe_for_paths_and_links(name: str) -> None:
         assert name.isascii() and not any(c.isspace() for c in name)
 
 
+@pytest.mark.parametrize(("name", "valid"), [("0abc", True), ("a", True), ("3-4", True), ("42", False), ("0-", False)])
+def test_names_of_instances_are_labels_of_host_names_but_no_numbers(name: str, valid: bool) -> None:
+    if valid:
+        assert instance_name(name) == name
+    else:
+        with pytest.raises(InvalidInput):
+            instance_name(name)
+
+
 def test_daemons_side_by_side_never_share_names() -> None:
     one, two = HostNames.of_directory("/var/lib/isola"), HostNames.of_directory("/srv/other")
     assert one.bridge("isolabr0") == "isolabr0"

@@ -139,6 +139,20 @@ async def test_expired_snapshots_are_deleted_and_due_ones_taken(world: World) ->
     assert names(world) == []
 
 
+async def test_a_snapshot_is_taken_in_the_minute_after_a_start(world: World) -> None:
+    await running(world)
+    await update(world, **{"snapshots.schedule": "@startup, 5 5 5 5 *"})
+    started = world.context.live[victim(world).id].started_at
+    for seconds in (-1, 60, 61):
+        await snapshots(world).look(started + timedelta(seconds=seconds))
+    assert names(world) == []
+    await snapshots(world).look(started + timedelta(seconds=59))
+    assert names(world) == ["snap0"]
+    await world.finish(world.parts.services.instances.stop(VICTIM))
+    await snapshots(world).look(started + timedelta(seconds=59))
+    assert names(world) == ["snap0"]
+
+
 async def test_stopped_instances_are_not_scheduled_by_default(world: World) -> None:
     await stopped(world)
     now = world.host.clock.now().replace(minute=0)

@@ -148,6 +148,16 @@ async def test_a_move_within_a_pool_is_a_rename(stand: Stand, target: dict[str, 
     assert await stand.get(f"{ROOT}/custom") == [f"{ROOT}/custom/other"]
 
 
+async def test_a_snapshot_may_be_without_the_expiry_of_its_volume(stand: Stand) -> None:
+    await with_data(stand)
+    assert (await stand.ask("PATCH", DATA, {"config": {"snapshots.expiry": "1d"}}))[0] == 200
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "one"})
+    await stand.finish("POST", f"{DATA}/snapshots", {"name": "two", "expires_at": "0001-01-01T00:00:00Z"})
+    shown = {each["name"]: each["expires_at"] for each in await stand.get(f"{DATA}/snapshots?recursion=1")}
+    assert shown.pop("data/two") in (None, "0001-01-01T00:00:00Z")
+    assert shown["data/one"] not in (None, "0001-01-01T00:00:00Z")
+
+
 async def test_snapshots_from_creation_to_deletion(stand: Stand) -> None:
     await with_data(stand)
     await stand.finish("POST", f"{DATA}/snapshots", {})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from isola.model.schedule import next_name, parse_pattern, parse_period, parse_schedule
+from isola.model.schedule import at_startup, next_name, parse_pattern, parse_period, parse_schedule
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # a Sunday
 
@@ -28,6 +28,9 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # a Sunday
         ("@monthly", NOON.replace(hour=0), NOON.replace(hour=0, day=2)),
         ("@yearly", datetime(2026, 1, 1, tzinfo=UTC), NOON.replace(hour=0)),
         ("@daily, @hourly", NOON, NOON.replace(minute=30)),
+        ("@daily,@hourly", NOON, NOON.replace(minute=30)),
+        ("@startup, 10 5,12-14/2 * * *", NOON.replace(minute=10), NOON.replace(hour=13, minute=10)),
+        ("0 5 * * *, 0 12 * * *", NOON, NOON.replace(hour=0)),
     ],
 )
 def test_schedules(text: str, due: datetime, not_due: datetime) -> None:
@@ -36,7 +39,15 @@ def test_schedules(text: str, due: datetime, not_due: datetime) -> None:
     assert not any(cron.matches(not_due) for cron in crons)
 
 
-@pytest.mark.parametrize("text", ["", "@never", "@startup"])
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("@startup", True), ("@daily, @Startup", True), ("0 5 * * *, @startup", True), ("@daily", False), ("", False)],
+)
+def test_starts_are_occasions_where_a_schedule_says_so(text: str, at: bool) -> None:
+    assert at_startup(text) is at
+
+
+@pytest.mark.parametrize("text", ["", "@never", "@startup", "@startup, @never"])
 def test_schedules_that_are_never_due(text: str) -> None:
     assert parse_schedule(text) == ()
 
@@ -44,6 +55,7 @@ def test_schedules_that_are_never_due(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "*/0 * * * *",
+     "0 5 * * *, 0", "@startup, soon", "0 5 * * *,0 12 * * *",
      "a * * * *", "5-1 * * * *", "-1 * * * *", "@sometimes", "1e3 * * * *", "* * * jan-x *", "٣ * * * *"],
 )  # fmt: skip
 def test_invalid_schedules(text: str) -> None:

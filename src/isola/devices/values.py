@@ -139,6 +139,14 @@ def path_inside(value: str) -> str:
     return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
+def mount_point(value: str) -> str:
+    """A path inside; a relative one is below the root, as in LXD."""
+    found = path_inside(f"/{value.removeprefix('/')}")
+    if found == "/" and value != "/":
+        raise ValueError("a path below / inside the instance is expected, or / itself")
+    return found
+
+
 def path_on_host(value: str) -> str:
     """An absolute path of the host."""
     if not value.startswith("/") or "\0" in value or len(value) > _LONGEST_PATH or ".." in value.split("/"):

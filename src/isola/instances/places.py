@@ -45,10 +45,9 @@ def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None
     wanted = posixpath.normpath("/" + path.lstrip("/"))
     best: Mapping[str, str] | None = None
     for device in devices.values():
-        point = device.get("path", "")
-        if device.get("type") != "disk" or not point.startswith("/") or point == "/" or device.get("subpath"):
+        point = posixpath.normpath(f"/{device.get('path', '').lstrip('/')}")
+        if device.get("type") != "disk" or point == "/" or device.get("subpath"):
             continue
-        point = posixpath.normpath(point)
         if (wanted == point or wanted.startswith(f"{point}/")) and (best is None or len(point) > len(best["path"])):
             best = {**device, "path": point}
     if best is None:

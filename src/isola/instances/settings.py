@@ -118,7 +118,8 @@ SETTINGS = Settings(
     Setting(
         "snapshots.schedule",
         parse_schedule,
-        "When snapshots are taken: a cron expression, or `@hourly`, `@daily` and so on.",
+        "When snapshots are taken: cron expressions, or `@hourly`, `@daily` and so on, separated by a comma and a"
+        " space; `@startup`: in the minute after each start.",
         live=True,
         expects="a cron expression of five fields, or @hourly, @daily, @weekly, @monthly, @annually",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from isola.errors import IsolaError
 from isola.instances import restore as restore_verb
@@ -18,12 +18,13 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.instance import Instance
 from isola.model.names import plain_name
 from isola.model.reference import Ref
-from isola.model.schedule import parse_schedule
+from isola.model.schedule import at_startup, parse_schedule
 from isola.model.snapshot import InstanceSnapshot, snapshot_entity
 from isola.operations import Operation
 from isola.settings import boolean
 
 log = logging.getLogger(__name__)
+_MINUTE = timedelta(minutes=1)
 
 
 class Snapshots:
@@ -191,7 +192,14 @@ class Snapshots:
             return False
         if not self._context.runs(instance) and not boolean(config.get("snapshots.schedule.stopped") or "false"):
             return False
-        return any(cron.matches(now) for cron in parse_schedule(schedule))
+        return any(cron.matches(now) for cron in parse_schedule(schedule)) or (
+            at_startup(schedule) and self._has_started(instance, now)
+        )
+
+    def _has_started(self, instance: Instance, now: datetime) -> bool:
+        """In the minute before: that is how often it is asked."""
+        live = self._context.live.get(instance.id)
+        return live is not None and now - _MINUTE < live.started_at <= now
 
     async def _quietly(self, what: str, snapshot: InstanceSnapshot) -> None:
         instance = self._context.by_id(snapshot.instance.id)

@@ -6,7 +6,7 @@ import re
 
 from isola.errors import InvalidInput
 
-_HOSTNAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_HOSTNAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _HOSTNAME_LIMIT = 64
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -16,8 +16,8 @@ _ALIAS = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._/:+@\]-]{0,254}", re.ASCII)
 
 
 def instance_name(value: object, field: str = "name") -> str:
-    """A host name of one label, 1-63 letters, digits and hyphens, starting with a letter."""
-    remedy = "use 1-63 letters, digits and hyphens, starting with a letter and not ending in a hyphen"
+    """A host name of one label: 1-63 letters, digits and hyphens, not digits alone."""
+    remedy = "use 1-63 letters, digits and hyphens, with a letter, no hyphen first or last"
     return _check(_HOSTNAME, value, "instance name", field, remedy)
 
 

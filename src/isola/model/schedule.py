@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,8 @@ ALIASES = {
     "@annually": "0 0 1 1 *",
     "@yearly": "0 0 1 1 *",
 }
+_STARTUP = "@startup"
+_NO_TIMES = ("@never", _STARTUP)
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -46,16 +48,21 @@ class Cron:
 
 
 def parse_schedule(text: str) -> Sequence[Cron]:
-    """A cron expression, or aliases such as ``@daily`` separated by commas. Raises ValueError."""
-    text = text.strip().lower()
-    if not text or text in {"@never", "@startup"}:
-        return ()
-    if text.startswith("@"):
-        names = [name.strip() for name in text.split(",")]
-        if unknown := [name for name in names if name not in ALIASES and name not in ("@never", "@startup")]:
-            raise ValueError(f"{unknown[0][:20]!r} is not one of {', '.join(ALIASES)}")
-        return tuple(_cron(ALIASES[name]) for name in dict.fromkeys(names) if name in ALIASES)
-    return (_cron(text),)
+    """Cron expressions, and aliases such as ``@daily``, separated by a comma and a space. Raises ValueError."""
+    entries = dict.fromkeys(_entries(text))
+    if unknown := [name for name in entries if name.startswith("@") and name not in (*ALIASES, *_NO_TIMES)]:
+        raise ValueError(f"{unknown[0][:20]!r} is not one of {', '.join(ALIASES)}")
+    return tuple(_cron(ALIASES.get(entry, entry)) for entry in entries if entry not in _NO_TIMES)
+
+
+def at_startup(text: str) -> bool:
+    """Whether a schedule has ``@startup``: each start is an occasion."""
+    return _STARTUP in _entries(text)
+
+
+def _entries(text: str) -> Iterator[str]:
+    for part in re.split(r",\s+", text.strip().lower()):
+        yield from (name.strip() for name in (part.split(",") if part.startswith("@") else [part]) if name.strip())
 
 
 def parse_period(text: str) -> timedelta | None:

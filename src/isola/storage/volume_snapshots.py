@@ -49,9 +49,10 @@ class Snapshots:
         *,
         description: str = "",
         expires_at: datetime | None = None,
+        forever: bool = False,
         caller: Caller = DAEMON,
     ) -> Operation:
-        """Begin to take a snapshot. Without a time it expires by ``snapshots.expiry``.
+        """Begin to take a snapshot. Without a time it expires by ``snapshots.expiry``, unless ``forever`` is set.
 
         Raises AlreadyExists, Forbidden.
         """
@@ -61,7 +62,7 @@ class Snapshots:
         self._require_room(record, name)
         period = parse_period(record.config.get("snapshots.expiry", ""))
         now = self._context.host.clock.now()
-        until = expires_at or (now + period if period else None)
+        until = expires_at or (now + period if period and not forever else None)
         id = self._context.host.clock.token(16)
         snapshot = VolumeSnapshot(id, record.id, name, now, description, dict(record.config), until)
 

@@ -62,7 +62,7 @@ class Disk(DeviceDriver):
     settings = Settings(
         "disk",
         Setting(
-            "path", values.path_inside, "Mount point inside; `/` for the root file system, which each instance needs."
+            "path", values.mount_point, "Mount point inside; `/` for the root file system, which each instance needs."
         ),
         Setting("source", _source, "A path of the host, the name of a custom volume of `pool`, or `tmpfs:`."),
         Setting("pool", text, "The storage pool of the root or of the custom volume."),
@@ -170,14 +170,14 @@ class Disk(DeviceDriver):
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
         """Its mount point; None for a disk that is a block device."""
-        return f"path {values.path_inside(config['path'])}" if config.get("path") else None
+        return f"path {values.mount_point(config['path'])}" if config.get("path") else None
 
     @classmethod
     def order(cls, name: str, config: Mapping[str, str]) -> tuple[int, str]:
         """The root first, then each path before paths below it."""
         if not config.get("path"):
             return 1, name
-        path = values.path_inside(config["path"])
+        path = values.mount_point(config["path"])
         return (0 if path == ROOT else 1 + path.count("/")), path
 
     async def require(self, plug: Plug) -> None:
@@ -225,7 +225,7 @@ class Disk(DeviceDriver):
         graft = await self._volume_graft(plug, target) if _is_volume(plug.config) else await self._graft(plug)
         if graft is None:
             return
-        instance, path = plug.instance, values.path_inside(plug.config["path"])
+        instance, path = plug.instance, values.mount_point(plug.config["path"])
         async with self.host.guest_mounts.prepare(graft) as tree:
             await self.notes.write(instance.id, plug.name, {_MOUNT: str(tree.number)})
             await target.guest.mount(tree, path)
@@ -317,7 +317,7 @@ class Disk(DeviceDriver):
         place = await self.parts.volumes.show(ref, _holder(plug), idmap)
         plan = target.guest.plan
         if _true(plug.config, "copy") and plan is not None:
-            path = values.path_inside(plug.config["path"])
+            path = values.mount_point(plug.config["path"])
             await self._copying.fill(place, Path(ref.key), plan.root.path, path, idmap)
         options = plug.config.get("raw.mount.options", "").split(",")
         below = plug.config.get("subpath", "")

@@ -47,7 +47,14 @@ async def create(request: Request) -> web.StreamResponse:
     name = fields.text("name", "") or snapshots.next_name(ref)
     description, expires_at = fields.text("description", ""), fields.time("expires_at")
     return background(
-        snapshots.create(ref, name, description=description, expires_at=expires_at, caller=request.caller)
+        snapshots.create(
+            ref,
+            name,
+            description=description,
+            expires_at=expires_at,
+            forever=fields.has("expires_at") and expires_at is None,
+            caller=request.caller,
+        )
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import intruder
 import pytest
 import refusing
+from daemon import TIMEOUT_FACTOR
 from tars import directory, member, tar
 
 from isola.errors import Unsupported
@@ -77,7 +78,7 @@ def listening() -> Iterator[Mapping[str, int]]:
 
 async def _intrude(target: Path, facts: Mapping[str, int], refused: str = "") -> Any:
     argv = [sys.executable, intruder.__file__, str(target), json.dumps(facts)]
-    done = await RefusingProcesses(refused).run(argv, timeout=60)
+    done = await RefusingProcesses(refused).run(argv, timeout=60 * TIMEOUT_FACTOR)
     answer = json.loads(done.stdout)
     assert "error" not in answer, answer
     return answer
@@ -136,7 +137,7 @@ print(cell.run(cell.Cell(LIMITS), work))
 async def test_a_hanging_reader_is_killed_after_a_timeout(answers: bool, limits: str) -> None:
     """It uses no CPU time, which is limited."""
     program = [sys.executable, "-c", _SILENT.replace("ANSWERS", str(answers)).replace("LIMITS", limits)]
-    done = await LinuxProcesses().run(program, timeout=60, check=False)
+    done = await LinuxProcesses().run(program, timeout=60 * TIMEOUT_FACTOR, check=False)
     assert done.status == -signal.SIGALRM
 
 
@@ -150,7 +151,7 @@ print(cell.run(cell.Cell(root=Path(sys.argv[1]), seconds=5), lambda inside: {"la
 
 def test_mounts_that_are_shared_as_under_systemd_take_no_wall_away(tmp_path: Path) -> None:
     argv = ["unshare", "--mount", "--propagation", "shared", sys.executable, "-c", THROUGH_A_LINK, str(tmp_path)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120 * TIMEOUT_FACTOR, check=False)
     assert json.loads(done.stdout) == {"lacks": []}, done.stderr
 
 
@@ -159,7 +160,7 @@ def test_a_target_behind_a_symlink_is_confined_too(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "link").symlink_to("place")
     argv = [sys.executable, "-c", THROUGH_A_LINK, str(tmp_path / "link")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60 * TIMEOUT_FACTOR, check=True)
     assert json.loads(done.stdout) == {"lacks": []}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from daemon import Daemon
+from daemon import TIMEOUT_FACTOR, Daemon
 
 from isola.model.image import chain_ids
 
@@ -181,7 +181,7 @@ def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
 
 def settled(daemon: Daemon, seconds: float = 60, *, frozen: Collection[str] = ()) -> list[str]:
     """Differences that persist for a while (cleanup after an end takes a moment)."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * TIMEOUT_FACTOR
     while (found := differences(daemon, frozen)) and time.monotonic() < end:
         time.sleep(0.1)
     return found

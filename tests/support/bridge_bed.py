@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from daemon import TIMEOUT_FACTOR
 from netns import Guest, Netns
 
 from isola.events import Events
@@ -102,7 +103,7 @@ async def resolve(guest: Guest, name: str, server: str) -> str:
 
 async def eventually(test: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait until ``await test()`` is true."""
-    end = asyncio.get_running_loop().time() + seconds
+    end = asyncio.get_running_loop().time() + seconds * TIMEOUT_FACTOR
     while not await test():
         assert asyncio.get_running_loop().time() < end, f"{test.__name__} not within {seconds} s"
         await asyncio.sleep(0.05)

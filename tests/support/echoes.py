@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from daemon import TIMEOUT_FACTOR
+
 _SERVER = """
 import os, socket, sys, threading
 kind, where = sys.argv[1], sys.argv[2:]
@@ -85,7 +87,7 @@ def ask(enter: Enter, data: str, kind: str, *where: str, seconds: float = 5) -> 
 
 def until_answer(wanted: str, enter: Enter, data: str, kind: str, *where: str, seconds: float = 60) -> None:
     """Ask again until the response is the expected one."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * TIMEOUT_FACTOR
     while (found := ask(enter, data, kind, *where)) != wanted:
         assert time.monotonic() < end, found
         time.sleep(0.1)

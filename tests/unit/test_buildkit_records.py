@@ -35,7 +35,7 @@ async def test_the_oldest_that_have_ended_make_room_and_pinned_ones_last() -> No
     assert records.find("pinned", "other") is None and records.of("other") == []
 
 
-async def test_output_counts_for_the_room() -> None:
+async def test_output_and_options_count_for_the_room() -> None:
     records = Records()
     for number in range(20):
         made = record(f"r{number}")
@@ -43,15 +43,22 @@ async def test_output_counts_for_the_room() -> None:
         made.progress.kept = 2 << 20
         records.end(made, 7)
     assert len(records.of("default")) == 16
+    for number in range(20):
+        made = record(f"options{number}")
+        made.attributes = {"build-arg:a": "x" * (2 << 20)}
+        records.begin(made)
+        records.end(made, 8)
+    assert [each.ref for each in records.of("default")] == [f"options{number}" for number in range(5, 20)]
 
 
 async def test_followers_are_told_of_their_project_and_dropped_when_they_are_slow() -> None:
     records, seen = Records(), list[tuple[Happened, str]]()
-    following = records.follow("default")
 
     async def follow() -> None:
-        async for happened, each in following:
-            seen.append((happened, each.ref))
+        with records.followed("default") as events:
+            await asyncio.sleep(0)  # as while a client reads what was before
+            async for happened, each in events:
+                seen.append((happened, each.ref))
 
     task = asyncio.ensure_future(follow())
     await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from enum import IntEnum
 from urllib.parse import quote, unquote
 
@@ -83,8 +83,9 @@ async def answer(stream: Stream, methods: Mapping[str, Method], unknown: str) ->
         if method is None:
             raise Failure(Code.UNIMPLEMENTED, unknown)
         call = Call(stream)
-        async for message in method(call):
-            await call.send(message)
+        async with aclosing(method(call)) as messages:  # type: ignore[type-var]  # all are generators
+            async for message in messages:
+                await call.send(message)
     except Failure as error:
         code, text = error.code, error.message
     except IsolaError as error:

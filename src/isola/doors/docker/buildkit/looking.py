@@ -33,13 +33,14 @@ class Looking:
 
         found = [each for each in records.of(project) if concerns(each) and not (active and each.completed)]
         most = max(wanted.number(5), 0)
-        for each in found[-most:]:
-            yield _event(Happened.COMPLETE if each.completed else Happened.STARTED, each)
-        if early:
-            return
-        async for happened, record in records.follow(project):
-            if concerns(record):
-                yield _event(happened, record)
+        with records.followed(project) as events:  # before the first is sent, which takes time
+            for each in found[-most:]:
+                yield _event(Happened.COMPLETE if each.completed else Happened.STARTED, each)
+            if early:
+                return
+            async for happened, record in events:
+                if concerns(record):
+                    yield _event(happened, record)
 
     async def _update(self, call: Call) -> AsyncIterator[bytes]:
         wanted, records = Message(await only(call)), self._client.records

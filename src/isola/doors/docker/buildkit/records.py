@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -13,7 +14,7 @@ from isola.doors.docker.buildkit.wire import message, timestamp
 
 _MOST = 50
 _MOST_BYTES = 32 << 20
-"""Of the output of all of them."""
+"""Of all of them, with their output and the options that clients gave."""
 _PENDING = 1000
 """Events that a client may be behind; then it is told no more."""
 
@@ -42,6 +43,12 @@ class Record:
     error: str = ""
     response: Mapping[str, str] = field(default_factory=dict)
     pinned: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        options = (self.attributes, *(attributes for _, attributes in self.exporters))
+        return self.progress.kept + sum(len(name) + len(value) for each in options for name, value in each.items())
 
     def shown(self) -> bytes:
         """``BuildHistoryRecord``."""
@@ -98,13 +105,13 @@ class Records:
         if self._kept.pop(record.ref, None) is not None:
             self._tell(Happened.DELETED, record)
 
-    async def follow(self, project: str) -> AsyncIterator[tuple[Happened, Record]]:
-        """What happens from now on."""
+    @contextmanager
+    def followed(self, project: str) -> Iterator[AsyncIterator[tuple[Happened, Record]]]:
+        """What happens from the beginning of the block on."""
         queue: asyncio.Queue[tuple[Happened, Record] | None] = asyncio.Queue(_PENDING)
         self._followers[queue] = project
         try:
-            while (found := await queue.get()) is not None:
-                yield found
+            yield _events(queue)
         finally:
             self._followers.pop(queue, None)
 
@@ -121,8 +128,13 @@ class Records:
 
     def _make_room(self) -> None:
         ended = sorted((each for each in self._kept.values() if each.completed), key=lambda each: each.pinned)
-        size = sum(each.progress.kept for each in ended)
+        size = sum(each.size for each in ended)
         while ended and (len(self._kept) > _MOST or size > _MOST_BYTES):
             record = ended.pop(0)
-            size -= record.progress.kept
+            size -= record.size
             self.remove(record)
+
+
+async def _events(queue: asyncio.Queue[tuple[Happened, Record] | None]) -> AsyncIterator[tuple[Happened, Record]]:
+    while (found := await queue.get()) is not None:
+        yield found

@@ -185,9 +185,15 @@ async def test_mistakes_of_a_dockerfile_are_asked_for(image: Daemon) -> None:
         assert [each["ruleName"] for each in warnings] == ["StageNameCasing", "JSONArgsRecommended"]
         assert warnings[1]["location"]["ranges"][0]["start"]["line"] == 2 and found["result.statuscode"] == b"1"
         with pytest.raises(Failure, match="--call"):
-            await client.ask_frontend({"requestid": "frontend.outline"})
+            await client.ask_frontend({"requestid": "frontend.unheard"})
+        found = await client.ask_frontend({"requestid": "frontend.outline", "target": "Base"})
+        assert json.loads(found["result.json"])["name"] == "base"
+        found = await client.ask_frontend({"requestid": "frontend.targets"})
+        assert [each["base"] for each in json.loads(found["result.json"])["targets"]] == ["app"]
+        skipping = {"requestid": "frontend.lint", "build-arg:BUILDKIT_DOCKERFILE_CHECK": "skip=all"}
+        assert (await client.ask_frontend(skipping))["result.statuscode"] == b"0"
         await client.build(options={"label:of": "test"})
-        told = [each.blob(3).decode() for response in await client.told(3) for each in response.messages(4)]
+        told = [each.blob(3).decode() for response in await client.told(6) for each in response.messages(4)]
         assert any("JSONArgsRecommended" in text for text in told), "a build warns"
 
 

@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from isola import registry
+from isola.builds.arguments import CHECKS, OPTIONS, with_hostname
 from isola.builds.builder import Builder
 from isola.builds.building import Building
 from isola.builds.cache_exports import DeliverCache, export
-from isola.builds.cache_options import INLINE_CACHE, with_inline_cache
-from isola.builds.contexts import KEEP_GIT, Sources, fetch, remote_of
+from isola.builds.cache_options import with_inline_cache
+from isola.builds.contexts import Sources, fetch, remote_of
 from isola.builds.dockerfile.checks import Report
 from isola.builds.dockerfile.checks import check as check_file
 from isola.builds.dockerfile.instructions import Arg, Dockerfile
@@ -139,6 +140,7 @@ class Builds:
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """
+        request = with_inline_cache(with_hostname(request))
         limits, trial = self._parts.limits(), self._trial(request)
         builder = self._builder(request.builder)
         builder.check(request)
@@ -146,7 +148,6 @@ class Builds:
         if request.remote:
             remote_of(request.remote)
         place = place or self._new_place()
-        request = with_inline_cache(request)
         request = replace(request, config=limits.applied(request.config, trial.config))
         pool = root_pool(trial.devices)
         order = Order(request, place, tell, pool, credentials, limits, builder, deliver, deliver_cache, interleaved)
@@ -291,7 +292,8 @@ class Builds:
         context, request, tell = self._parts.context, order.request, order.tell
         async with context.host.files.root(files) as root:
             data = await order.builder.instructions(root, request)
-        dockerfile, report = await asyncio.to_thread(_read, data, checked=order.builder.is_checked)
+        checks = request.arguments.get(CHECKS) if order.builder.is_checked else "skip=all"
+        dockerfile, report = await asyncio.to_thread(_read, data, checks)
         _count(dockerfile, order.limits.instructions)
         for finding in report.findings:
             tell(BuildEvent(BuildEventKind.WARNING, 0, f"[Warning] {finding}"))
@@ -300,7 +302,7 @@ class Builds:
         wanted = Platform.parse(request.platform) if request.platform else host
         contexts = named_contexts(request.contexts)
         made = plan(dockerfile, given=given, target=request.target, host=host, platform=wanted, contexts=contexts)
-        for name in sorted(set(given) - _declared(dockerfile)):
+        for name in sorted(each for each in set(given) - _declared(dockerfile) if not each.startswith(OPTIONS)):
             tell(
                 BuildEvent(
                     BuildEventKind.WARNING, 0, f"[Warning] One or more build-args [{name[:80]}] were not consumed"
@@ -336,9 +338,9 @@ async def _at_most(blocks: AsyncIterator[bytes], most: int) -> AsyncIterator[byt
         yield block
 
 
-def _read(data: bytes, *, checked: bool) -> tuple[Dockerfile, Report]:
+def _read(data: bytes, checks: str | None) -> tuple[Dockerfile, Report]:
     dockerfile = parse(data)
-    return dockerfile, check_file(data, dockerfile) if checked else Report(())
+    return dockerfile, check_file(data, dockerfile, checks)
 
 
 def _count(dockerfile: Dockerfile, most: int) -> None:
@@ -351,4 +353,4 @@ def _declared(dockerfile: Dockerfile) -> set[str]:
     found = {name for argument in dockerfile.arguments for name, _ in argument.pairs}
     for stage in dockerfile.stages:
         found |= {name for each in stage.instructions if isinstance(each, Arg) for name, _ in each.pairs}
-    return found | PROXIES | {"SOURCE_DATE_EPOCH", KEEP_GIT, INLINE_CACHE}
+    return found | PROXIES | {"SOURCE_DATE_EPOCH"}

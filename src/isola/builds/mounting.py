@@ -17,6 +17,7 @@ from isola.builds.roots import root_of
 from isola.builds.steps import RunProgram
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host.archive.archives import CopySource, CopyTarget
+from isola.instances.settings import HOSTNAME
 
 Device = Mapping[str, str]
 Given = tuple[Mapping[str, Device], Mapping[str, str]]
@@ -73,7 +74,8 @@ def around(job: Job) -> tuple[str, ...]:
     secrets what its programs see, and would decide what programs of others have done.
     """
     request = job.request
-    return request.project, request.network, request.config.get("isola.hosts", "")
+    names = (request.config.get("isola.hosts", ""), request.config.get(HOSTNAME, ""))
+    return request.project, request.network, " ".join(filter(None, names))
 
 
 async def _device(job: Job, mount: Mount, find: Find, stack: AsyncExitStack) -> Device | None:

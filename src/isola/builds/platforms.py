@@ -52,9 +52,9 @@ def architecture_of(name: str) -> str:
     return oci_platform(architecture(name))["architecture"] if name in ("x86_64", "aarch64", "armhf", "i386") else name
 
 
-def variables(build: Platform, target: Platform) -> Mapping[str, str]:
-    """What is predefined, for stages that ask for it by ``ARG``."""
-    found: dict[str, str] = {}
+def variables(build: Platform, target: Platform, stage: str = "") -> Mapping[str, str]:
+    """What is predefined, for stages that ask for it by ``ARG``; ``stage``: the one that the request names."""
+    found = {"TARGETSTAGE": stage or "default"}
     for name, platform in (("BUILD", build), ("TARGET", target)):
         found |= {
             f"{name}PLATFORM": str(platform),

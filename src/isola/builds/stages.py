@@ -102,7 +102,7 @@ def plan(
     contexts: NamedContexts = _NO_CONTEXTS,
 ) -> Plan:
     """Raises InvalidInput, NotFound (no such target)."""
-    arguments = _arguments(dockerfile, given, variables(host, platform))
+    arguments = _arguments(dockerfile, given, variables(host, platform, target))
     stages = tuple(_planned(dockerfile, stage, arguments, platform, contexts) for stage in dockerfile.stages)
     made = Plan(dockerfile, stages, _target(dockerfile, target), arguments, given, contexts)
     for index in range(made.target + 1):

@@ -15,6 +15,8 @@ MAX_INSTRUCTIONS = 4000
 MAX_LINE = 512 << 10
 """Characters of an instruction without its here-documents."""
 MAX_HEREDOCS = 100
+MAX_COMMENTS = 100
+"""Before one instruction."""
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
 _DIRECTIVES = frozenset(("syntax", "escape", "check"))
 _BOM = b"\xef\xbb\xbf"
@@ -32,6 +34,8 @@ class Line:
     heredocs: tuple[Heredoc, ...] = ()
     has_gap: bool = False
     """An empty line is between those that continue it."""
+    comments: tuple[str, ...] = ()
+    """On the lines just before it."""
 
     def wrong(self, what: object) -> InvalidInput:
         """An error in the form that Docker has."""
@@ -95,17 +99,19 @@ class _Reader:
         self._continued = re.compile(rf"{re.escape(escape)}[ \t]*$")
 
     def lines(self) -> Iterator[Line]:
-        count = 0
+        count, comments = 0, list[str]()
         while self._at < len(self._raw):
-            number = self._at + 1
+            number, first = self._at + 1, self._raw[self._at].strip()
             text = self._logical()
             if not text.strip():
+                comments = [*comments, first[1:].strip()] if _is_comment(first) and len(comments) < MAX_COMMENTS else []
                 continue
             count += 1
             if count > MAX_INSTRUCTIONS:
                 raise TooLarge(f"The Dockerfile has more than {MAX_INSTRUCTIONS} instructions", field="dockerfile")
             gap = self._gap
-            yield Line(number, text.strip(), self._heredocs(number, text.strip()), gap)
+            yield Line(number, text.strip(), self._heredocs(number, text.strip()), gap, tuple(comments))
+            comments = []
 
     def _logical(self) -> str:
         """The next line with those that continue it; comments and empty lines in between are left out."""

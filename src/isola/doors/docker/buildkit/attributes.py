@@ -16,29 +16,30 @@ from isola.model.build_cache import CacheExport, CacheImport, CacheType
 _SILENT = (
     "frontend.caps", "cmdline", "contextkey", "dockerfilekey", "image-resolve-mode", "multi-platform",
     "build-arg:BUILDKIT_INLINE_CACHE", "build-arg:BUILDKIT_MULTI_PLATFORM", "build-arg:BUILDKIT_SYNTAX",
-    "hostname", "source-policy",
+    "source-policy",
 )  # fmt: skip
 """Hints, and what says how BuildKit itself works."""
 _SILENT_PREFIXES = ("local-sessionid:", "vcs:", "attest:provenance")
 _READ = (
     "context", "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
-    "cache-from", "cache-imports",
+    "cache-from", "cache-imports", "hostname",
 )  # fmt: skip
 _REMEDIES: Mapping[str, str] = {
-    "requestid": "--call with another method than check",
     "attest:": "attestations",
     "cgroup-parent": "--cgroup-parent",
     "source": "custom frontends",
     "entitlements": "entitlements",
 }
+_QUESTION = "requestid"
 _UPLOAD = "http://buildkit-session"
 _BUILD_ARGUMENT, _LABEL, _CONTEXT = "build-arg:", "label:", "context:"
 
 
 def request_of(attributes: Mapping[str, str], project: str) -> BuildRequest:
     """Raises InvalidInput, Unsupported."""
-    for name in attributes:
-        _require_known(name)
+    for name, value in attributes.items():
+        if value or name != _QUESTION:
+            _require_known(name)
     mode = attributes.get("force-network-mode", "")
     if mode not in NETWORKS:
         raise Unsupported(f"Builds on the network {mode[:40]} are not offered to clients of BuildKit", field="network")
@@ -133,4 +134,5 @@ def _same(text: str) -> str:
 _KEYS: Mapping[str, tuple[str, Callable[[str], str]]] = {
     "add-hosts": ("isola.hosts", _same),
     "shm-size": ("isola.shm.size", _same),
+    "hostname": ("isola.hostname", _same),
 }

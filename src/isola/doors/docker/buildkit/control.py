@@ -13,10 +13,10 @@ from isola.doors.docker.buildkit.client import Client
 from isola.doors.docker.buildkit.housekeeping import Housekeeping, worker
 from isola.doors.docker.buildkit.http2 import Connection, Stream
 from isola.doors.docker.buildkit.linking import Temporary, as_context, builds_in, definition_of
-from isola.doors.docker.buildkit.linting import REQUEST, lint
 from isola.doors.docker.buildkit.looking import Looking
 from isola.doors.docker.buildkit.outputs import Outputs, outputs_of
 from isola.doors.docker.buildkit.progress import Progress
+from isola.doors.docker.buildkit.questions import answered
 from isola.doors.docker.buildkit.records import Record
 from isola.doors.docker.buildkit.solving import Solved, solve
 from isola.doors.docker.buildkit.tunnel import Tunnel
@@ -192,9 +192,9 @@ class Control:
                 "Low-level build definitions (LLB) are not offered: Dockerfiles are built", field="definition"
             )
         attributes = wanted.texts(3)
-        if attributes.get("requestid") == REQUEST:
+        if attributes.get("requestid"):
             session = await self._client.sessions.find(job.session)
-            yield message({3: message({10: await lint(session, attributes)})})
+            yield message({3: message({10: await answered(self._client, session, attributes)})})
             return
         inputs = {each.text(1): each.inside(2) for each in wanted.messages(13)}
         linked = {name: await self._image_of(ref) for name, ref in builds_in(attributes, inputs).items()}

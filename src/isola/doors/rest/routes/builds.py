@@ -95,7 +95,7 @@ def _started(
         following.tell,
         credentials=partial(credentials_for, _credentials(fields)),
         caller=request.caller,
-        deliver=deliver,
+        deliver=deliver if wanted.output is not Output.IMAGE else None,
         deliver_cache=deliver_cache,
     )
 

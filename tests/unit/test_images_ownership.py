@@ -20,6 +20,7 @@ from isola.model.reference import Ref
 from isola.testing.registry import FakeRegistry
 
 BLUE = "project/blue/app"
+BLUE_LOADED = "project/blue/docker.io/project/blue/app"
 SECRET = image("secret")
 CONFIG_DIGEST, LAYER_DIGEST = SECRET.blobs
 ELSEWHERE = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
@@ -106,6 +107,17 @@ async def test_what_a_loaded_document_names_is_not_served(stand: RegistryStand, 
         assert mounted.status == 202
     again = await client.put(BLUE, SECRET, "1")
     assert (again.status, again.code) == (404, "MANIFEST_BLOB_UNKNOWN")
+
+
+async def test_the_index_of_another_project_is_not_served(stand: RegistryStand) -> None:
+    """Both projects have the image, each out of an index of its own or none."""
+    whole = index(SECRET, image("other", architecture="arm64"))
+    await load(stand, layout(top=SECRET))
+    await stand.client.push("team/app", whole, "2")
+    status = (await stand.client.ask("GET", f"/v2/team/app/manifests/{whole.digest}")).status
+    assert status == 200
+    assert (await stand.client.ask("GET", f"/v2/{BLUE_LOADED}/manifests/{SECRET.digest}")).status == 200
+    assert (await stand.client.ask("GET", f"/v2/{BLUE_LOADED}/manifests/{whole.digest}")).status == 404
 
 
 async def test_a_push_sends_no_image_of_another_project(stand: RegistryStand) -> None:

@@ -30,7 +30,10 @@ class _Holding:
     manifest_size: int = 0
     artifact_size: int = 0
     own: frozenset[str] = frozenset()
-    """Those that came with the image itself, and not all that its documents name: anyone can name a digest."""
+    """Those that came with the image itself, and not all that its documents name: anyone can name a digest.
+
+    Without its index, which is another one in each project.
+    """
 
 
 class Catalogue:
@@ -59,7 +62,7 @@ class Catalogue:
         roots = filter(None, (image.index, image.manifest, image.artifact))
         blobs = _named(image) | await closure(self._store.read, roots)
         parts = parts_of(artifact) if artifact else ()
-        own = _named(image).union(*(parts_named(each) for each in (manifest, artifact)))
+        own = (_named(image) - {image.index}).union(*[await parts_named(each) for each in (manifest, artifact)])
         self._holdings[image.fingerprint] = _Holding(blobs, parts, len(manifest), len(artifact), own)
 
     async def learn_missing(self) -> None:
@@ -106,7 +109,7 @@ class Catalogue:
 
     def is_of(self, image: Image, digest: str) -> bool:
         """Whether a blob came with an image."""
-        return digest in self._held(image).own
+        return digest in self._held(image).own or (digest != "" and digest == image.index)
 
     def blobs_of(self, image: Image) -> frozenset[str]:
         return self._held(image).blobs

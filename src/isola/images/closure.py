@@ -6,18 +6,28 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from isola.errors import IsolaError, NotFound
+from isola.host.threads import in_thread
 from isola.images.descriptor import INDEX_TYPES, MANIFEST_TYPES
-from isola.images.oci_manifest import Manifest, read_document
+from isola.images.oci_manifest import Index, Manifest, read_document
 
 _MOST_DOCUMENTS = 2000
 """Bound per image: an index may refer to other indexes, and all of them are untrusted."""
+_LARGE = 64 << 10
+"""Documents of at least this many bytes are parsed in a thread."""
 log = logging.getLogger(__name__)
 
 
-def parts_named(data: bytes) -> frozenset[str]:
+async def parsed(data: bytes, media_type: str = "") -> Manifest | Index:
+    """``read_document``, of large documents in a thread. Raises InvalidInput, Unsupported."""
+    if len(data) < _LARGE:
+        return read_document(data, media_type)
+    return await in_thread(lambda: read_document(data, media_type))
+
+
+async def parts_named(data: bytes) -> frozenset[str]:
     """Digests of the configuration and the layers of a manifest; empty for a document that is none."""
     try:
-        document = read_document(data)
+        document = await parsed(data)
     except IsolaError:
         return frozenset()
     if not isinstance(document, Manifest):
@@ -40,7 +50,7 @@ async def closure(read: Callable[[str], Awaitable[bytes]], roots: Iterable[str])
             log.warning("The documents of an image refer to more than %d others", _MOST_DOCUMENTS)
             break
         try:
-            document = read_document(await read(digest))
+            document = await parsed(await read(digest))
         except NotFound:
             continue
         except IsolaError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.host import Host
 from isola.images.architecture import check_runs
+from isola.images.closure import parsed
 from isola.images.descriptor import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -25,7 +26,7 @@ from isola.images.oci_manifest import Index, Manifest
 from isola.images.platforms import choose
 from isola.images.repositories.records import RepositoryRecords
 from isola.images.repositories.unnamed import DRIVER, Unnamed, pushed
-from isola.images.repositories.views import Views, parsed
+from isola.images.repositories.views import Views
 from isola.images.store import Intake
 from isola.model.caller import Caller
 from isola.model.image import Image

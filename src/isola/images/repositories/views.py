@@ -8,19 +8,17 @@ from datetime import datetime
 from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound, Unsupported
-from isola.host.threads import in_thread
+from isola.images.closure import parsed
 from isola.images.descriptor import MANIFEST_TYPES, Descriptor, check_digest
 from isola.images.hostile_json import MAX_DOCUMENT
 from isola.images.library import ImageLibrary
-from isola.images.oci_manifest import Index, Manifest, read_document
+from isola.images.oci_manifest import Index, Manifest
 from isola.images.platforms import choose
 from isola.images.repositories.records import RepositoryRecords
 from isola.model.image import Image
 from isola.model.reference import Ref
 from isola.model.repository import alias_names, by_tag, is_tag, reachable, split_alias, synonyms
 
-_LARGE = 64 << 10
-"""Documents of at least this many bytes are parsed in a thread."""
 _PAGE = MAX_DOCUMENT
 """Bytes of manifests in a page of referrers."""
 
@@ -273,13 +271,6 @@ class Views:
         except (NotFound, InvalidInput, Unsupported):
             raise unknown from None
         return StoredManifest(digest, document.media_type, data), document
-
-
-async def parsed(data: bytes, media_type: str = "") -> Manifest | Index:
-    """``read_document``, of large documents in a thread. Raises InvalidInput, Unsupported."""
-    if len(data) < _LARGE:
-        return read_document(data, media_type)
-    return await in_thread(lambda: read_document(data, media_type))
 
 
 def _described(stored: StoredManifest, document: Manifest | Index, kind: str) -> Descriptor:

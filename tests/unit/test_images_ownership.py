@@ -111,12 +111,13 @@ async def test_what_a_loaded_document_names_is_not_served(stand: RegistryStand, 
 
 async def test_the_index_of_another_project_is_not_served(stand: RegistryStand) -> None:
     """Both projects have the image, each out of an index of its own or none."""
-    whole = index(SECRET, image("other", architecture="arm64"))
-    await load(stand, layout(top=SECRET))
+    both = image("both")
+    whole = index(both, image("other", architecture="arm64"))
+    await load(stand, layout(top=both))
     await stand.client.push("team/app", whole, "2")
     status = (await stand.client.ask("GET", f"/v2/team/app/manifests/{whole.digest}")).status
     assert status == 200
-    assert (await stand.client.ask("GET", f"/v2/{BLUE_LOADED}/manifests/{SECRET.digest}")).status == 200
+    assert (await stand.client.ask("GET", f"/v2/{BLUE_LOADED}/manifests/{both.digest}")).status == 200
     assert (await stand.client.ask("GET", f"/v2/{BLUE_LOADED}/manifests/{whole.digest}")).status == 404
 
 

@@ -120,7 +120,7 @@ def _not_offered(name: str, way: str) -> Command:
         f"Not offered: {way}",
         _refused(name, way),
         Argument("ARGUMENTS", "Any", optional=True, rest=True),
-        examples=((f"isola compose {name}", "says so"),),
+        examples=((f"isola compose {name}", "prints what to use instead"),),
     )
 
 

@@ -72,6 +72,15 @@ def test_every_instance_needs_a_root_and_networks_that_exist() -> None:
         require({"root": ROOT, "a": NIC, "b": NIC}, network=lambda name: name, pool=lambda name: name)
 
 
+def test_only_ports_that_are_named_are_taken_once() -> None:
+    def proxies(listen: str) -> dict[str, dict[str, str]]:
+        return {name: {"type": "proxy", "listen": listen, "connect": "tcp:0.0.0.0:80"} for name in ("a", "b")}
+
+    require({"root": ROOT} | proxies("tcp:0.0.0.0:0"), network=lambda name: name, pool=lambda name: name)
+    with pytest.raises(InvalidInput, match="both take host tcp:0.0.0.0:80"):
+        require({"root": ROOT} | proxies("tcp:0.0.0.0:80"), network=lambda name: name, pool=lambda name: name)
+
+
 def test_limits_in_the_kernels_units() -> None:
     config = {"limits.memory": "512MiB", "limits.cpu": "1", "limits.processes": "100"}
     limits = limits_of(config, memory_total=8 * GIB, cpus=[0, 1], load={0: 3, 1: 1})

@@ -112,7 +112,9 @@ class Proxy(DeviceDriver):
 
     @classmethod
     def place(cls, name: str, config: Mapping[str, str]) -> str | None:
-        """Its listening address, which must be unique among the instance's devices."""
+        """Its listening address, which must be unique among the instance's devices; none with a port to be chosen."""
+        if parse(config["listen"]).ports == (0,):
+            return None
         return f"{'host' if _on_host(config) else 'instance'} {config['listen']}"
 
     @classmethod

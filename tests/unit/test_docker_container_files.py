@@ -16,6 +16,7 @@ from tars import directory, member, packed, symlink, tar
 from isola.model.reference import Ref
 
 PATH = "/containers/web1/archive?path="
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ async def test_changes_export_and_commit(docker: DockerStand) -> None:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert {"new", "etc/hostname"} <= set(archive.getnames())
     query = "container=web1&repo=mine&tag=2&comment=why&author=me&changes=ENV+A%3D1&changes=CMD+x"
-    async with docker.session.post(f"http://docker/v1.50/commit?{query}", data=b"null\n") as answer:
+    async with docker.session.post(f"http://docker/v1.50/commit?{query}", data=b"null\n", headers=JSON) as answer:
         id = (await answer.json())["Id"]
         assert answer.status == 201
     image = docker.services.images.resolve(Ref.default("docker.io/library/mine:2"))

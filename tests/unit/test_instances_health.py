@@ -159,7 +159,7 @@ async def test_a_check_that_hangs_is_killed_and_has_failed(world: World) -> None
     checks.hangs = True
     await wait(world, 16)
     [found] = health(world).log
-    assert found.exit_status == -1 and "within 5 seconds" in found.output
+    assert found.exit_status == -1 and "timeout (5s)" in found.output
     await wait(world, 1)
     assert all(each._status.done() for each in world.on_host("web1").commands)
 

@@ -145,7 +145,7 @@ async def _outcome(context: Context, execution: Execution, timeout: float) -> tu
     try:
         await asyncio.wait([waiting, timer], return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            return -1, f"The health check did not end within {timeout:g} seconds".encode()
+            return -1, f"Health check exceeded timeout ({timeout:g}s)".encode()
         await asyncio.wait(readers, timeout=0.1)  # a background process may keep its output open
         return waiting.result(), bytes(output)
     finally:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.errors import NotFound
 from isola.host.files import Root
 from isola.instances import files as files_verb
 from isola.instances.configuration import expanded
@@ -34,8 +35,17 @@ async def place(context: Context, instance: Instance, path: str) -> AsyncIterato
     async with AsyncExitStack() as stack:
         if found is not None:
             device, inner = found
-            if (root := await _opened(stack, context, instance, device)) is not None:
-                yield Place(root, inner, boolean(device.get("readonly") or "false"))
+            read_only = boolean(device.get("readonly") or "false")
+            try:
+                root = await _opened(stack, context, instance, device)
+            except NotFound:  # of a path that is a file, its directory is opened
+                parent = await _opened(stack, context, instance, _above(device))
+                if parent is None or inner.strip("/"):
+                    raise
+                yield Place(parent, "/" + posixpath.basename(device["source"]), read_only)
+                return
+            if root is not None:
+                yield Place(root, inner, read_only)
                 return
         yield Place(await stack.enter_async_context(files_verb.root(context, instance)), path)
 
@@ -55,6 +65,10 @@ def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None
     rest = wanted.removeprefix(best["path"]).lstrip("/")
     end = next((end for end in ("/.", "/") if path.endswith(end)), "")
     return best, f"/{rest}{end if rest else end.lstrip('/')}"
+
+
+def _above(device: Mapping[str, str]) -> Mapping[str, str]:
+    return {**device, "source": posixpath.dirname(device.get("source", ""))}
 
 
 async def _opened(

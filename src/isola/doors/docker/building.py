@@ -87,13 +87,15 @@ def _cache_from(query: Mapping[str, str]) -> tuple[str, ...] | None:
 
 
 def credentials_in(header: str) -> Mapping[str, Credentials]:
-    """``X-Registry-Config``: by domain. Raises InvalidInput."""
+    """``X-Registry-Config``: by domain; Go clients without credentials send ``null``. Raises InvalidInput."""
     if not header:
         return {}
     try:
         found = orjson.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
     except (ValueError, binascii.Error):
         raise InvalidInput("X-Registry-Config is malformed", field="X-Registry-Config") from None
+    if found is None:
+        return {}
     if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
         raise InvalidInput("X-Registry-Config is malformed", field="X-Registry-Config")
     return {_domain(name): credentials_of(fields) for name, fields in found.items()}

@@ -12,9 +12,10 @@ import orjson
 from aiohttp import web
 
 from isola.doors import Services
+from isola.doors.docker.json_body import decoded
 from isola.doors.docker.versions import NEWEST, Version
 from isola.doors.http.body import JSON_LIMIT, LARGE, blocks_of, body_of
-from isola.doors.http.reading import Fields, parse_object
+from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput
 from isola.model.caller import Caller
 from isola.model.reference import Entity, Kind, Ref
@@ -101,7 +102,10 @@ class Request:
         data = await self.body()
         if not data.strip():
             return Fields({})
-        return await asyncio.to_thread(parse_object, data) if len(data) > LARGE else parse_object(data)
+        found = await asyncio.to_thread(decoded, data) if len(data) > LARGE else decoded(data)
+        if not isinstance(found, dict):
+            raise InvalidInput("invalid JSON: an object is expected", field="body")
+        return Fields(found)
 
     def require_json(self) -> None:
         """Raise InvalidInput for a body of another media type; an unnamed one is taken for JSON."""

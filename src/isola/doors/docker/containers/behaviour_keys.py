@@ -37,7 +37,7 @@ _HEALTH_TIMES = {
 def restart_keys(host: Fields) -> Keys:
     """``RestartPolicy``."""
     policy = host.inside("RestartPolicy")
-    name, most = policy.text("Name", ""), policy.whole("MaximumRetryCount", 0, minimum=-1)
+    name, most = policy.text("Name", ""), policy.whole("MaximumRetryCount", 0, minimum=-(2**63))
     if name not in ("", "no", "always", "unless-stopped", "on-failure"):
         raise InvalidInput(
             f"invalid restart policy: unknown policy '{name[:40]}'; use one of 'no', 'always', 'on-failure', or "
@@ -143,7 +143,7 @@ def health_keys(config: Fields) -> Keys:
     elif kind:
         raise Unsupported(f"Unknown type of health check {kind[:40]!r}", field="Config.Healthcheck")
     for field, key in _HEALTH_TIMES.items():
-        if time := check.whole(field, 0, maximum=2**63 - 1):
+        if time := check.whole(field, 0, minimum=-(2**63), maximum=2**63 - 1):
             if time < 10**6:
                 raise InvalidInput(f"{field} in Healthcheck cannot be less than 1ms")
             keys[_HEALTH + key] = f"{time}ns"

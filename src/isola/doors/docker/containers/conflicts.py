@@ -12,6 +12,8 @@ def refuse_conflicts(fields: Fields, host: Fields) -> None:
     """Raises InvalidInput for what a container cannot have whose network or names are not its own."""
     mode = host.text("NetworkMode", "")
     named = bool(fields.text("Hostname", ""))
+    if mode == _JOINED.rstrip(":"):
+        raise InvalidInput("Invalid network mode: invalid container format container:<name|id>")
     if host.text("UTSMode", "") == "host" and named:
         raise InvalidInput("conflicting options: hostname and the UTS mode")
     if mode == "host" and host.texts("Links"):

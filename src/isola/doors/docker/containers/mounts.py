@@ -64,10 +64,14 @@ def mounts_of(host: Fields, volumes: Mapping[str, object]) -> Mounts:
     more = [Volume(path) for path in own if path not in paths]
     driver = host.text("VolumeDriver", "")
     if driver not in ("", "local") and (more or any(isinstance(each, Volume) for each in found)):
-        raise InvalidInput(f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found')
+        raise InvalidInput(_no_plugin(driver))
     devices = {device_name(each.path): each.device for each in found if isinstance(each, _Disk)}
     named = [each for each in found if isinstance(each, Volume)]
     return Mounts(devices, (*named, *more))
+
+
+def _no_plugin(driver: str) -> str:
+    return f'error looking up volume plugin {driver[:80]}: plugin "{driver[:80]}" not found'
 
 
 def volume_device(volume: Volume, name: str, pool: str) -> dict[str, str]:
@@ -141,8 +145,8 @@ def _mount(mount: Fields) -> _Disk | Volume:
         return _bind_mount(mount.inside("BindOptions"), source, target, read_only)
     if kind == "volume":
         options = mount.inside("VolumeOptions")
-        if options.inside("DriverConfig").text("Name", "local") not in ("", "local"):
-            raise InvalidInput(f"error looking up volume plugin {options.inside('DriverConfig').text('Name')[:80]}")
+        if (driver := options.inside("DriverConfig").text("Name", "")) not in ("", "local"):
+            raise NotFound(_no_plugin(driver))
         return Volume(
             target,
             _named(source) if source else "",

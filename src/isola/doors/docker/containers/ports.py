@@ -99,7 +99,7 @@ def _chosen(address: str, protocol: str, port: str, taken: set[int]) -> int:
     found = _HOST_PORT.fullmatch(port or "0")
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if not 0 <= first <= last < 65536:
-        raise InvalidInput(f"invalid hostPort: {port[:40]!r}", field="HostConfig.PortBindings")
+        raise InvalidInput(f'invalid port specification: "{port[:40]}"', field="HostConfig.PortBindings")
     if first == last:
         return first
     for candidate in range(first, last + 1):

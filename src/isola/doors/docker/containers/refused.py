@@ -45,6 +45,8 @@ def refuse(host: Fields, version: Version) -> None:
         )
     if (isolation := host.text("Isolation", "")) not in ("", "default"):
         raise InvalidInput(f"invalid isolation ({isolation[:40]}): linux only supports 'default'")
+    if "" in host.inside("Annotations").names():
+        raise InvalidInput("invalid Annotations: the empty string is not permitted as an annotation key")
     for test, names in _REFUSED:
         for name in names:
             if not (name in _IGNORED and version >= _IGNORED[name]) and test(host, name):

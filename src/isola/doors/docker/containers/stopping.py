@@ -16,10 +16,8 @@ _KILL = 9
 
 async def stop_container(request: Request, instance: Instance, seconds: int | None, signum: int | None) -> None:
     """``seconds`` None: as the container says; negative: without limit."""
-    if seconds is None:
-        seconds = instance.start.stop_timeout if instance.start.stop_timeout is not None else _SECONDS
+    timeout = _timeout(instance, seconds)
     force = signum == _KILL
-    timeout = None if seconds < 0 else float(seconds)
     with suppress(WrongState):  # it has ended meanwhile
         operation = request.services.instances.stop(
             instance.ref,
@@ -33,11 +31,34 @@ async def stop_container(request: Request, instance: Instance, seconds: int | No
 
 
 async def restart_container(request: Request, seen: View, seconds: int | None, signum: int | None) -> None:
-    """A container that does not run is started."""
+    """A container that does not run is started; one that is removed after its run stays."""
+    if seen.running and seen.instance.ephemeral:
+        await _restart_at_once(request, seen.instance, seconds, signum)
+        return
     if seen.running:
         await stop_container(request, seen.instance, seconds, signum)
     await start_container(request, seen.instance)
     request.told("restarted", seen.instance.ref)
+
+
+async def _restart_at_once(request: Request, instance: Instance, seconds: int | None, signum: int | None) -> None:
+    timeout = _timeout(instance, seconds)
+    force = signum == _KILL
+    operation = request.services.instances.restart(
+        instance.ref,
+        timeout=timeout,
+        force=force,
+        kill=timeout is not None,
+        signal=None if force else signum,
+        caller=request.caller,
+    )
+    await request.services.operations.finish(operation)
+
+
+def _timeout(instance: Instance, seconds: int | None) -> float | None:
+    if seconds is None:
+        seconds = instance.start.stop_timeout if instance.start.stop_timeout is not None else _SECONDS
+    return None if seconds < 0 else float(seconds)
 
 
 async def kill_container(request: Request, instance: Instance, signum: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 
 from isola.doors.docker.filtering import matches_labels
 from isola.doors.docker.image_lookup import find_image
@@ -45,6 +44,12 @@ def check_filters(filters: Filters, allowed: frozenset[str]) -> None:
             raise InvalidInput(f"invalid filter '{name[:80]}'", field="filters")
 
 
+def require_one_end(filters: Filters) -> None:
+    """What is pruned has one end at most. Raises InvalidInput."""
+    if len(filters.get("until", ())) > 1:
+        raise InvalidInput("more than one until filter specified", field="filters")
+
+
 def is_dangling(filters: Filters, default: bool) -> bool:
     """Whether only images without names are meant. Raises InvalidInput."""
     values = filters.get("dangling", ())
@@ -81,14 +86,9 @@ def _since(request: Request, values: Sequence[str]) -> Test:
 
 
 def _until(request: Request, values: Sequence[str]) -> Test:
-    if len(values) > 1:
-        raise InvalidInput("more than one until filter specified", field="filters")
-    end = parse_time(values[0], "until", request.services.host.clock.now())
-    return lambda image, names: end is None or _made(image.created_at) < end
-
-
-def _made(moment: datetime) -> int:
-    return nanoseconds(moment)
+    now = request.services.host.clock.now()
+    ends = [end for value in values if (end := parse_time(value, "until", now)) is not None]
+    return lambda image, names: all(nanoseconds(image.created_at) < end for end in ends)
 
 
 def _reference(request: Request, values: Sequence[str]) -> Test:

@@ -12,6 +12,7 @@ from isola.doors.docker.answers import created
 from isola.doors.docker.containers.inspect import config_of
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import find
+from isola.doors.docker.json_body import decoded
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.reading import Fields
@@ -29,14 +30,14 @@ _MILLISECOND, _LONGEST = 10**6, 2**63 - 1
 
 async def commit(request: Request) -> web.StreamResponse:
     """Make an image of a container, whose processes are paused meanwhile unless that is switched off."""
-    query = request.query
+    query, body = request.query, await _body(request)
     instance = find(request, query.get("container", ""))
     changes = tuple(line for text in request.values("changes") for line in text.splitlines())
     wanted = CommitRequest(
         names=(_name(query["repo"], query.get("tag", "")),) if query.get("repo") else (),
         author=query.get("author", ""),
         message=query.get("comment", ""),
-        changes=(*_changes(_given(request, instance)), *_changes(await _body(request)), *changes),
+        changes=(*_changes(_given(request, instance)), *_changes(body), *changes),
         pause=request.flag("pause", True),
     )
     operation = request.services.instances.contents.commit(instance.ref, wanted, caller=request.caller)
@@ -61,11 +62,9 @@ def _name(repository: str, tag: str) -> str:
 
 async def _body(request: Request) -> Fields:
     """The configuration that some clients send; the command line sends ``null``."""
+    request.require_json()
     data = (await request.body()).strip()
-    try:
-        found = orjson.loads(data) if data else None
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"invalid JSON: {str(error)[:200]}") from None
+    found = decoded(data) if data else None
     return Fields(found if isinstance(found, dict) else {})
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS, answer, empty
+from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
@@ -20,6 +21,8 @@ from isola.errors import Forbidden, InvalidInput, NotFound
 from isola.host.files import Entry, Root
 from isola.instances.copying import read_tree
 from isola.instances.places import Place
+from isola.model.instance import Devices
+from isola.settings import boolean
 
 _TAR = {"Content-Type": "application/x-tar"}
 _STAT = "X-Docker-Container-Path-Stat"
@@ -70,11 +73,14 @@ async def get(request: Request) -> web.StreamResponse:
 async def put(request: Request) -> web.StreamResponse:
     """Unpack a tar archive, compressed or not, to a directory of the container."""
     instance, path = named(request), _path(request)
+    _require_writable(view(request, instance).devices, path)
     async with request.services.instances.place(instance.ref, path) as place:
         if place.read_only:
             raise Forbidden("mounted volume is marked read-only")
         if (await _status(request, place.root, place.path, follow=True)).kind != "directory":
             raise InvalidInput("extraction point is not a directory")
+    if not request.http.body_exists:
+        return empty(200)  # nothing to unpack, as in Docker
     async with stored(request.services, request.blocks()) as upload:
         await request.services.instances.contents.put(
             instance.ref,
@@ -85,6 +91,17 @@ async def put(request: Request) -> web.StreamResponse:
         )
     request.told("file-pushed", instance.ref, path=path)
     return empty(200)
+
+
+def _require_writable(devices: Devices, path: str) -> None:
+    """Raises Forbidden for what is in a root or a volume that was given read-only, running or not."""
+    wanted = posixpath.normpath("/" + path.lstrip("/"))
+    disks = [(each.get("path", ""), each) for each in devices.values() if each.get("type") == "disk"]
+    above = [(point, each) for point, each in disks if point and f"{wanted}/".startswith(f"{point.rstrip('/')}/")]
+    point, device = max(above, key=lambda each: len(each[0]), default=("/", {}))
+    if boolean(device.get("readonly") or "false"):
+        what = "container rootfs" if point == "/" else "mounted volume"
+        raise Forbidden(f"{what} is marked read-only")
 
 
 async def _found(request: Request, place: Place) -> tuple[str, Entry, str]:

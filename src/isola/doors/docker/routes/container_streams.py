@@ -10,14 +10,14 @@ from isola.doors.docker.answers import empty
 from isola.doors.docker.containers.attaching import serve
 from isola.doors.docker.containers.streams import DetachKeys, hijack, open_socket
 from isola.doors.docker.containers.view import view
+from isola.doors.docker.containers.window import window_size
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.docker.versions import Version
-from isola.errors import Conflict, InvalidInput
+from isola.errors import Conflict
 from isola.model.exec import ConsoleRequest
 
-_CELLS = 10_000
 _STREAMS = ("stdin", "stdout", "stderr")
 _CHOSEN: Version = (1, 42)
 """Older clients are attached to all streams of a WebSocket, whatever they name."""
@@ -60,10 +60,8 @@ async def attach_by_socket(request: Request) -> web.StreamResponse:
 
 async def resize(request: Request) -> web.StreamResponse:
     """The window size of its terminal."""
+    height, width = window_size(request)
     seen = view(request, named(request))
-    height, width = request.whole("h"), request.whole("w")
-    if height is None or width is None or not (0 <= height <= _CELLS and 0 <= width <= _CELLS):
-        raise InvalidInput("invalid resize height or width")
     if not seen.running:
         raise Conflict(f"cannot resize a stopped container: Container {seen.id} is not running")
     if seen.instance.start.terminal:  # of others there is nothing to change, which is no error

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from isola.doors.docker.answers import answer, created, empty
@@ -29,6 +28,7 @@ from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.containers.warnings import warnings_of
 from isola.doors.docker.identity import container_id, containers_of, named
 from isola.doors.docker.image_lookup import find_image, shown
+from isola.doors.docker.json_body import decoded
 from isola.doors.docker.networks.links import without_link
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -44,7 +44,7 @@ async def list_all(request: Request) -> web.StreamResponse:
     filters = request.filters()
     match = matcher(request, filters)
     limit = request.whole("limit") or 0
-    everything = request.flag("all") or limit > 0 or bool({"status", "exited", "before", "since"} & filters.keys())
+    everything = request.flag("all") or limit > 0 or bool(filters.get("status"))
     found: list[View] = []
     for instance in sorted(containers_of(request), key=lambda each: each.created_at, reverse=True):
         seen = view(request, instance)
@@ -62,8 +62,11 @@ async def create(request: Request) -> web.StreamResponse:
     """Create a container; its volumes are created with it."""
     raw = older.as_meant(await _object(request), request.version)
     fields = Fields(raw)
+    if not raw.keys() - {"HostConfig", "NetworkingConfig"}:
+        raise InvalidInput("config cannot be empty in order to create a container")
     if not fields.text("Image", ""):
-        raise InvalidInput("no image specified: config cannot be empty in order to create a container")
+        words = fields.has("Cmd") or fields.has("Entrypoint")
+        raise InvalidInput("no image specified" if words else "no command specified")
     image = find_image(request, fields.text("Image"))
     require_platform(older.platform_of(request.query, request.version), image, shown(fields.text("Image")))
     wanted = translate(request, fields, raw, image)
@@ -164,10 +167,7 @@ async def _object(request: Request) -> Mapping[str, Any]:
     data = await request.body()
     if not data.strip():
         raise InvalidInput("invalid JSON: got EOF while reading request body")
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"invalid JSON: {str(error)[:200]}") from None
+    value = decoded(data)
     if not isinstance(value, dict):
         raise InvalidInput("invalid JSON: an object is expected")
     return value

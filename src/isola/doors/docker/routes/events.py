@@ -26,8 +26,10 @@ async def follow(request: Request) -> web.StreamResponse:
     """Messages as JSON, one after another: kept ones from ``since`` on, and new ones until ``until``."""
     match = matcher(request.filters())
     now = request.services.host.clock.now()
-    since = parse_time(request.query.get("since", ""), "since", now)
+    since = 0 if request.query.get("since") == "0" else parse_time(request.query.get("since", ""), "since", now)
     until = parse_time(request.query.get("until", ""), "until", now)
+    if since is None and until is not None:
+        since = 0  # an end without a beginning asks for all that is kept
     if since is not None and until is not None and since > until:
         first, last = (request.query[name][:40] for name in ("since", "until"))
         raise InvalidInput(f"`since` time ({first}) cannot be after `until` time ({last})", field="since")

@@ -10,6 +10,7 @@ from isola.doors.docker.answers import answer, created, empty
 from isola.doors.docker.containers.commands import run_attached, run_detached
 from isola.doors.docker.containers.streams import DetachKeys, hijack
 from isola.doors.docker.containers.view import view
+from isola.doors.docker.containers.window import window_size
 from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -42,8 +43,8 @@ async def create(request: Request) -> web.StreamResponse:
 
 async def start(request: Request) -> web.StreamResponse:
     """Its streams on this connection, unless it is detached."""
-    command = _command(request)
     fields = await request.fields()
+    command = _command(request)
     if command.started:
         raise Conflict(
             f"exec {command.id} has already been started"
@@ -91,10 +92,8 @@ async def inspect(request: Request) -> web.StreamResponse:
 
 async def resize(request: Request) -> web.StreamResponse:
     """The window size of its terminal."""
+    height, width = window_size(request)
     command = _command(request)
-    height, width = request.whole("h"), request.whole("w")
-    if height is None or width is None or not (0 <= height <= _CELLS and 0 <= width <= _CELLS):
-        raise InvalidInput("invalid resize height or width")
     command.resize(width, height)
     await asyncio.sleep(0)
     return empty(200)

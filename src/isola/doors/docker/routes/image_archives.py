@@ -96,6 +96,8 @@ async def import_root(request: Request) -> web.StreamResponse:
     except BaseException:
         await finish(request.services.host.files.remove_tree(directory))
         raise
+    # Nothing is said before the end: clients that do not read the lines take the response for it.
+    await operation.wait()
     return await _follow(request, operation, partial(_imported, request), quiet=True)
 
 

@@ -15,7 +15,15 @@ from isola.doors.docker.images.counting import containers_by_image, shared_sizes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
 from isola.doors.docker.images.removal import delete, delete_unnamed, remove, users
-from isola.doors.docker.images.selecting import LISTED, PRUNED, check_filters, is_dangling, select, shown_names
+from isola.doors.docker.images.selecting import (
+    LISTED,
+    PRUNED,
+    check_filters,
+    is_dangling,
+    require_one_end,
+    select,
+    shown_names,
+)
 from isola.doors.docker.images.stream import send
 from isola.doors.docker.request import Request
 from isola.doors.docker.routes.image_archives import import_root
@@ -159,6 +167,7 @@ async def prune(request: Request) -> web.StreamResponse:
     """Remove unused images without a name, or with ``dangling=false`` all unused ones."""
     filters = dict(request.filters())
     check_filters(filters, PRUNED)
+    require_one_end(filters)
     dangling = is_dangling(filters, True)
     filters.pop("dangling", None)
     records, freed = [], 0

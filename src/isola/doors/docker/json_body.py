@@ -1,0 +1,35 @@
+"""JSON in the bodies of requests: what is wrong with it is said as by Docker, whose texts clients compare."""
+
+from __future__ import annotations
+
+import orjson
+
+from isola.errors import InvalidInput
+
+_WANTED = {
+    "expected a string key": "looking for beginning of object key string",
+    "expected a JSON value": "looking for beginning of value",
+    "expected ':' after key": "after object key",
+    "expected ',' or '}'": "after object key:value pair",
+    "expected ',' or ']'": "after array element",
+}
+"""What was expected, as orjson and as Go's library say it."""
+
+
+def decoded(data: bytes) -> object:
+    """Raises InvalidInput."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(_said(error), field="body") from None
+
+
+def _said(error: orjson.JSONDecodeError) -> str:
+    if error.msg.startswith("unexpected content after"):
+        return "unexpected content after JSON"
+    if error.msg == "unexpected end of data":
+        return "invalid JSON: unexpected EOF"
+    wanted = next((said for expected, said in _WANTED.items() if error.msg.endswith(expected)), "")
+    if wanted and error.pos < len(error.doc):
+        return f"invalid JSON: invalid character {error.doc[error.pos]!r} {wanted}"
+    return f"invalid JSON: {str(error)[:200]}"

@@ -77,7 +77,7 @@ def test_only_ports_that_are_named_are_taken_once() -> None:
         return {name: {"type": "proxy", "listen": listen, "connect": "tcp:0.0.0.0:80"} for name in ("a", "b")}
 
     require({"root": ROOT} | proxies("tcp:0.0.0.0:0"), network=lambda name: name, pool=lambda name: name)
-    with pytest.raises(InvalidInput, match="both take host tcp:0.0.0.0:80"):
+    with pytest.raises(InvalidInput, match=r"both take host tcp:0\.0\.0\.0:80"):
         require({"root": ROOT} | proxies("tcp:0.0.0.0:80"), network=lambda name: name, pool=lambda name: name)
 
 

@@ -167,7 +167,7 @@ async def test_images_until_several_times(docker: DockerStand) -> None:
 
 
 async def test_roots_and_volumes_that_are_read_only(docker: DockerStand) -> None:
-    mounts = [{"Type": "volume", "Source": "data", "Target": "/data"}]
+    mounts: list[dict[str, Any]] = [{"Type": "volume", "Source": "data", "Target": "/data"}]
     mounts += [{"Type": "volume", "Source": "kept", "Target": "/data/kept", "ReadOnly": True}]
     await create(docker, HostConfig={"ReadonlyRootfs": True, "Mounts": mounts})
     for path, said in (

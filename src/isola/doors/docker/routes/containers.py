@@ -65,8 +65,8 @@ async def create(request: Request) -> web.StreamResponse:
     if not raw.keys() - {"HostConfig", "NetworkingConfig"}:
         raise InvalidInput("config cannot be empty in order to create a container")
     if not fields.text("Image", ""):
-        words = fields.has("Cmd") or fields.has("Entrypoint")
-        raise InvalidInput("no image specified" if words else "no command specified")
+        program = fields.has("Cmd") or fields.has("Entrypoint")
+        raise InvalidInput("no image specified" if program else "no command specified")
     image = find_image(request, fields.text("Image"))
     require_platform(older.platform_of(request.query, request.version), image, shown(fields.text("Image")))
     wanted = translate(request, fields, raw, image)

@@ -77,3 +77,49 @@ async def test_a_cancelled_call_ends_before_its_caller() -> None:
 async def test_errors_of_calls_reach_their_callers() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await in_thread(int, "seven")
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+async def test_a_cancellation_waits_for_the_result_and_is_raised_at_the_next_await(cancellations: int) -> None:
+    gate, begun, seen = threading.Event(), threading.Event(), list[object]()
+
+    def work() -> str:
+        begun.set()
+        gate.wait(300)
+        return "result"
+
+    async def caller() -> None:
+        seen.append(await in_thread(work))
+        try:
+            await asyncio.sleep(300)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    call = asyncio.create_task(caller())
+    while not begun.is_set():  # noqa: ASYNC110 - set by a thread
+        await asyncio.sleep(0.001)
+    for _ in range(cancellations):
+        call.cancel()
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait([call])
+    assert seen == ["result", "cancelled"]
+    assert call.cancelled()
+
+
+async def test_an_error_of_a_call_outlives_a_cancellation() -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        gate.wait(300)
+        raise OSError("lost")
+
+    call = asyncio.create_task(in_thread(work))
+    while not begun.is_set():  # noqa: ASYNC110 - set by a thread
+        await asyncio.sleep(0.001)
+    call.cancel()
+    gate.set()
+    with pytest.raises(OSError, match="lost"):
+        await call

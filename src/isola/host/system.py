@@ -18,6 +18,7 @@ from isola.host.programs import find_program
 from isola.host.threads import in_thread
 from isola.model.capabilities import BY_NUMBER
 
+_MEMORY = re.compile(r"^([^:\s]+):\s*(\d+)( kB)?$", re.MULTILINE)
 _INOTIFY = "fs.inotify.max_user_instances"
 _LIMITS = (_INOTIFY, "fs.inotify.max_user_watches")
 
@@ -136,8 +137,8 @@ class LinuxSystem:
         return self._cpus(self._read("sys/devices/system/cpu/online"))
 
     def memory(self) -> Mapping[str, int]:
-        rows = (line.split() for line in self._read("proc/meminfo").splitlines())
-        return {row[0].rstrip(":"): int(row[1]) * (1024 if row[2:] == ["kB"] else 1) for row in rows}
+        rows = _MEMORY.findall(self._read("proc/meminfo"))
+        return {name: int(number) * (1024 if unit else 1) for name, number, unit in rows}
 
     def os_release(self) -> Mapping[str, str]:
         text = self._read("etc/os-release") or self._read("usr/lib/os-release")

@@ -11,7 +11,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from isola.host.cancellation import deliver, finish
+from isola.host.cancellation import Ending, deliver, finish_ending
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Work(Enum):
     """Programs that are started, on a host that may be busy."""
 
 
-_Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Call = tuple[Callable[[], Any], Ending[Any]]
 
 
 class _Crew:
@@ -51,9 +51,9 @@ class _Crew:
         self._open = 0
         """Calls without a result so far. Only the thread of the event loop uses it."""
 
-    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def begin(self, work: Callable[[], T]) -> Ending[T]:
         """Queue the call. The result must be awaited: an event loop that ends does not wait for threads."""
-        done: asyncio.Future[T] = self.loop.create_future()
+        done: Ending[T] = Ending(loop=self.loop)
         self._calls.put((work, done))
         self._open += 1
         if self._made < min(self._open, self._most):
@@ -72,7 +72,7 @@ class _Crew:
             self._answer(*call)
             del call
 
-    def _answer(self, work: Callable[[], T], done: asyncio.Future[T]) -> None:
+    def _answer(self, work: Callable[[], T], done: Ending[T]) -> None:
         try:
             settle = partial(done.set_result, work())
         except BaseException as error:
@@ -84,7 +84,7 @@ class _Crew:
         finally:
             del settle, work, done  # an error would hold this frame, and the frame the error
 
-    def _settle(self, settle: Callable[[], None], done: asyncio.Future[T]) -> None:
+    def _settle(self, settle: Callable[[], None], done: Ending[T]) -> None:
         self._open -= 1
         if not done.done():
             settle()
@@ -101,7 +101,7 @@ class _Threads:
         self._most = most
         self._crew: _Crew | None = None
 
-    def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def begin(self, work: Callable[[], T]) -> Ending[T]:
         """Queue the call in the running event loop."""
         loop = asyncio.get_running_loop()
         if self._crew is None or self._crew.loop is not loop:
@@ -119,10 +119,10 @@ _LONG = {work: _Threads(work.value, size) for work, size in _THREADS.items()}
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run quick blocking calls in a thread. A cancellation waits for them: nothing continues after it has returned."""
     await deliver()
-    return await finish(_QUICK.begin(partial(function, *args, **kwargs)))
+    return await finish_ending(_QUICK.begin(partial(function, *args, **kwargs)))
 
 
 async def in_long_thread(work: Work, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The same in a thread for this kind of work, of which there are few."""
     await deliver()
-    return await finish(_LONG[work].begin(partial(function, *args, **kwargs)))
+    return await finish_ending(_LONG[work].begin(partial(function, *args, **kwargs)))

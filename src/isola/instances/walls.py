@@ -38,6 +38,7 @@ _PREFIXES = {
     SECURE_BOOT: Capability.FIRMWARE,
     CSM: Capability.FIRMWARE,
 }
+_ANY_PREFIX = tuple(_PREFIXES)
 _SAME = ("false", "default", "no", "0", "off")
 """Values that ask for what is the case anyway."""
 
@@ -172,7 +173,9 @@ def _need(key: str, value: str) -> Capability | None:
     if key.startswith("isola.namespaces."):
         kind, _ = network_mode(value)
         return {HOST: Capability.PRIVILEGES, OTHER: Capability.SHARED_NAMESPACES}.get(kind)
-    return next((need for prefix, need in _PREFIXES.items() if key.startswith(prefix)), None)
+    if not key.startswith(_ANY_PREFIX):
+        return None
+    return next(need for prefix, need in _PREFIXES.items() if key.startswith(prefix))
 
 
 def _like(capabilities: RuntimeCapabilities) -> Target:

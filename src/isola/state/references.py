@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
@@ -23,8 +24,11 @@ USES, USABLE = "/uses/", "/usable/"
 PREFIXES = (USES, USABLE)
 
 
+_quoted = lru_cache(4096)(partial(quote, safe=""))
+
+
 def _text(entity: Entity) -> str:
-    return "/".join(quote(part, safe="") for part in (entity.kind, entity.project, *entity.names))
+    return "/".join(map(_quoted, (entity.kind, entity.project, *entity.names)))
 
 
 def users_prefix(used: Entity) -> str:

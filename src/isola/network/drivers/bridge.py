@@ -59,6 +59,7 @@ class BridgeNetworks(NetworkDriver):
 
     def __init__(self, host: Host, directory: Path, names: HostNames) -> None:
         super().__init__(host, directory, names)
+        self._networks = directory / "networks"
         self._nameservers: dict[str, Nameserver] = {}
         self._shared = SharedNames(host, directory / "names", names)
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
@@ -188,7 +189,7 @@ class BridgeNetworks(NetworkDriver):
     async def clean(self, networks: Sequence[Network], host_links: Sequence[str]) -> None:
         """Own links and tables are found by the daemon's prefix, bridges by their alias, dnsmasq by its directory."""
         kept = {network.name for network in networks}
-        for name in await self.host.files.names(self.directory / "networks"):
+        for name in await self.host.files.names(self._networks):
             if name not in kept:
                 await self._remove(name)
         for table in await self.host.firewall.tables(self.names.table("")):
@@ -339,13 +340,14 @@ class BridgeNetworks(NetworkDriver):
         return self._nameservers.setdefault(name, Nameserver(self.host, self._home(name)))
 
     def _home(self, name: str) -> Path:
-        return self.directory / "networks" / name
+        return self._networks / name
 
     def _directories(self, name: str) -> tuple[Path, Path]:
-        return self._nics(name) / _HOSTS, self._nics(name) / _NAMES
+        nics = self._nics(name)
+        return nics / _HOSTS, nics / _NAMES
 
     def _nics(self, name: str) -> Path:
-        return self._home(name) / dnsmasq.NICS
+        return self._networks / name / dnsmasq.NICS
 
     def _memory(self, name: str) -> MemoryDirectory:
         return MemoryDirectory(self.host, self._nics(name), 0o755)

@@ -21,7 +21,7 @@ from isola.model.login_token import LoginToken
 from isola.model.network import Network
 from isola.model.profile import Profile
 from isola.model.project import FEATURES, Project
-from isola.model.reference import Kind
+from isola.model.reference import DEFAULT_PROJECT, Kind
 from isola.model.repository import (
     Repository,
     RepositoryBlob,
@@ -104,6 +104,8 @@ def _home(projects: Collection[Project]) -> Home:
     """The project in which resources of a kind are found; for a project without a record that is the default one."""
 
     def home(project: str, kind: Kind) -> str:
+        if project == DEFAULT_PROJECT:  # asked dozens of times for a start
+            return project
         return (projects.find(project) or Project(project)).home(kind)
 
     return home

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from isola import registry
 from isola.devices.driver import DeviceDriver
@@ -16,6 +17,7 @@ MOST_DEVICES = 256
 """Maximum for one instance or profile."""
 
 
+@cache
 def kinds() -> tuple[str, ...]:
     """All types of devices, as the API writes them: ``unix-char``."""
     return tuple(name.replace("_", "-") for name in registry.names(_KIND))

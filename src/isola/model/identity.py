@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 ID_RANGE_SIZE = 65536
 _OWN_LINK = re.compile(r"(?!all$|default$)[A-Za-z](?:[A-Za-z0-9.-]{0,13}[A-Za-z0-9])?", re.ASCII)
@@ -103,5 +104,6 @@ class HostNames:
         return f"{self.tag}.{_digest(f'{instance_id}/{device}', 12)}"
 
 
+@lru_cache(4096)
 def _digest(value: str, length: int) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:length]

@@ -63,11 +63,19 @@ def test_invalid_schedules(text: str) -> None:
         parse_schedule(text)
 
 
+def test_schedules_are_short() -> None:
+    """They are read every minute, for anyone who may configure an instance."""
+    every = ", ".join(f"{minute} {hour} * * *" for minute in range(60) for hour in range(24))
+    for text in (every, "0," * 3000 + "0 * * * *"):
+        with pytest.raises(ValueError, match="at most 4096"):
+            parse_schedule(text)
+
+
 def test_periods() -> None:
     assert parse_period("1M 2H 3d 4w") == timedelta(minutes=1, hours=2, days=3 + 28)
     assert parse_period("1m 1y") == timedelta(days=30 + 365)
     assert parse_period("") is None
-    for wrong in ("1", "d", "1 d", "1D", "-1d", "999999y", "1d2w"):
+    for wrong in ("1", "d", "1 d", "1D", "-1d", "999999y", "1d2w", "1M " * 30):
         with pytest.raises(ValueError, match=r"."):
             parse_period(wrong)
 

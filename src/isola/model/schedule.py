@@ -17,6 +17,8 @@ ALIASES = {
     "@yearly": "0 0 1 1 *",
 }
 _STARTUP = "@startup"
+_LONGEST_SCHEDULE = 4096
+"""Characters: a schedule is read every minute."""
 _NO_TIMES = ("@never", _STARTUP)
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -49,6 +51,8 @@ class Cron:
 
 def parse_schedule(text: str) -> Sequence[Cron]:
     """Cron expressions, and aliases such as ``@daily``, separated by a comma and a space. Raises ValueError."""
+    if len(text) > _LONGEST_SCHEDULE:
+        raise ValueError(f"at most {_LONGEST_SCHEDULE} characters are expected")
     entries = dict.fromkeys(_entries(text))
     if unknown := [name for name in entries if name.startswith("@") and name not in (*ALIASES, *_NO_TIMES)]:
         raise ValueError(f"{unknown[0][:20]!r} is not one of {', '.join(ALIASES)}")
@@ -69,6 +73,8 @@ def parse_period(text: str) -> timedelta | None:
     """``2w 3d``: minutes ``M``, hours ``H``, days, weeks, months (30 days), years (365 days). Raises ValueError."""
     if not text.strip():
         return None
+    if len(text) > _LONGEST:
+        raise ValueError(f"at most {_LONGEST} characters are expected")
     total, units = timedelta(), {"M": 60, "H": 3600, "d": 86400, "w": 604800, "m": 30 * 86400, "y": 365 * 86400}
     for part in text.split():
         match = _PERIOD.fullmatch(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from instance_verbs import ROOT, VICTIM, moves, running, stopped, takes_snapshot, two_pools
@@ -12,6 +13,7 @@ from isola.errors import AlreadyExists, Forbidden, InvalidInput, IsolaError, Not
 from isola.instances.copy import Source
 from isola.instances.move import Destination
 from isola.model.instance import Instance, InstanceRequest
+from isola.model.profile import Profile
 from isola.model.project import Project
 from isola.model.reference import Ref
 from isola.testing.parts import World
@@ -87,6 +89,38 @@ async def test_it_keeps_its_identity_its_files_and_its_snapshots(world: World) -
     await world.finish(world.parts.services.instances.snapshots.restore(VICTIM, snapshot.name))
     assert victim(world).devices["root"]["pool"] == "other"
     await world.finish(world.parts.services.instances.start(VICTIM))
+
+
+@pytest.mark.parametrize(
+    ("profiles", "root"),
+    [(None, ROOT | {"pool": "other"}), ((), ROOT), (("nic",), ROOT)],
+    ids=("the default one has a root", "no profiles", "one with a NIC called root"),
+)
+async def test_it_keeps_its_root_where_its_profiles_give_it_none(
+    world: World, profiles: tuple[str, ...] | None, root: dict[str, str]
+) -> None:
+    await world.create("victim", devices={})
+    await two_pools(world)
+    services, red = world.parts.services, Ref("red", VICTIM.name)
+    await services.projects.create(Project("red", config={"features.images": "false", "features.profiles": "true"}))
+    if profiles is None:
+        await services.profiles.update(Ref("red", "default"), lambda found: replace(found, devices={"root": root}))
+    elif profiles:
+        await services.profiles.create(Profile("nic", project="red", devices={"root": {"type": "none"}}))
+    assert not victim(world).devices
+    await world.finish(services.instances.move(VICTIM, Destination(red, profiles=profiles)))
+    moved = victim(world, red)
+    assert moved.volatile["root.pool"] == "default"
+    assert [each for each in moved.devices.values() if each["type"] == "disk"] == [ROOT]
+
+
+async def test_the_pool_may_be_that_of_a_given_root(world: World) -> None:
+    await stopped(world)
+    await two_pools(world)
+    await world.finish(
+        world.parts.services.instances.move(VICTIM, Destination(VICTIM, devices={"root": ROOT | {"pool": "other"}}))
+    )
+    assert victim(world).volatile["root.pool"] == victim(world).devices["root"]["pool"] == "other"
 
 
 async def test_a_snapshot_from_before_a_move_is_copied_from_where_it_is_now(world: World) -> None:

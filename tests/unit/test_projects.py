@@ -163,6 +163,27 @@ async def test_a_bridge_belongs_to_no_project(stand: Stand) -> None:
     assert "bridge" in await refused(stand, "POST", "/1.0/networks?project=blue", {"name": "lab"})
 
 
+async def test_clients_of_a_project_hear_of_operations_on_what_it_shares(stand: Stand) -> None:
+    await sharing(stand)
+    await project(stand, "red")
+    address = "http://isola/1.0/events?type=operation&project="
+    async with stand.session.ws_connect(address + "blue") as blue, stand.session.ws_connect(address + "red") as red:
+        fingerprint = (await stand.get("/1.0/images/aliases/tiny?project=blue"))["target"]
+        status, answer = await stand.ask("DELETE", f"/1.0/images/{fingerprint}?project=blue")
+        assert status == 202
+        seen = await blue.receive_json(timeout=60)
+        while seen["metadata"]["status"] != "Success":
+            seen = await blue.receive_json(timeout=60)
+        assert f"/1.0/operations/{seen['metadata']['id']}" == answer["operation"]
+        await stand.ask(
+            "POST",
+            "/1.0/instances?project=red",
+            {"name": "none", "source": {"type": "none"}, "devices": {"root": ROOT}},
+        )
+        other = await red.receive_json(timeout=60)
+        assert other["project"] == "red", "it has images of its own"
+
+
 async def test_operations_and_events_belong_to_their_project(stand: Stand) -> None:
     await sharing(stand)
     async with stand.session.ws_connect("http://isola/1.0/events?type=lifecycle&project=blue") as events:

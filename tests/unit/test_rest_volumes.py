@@ -245,6 +245,9 @@ async def test_disks_and_discs_are_volumes_of_other_content(stand: Stand) -> Non
     named = raw | {"X-LXD-name": "cd", "X-LXD-type": "iso"}
     await stand.finish("POST", f"{ROOT}/custom", data=disc, headers=named)
     assert (await stand.get(f"{ROOT}/custom/cd"))["content_type"] == "iso"
+    of_incus = raw | {"X-Incus-name": "incus", "X-Incus-type": "iso"}
+    await stand.finish("POST", f"{ROOT}/custom", data=disc, headers=of_incus)
+    assert (await stand.ask("DELETE", f"{ROOT}/custom/incus"))[0] in (200, 202)
     for data, headers, status in (
         (bytes(40960), raw | {"X-LXD-name": "cd2", "X-LXD-type": "iso"}, 400),
         (disc, named, 409),

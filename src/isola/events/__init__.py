@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from isola.model.caller import DAEMON, Caller
@@ -12,6 +13,27 @@ from isola.model.operation import OperationView
 from isola.model.reference import OF_SERVER, Entity
 
 _BACKLOG = 4096
+Content = OperationView | Lifecycle | LogLine
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a follower wants to hear about."""
+
+    kinds: frozenset[EventKind]
+    project: str | None
+    shared: Callable[[Entity], bool]
+
+    def fits(self, kind: EventKind, content: Content, project: str) -> bool:
+        if kind not in self.kinds:
+            return False
+        return self.project is None or project in (OF_SERVER, self.project) or any(map(self.shared, _about(content)))
+
+
+def _about(content: Content) -> Sequence[Entity]:
+    if isinstance(content, LogLine):
+        return ()
+    return content.resources if isinstance(content, OperationView) else (content.source,)
 
 
 class Events:
@@ -19,7 +41,7 @@ class Events:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._followers: dict[asyncio.Queue[Event | None], tuple[frozenset[EventKind], str | None]] = {}
+        self._followers: dict[asyncio.Queue[Event | None], _Wish] = {}
 
     def operation(self, view: OperationView) -> None:
         """An operation has begun, made progress or ended."""
@@ -35,16 +57,24 @@ class Events:
 
     def followed(self, kind: EventKind) -> bool:
         """Whether there are subscribers; without any, events need not be built."""
-        return any(kind in kinds for kinds, _ in self._followers.values())
+        return any(kind in wish.kinds for wish in self._followers.values())
 
-    def follow(self, kinds: Collection[EventKind], project: str | None = None) -> Subscription:
+    def follow(
+        self,
+        kinds: Collection[EventKind],
+        project: str | None = None,
+        *,
+        shared: Callable[[Entity], bool] = lambda entity: False,
+    ) -> Subscription:
         """Subscribe now; events are queued from this moment on. ``project`` None means all.
+
+        ``shared``: whether the project also uses a thing of another one, so that events about it are its own, too.
 
         Events of the server as a whole (project ``OF_SERVER``, such as log lines) go to followers of any
         project.
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
-        self._followers[queue] = (frozenset(kinds), project)
+        self._followers[queue] = _Wish(frozenset(kinds), project, shared)
         return Subscription(queue, lambda: self._cut(queue))
 
     def close(self) -> None:
@@ -52,13 +82,12 @@ class Events:
         for queue in list(self._followers):
             self._cut(queue)
 
-    def _publish(self, kind: EventKind, content: OperationView | Lifecycle | LogLine, project: str) -> None:
+    def _publish(self, kind: EventKind, content: Content, project: str) -> None:
         if not self._followers:
             return
         event = Event(kind, self._now(), content, project)
-        for queue, (kinds, wanted) in list(self._followers.items()):
-            other = wanted is not None and project not in (OF_SERVER, wanted)
-            if kind not in kinds or other:
+        for queue, wish in list(self._followers.items()):
+            if not wish.fits(kind, content, project):
                 continue
             try:
                 queue.put_nowait(event)

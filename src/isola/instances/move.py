@@ -17,7 +17,7 @@ from isola.instances.identity import plugs_of, refreshed
 from isola.instances.moving import announce, finish_later, finish_moves_of, moves_of, settle
 from isola.instances.phases import require_kept
 from isola.instances.root_sizes import kept_size
-from isola.instances.roots import copy_root, copy_snapshot, devices_in, start_in
+from isola.instances.roots import copy_root, copy_snapshot, devices_in, pool_among, start_in, with_root
 from isola.instances.snapshot import remove as remove_snapshot
 from isola.instances.snapshot_records import snapshots_of
 from isola.instances.templates import renamed as facts_after
@@ -68,7 +68,7 @@ def check(context: Context, ref: Ref, to: Destination) -> Instance:
         context.projects.get(to.ref.project)
     if to.ref != ref and to.ref in context.records:
         raise AlreadyExists(f"Instance {to.ref.name!r} already exists", field="name", remedy="choose another name")
-    pool = to.pool or context.pool_name(instance)
+    pool = to.pool or pool_among(to.devices) or context.pool_name(instance)
     with naming("pool"):
         context.pools.get(pool)
     if (to.ref, pool) == (ref, context.pool_name(instance)) and not to.changes:
@@ -101,6 +101,7 @@ def _wanted(context: Context, instance: Instance, to: Destination, pool: str) ->
         volatile={**volatile, "root.pool": pool},
     )
     validate(wanted.config, wanted.devices)
+    wanted = with_root(context, wanted, instance)
     wanted = dataclasses.replace(wanted, devices=devices_in(context, wanted, pool))
     allow(context, wanted, wanted)
     full, devices = expanded(context, wanted)

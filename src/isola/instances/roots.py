@@ -40,6 +40,28 @@ def devices_in(context: Context, instance: Instance, pool: str) -> Devices:
     return {**instance.devices, name: root}
 
 
+def with_root(context: Context, wanted: Instance, before: Instance) -> Instance:
+    """With the root that it had before as a device of its own, where its profiles give it none any more."""
+    _, devices = expanded(context, wanted)
+    _, old = expanded(context, before)
+    if any(_is_root(device) for device in devices.values()):
+        return wanted
+    named = root_name(old)
+    free = next(
+        name for name in (named, *(f"root{number}" for number in range(len(devices) + 1))) if name not in devices
+    )
+    return dataclasses.replace(wanted, devices={**wanted.devices, free: old[named]})
+
+
+def pool_among(devices: Devices) -> str:
+    """The pool of the root among own devices; empty if none of them is one, or names its pool."""
+    return next((device.get("pool", "") for device in devices.values() if _is_root(device)), "")
+
+
+def _is_root(device: Mapping[str, str]) -> bool:
+    return device.get("type") == "disk" and device.get("path") == "/"
+
+
 async def copy_root(context: Context, op: Operation, origin: Instance, snapshot: str | None, made: Instance) -> None:
     """Create the root of ``made``, in the pool of its record, as a copy of the origin's root or of a snapshot."""
     old, new, driver = context.volume(origin), context.volume(made), context.storage(made)

@@ -16,6 +16,7 @@ from isola.errors import Forbidden, InvalidInput
 from isola.events import Subscription
 from isola.model.caller import Caller
 from isola.model.event import Event, EventKind
+from isola.model.reference import Entity
 
 _KINDS = tuple(EventKind)
 
@@ -33,7 +34,9 @@ async def follow(request: Request) -> web.StreamResponse:
     if not everywhere and not request.caller.may_use(request.project):
         raise Forbidden("The caller is not allowed in this project")
     # Subscribe before accepting the upgrade, so that a client with the response misses no event.
-    subscription = request.services.events.follow(kinds, None if everywhere else request.project)
+    subscription = request.services.events.follow(
+        kinds, None if everywhere else request.project, shared=lambda entity: _shares(request, entity)
+    )
     try:
         socket = await accept(request)
         try:
@@ -43,6 +46,11 @@ async def follow(request: Request) -> web.StreamResponse:
     finally:
         subscription.close()
     return socket
+
+
+def _shares(request: Request, entity: Entity) -> bool:
+    """Whether the project uses a thing of the default project: its clients wait for operations on that here."""
+    return entity.project != request.project and entity.project == request.home(entity.kind)
 
 
 async def _serve(socket: web.WebSocketResponse, subscription: Subscription, caller: Caller) -> None:

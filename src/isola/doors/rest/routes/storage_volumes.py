@@ -203,10 +203,9 @@ def _address(pool: Pool, shape: Mapping[str, object]) -> str:
 
 async def _import_disc(request: Request) -> web.StreamResponse:
     """The body is an ISO image, the headers say the rest, as LXD's clients send them."""
-    headers = request.http.headers
-    if headers.get("X-LXD-type", "") != ISO:
+    if request.header("type") != ISO:
         raise Unsupported("Backups of volumes cannot be imported yet", remedy="send an ISO image, with X-LXD-type: iso")
-    ref = VolumeRef(pool_of(request).name, CUSTOM, home_of(request), headers.get("X-LXD-name", ""))
+    ref = VolumeRef(pool_of(request).name, CUSTOM, home_of(request), request.header("name"))
     directory, files = await scratch(request), request.services.host.files
     try:
         (file,) = (await receive(request, directory)).files

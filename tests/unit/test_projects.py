@@ -419,7 +419,8 @@ async def test_a_project_sees_the_networks_that_its_nics_may_use(
     assert ("/1.0/networks/isolabr0" in shown, "/1.0/networks/eth7" in shown) == (managed, links)
     for name, seen in (("isolabr0", managed), ("eth7", links)):
         for path in (f"/1.0/networks/{name}", f"/1.0/networks/{name}/state"):
-            assert (await stand.ask("GET", f"{path}?project=red"))[0] == (200 if seen else 404)
+            for more in ("", "&all-projects=true"):
+                assert (await stand.ask("GET", f"{path}?project=red{more}"))[0] == (200 if seen else 404)
     status, _ = await stand.ask("PATCH", "/1.0/networks/isolabr0?project=red", {"config": {"user.x": "y"}})
     assert status == (200 if managed else 404)
 

@@ -25,10 +25,11 @@ from isola.projects.restrictions import shows_network
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths, or networks, managed or not."""
     networks = request.services.networks
-    listed = [each for each in networks if request.lists(each.entity) and _shows(request, each.name)]
+    everywhere = request.everywhere
+    listed = [each for each in networks if request.lists(each.entity) and (everywhere or _shows(request, each.name))]
     shapes = {address(each.entity): _shape(request, each) for each in listed}
     if request.lists(Entity.of(Kind.NETWORK, Ref.default(""))):
-        for name, kind in (await _links(request)).items():
+        for name, kind in (await (networks.unmanaged() if everywhere else _links(request))).items():
             shapes[address_of(Kind.NETWORK, Ref.default(name))] = link_json(name, kind)
     found = select_records(shapes, shapes.__getitem__, request.query.get("filter", ""))
     return sync([shape if request.recursion else at for at, shape in found])
@@ -161,7 +162,7 @@ async def _links(request: Request) -> Mapping[str, str]:
 
 def _shows(request: Request, name: str, *, managed: bool = True) -> bool:
     project = request.services.projects.find(request.project)
-    return request.everywhere or project is None or shows_network(project, name, managed=managed)
+    return project is None or shows_network(project, name, managed=managed)
 
 
 def _unknown(ref: Ref) -> NotFound:

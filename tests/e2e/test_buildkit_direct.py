@@ -16,7 +16,7 @@ from debian_registry import PASSWORD, USER, DebianRegistry
 from docker_command import Docker
 from waiting import until
 
-from isola.doors.docker.buildkit.calls import Code, Failure, calling
+from isola.doors.docker.buildkit.calls import Code, Failure, calling, require_ok
 from isola.doors.docker.buildkit.wire import Message, message
 
 
@@ -149,6 +149,24 @@ async def test_builds_are_remembered(image: Daemon) -> None:
         with pytest.raises(Failure) as failed:
             await client.ask(f"{CONTROL}UpdateBuildHistory", message({1: ref, 3: True}))
         assert failed.value.code == Code.NOT_FOUND
+
+
+async def test_sessions_that_are_none_end(daemon: Daemon) -> None:
+    """Without an id, with one that is taken, with other bytes than HTTP/2; the connection stays."""
+    files = Files({"dockerfile": files_of(Dockerfile="FROM scratch\n"), "context": []})
+    async with direct(socket_of(daemon), files, "mine") as client:
+        for headers in ({}, {"x-docker-expose-session-uuid": ["mine"]}):
+            async with calling(client.calls, f"{CONTROL}Session", headers) as call:
+                assert await call.read() is None
+                with pytest.raises(Failure, match="no id or one that is taken"):
+                    require_ok(call)
+        for garbage in (message({1: b"\xff" * 100}), b"\xff\xff", message({1: b"\0\0\4\4\0\0\0\0\0abcd"})):
+            async with calling(client.calls, f"{CONTROL}Session", {"x-docker-expose-session-uuid": ["bad"]}) as call:
+                await call.send(garbage * 3)
+                while await asyncio.wait_for(call.read(), 60) is not None:
+                    pass
+        assert Message(await client.ask(f"{CONTROL}ListWorkers", b"")).messages(1)
+        assert await client.build(exporter="") == {}
 
 
 async def test_what_is_no_client_of_buildkit_is_sent_away(daemon: Daemon) -> None:

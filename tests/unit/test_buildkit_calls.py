@@ -202,7 +202,7 @@ async def test_more_calls_than_agreed_are_refused() -> None:
         await asyncio.sleep(60)
 
     async with client(never) as connection:
-        streams = [await connection.open([(":path", "/x")]) for _ in range(513)]
+        streams = [await connection.open([(":path", "/x")]) for _ in range(65)]
         with pytest.raises(Broken):
             await asyncio.wait_for(streams[-1].read(), 60)
         assert streams[0].failed is None

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from isola.doors.docker.events.history import History
 
 log = logging.getLogger(__name__)
+_CALLS = 512
+"""At the same time on one direct connection: a client that builds many targets holds four for each."""
 _SHARED = {
     "images": Kind.IMAGE,
     "build": Kind.IMAGE,
@@ -134,7 +136,7 @@ class Dispatcher:
         self._lasting.add(task)
         control = Control(client, refused)
         try:
-            await Connection(link, control.serve).run()
+            await Connection(link, control.serve, streams=_CALLS).run()
         finally:
             self._lasting.discard(task)
             await control.close()

@@ -26,8 +26,8 @@ _WIDEN, _WIDEN_ALL = _WINDOW // 4, _FIRST_WINDOW // 4
 """Bytes after which the peer is told that they were taken."""
 _WIDEST = 2**31 - 1
 _HEADER_BYTES = 256 << 10
-_STREAMS = 512
-"""Calls at the same time: a client that builds many targets holds four for each."""
+_STREAMS = 64
+"""Calls at the same time, each of which may hold a message in memory."""
 _CANCEL, _REFUSED = 8, 7
 _FLOOD = 10_000
 """Frames in a row that carry nothing; no client has a use for so many."""
@@ -129,12 +129,15 @@ class Stream:
 class Connection:
     """All streams of one connection. ``serve`` answers those that the peer opens; a client has none."""
 
-    def __init__(self, link: Link, serve: Callable[[Stream], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, link: Link, serve: Callable[[Stream], Awaitable[None]] | None = None, *, streams: int = _STREAMS
+    ) -> None:
         self.their_window = _FIRST_WINDOW
         self.closed = asyncio.Event()
         self._begun = asyncio.Event()
         self._link = link
         self._serve = serve
+        self._most = streams
         self._decoder = Decoder()
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -225,7 +228,7 @@ class Connection:
             await self._link.write(_PREFACE)
         elif await self._link.read(len(_PREFACE)) != _PREFACE:
             raise ValueError("this is not HTTP/2")
-        own = struct.pack(">HIHI", _MOST_STREAMS, _STREAMS, _INITIAL_WINDOW, _WINDOW)
+        own = struct.pack(">HIHI", _MOST_STREAMS, self._most, _INITIAL_WINDOW, _WINDOW)
         await self.frame(_SETTINGS, 0, 0, own)
 
     async def _take(self) -> None:
@@ -293,7 +296,7 @@ class Connection:
             await self._opened(id, fields, ended=ended)
 
     async def _opened(self, id: int, fields: list[Field], *, ended: bool) -> None:
-        if len(self._streams) >= _STREAMS:
+        if len(self._streams) >= self._most:
             await self.frame(_RESET, 0, id, struct.pack(">I", _REFUSED))
             return
         stream = Stream(self, id, fields)

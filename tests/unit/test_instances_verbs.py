@@ -77,6 +77,8 @@ async def test_an_image_s_profiles_are_used_where_the_request_names_none(world: 
     assert instance.profiles == ("web",)
     assert services.instances.expanded(instance)[0]["limits.processes"] == "77"
     assert (await world.create("web2", profiles=("default",))).profiles == ("default",)
+    await services.images.update(image.ref, lambda found: dataclasses.replace(found, profiles=()))
+    assert (await world.create("web3", devices={"root": ROOT})).profiles == ()
 
 
 async def test_the_last_use_of_an_image_is_recorded(world: World) -> None:

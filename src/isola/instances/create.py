@@ -274,7 +274,7 @@ def _profiles_of(context: Context, request: InstanceRequest) -> tuple[str, ...]:
     image = None
     if request.image is not None:
         image = context.images.resolve(context.scoped(request.project, Kind.IMAGE, request.image))
-    return (image.profiles if image is not None else ()) or ("default",)
+    return image.profiles if image is not None else ("default",)
 
 
 def _profiles(context: Context, project: str, names: tuple[str, ...]) -> list[Profile]:

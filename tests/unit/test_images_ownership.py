@@ -132,6 +132,28 @@ async def test_a_push_sends_no_image_of_another_project(stand: RegistryStand) ->
     assert push.metadata["left_out"] == top.digest
 
 
+async def test_an_index_from_elsewhere_gives_away_nothing_of_its_own_project(stand: RegistryStand) -> None:
+    """Who pulls it, makes it public, and pushes it to the next registry, does so with its own images alone."""
+    registry = stand.rest.world.host.http.servers[URL] = FakeRegistry(URL)
+    own = image("own")
+    top = index(own, SECRET, platforms=("amd64", "arm64"), subject=SECRET.described)
+    for content in (own, top):
+        registry.add_manifest("evil/app", content.digest, content.data, content.media_type)
+    registry.add_manifest("evil/app", "1", top.data, INDEX)
+    registry.blobs |= {("evil/app", digest): data for digest, data in own.blobs.items()}
+    images, operations = stand.services.images, stand.services.operations
+    await operations.finish(images.registries.start_pull(parse("registry.example/evil/app:1"), public=True))
+    views, home = stand.services.repositories.views, Ref.default("registry.example/evil/app")
+    for public in (True, False):
+        assert views.has_blob(home, next(iter(own.blobs)), public=public)
+        assert views.digest_of(home, "1", public=public) == top.digest
+        assert not any(views.has_blob(home, digest, public=public) for digest in (SECRET.digest, *SECRET.blobs))
+    made = images.get(Ref.default(own.digest[7:]))
+    push = images.registries.start_push(made.ref, parse("registry.example/evil/back:1"))
+    await operations.finish(push)
+    assert {digest for name, digest in registry.blobs if name == "evil/back"} == {*own.blobs}
+
+
 async def test_layers_that_registries_do_not_have_make_no_image(stand: RegistryStand) -> None:
     config = SECRET.blobs[CONFIG_DIGEST]
     layers = [blob(SECRET.blobs[LAYER_DIGEST], ELSEWHERE)]

@@ -107,6 +107,12 @@ class Catalogue:
         """Whether a blob came with an image of a project, or with a public one."""
         return any(self.is_of(image, digest) for image in self._records if image.project == project or image.public)
 
+    def pulled_with(self, project: str, index: str, digest: str) -> bool:
+        """Whether a blob came with an image that a project has out of an index."""
+        return any(
+            self.is_of(image, digest) for image in self._records if image.index == index and image.project == project
+        )
+
     def is_of(self, image: Image, digest: str) -> bool:
         """Whether a blob came with an image."""
         return digest in self._held(image).own or (digest != "" and digest == image.index)

@@ -89,7 +89,7 @@ class ImageLibrary:
         self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
-        self.ownership = Ownership(self._catalogue.owns)
+        self.ownership = Ownership(self._catalogue.owns, self._catalogue.pulled_with)
         unpacking = Unpacking(host, self.store, self._limits, lambda: disk_limits_of(config()))
         self.unpack_layer = unpacking.unpack
         self.check_layers = unpacking.check
@@ -146,7 +146,7 @@ class ImageLibrary:
             aliases=lambda: self._aliases,
             operations=self._running,
             collect_garbage=self.collect_garbage,
-            owned=self.ownership.of,
+            given_with=self.ownership.is_given_with,
         )
 
     @cached_property

@@ -10,7 +10,6 @@ from isola.errors import NotFound, Unsupported
 from isola.host import Host
 from isola.images.descriptor import Descriptor, digest_of
 from isola.images.oci_manifest import read_document
-from isola.images.ownership import Owned
 from isola.images.registry.credentials import ANONYMOUS, Credentials
 from isola.images.registry.describing import Description, describe
 from isola.images.registry.listing import Repository, repositories, search_hub, tags
@@ -69,9 +68,10 @@ class RegistryVerbs:
         aliases: Callable[[], Iterable[Alias]],
         operations: Callable[[], Operations],
         collect_garbage: Callable[[], Awaitable[object]],
-        owned: Callable[[str], Owned],
+        given_with: Callable[[Image, str], bool],
     ) -> None:
-        self._owned = owned
+        """``given_with``: whether a blob belongs to another image of the index of an image."""
+        self._given_with = given_with
         self._host = host
         self._reach = reach
         self._store = store
@@ -136,7 +136,7 @@ class RegistryVerbs:
             raise Unsupported("The name has no registry", remedy="use REGISTRY/REPOSITORY:TAG")
 
         async def work(op: Operation) -> None:
-            content = await content_of(self._store, found, self._owned(found.project))
+            content = await content_of(self._store, found, partial(self._given_with, found))
             try:
                 with self._store.holding(content.digests):
                     session = await self._reach.origin(to.domain, credentials)

@@ -84,6 +84,20 @@ class RepositoryRecords:
         """Whether a repository of a project has this blob or manifest."""
         return any(each.project == project for each in self.references.users(content_entity(digest)))
 
+    def pushed_with(self, project: str, index: str, digest: str) -> bool:
+        """Whether a blob or manifest was pushed to a repository of a project for an index there."""
+        for user in self.references.users(content_entity(index)):
+            if user.kind is Kind.REPOSITORY_MANIFEST and user.project == project:
+                home, waiting, seen = Ref(project, user.names[0]), [index], {index}
+                while waiting:
+                    record = self.manifest(home, waiting.pop())
+                    if record is not None and digest in (*record.manifests, *record.blobs):
+                        return True
+                    further = set(record.manifests) - seen if record is not None else set[str]()
+                    seen |= further
+                    waiting += further
+        return False
+
     def is_empty(self, repository: Ref) -> bool:
         """Whether nothing that was pushed is left in it."""
         users = self.references.users(repository_entity(repository))

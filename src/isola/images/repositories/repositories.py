@@ -77,6 +77,7 @@ class Repositories:
         self._minutes = 0
         library.also_named = records.named
         library.ownership.in_repositories = records.owns
+        library.ownership.pushed_with = records.pushed_with
         library.on_deletion = self._image_deleted
 
     # --- at daemon start and end ------------------------------------------------------------------------------------

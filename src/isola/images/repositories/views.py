@@ -249,13 +249,12 @@ class Views:
         return self._in_images(repository, digest, public)
 
     def _in_images(self, repository: Ref, digest: str, public: bool) -> bool:
-        """Whether it came with an image of the repository, or is named by one and came with another of the project."""
-        images = list(self.images(repository, public=public))
-        if any(self._library.is_of(image, digest) for image in images):
-            return True
-        if not any(digest in self._library.blobs_of(image) for image in images):
-            return False
-        return self._library.ownership.owns(repository.project, digest)
+        """Whether it came with an image of the repository, or with another one of the same index."""
+        given_with = self._library.ownership.is_given_with
+        return any(
+            self._library.is_of(image, digest) or given_with(image, digest)
+            for image in self.images(repository, public=public)
+        )
 
     def _shown(self, repository: Ref, public: bool) -> bool:
         if not public and self._records.repositories.find(repository) is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from isola.cli.compose.stored import check, content
 from isola.compose.application import Application, load, order
 from isola.compose.loading import Source
 from isola.compose.rendering import rendered
@@ -376,6 +377,16 @@ def test_secrets_and_configs_have_one_origin() -> None:
     for wrong in ("", "file: a, content: b"):
         with pytest.raises(InvalidInput):
             _load(text.format(wrong))
+
+
+def test_values_of_secrets_are_those_of_variables_of_files_too() -> None:
+    text = "services: {web: {image: i, secrets: [s, t]}}\nsecrets: {s: {environment: ONE}, t: {environment: TWO}}"
+    found = _load(text, environment={"ONE": "1", "OTHER": "x"})
+    assert found.variables == {"ONE": "1"} and "1" not in str(found.document()["secrets"])
+    assert content(found, "secrets", "s") == b"1"
+    with pytest.raises(InvalidInput, match=r"Variable TWO of secrets\.t is not set"):
+        check(found, "web")
+    check(_load(text, environment={"ONE": "1", "TWO": "2"}), "web")
 
 
 def test_many_services_may_extend_one_file() -> None:

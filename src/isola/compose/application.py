@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Application:
     secrets: Mapping[str, Tree]
     inactive: frozenset[str] = frozenset()
     """Services of the file whose profiles are not active."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Values of those that configs and secrets name, where they are set."""
 
     def needs(self, service: str) -> Mapping[str, Tree]:
         """Services that have to be started before it -> condition, ``restart`` and ``required``."""
@@ -92,6 +94,7 @@ def load(
         configs=_resources(document, "configs"),
         secrets=_resources(document, "secrets"),
         inactive=frozenset(document.get("services") or ()) - chosen.keys(),
+        variables=_stored(document, environment),
     )
     _require_known(found)
     order(found)
@@ -118,6 +121,12 @@ def order(application: Application, wanted: Collection[str] = ()) -> list[str]:
             raise InvalidInput(f"There is no service {name[:80]!r}", remedy=", ".join(application.services))
         visit(name, ())
     return found
+
+
+def _stored(document: Tree, environment: Mapping[str, str]) -> dict[str, str]:
+    stored = [each for kind in ("configs", "secrets") for each in _resources(document, kind).values()]
+    names = {str(each["environment"]) for each in stored if each.get("environment")}
+    return {name: environment[name] for name in names if name in environment}
 
 
 def _chosen(services: Mapping[str, Tree], profiles: Collection[str], named: Collection[str]) -> dict[str, Tree]:
@@ -191,11 +200,11 @@ def _needs(service: Tree) -> dict[str, Tree]:
 def _require_known(application: Application) -> None:
     for name, service in application.services.items():
         require_consistent(name, service)
-        for field, kind, other in _mentions(service):
+        for where, kind, other in _mentions(service):
             if other not in getattr(application, kind):
                 raise InvalidInput(
                     f"Service {name} refers to {kind}.{other}, which is not defined",
-                    field=f"services.{name}.{field}",
+                    field=f"services.{name}.{where}",
                     remedy=f"define it under {kind}",
                 )
         for other, how in _needs(service).items():

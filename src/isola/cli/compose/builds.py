@@ -103,7 +103,7 @@ def _options(application: Application, service: str, spec: Mapping[str, Any]) ->
         "labels": {name: value or "" for name, value in spec.get("labels", {}).items()},
         "secrets": {
             grant.get("target") or grant["source"]: base64.b64encode(
-                content(application.secrets[grant["source"]], f"secrets.{grant['source']}")
+                content(application, "secrets", grant["source"])
             ).decode()
             for grant in spec.get("secrets", ())
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from isola.compose.instances import path_of
@@ -24,7 +23,7 @@ def push(client: Client, application: Application, service: str, instance: str) 
     found = application.services[service]
     for kind in ("configs", "secrets"):
         for grant in found.get(kind, ()):
-            data = content(getattr(application, kind)[grant["source"]], f"{kind}.{grant['source']}")
+            data = content(application, kind, grant["source"])
             path = path_of(kind, grant)
             files = client.instances.files(instance)
             _make_directories(files, path)
@@ -32,14 +31,22 @@ def push(client: Client, application: Application, service: str, instance: str) 
             files.write(path, data, uid=uid, gid=gid, mode=grant.get("mode", _READABLE))
 
 
-def content(stored: dict[str, Any], where: str) -> bytes:
+def check(application: Application, service: str) -> None:
+    """Raises InvalidInput as ``push`` does, without an instance."""
+    for kind in ("configs", "secrets"):
+        for grant in application.services[service].get(kind, ()):
+            content(application, kind, grant["source"])
+
+
+def content(application: Application, kind: str, name: str) -> bytes:
     """What a config or secret holds. Raises InvalidInput, also if it is too large."""
+    stored, where = getattr(application, kind)[name], f"{kind}.{name}"
     if stored.get("external"):
-        raise InvalidInput(f"{where} is external, and the server stores no {where.partition('.')[0]}", field=where)
+        raise InvalidInput(f"{where} is external, and the server stores no {kind}", field=where)
     if "content" in stored:
         data = stored["content"].encode()
     elif "environment" in stored:
-        value = os.environ.get(stored["environment"])
+        value = application.variables.get(stored["environment"])
         if value is None:
             raise InvalidInput(f"Variable {stored['environment']} of {where} is not set", field=where)
         data = value.encode()

@@ -11,6 +11,7 @@ from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
 from isola.cli.compose.images import image_of
 from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import existing, facts
+from isola.cli.compose.stored import check
 from isola.compose.application import order
 from isola.compose.attributes import refuse, warnings
 from isola.compose.changes import Kind, Recreation, changes, orphans
@@ -81,6 +82,9 @@ class Up:
             how.recreation,
             always=[name for name in chosen if name not in services] if how.dependencies_too and services else (),
         )
+        for name, actions in found.items():
+            if any(action.kind in (Kind.CREATE, Kind.REPLACE) for action in actions):
+                check(self._application, name)
         for name, actions in found.items():
             if how.start and actions:
                 self._await_needed(name)

@@ -61,7 +61,7 @@ def _design(service: str, more: str = "", number: int = 1) -> Design:
         ("ulimits: {nofile: 1024, nproc: {soft: 1, hard: -1}}",
          {"limits.kernel.nofile": "1024:1024", "limits.kernel.nproc": "1:unlimited"}),
         ("sysctls: [net.core.somaxconn=1024]", {"linux.sysctl.net.core.somaxconn": "1024"}),
-        ("hostname: a\ndomainname: example.org", {"isola.hostname": "a.example.org"}),
+        ("hostname: a\ndomainname: example.org", {"isola.hostname": "a", "isola.domainname": "example.org"}),
         ("group_add: [33, audio]", {"isola.groups": "33,audio"}),
         ("shm_size: 1m", {"isola.shm.size": str(1 << 20)}),
         ("restart: 'no'", {"isola.restart": None}),
@@ -183,7 +183,7 @@ volumes:
 - ./src:/src
 - {type: tmpfs, target: /t, tmpfs: {size: 1m, mode: 0o1777}}
 - {type: volume, source: data, target: /part, volume: {nocopy: true, subpath: a/b}}
-tmpfs: ["/run:size=2m,uid=5,noexec"]
+tmpfs: ["/run:size=2m,uid=5,noexec", "/x:exec,ro", /y]
 read_only: true
 """
     disks = {each["path"]: each for each in _design(service, "volumes: {data: {}}").devices.values() if "path" in each}
@@ -194,10 +194,14 @@ read_only: true
                        "source": anonymous_volume("shop-web-1", "/anonymous")},
         "/src": {"type": "disk", "path": "/src", "source": "/srv/src", "shift": "true",
                  "shift.partial": "true", "recursive": "true", "create": "true"},
-        "/t": {"type": "disk", "path": "/t", "source": "tmpfs:", "size": str(1 << 20), "mode": "1777"},
+        "/t": {"type": "disk", "path": "/t", "source": "tmpfs:", "size": str(1 << 20), "mode": "1777",
+               "raw.mount.options": "noexec"},
         "/part": {"type": "disk", "path": "/part", "pool": "fast", "source": "shop_data", "subpath": "a/b"},
         "/run": {"type": "disk", "path": "/run", "source": "tmpfs:", "size": "2m", "uid": "5", "mode": "1777",
                  "raw.mount.options": "noexec"},
+        "/x": {"type": "disk", "path": "/x", "source": "tmpfs:", "mode": "1777", "readonly": "true",
+               "raw.mount.options": "exec"},
+        "/y": {"type": "disk", "path": "/y", "source": "tmpfs:", "mode": "1777", "raw.mount.options": "noexec"},
         "/": {"type": "disk", "path": "/", "pool": "fast", "readonly": "true"},
     }  # fmt: skip
 

@@ -413,3 +413,13 @@ async def test_containers_are_found_by_their_host_name(docker: DockerStand) -> N
     assert old["NetworkSettings"]["Networks"]["lan"]["Aliases"] == [short, "db.example"]
     [nic] = docker.services.networks.nics(Ref.default("lan"))
     assert nic.names == ("web1", short, "db.example")
+
+
+async def test_commands_have_the_further_groups_of_the_program(docker: DockerStand) -> None:
+    await create(docker, User="5:6", HostConfig={"GroupAdd": ["7", "9"]})
+    await docker.ask("POST", "/containers/web1/start")
+    for user, expected in (("", (5, 6, (7, 9))), ("0", (0, 0, (7, 9))), ("8:3", (8, 3, (7, 9)))):
+        made = await docker.ask("POST", "/containers/web1/exec", {"Cmd": ["true"], "User": user})
+        assert (await docker.ask("POST", f"/exec/{made[1]['Id']}/start", {"Detach": True}))[0] == 200
+        spec = docker.rest.world.on_host("web1").commands[-1].command.spec
+        assert (spec.user, spec.group, spec.groups) == expected

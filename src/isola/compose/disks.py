@@ -12,6 +12,8 @@ from isola.errors import InvalidInput
 Tree = dict[str, Any]
 Devices = dict[str, dict[str, str]]
 _TMPFS = "tmpfs:"
+_NOEXEC = "noexec"
+"""Of a tmpfs, unless the file asks for ``exec``, as in Docker."""
 _OPEN = "1777"
 """Mode of a tmpfs, where the file says nothing."""
 _SHIFTED = {"shift": "true", "shift.partial": "true"}
@@ -27,7 +29,8 @@ def disks(application: Application, name: str, instance: str, pool: str) -> Devi
         found[_name(mount["target"])] = _disk(application, mount, instance, pool, f"services.{name}.volumes")
     for text in service.get("tmpfs", ()):
         target, _, options = text.partition(":")
-        found[_name(target)] = {"type": "disk", "source": _TMPFS, "path": target, "mode": _OPEN} | _options(options)
+        memory = {"type": "disk", "source": _TMPFS, "path": target, "mode": _OPEN}
+        found[_name(target)] = memory | _options(options)
     root = {"readonly": "true"} if service.get("read_only") else {}
     if size := service.get("storage_opt", {}).get("size"):
         root["size"] = size
@@ -81,7 +84,7 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         options = mount.get("tmpfs", {})
         found["source"] = _TMPFS
         found |= {"size": str(options["size"])} if options.get("size") else {}
-        return found | {"mode": f"{options['mode']:04o}" if "mode" in options else _OPEN}
+        return found | {"mode": f"{options['mode']:04o}" if "mode" in options else _OPEN, "raw.mount.options": _NOEXEC}
     raise InvalidInput(f"Mounts of type {mount['type']} are not supported", field=where)
 
 
@@ -103,7 +106,9 @@ def _options(text: str) -> dict[str, str]:
             found["readonly"] = "true"
         elif option != "rw":
             others.append(option)
-    return found | ({"raw.mount.options": ",".join(others)} if others else {})
+    if not {"exec", _NOEXEC} & {*others}:
+        others.append(_NOEXEC)
+    return found | {"raw.mount.options": ",".join(others)}
 
 
 def _name(target: str) -> str:

@@ -154,8 +154,9 @@ def _confinement(service: Tree) -> dict[str, str]:
 
 def _host(service: Tree) -> dict[str, str]:
     found: dict[str, str] = {}
-    if service.get("hostname") or service.get("domainname"):
-        found["isola.hostname"] = ".".join(filter(None, (service.get("hostname"), service.get("domainname"))))
+    for key in ("hostname", "domainname"):
+        if service.get(key):
+            found[f"isola.{key}"] = service[key]
     lists: tuple[tuple[str, str, Callable[[Any], list[str]]], ...] = (
         ("dns", "isola.dns.servers", list),
         ("dns_search", "isola.dns.search", list),

@@ -11,6 +11,7 @@ from isola.instances.linking import link_variables
 from isola.instances.phases import RunState
 from isola.instances.program import configured
 from isola.instances.running import require_live
+from isola.instances.settings import SETTINGS
 from isola.model.caller import Caller
 from isola.model.capabilities import EVERY, granted
 from isola.model.exec import ExecRequest
@@ -99,12 +100,19 @@ async def _home(context: Context, instance: Instance, request: ExecRequest, uid:
 async def _who(context: Context, instance: Instance, request: ExecRequest) -> users.User:
     """User and groups as numbers; names and groups are resolved by the instance's own files."""
     user, group = request.user, request.group
-    if user in (0, "root"):
+    further = _further_groups(context, instance) if group is None else ()
+    if user in (0, "root") and not further:
         return users.User(0, group or 0)
     if isinstance(user, int) and group is not None:
         return users.User(user, group, home="")
-    found = await users.of_guest(require_live(context, instance).guest, str(user or 0))
+    found = await users.of_guest(require_live(context, instance).guest, str(user or 0), further)
     return found if group is None else dataclasses.replace(found, gid=group, groups=())
+
+
+def _further_groups(context: Context, instance: Instance) -> tuple[str, ...]:
+    """Those that the program of an application container has beside its user's, and its commands too."""
+    found = SETTINGS.value(expanded(context, instance)[0], "isola.groups")
+    return found if isinstance(found, tuple) and not instance.start.system else ()
 
 
 def _of_system(who: users.User) -> dict[str, str]:

@@ -52,12 +52,14 @@ def _further(group: str, names: Sequence[str], size: int) -> list[int]:
     return found
 
 
-async def of_guest(guest: Guest, user: str) -> User:
+async def of_guest(guest: Guest, user: str, groups: Sequence[str] = ()) -> User:
     """The same for a command in a running instance."""
     async with guest.files() as inside:
         passwd, group = await _read(inside, "/etc/passwd"), await _read(inside, "/etc/group")
     idmap = guest.plan.idmap if guest.plan is not None else None
-    return choose(user, passwd, group, idmap.size if idmap is not None else _ALL)
+    size = idmap.size if idmap is not None else _ALL
+    found = choose(user, passwd, group, size)
+    return replace(found, groups=(*found.groups, *_further(group, groups, size)))
 
 
 def choose(user: str, passwd: str, group: str, size: int) -> User:

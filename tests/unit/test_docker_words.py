@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from docker_door import DockerStand, docker_standing
 
 from isola.doors.docker.building import credentials_in
+from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.json_body import decoded
+from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput
 
 SLEEP = {"Image": "tiny", "Cmd": ["sleep"]}
@@ -187,3 +190,49 @@ def test_build_clients_without_credentials_send_null() -> None:
     assert credentials_in("bnVsbA==") == {}
     with pytest.raises(InvalidInput):
         credentials_in("W10=")
+
+
+async def test_volumes_of_others_come_before_new_ones(docker: DockerStand) -> None:
+    await create(docker, "parent", HostConfig={"Binds": ["data:/test"]})
+    await create(docker, "child", HostConfig={"VolumesFrom": ["parent"]}, Volumes={"/test/": {}, "/new": {}})
+    mounts = {each["Destination"]: each.get("Name") for each in (await docker.get("/containers/child/json"))["Mounts"]}
+    assert mounts["/test"] == "data" and set(mounts) == {"/test", "/new"}
+
+
+async def test_containers_of_the_usual_networks(docker: DockerStand) -> None:
+    await create(docker, "alone", HostConfig={"NetworkMode": "none"})
+    await create(docker, "web1")
+
+    async def names(*networks: str) -> set[str]:
+        found = await docker.get(f"/containers/json?all=1&filters={json.dumps({'network': networks})}")
+        return {name for each in found for name in each["Names"]}
+
+    (none,) = [each["Id"] for each in await docker.get("/networks") if each["Name"] == "none"]
+    assert await names("none") == await names(none) == {"/alone"} and await names("host") == set()
+    assert await names("none", "bridge") == {"/alone", "/web1"}
+
+
+async def test_parts_of_volumes_are_inside(docker: DockerStand) -> None:
+    for subpath in ("/etc", "../x", "a/../../x"):
+        mount = {"Type": "volume", "Source": "data", "Target": "/d", "VolumeOptions": {"Subpath": subpath}}
+        status, error = await docker.ask("POST", "/containers/create", SLEEP | {"HostConfig": {"Mounts": [mount]}})
+        assert (status, error["message"]) == (400, "subpath must be a relative path within the volume"), subpath
+
+
+def test_devices_by_links_and_by_directories(tmp_path: Path) -> None:
+    (tmp_path / "zero").symlink_to("/dev/zero")
+
+    def devices(source: str, target: str) -> dict[str, tuple[str, str]]:
+        host = Fields({"Devices": [{"PathOnHost": source, "PathInContainer": target}]})
+        return {each["path"]: (each["type"], each["source"]) for each in host_devices(host).values()}
+
+    assert devices(f"{tmp_path}/zero", "/dev/nothing") == {"/dev/nothing": ("unix-char", "/dev/zero")}
+    assert devices("/dev/pts", "/dev/mine/")["/dev/mine/ptmx"] == ("unix-char", "/dev/pts/ptmx")
+    for wrong, said in (
+        ("/dev", "no such"),
+        ("/dev/gone", "no such"),
+        ("/etc", '"/etc": not a device node'),
+        ("zero", "not"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            devices(wrong, "/dev/x")

@@ -199,10 +199,12 @@ def test_configuration_of_dnsmasq_for_other_networks() -> None:
 def test_a_nic_has_a_line_for_dhcp_and_lines_for_names() -> None:
     assert dnsmasq.reservation(nic()) == "0a:69:73:00:00:01,10.1.2.9,[fd42::9]\n"
     assert dnsmasq.reservation(nic(ipv4=None)) == "0a:69:73:00:00:01,[fd42::9]\n"
-    assert dnsmasq.names(nic(), "isola") == "10.1.2.9 web1.isola web1\nfd42::9 web1.isola web1\n"
-    assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola") == ""
+    lines = "10.1.2.9 web1.isola web1 web1.net1\nfd42::9 web1.isola web1 web1.net1\n"
+    assert dnsmasq.names(nic(), "isola", "net1") == lines
+    assert dnsmasq.names(nic(ipv4=None, ipv6=None), "isola", "net1") == ""
     many = replace(nic(ipv6=None), names=("web_1", "web1", "db"))
-    assert dnsmasq.names(many, "isola") == "10.1.2.9 web1.isola web1 web_1 web_1.isola db db.isola\n"
+    known = "web1.isola web1 web_1 web_1.isola db db.isola web1.net1 web_1.net1 db.net1"
+    assert dnsmasq.names(many, "isola", "net1") == f"10.1.2.9 {known}\n"
 
 
 def test_leases_are_read_and_expired_or_invalid_ones_ignored() -> None:

@@ -276,7 +276,7 @@ def _tree(graft: Graft, source: int | None) -> int:
     """A descriptor of a detached mount with its attributes."""
     if source is None:
         group = graft.owner if graft.group is None else graft.group
-        options = {"source": "isola", "size": str(graft.size), "mode": f"{graft.mode:o}"}
+        options = {"source": "tmpfs", "size": str(graft.size), "mode": f"{graft.mode:o}"}
         options |= {"uid": str(graft.owner), "gid": str(group)}
         tree = kernel.new_file_system("tmpfs", options)
     else:

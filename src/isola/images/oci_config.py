@@ -56,8 +56,8 @@ class OciConfig:
 def read_config(data: bytes) -> OciConfig:
     """Raises InvalidInput with the wrong field, Unsupported for an image of another operating system."""
     fields = Fields.parse(data, "configuration")
-    if (system := fields.text("os", longest=80)) != "linux":
-        raise Unsupported(f"The image is for {system[:40] or 'no operating system'}", remedy="use a Linux image")
+    if (system := fields.text("os", longest=80) or "linux") != "linux":  # the first images did not name it
+        raise Unsupported(f"The image is for {system[:40]}", remedy="use a Linux image")
     return OciConfig(
         of_platform(fields.text("architecture", longest=80), fields.text("variant", longest=80)),
         _created(fields),

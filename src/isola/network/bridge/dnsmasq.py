@@ -40,11 +40,15 @@ def reservation(nic: Nic) -> str:
     return f"{nic.mac}{''.join(addresses)}\n"
 
 
-def names(nic: Nic, domain: str) -> str:
-    """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it."""
+def names(nic: Nic, domain: str, network: str) -> str:
+    """The NIC's lines in ``names.d``: full name first, so that the way back from the address gives it.
+
+    Each name also with that of the network, as Docker has it: it says which one is meant where there are several.
+    """
     addresses = [address for address in (nic.ipv4, nic.ipv6) if address]
     more = (each for name in nic.names for each in (name, f"{name}.{domain}"))
-    known = dict.fromkeys((f"{nic.instance_name}.{domain}", nic.instance_name, *more))
+    within = (f"{name}.{network}" for name in (nic.instance_name, *nic.names))
+    known = dict.fromkeys((f"{nic.instance_name}.{domain}", nic.instance_name, *more, *within))
     return "".join(f"{address} {' '.join(known)}\n" for address in addresses)
 
 

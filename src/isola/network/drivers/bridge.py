@@ -270,7 +270,7 @@ class BridgeNetworks(NetworkDriver):
     async def _put_files(self, network: Network, config: BridgeConfig, nic: Nic) -> bool:
         """Write the files of a NIC; True if an existing one was changed. dnsmasq reads new ones when closed."""
         hosts, names = (directory / nic.host_link for directory in self._directories(network.name))
-        named = dnsmasq.names(nic, config.domain) if config.names == "managed" else ""
+        named = dnsmasq.names(nic, config.domain, network.name) if config.names == "managed" else ""
         files = {hosts: dnsmasq.reservation(nic).encode(), names: named.encode() or None}
         return await self.host.files.refresh(files, mode=0o644)
 

@@ -131,7 +131,7 @@ def _devices(system: bool, room: list[str], terminals: int) -> list[Mount]:
             "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", *most],
         },
-        _tmpfs("/dev/shm", *shared_memory),
+        _tmpfs("/dev/shm", *shared_memory) | {"source": "shm"},  # as other engines call it
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
     ]
 

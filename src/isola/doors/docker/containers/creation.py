@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,9 +71,12 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     labels = dict(image.config.labels) | fields.mapping("Labels", empty=True)
     keys, bare = label_keys(labels)
     exposed = exposed_ports(fields, image.config.exposed_ports)
-    mounts = mounts_of(host, dict.fromkeys((*image.config.volumes, *fields.inside("Volumes").names())))
+    inherited = volumes_from(request, host)
+    taken = {device["path"] for device in inherited.values()}
+    own = (path for path in (*image.config.volumes, *fields.inside("Volumes").names()) if _clean(path) not in taken)
+    mounts = mounts_of(host, dict.fromkeys(own))
     devices: dict[str, Mapping[str, str]] = {
-        **volumes_from(request, host),
+        **inherited,
         **mounts.devices,
         **_published(host, exposed),
     }
@@ -112,6 +116,10 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
         notes=note.encoded(),
     )
     return Wanted(wanted, mounts)
+
+
+def _clean(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def with_volumes(wanted: Wanted, volumes: Devices) -> Devices:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.ports import published, split
+from isola.doors.docker.containers.summary import network_mode
 from isola.doors.docker.containers.view import STATES, View
 from isola.doors.docker.filtering import finds, matches_labels
 from isola.doors.docker.identity import find
@@ -84,7 +85,11 @@ def _network(request: Request, values: Values) -> Match:
         for each in all_networks(request)
         if each.network is not None and any(each.id.startswith(value) or value == each.name for value in values)
     } | set(values)
-    return lambda view: any(device.get("network") in names for device in view.devices.values())
+    usual = {each for each in ("host", "none") if each in names}
+    usual |= {each.name for each in all_networks(request) if each.network is None and names & {each.id, each.id[:12]}}
+    return lambda view: (
+        any(device.get("network") in names for device in view.devices.values()) or network_mode(view) in usual
+    )
 
 
 def _health(request: Request, values: Values) -> Match:

@@ -147,6 +147,9 @@ def _mount(mount: Fields) -> _Disk | Volume:
         options = mount.inside("VolumeOptions")
         if (driver := options.inside("DriverConfig").text("Name", "")) not in ("", "local"):
             raise NotFound(_no_plugin(driver))
+        subpath = options.text("Subpath", "")
+        if subpath.startswith("/") or ".." in subpath.split("/"):
+            raise InvalidInput("subpath must be a relative path within the volume")
         return Volume(
             target,
             _named(source) if source else "",
@@ -154,7 +157,7 @@ def _mount(mount: Fields) -> _Disk | Volume:
             options.mapping("Labels", empty=True),
             copied=not options.boolean("NoCopy"),
             options=options.inside("DriverConfig").mapping("Options", empty=True),
-            subpath=options.text("Subpath", ""),
+            subpath=subpath,
         )
     options = mount.inside("TmpfsOptions")
     size = options.whole("SizeBytes", 0, maximum=2**63 - 1)

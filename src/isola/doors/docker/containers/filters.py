@@ -85,7 +85,7 @@ def _network(request: Request, values: Values) -> Match:
         for each in all_networks(request)
         if each.network is not None and any(each.id.startswith(value) or value == each.name for value in values)
     } | set(values)
-    usual = {each for each in ("host", "none") if each in names}
+    usual: set[str] = {each for each in ("host", "none") if each in names}
     usual |= {each.name for each in all_networks(request) if each.network is None and names & {each.id, each.id[:12]}}
     return lambda view: (
         any(device.get("network") in names for device in view.devices.values()) or network_mode(view) in usual

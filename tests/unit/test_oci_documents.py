@@ -312,7 +312,6 @@ def test_a_hostile_configuration_is_refused_by_field(run: dict[str, object]) -> 
     "more",
     [
         {"os": "windows"},
-        {"os": None},
         {"architecture": "z80"},
         {"rootfs": None},
         {"rootfs": {"type": "layers", "diff_ids": ["x"]}},
@@ -322,6 +321,10 @@ def test_a_hostile_configuration_is_refused_by_field(run: dict[str, object]) -> 
 def test_a_configuration_of_another_system_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises((InvalidInput, Unsupported)):
         read_config(config(**more))
+
+
+def test_the_first_images_name_no_system() -> None:
+    assert read_config(config(os=None)) == read_config(config(os="")) == read_config(config())
 
 
 def test_manifest_and_configuration_must_agree() -> None:

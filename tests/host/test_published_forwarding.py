@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from daemon import TIMEOUT_FACTOR
+from netns import Netns
 
 from isola.devices.port_forwarder import PortForwarder
 from isola.errors import HostFailure
@@ -52,13 +54,13 @@ def server(address: Address) -> Iterator[None]:
 
 
 @pytest.fixture
-def servers() -> Iterator[None]:
+def servers(netns: Netns) -> Iterator[None]:
     with server(FIRST), server(SECOND):
         yield
 
 
 @pytest.fixture
-async def ports() -> AsyncIterator[PortForwarder]:
+async def ports(netns: Netns) -> AsyncIterator[PortForwarder]:
     with tempfile.TemporaryDirectory(prefix="isola-ports-" + "x" * 80) as directory:
         made = PortForwarder(linux_host(), Path(directory) / "ports")
         yield made
@@ -81,7 +83,7 @@ def status_of(process: int | None) -> dict[str, str]:
 
 
 def connected(endpoint: Endpoint = PORT) -> socket.socket:
-    return socket.create_connection(endpoint[1:], timeout=5)
+    return socket.create_connection(endpoint[1:], timeout=60 * TIMEOUT_FACTOR)
 
 
 def rest(client: socket.socket, data: bytes = b"") -> bytes:
@@ -175,7 +177,7 @@ async def test_killed_it_is_restarted_with_all_ports(ports: PortForwarder, serve
     found = pid(ports.directory.parent)
     assert found is not None
     os.kill(found, signal.SIGKILL)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * TIMEOUT_FACTOR):
         while not (await ports.listening()).keys() >= {PORT, OTHER}:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.05)
     assert (await ask()).startswith(b"127.0.0.7 ") and (await ask(OTHER)).startswith(b"127.0.0.8 ")
@@ -186,18 +188,18 @@ async def test_idle_connections_of_one_port_do_not_block_another(ports: PortForw
     await ports.publish("b", {OTHER: SECOND})
     with contextlib.ExitStack() as stack:
         for _ in range(1500):
-            stack.enter_context(connected()).settimeout(10)
+            stack.enter_context(connected()).settimeout(60 * TIMEOUT_FACTOR)
         assert (await ask(OTHER)).startswith(b"127.0.0.8 ")
 
 
 async def test_datagrams_are_answered_to_each_sender(ports: PortForwarder) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(FIRST)
-        listener.settimeout(5)
+        listener.settimeout(60 * TIMEOUT_FACTOR)
         await ports.publish("a", {("udp", "127.0.0.1", 17000): FIRST})
         senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
         for number, sender in enumerate(senders):
-            sender.settimeout(5)
+            sender.settimeout(60 * TIMEOUT_FACTOR)
             sender.sendto(b"%d" % number, ("127.0.0.1", 17000))
         for _ in senders:
             data, address = listener.recvfrom(100)

@@ -79,8 +79,8 @@ def echo(enter: Enter, kind: str, *where: str) -> Iterator[None]:
 def ask(enter: Enter, data: str, kind: str, *where: str, seconds: float = 5) -> str:
     """A server's response, or ``error: ConnectionRefusedError``."""
     done = subprocess.run(
-        [*enter, sys.executable, "-c", _CLIENT, str(seconds), kind, data, *where],
-        capture_output=True, check=True, timeout=120,
+        [*enter, sys.executable, "-c", _CLIENT, str(seconds * TIMEOUT_FACTOR), kind, data, *where],
+        capture_output=True, check=True, timeout=120 * TIMEOUT_FACTOR,
     )  # fmt: skip
     return done.stdout.decode().strip()
 

@@ -184,7 +184,7 @@ async def test_mistakes_of_a_dockerfile_are_asked_for(image: Daemon) -> None:
         warnings = json.loads(found["result.json"])["warnings"]
         assert [each["ruleName"] for each in warnings] == ["StageNameCasing", "JSONArgsRecommended"]
         assert warnings[1]["location"]["ranges"][0]["start"]["line"] == 2 and found["result.statuscode"] == b"1"
-        with pytest.raises(Failure, match="--call"):
+        with pytest.raises(Failure, match="check, outline or targets"):
             await client.ask_frontend({"requestid": "frontend.unheard"})
         found = await client.ask_frontend({"requestid": "frontend.outline", "target": "Base"})
         assert json.loads(found["result.json"])["name"] == "base"

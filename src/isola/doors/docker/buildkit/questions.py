@@ -33,7 +33,7 @@ async def answered(client: Client, session: Session, attributes: Mapping[str, st
     if asked not in _ANSWERS:
         raise Unsupported(
             f"This daemon's builder does not know the question {asked[:80]!r}", field="requestid",
-            remedy="--call takes check, outline and targets",
+            remedy="ask for check, outline or targets",
         )  # fmt: skip
     request = request_of({**attributes, "requestid": ""}, client.project)
     name = attributes.get("filename") or "Dockerfile"

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,22 +135,30 @@ def root_of(registry: RegistryHost, place: Path) -> Path:
         isola("delete", "--force", instance)
 
 
+@contextmanager
+def podman_of(registry: RegistryHost, place: Path) -> Iterator[list[str]]:
+    """Its argv, with a store of its own."""
+    with tempfile.TemporaryDirectory(prefix="isola-pm-") as short:  # podman refuses long paths
+        argv = ["podman", "--root", f"{place}/root", "--runroot", short, "--storage-driver", "vfs"]
+        argv += ["--tmpdir", f"{place}/tmp"]
+        try:
+            yield argv
+        finally:  # it fails when another process of podman writes an event meanwhile
+            registry.run(*argv, "system", "reset", "--force", check=False)
+
+
 def test_podman_pushes_and_pulls(registry: RegistryHost, isola: Cli, tmp_path: Path) -> None:
-    short = tempfile.TemporaryDirectory(prefix="isola-pm-")  # podman refuses long paths
-    argv = ["podman", "--root", f"{tmp_path}/root", "--runroot", short.name, "--storage-driver", "vfs"]
-    argv += ["--tmpdir", f"{tmp_path}/tmp"]
     image, options = f"{ADDRESS}/team/podman:1", ("--cert-dir", str(registry.certificates))
-    registry.run(*argv, "import", "--change", "CMD /sbin/init", str(root_of(registry, tmp_path)), image)
-    registry.run(*argv, "login", *options, "-u", "ci", "-p", registry.secret, ADDRESS)
-    registry.run(*argv, "push", *options, image)
-    digest = registry.run(*argv, "image", "inspect", "--format", "{{.Id}}", image).stdout
-    registry.run(*argv, "rmi", image)
-    registry.run(*argv, "pull", *options, image)
-    assert registry.run(*argv, "image", "inspect", "--format", "{{.Id}}", image).stdout == digest
+    with podman_of(registry, tmp_path) as argv:
+        registry.run(*argv, "import", "--change", "CMD /sbin/init", str(root_of(registry, tmp_path)), image)
+        registry.run(*argv, "login", *options, "-u", "ci", "-p", registry.secret, ADDRESS)
+        registry.run(*argv, "push", *options, image)
+        digest = registry.run(*argv, "image", "inspect", "--format", "{{.Id}}", image).stdout
+        registry.run(*argv, "rmi", image)
+        registry.run(*argv, "pull", *options, image)
+        assert registry.run(*argv, "image", "inspect", "--format", "{{.Id}}", image).stdout == digest
     assert "team/podman:1" in isola("image", "list").stdout
     runs(isola, "team/podman:1")
-    registry.run(*argv, "system", "reset", "--force")
-    short.cleanup()
 
 
 def test_podman_pushes_a_list_of_platforms_and_docker_reads_it(registry: RegistryHost, tmp_path: Path) -> None:
@@ -159,23 +168,19 @@ def test_podman_pushes_a_list_of_platforms_and_docker_reads_it(registry: Registr
         source = layout(tmp_path / architecture, image(architecture, architecture=architecture))
         registry.skopeo("copy", "--format", "v2s2", source, f"docker://{name}")
         expected.add(json.loads(registry.skopeo("inspect", f"docker://{name}"))["Digest"])
-    short = tempfile.TemporaryDirectory(prefix="isola-pm-")
-    podman = ["podman", "--root", f"{tmp_path}/root", "--runroot", short.name, "--storage-driver", "vfs"]
-    podman += ["--tmpdir", f"{tmp_path}/tmp"]
     options = ("--creds", f"ci:{registry.secret}", "--cert-dir", str(registry.certificates))
     docker = ["docker", "--config", f"{tmp_path}/config"]
     auth = base64.b64encode(f"ci:{registry.secret}".encode()).decode()
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.json").write_text(json.dumps({"auths": {ADDRESS: {"auth": auth}}}))
-    registry.run(*podman, "manifest", "create", "all")
-    for name in parts.values():
-        registry.run(*podman, "manifest", "add", *options, "all", f"docker://{name}")
-    registry.run(*podman, "manifest", "push", *options, "--all", "all", f"docker://{ADDRESS}/lists/podman:1")
+    with podman_of(registry, tmp_path) as podman:
+        registry.run(*podman, "manifest", "create", "all")
+        for name in parts.values():
+            registry.run(*podman, "manifest", "add", *options, "all", f"docker://{name}")
+        registry.run(*podman, "manifest", "push", *options, "--all", "all", f"docker://{ADDRESS}/lists/podman:1")
     shown = json.loads(registry.run(*docker, "manifest", "inspect", "--insecure", f"{ADDRESS}/lists/podman:1").stdout)
     assert {entry["digest"] for entry in shown["manifests"]} == expected
     assert {entry["platform"]["architecture"] for entry in shown["manifests"]} == set(parts)
-    registry.run(*podman, "system", "reset", "--force")
-    short.cleanup()
 
 
 @pytest.fixture

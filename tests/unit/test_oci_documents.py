@@ -323,8 +323,9 @@ def test_a_configuration_of_another_system_is_refused(more: dict[str, Any]) -> N
         read_config(config(**more))
 
 
-def test_the_first_images_name_no_system() -> None:
+def test_the_first_images_name_no_system_and_the_machine_as_the_kernel_does() -> None:
     assert read_config(config(os=None)) == read_config(config(os="")) == read_config(config())
+    assert read_config(config(architecture="x86_64")) == read_config(config())
 
 
 def test_manifest_and_configuration_must_agree() -> None:

@@ -37,11 +37,11 @@ def platform(name: str) -> dict[str, str]:
 
 
 def of_platform(name: str, variant: str = "") -> str:
-    """The kernel's name of an OCI platform. Raises InvalidInput."""
+    """The kernel's name of an OCI platform; the first images gave it themselves. Raises InvalidInput."""
     if name == "arm":
         return "armv7l"  # which also runs v5 and v6
     for known, (oci, _) in _OCI.items():
-        if oci == name:
+        if name in (oci, known):
             return known
     raise InvalidInput(
         f"Unknown architecture {'/'.join(filter(None, (name[:40], variant[:40])))!r}",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.instance import Devices
 from isola.model.units import parse_size
 
@@ -137,6 +137,9 @@ def _path_device(source: str, target: str, *, read_only: bool, recursive: bool =
 
 def _mount(mount: Fields) -> _Disk | Volume:
     kind, source, read_only = mount.text("Type", ""), mount.text("Source", ""), mount.boolean("ReadOnly")
+    if kind == "image":
+        message = "Mounts of type image are not offered: use a volume, or COPY --from in a build"
+        raise Unsupported(message, field="HostConfig.Mounts")
     if kind not in _OPTIONS:
         raise InvalidInput(f"{_WRONG.format(kind[:40])}: mount type unknown")
     _check_fields(mount, kind)

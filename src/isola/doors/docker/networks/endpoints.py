@@ -16,11 +16,12 @@ from isola.doors.docker.networks.lookup import HOST, NONE, Shown, shown
 from isola.doors.docker.networks.shape import subnet_of
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import Forbidden, InvalidInput
+from isola.errors import Forbidden, InvalidInput, Unsupported
 from isola.model.instance import Devices, Instance, InstanceUpdate
 from isola.model.reference import Kind
 
 _INTERFACE = "com.docker.network.endpoint.ifname"
+_SYSCTLS = "com.docker.network.endpoint.sysctls"
 _SAID = "user.docker"
 """Key of what is repeated to clients and has no meaning to the NIC: JSON with options, links and IPv6 address."""
 _ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
@@ -37,6 +38,10 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
     if each.configuration:
         raise Forbidden("cannot create endpoint on configuration-only network")
     addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
+    if options.get(_SYSCTLS):
+        raise Unsupported(
+            f"The option {_SYSCTLS} is not offered: use --sysctl with the interface's name", field="DriverOpts"
+        )
     _check_addresses(each.network.config, addresses)
     priority = endpoint.whole("GwPriority", 0, minimum=-(2**63), maximum=2**63 - 1)
     device = {

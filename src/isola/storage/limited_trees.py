@@ -49,6 +49,11 @@ class LimitedTrees(Trees):
         if self.enforced:
             await self.host.tree_quotas.join(place, tree)
 
+    async def part(self, place: Path) -> None:
+        """The tree may have reached its limit, which XFS has for root, too."""
+        if self.enforced:
+            await self.host.tree_quotas.join(place, self.partial)
+
     async def destroy(self, place: Path) -> None:
         """Also unsets the limits of its trees, which would stay in the file system's list."""
         if self.enforced:

@@ -107,6 +107,7 @@ class Replacements:
             except HostFailure as error:
                 log.info(_CHANGED, source, error)
                 await self._trees.remove(place / "new")
+        await self._trees.part(place)
         await (self._trees.clone if clone else self._trees.copy)(source, place / "data")
         return None
 

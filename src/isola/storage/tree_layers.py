@@ -44,6 +44,9 @@ class Trees:
     async def gather(self, place: Path, tree: Path) -> None:
         """Prepare an empty directory for files that will be moved into a tree."""
 
+    async def part(self, place: Path) -> None:
+        """Undo ``gather``, before a tree of its own is made in the directory."""
+
     async def remove(self, path: Path) -> None:
         """A tree or any other file; no effect if it does not exist."""
         await self.host.files.remove_tree(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from audit import settled
@@ -45,7 +46,7 @@ def test_a_running_instance_becomes_an_image_with_its_changes(isola: Cli, lxc: L
     assert not settled(isola.daemon)
 
 
-def test_lxc_publishes_an_instance_and_a_snapshot(lxc: Lxc, instance: str) -> None:
+def test_lxc_publishes_an_instance_and_a_snapshot(lxc: Lxc, instance: str, tmp_path: Path) -> None:
     lxc("exec", instance, "--", "sh", "-c", "echo one >/state")
     lxc("snapshot", instance, "s0")
     lxc("exec", instance, "--", "sh", "-c", "echo two >/state")
@@ -56,5 +57,12 @@ def test_lxc_publishes_an_instance_and_a_snapshot(lxc: Lxc, instance: str) -> No
         lxc("launch", alias, "copy")
         assert lxc("exec", "copy", "--", "cat", "/state") == state
         lxc("delete", "--force", "copy")
+        lxc("image", "export", alias, str(tmp_path / alias))  # which compares the fingerprint
         lxc("image", "delete", alias)
+    (exported,) = tmp_path.glob("now*")
+    lxc("image", "import", str(exported), "--alias", "back")
+    lxc("launch", "back", "copy")
+    assert lxc("exec", "copy", "--", "cat", "/state") == "two\n"
+    lxc("delete", "--force", "copy")
+    lxc("image", "delete", "back")
     assert not settled(lxc.daemon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -53,6 +54,17 @@ async def test_the_image_shares_the_layers_and_adds_one(world: World) -> None:
     config = await world.parts.services.images.configuration(image)
     assert (config.author, config.history[-1].comment, config.history[-1].empty_layer) == ("me", "why", False)
     assert len([each for each in config.history if not each.empty_layer]) == len(image.layers)
+    assert not await differences(world)
+
+
+async def test_the_fingerprint_can_be_that_of_the_export(world: World) -> None:
+    await changed(world)
+    image, archives = await committed(world, names=("mine",), exported=True), world.parts.services.images.archives
+    data = b"".join([piece async for piece in archives.export(image, ["mine"])])
+    assert hashlib.sha256(data).hexdigest() == image.fingerprint != image.manifest.removeprefix("sha256:")
+    other = await committed(world)
+    data = b"".join([piece async for piece in archives.export(other, ["named"])])
+    assert b"named" in data and other.manifest == f"sha256:{other.fingerprint}"
     assert not await differences(world)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
 from isola.host.archive.members import ArchiveIndex
 from isola.host.cancellation import finish
+from isola.host.threads import in_thread
 from isola.images.acquire import Acquire
 from isola.images.loading import holds_images
 from isola.images.root_import import RootImport
@@ -95,6 +97,17 @@ class ArchiveVerbs:
         Raises NotFound, InvalidInput at the first piece.
         """
         return save(self._host, self._store, images)
+
+    def export(self, image: Image, names: Sequence[str]) -> AsyncIterator[bytes]:
+        """The same for one image; without the names if its fingerprint is that of the archive."""
+        return self.save([(image, names if image.is_known_by_manifest else ())])
+
+    async def fingerprint(self, image: Image) -> str:
+        """SHA-256 of its archive, which LXD's clients compare with the fingerprint of what they export."""
+        found = hashlib.sha256()
+        async for piece in self.save([(image, ())]):
+            await in_thread(found.update, piece)
+        return found.hexdigest()
 
     def _start(
         self,

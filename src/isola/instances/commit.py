@@ -56,6 +56,8 @@ class CommitRequest:
     public: bool = False
     profiles: tuple[str, ...] | None = None
     expires_at: datetime | None = None
+    exported: bool = False
+    """Whether its fingerprint is that of its archive: LXD's clients compare it with what they export."""
 
 
 def check(context: Context, ref: Ref, request: CommitRequest) -> Instance:
@@ -120,6 +122,8 @@ async def _made(
     config = dataclasses.replace(config, history=(*base.history, history))
     layers = [*origin.start.blobs, *([layer] if layer else [])]
     image = await compose(intake, config, layers, config.created_at, source={"instance": origin.name})
+    if request.exported:
+        image = dataclasses.replace(image, fingerprint=await context.images.archives.fingerprint(image))
     return [Named(_described(context, origin, image, request), request.names)]
 
 

@@ -170,6 +170,11 @@ class Image:
         """What events, operations and users of other things name it by."""
         return Entity.of(Kind.IMAGE, self.ref)
 
+    @property
+    def is_known_by_manifest(self) -> bool:
+        """Whether the fingerprint is the manifest's digest, and not that of files."""
+        return self.manifest == f"sha256:{self.fingerprint}"
+
 
 @dataclass(frozen=True, slots=True)
 class Alias:

@@ -113,6 +113,7 @@ def _publish(request: Request, fields: Fields, source: Fields) -> web.StreamResp
         public=fields.boolean("public"),
         profiles=fields.texts("profiles") if fields.has("profiles") else None,
         expires_at=fields.time("expires_at"),
+        exported=True,
     )
     instance = Ref(request.project, name)
     return background(request.services.instances.contents.commit(instance, wanted, caller=request.caller))

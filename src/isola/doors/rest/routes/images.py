@@ -84,17 +84,19 @@ async def delete(request: Request) -> web.StreamResponse:
 async def export(request: Request) -> web.StreamResponse:
     """The files from which the fingerprint is computed, unchanged: one, or metadata and root file system.
 
-    With ``format=oci``, and for images without such files, an archive of the layout of OCI and ``docker save``.
+    With ``format=oci``, and for images without such files, an archive of the layout of OCI and ``docker save``. That
+    of a published image has no names without ``format=oci``: its fingerprint is computed from it.
     """
     image, images = _visible(request), request.services.images
-    if request.query.get("format", "") not in ("", "lxd", "oci"):
+    if (wanted := request.query.get("format", "")) not in ("", "lxd", "oci"):
         raise InvalidInput("Unknown format", field="format", remedy="use lxd or oci")
-    oci = request.query.get("format") == "oci" or (not images.has_files(image.ref) and "format" not in request.query)
+    oci = wanted == "oci" or (not images.has_files(image.ref) and not wanted)
     files = [] if oci else images.export(image.ref)
     if request.http.method != "HEAD":
         request.services.events.lifecycle("image-retrieved", image.entity, caller=request.caller)
     if oci:
-        pieces = images.archives.save([(image, sorted(alias.name for alias in images.names_of(image)))])
+        names = sorted(alias.name for alias in images.names_of(image))
+        pieces = images.archives.save([(image, names)]) if wanted else images.archives.export(image, names)
         return await send_pieces(request, f"{image.fingerprint}.oci.tar", pieces)
     if len(files) == 1:
         return await send_file(*files[0])

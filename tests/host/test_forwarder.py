@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from daemon import TIMEOUT_FACTOR
 from netns import Guest, Netns
 from waiting import until
 
@@ -79,12 +80,12 @@ def forwarder(spec: Spec, said: str = "ready") -> Iterator[subprocess.Popen[byte
 
 
 def ask(data: bytes, port: int, host: str = "127.0.0.1") -> bytes:
-    with socket.create_connection((host, port), timeout=5) as client:
+    with socket.create_connection((host, port), timeout=5 * TIMEOUT_FACTOR) as client:
         return talk(client, data)
 
 
 def talk(client: socket.socket, data: bytes) -> bytes:
-    client.settimeout(5)
+    client.settimeout(5 * TIMEOUT_FACTOR)
     client.sendall(data)
     client.shutdown(socket.SHUT_WR)
     answer = b""
@@ -108,7 +109,7 @@ def test_streams_are_forwarded_without_privileges(netns: Netns) -> None:
     with echo("tcp", "127.0.0.1", "80", guest=guest), forwarder(spec) as process:
         big = os.urandom(3 << 20)
         assert ask(big, 7000) == b"echo " + big
-        clients = [socket.create_connection(("127.0.0.1", 7001), timeout=5) for _ in range(50)]
+        clients = [socket.create_connection(("127.0.0.1", 7001), timeout=5 * TIMEOUT_FACTOR) for _ in range(50)]
         for number, client in enumerate(clients):
             assert talk(client, b"%d" % number) == b"echo %d" % number
             client.close()
@@ -146,7 +147,7 @@ def test_replies_to_datagrams_reach_each_sender(netns: Netns) -> None:
     with echo("udp", "127.0.0.1", "53", guest=guest), forwarder(spec):
         senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
         for number, sender in enumerate(senders):
-            sender.settimeout(5)
+            sender.settimeout(5 * TIMEOUT_FACTOR)
             sender.sendto(b"%d" % number, ("127.0.0.1", 7003))
         for number, sender in enumerate(senders):
             assert sender.recv(100) == b"echo %d" % number

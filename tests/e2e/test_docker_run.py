@@ -121,8 +121,8 @@ def test_commands_have_their_user_directory_environment_and_status(docker: Docke
     assert out == "12\n34\n/tmp\n1 2\n"
     assert docker("exec", "-i", "box", "cat", stdin="x" * 100_000) == "x" * 100_000
     assert docker.both("exec", "box", "sh", "-c", "echo e >&2; exit 4", status=4) == ("", "e\n")
-    said, _ = docker.both("exec", "-u", "nosuch", "box", "true", status=126)
-    assert said.strip() == "unable to find user nosuch: no matching entries in passwd file"
+    _, said = docker.both("exec", "-u", "nosuch", "box", "true", status=1)
+    assert "unable to find user nosuch: no matching entries in passwd file" in said
     docker("exec", "-d", "box", "sh", "-c", "echo done >/tmp/late")
     until(lambda: docker("exec", "box", "sh", "-c", "cat /tmp/late 2>/dev/null || true") == "done\n", 10)
 

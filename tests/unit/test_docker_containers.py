@@ -106,6 +106,7 @@ async def test_a_container_is_an_instance_with_its_life(docker: DockerStand) -> 
             )
         ),
         ("POST /containers/gone/kill", None, 404, "cannot kill container: gone: No such container: gone"),
+        ("POST /containers/gone/kill?signal=0", None, 400, "cannot kill container: gone: invalid signal: 0"),
         ("POST /containers/gone/kill?signal=NO", None, 400, "cannot kill container: gone: invalid signal: NO"),
         ("GET /containers/json?limit=x", None, 400, "invalid value for limit: 'x' is not an integer"),
     ],

@@ -14,6 +14,7 @@ from docker_door import DockerStand, docker_standing
 from isola.doors.docker.containers.streams import frame
 from isola.doors.docker.containers.wording import of_command, of_name, of_start
 from isola.errors import HostFailure, InvalidInput
+from isola.model.exec import ExecRequest
 from isola.model.reference import Ref
 
 
@@ -109,15 +110,29 @@ async def test_commands_networks_and_ends_are_events(docker: DockerStand) -> Non
         ("0:unknown", "unable to find group unknown: no matching entries in group file"),
     ],
 )
-async def test_users_of_commands_are_looked_up_when_they_are_started(docker: DockerStand, user: str, said: str) -> None:
-    id, output = await started(docker, Cmd=["true"], User=user, AttachStderr=True)
-    assert output == frame(1, f"{said}\r\n".encode())
-    _, seen = await docker.ask("GET", f"/exec/{id}/json")
+async def test_users_of_commands_are_looked_up_before_they_are_created(
+    docker: DockerStand, user: str, said: str
+) -> None:
+    await started(docker, Cmd=["true"], User="0:0")
+    wanted = {"Cmd": ["true"], "User": user}
+    assert await docker.ask("POST", "/containers/box/exec", wanted) == (400, {"message": said})
+    instances = docker.services.instances
+    assert [each.request.user for each in instances.commands(Ref.default("box"))] == ["0:0"]
+
+
+async def test_a_user_that_has_gone_meanwhile_is_an_error_of_the_start(docker: DockerStand) -> None:
+    said = "unable to find user unknown: no matching entries in passwd file"
+    await started(docker, Cmd=["true"])
+    instances, request = docker.services.instances, ExecRequest(command=("true",), user="unknown")
+    command = instances.exec(Ref.default("box"), request)
+    async with docker.session.post(f"http://docker/v1.50/exec/{command.id}/start", json={}) as answer:
+        assert await answer.read() == frame(1, f"{said}\r\n".encode())
+    _, seen = await docker.ask("GET", f"/exec/{command.id}/json")
     assert (seen["Running"], seen["ExitCode"]) == (False, 126)
-    _, made = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["true"], "User": user})
-    status, body = await docker.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+    command = instances.exec(Ref.default("box"), request)
+    status, body = await docker.ask("POST", f"/exec/{command.id}/start", {"Detach": True})
     assert (status, body["message"]) == (400, said)
-    assert (await docker.ask("POST", f"/exec/{made['Id']}/start", {"Detach": True}))[0] == 409
+    assert (await docker.ask("POST", f"/exec/{command.id}/start", {"Detach": True}))[0] == 409
 
 
 @pytest.mark.parametrize(

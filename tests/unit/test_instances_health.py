@@ -17,7 +17,7 @@ from strike import end_tasks
 from isola.errors import InvalidInput, WrongState
 from isola.instances.health import FILE, judged, pause
 from isola.instances.health_outside import reach
-from isola.instances.health_settings import HEALTH_SETTINGS, duration, health_check
+from isola.instances.health_settings import HEALTH_SETTINGS, duration, health_check, written
 from isola.model.event import EventKind
 from isola.model.health import Health, HealthResult, HealthStatus
 from isola.model.image import HealthCheck
@@ -47,6 +47,11 @@ def test_durations_are_read_as_docker_writes_them() -> None:
     for wrong in ("", "s", "1x", "-1s", "25h", "1us", "9" * 30, "1s1"):
         with pytest.raises(ValueError, match="a time"):
             duration(wrong)
+
+
+def test_durations_are_written_as_docker_writes_them() -> None:
+    texts = {0.05: "50ms", 0.0015: "1.5ms", 1: "1s", 1.5: "1.5s", 60: "1m0s", 90: "1m30s", 3600: "1h0m0s"}
+    assert {seconds: written(seconds) for seconds in texts} == texts
 
 
 def test_settings_take_the_place_of_those_of_the_image() -> None:
@@ -101,6 +106,7 @@ class Checks:
     async def run(self, command: FakeCommand) -> int:
         self.runs += 1
         if self.hangs:
+            await command.stdout.write(b"almost")
             await command.signals.get()
         await command.stdout.write(b"x" * 3000)
         await command.stderr.write(b"y" * 3000)
@@ -159,7 +165,7 @@ async def test_a_check_that_hangs_is_killed_and_has_failed(world: World) -> None
     checks.hangs = True
     await wait(world, 16)
     [found] = health(world).log
-    assert found.exit_status == -1 and "timeout (5s)" in found.output
+    assert (found.exit_status, found.output) == (-1, "Health check exceeded timeout (5s): almost")
     await wait(world, 1)
     assert all(each._status.done() for each in world.on_host("web1").commands)
 

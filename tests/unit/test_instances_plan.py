@@ -257,6 +257,6 @@ def test_sizes_sets_and_signals() -> None:
     assert format_size(512) == "512B" and format_size(1536) == "1.50KiB" and format_size(3 * GIB) == "3.00GiB"
     assert parse_cpu_set("0-2,5") == (0, 1, 2, 5)
     assert signal_number("SIGRTMIN+3") == 37 and signal_number("TERM") == 15 and signal_number(9) == 9
-    for wrong in ("SIGNOPE", "RTMIN+99", 0, 65):
+    for wrong in ("SIGNOPE", "RTMIN+99", 0, 65, "9" * 5000):
         with pytest.raises(InvalidInput):
             signal_number(wrong)

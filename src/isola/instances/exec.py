@@ -51,6 +51,12 @@ def require_ready(context: Context, instance: Instance) -> None:
         raise WrongState(f"Instance {instance.name!r} is frozen", remedy="unfreeze it first")
 
 
+async def require_user(context: Context, instance: Instance, request: ExecRequest) -> None:
+    """Check that its user is known inside now, which may change until the start. Raises WrongState, InvalidInput."""
+    require_ready(context, instance)
+    await _who(context, instance, _as_program(context, instance, request))
+
+
 async def begin(context: Context, instance: Instance, request: ExecRequest, caller: Caller, *, id: str) -> Execution:
     """Run it, and tell. Raises WrongState, InvalidInput."""
     execution = await run(context, instance, request)

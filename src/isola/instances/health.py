@@ -18,7 +18,7 @@ from isola.instances import exec as exec_verb
 from isola.instances.configuration import expanded
 from isola.instances.context import Context, Live
 from isola.instances.health_outside import reach
-from isola.instances.health_settings import health_check
+from isola.instances.health_settings import health_check, written
 from isola.instances.phases import RunState
 from isola.model.exec import ExecRequest
 from isola.model.health import KEPT, LONGEST_OUTPUT, Health, HealthResult, HealthStatus
@@ -145,7 +145,8 @@ async def _outcome(context: Context, execution: Execution, timeout: float) -> tu
     try:
         await asyncio.wait([waiting, timer], return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            return -1, f"Health check exceeded timeout ({timeout:g}s)".encode()
+            said = f": {output.decode(errors='replace')}" if output else ""
+            return -1, f"Health check exceeded timeout ({written(timeout)}){said}".encode()
         await asyncio.wait(readers, timeout=0.1)  # a background process may keep its output open
         return waiting.result(), bytes(output)
     finally:

@@ -62,6 +62,15 @@ def duration(value: str) -> int:
     return found
 
 
+def written(seconds: float) -> str:
+    """The other way round: ``1m30s``, ``50ms``."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest:g}s"
+
+
 def _time(key: str, help: str) -> Setting:
     return Setting(f"isola.health.{key}", duration, help, expects="a time from 1ms to 24h, such as 30s or 1m30s")
 

@@ -14,6 +14,7 @@ from isola.instances import copy as copy_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
 from isola.instances import evidence, log_reading, supervise
+from isola.instances import exec as exec_verb
 from isola.instances import files as files_verb
 from isola.instances import last_run as last_run_verb
 from isola.instances import logs as logs_verb
@@ -449,15 +450,16 @@ class Instances:
         take_back: Callable[[], Awaitable[object]],
         caller: Caller,
     ) -> None:
-        """Record a profile's change and apply it to all instances that use it, or to none.
-
-        It waits until no other operation works on these instances.
-        """
+        """Record a profile's change and apply it to all its instances or none, once no other operation works."""
         await profile_changed(self._context, profile, record, take_back, caller)
 
     def exec(self, ref: Ref, request: ExecRequest, *, caller: Caller = DAEMON) -> Command:
         """Create a command. Raises NotFound, WrongState, InvalidInput."""
         return self._commands.make(self.get(ref), request, caller)
+
+    async def require_user(self, ref: Ref, request: ExecRequest) -> None:
+        """Check that a command's user is known inside, before it is created. Raises as ``exec``."""
+        await exec_verb.require_user(self._context, self.get(ref), request)
 
     def command(self, id: str) -> Command:
         """A command by its id. Raises NotFound."""

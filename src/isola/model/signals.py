@@ -14,7 +14,7 @@ HALTING = ("SIGRTMIN+3", "SIGUSR1", "SIGPWR")
 def signal_number(name: str | int) -> int:
     """Number of ``SIGTERM``, ``TERM``, ``SIGRTMIN+3``, ``15`` or 15. Raises InvalidInput."""
     if isinstance(name, int) or name.isdecimal():
-        number = int(name)
+        number = int(str(name)[:9])  # Python refuses thousands of digits
         if not 1 <= number <= _RTMAX:
             raise InvalidInput(f"No signal has the number {number}", field="signal", remedy="use 1 to 64")
         return number

@@ -114,7 +114,7 @@ def _seconds(request: Request) -> int | None:
 def _signal(request: Request) -> int | None:
     text = request.query.get("signal", "")
     try:
-        return signal_number(text) if text and text != "0" else None
+        return signal_number(text) if text else None
     except InvalidInput:
         raise InvalidInput(f"invalid signal: {text[:80]}", field=None) from None
 
@@ -124,7 +124,8 @@ def _signal_to_kill(request: Request) -> int:
         return _signal(request) or signal_number("SIGKILL")
     except InvalidInput as error:
         text, name = request.query.get("signal", "")[:80], request.parameters["name"][:200]
-        why = f"the linux daemon does not support signal {text}" if text.isdecimal() else str(error)
+        unknown = text.isdecimal() and int(text)
+        why = f"the linux daemon does not support signal {text}" if unknown else str(error)
         raise InvalidInput(f"cannot kill container: {name}: {why}") from None
 
 

@@ -11,6 +11,7 @@ from isola.doors.docker.containers.commands import run_attached, run_detached
 from isola.doors.docker.containers.streams import DetachKeys, hijack
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.containers.window import window_size
+from isola.doors.docker.containers.wording import of_name
 from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
@@ -33,7 +34,13 @@ async def create(request: Request) -> web.StreamResponse:
     if not seen.running:
         raise Conflict(f"container {seen.id} is not running")
     DetachKeys(fields.text("DetachKeys", ""))
-    command = request.services.instances.exec(seen.instance.ref, _wanted(fields), caller=request.caller)
+    wanted = _wanted(fields)
+    if wanted.user is not None:
+        try:
+            await request.services.instances.require_user(seen.instance.ref, wanted)
+        except InvalidInput as error:
+            raise of_name(error) from None
+    command = request.services.instances.exec(seen.instance.ref, wanted, caller=request.caller)
     command.notes.update(
         {name: fields.boolean(name) for name in ("AttachStdin", "AttachStdout", "AttachStderr")}
         | {"DetachKeys": fields.text("DetachKeys", "")}

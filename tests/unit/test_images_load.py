@@ -42,6 +42,7 @@ class Layout:
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: list[dict[str, object]] = []
+        self.version: dict[str, object] = {"schemaVersion": 2}
 
     def put(self, data: bytes, kind: str, **more: object) -> dict[str, object]:
         self.blobs[digest(data)] = data
@@ -50,7 +51,7 @@ class Layout:
     def image(self, *trees: bytes, kind: str = "gzip", architecture: str = "amd64", **more: Any) -> dict[str, object]:
         layers = [self.put(packed(tree, kind), f"{OCI}.layer.v1.tar+{kind}") for tree in trees]
         document = {
-            "schemaVersion": 2,
+            **self.version,
             "mediaType": f"{OCI}.manifest.v1+json",
             "config": self.put(config(*trees, architecture=architecture), f"{OCI}.config.v1+json"),
             "layers": layers,
@@ -58,11 +59,11 @@ class Layout:
         return self.put(orjson.dumps(document), f"{OCI}.manifest.v1+json", **more)
 
     def index(self, *manifests: dict[str, object], **more: object) -> dict[str, object]:
-        document = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": list(manifests)}
+        document = {**self.version, "mediaType": f"{OCI}.index.v1+json", "manifests": list(manifests)}
         return self.put(orjson.dumps(document), f"{OCI}.index.v1+json", **more)
 
     def archive(self, *manifests: dict[str, object], without: str = "") -> bytes:
-        index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": list(manifests)}
+        index = {**self.version, "mediaType": f"{OCI}.index.v1+json", "manifests": list(manifests)}
         blobs = [
             member(f"blobs/{name.replace(':', '/')}", data) for name, data in self.blobs.items() if name != without
         ]
@@ -115,6 +116,22 @@ async def test_an_oci_archive(outside: str, kind: str) -> None:
     assert image.manifest == at["digest"]
     assert {alias.name for alias in library.aliases()} == {"docker.io/library/app:1", "mine"}
     assert done.metadata["images"] == [{"fingerprint": image.fingerprint, "names": ["docker.io/library/app:1", "mine"]}]
+
+
+async def test_an_archive_whose_documents_have_no_version_of_their_schema() -> None:
+    """It is used as another: its blobs are kept, and it can be saved."""
+    world, other = World(), World()
+    library, there = await world.start(), await other.start()
+    layout = Layout()
+    layout.version = {}
+    inner = layout.index(layout.image(TREE, platform={"os": "linux", "architecture": "amd64"}), **named("app:1"))
+    await load(world, library, layout.archive(inner))
+    assert await library.collect_garbage() == 0
+    image = await only(world, library)
+    assert (await library.configuration(image)).run.command == ("/bin/x",)
+    data = b"".join([piece async for piece in library.archives.save([(image, ["docker.io/library/app:1"])])])
+    await load(other, there, data)
+    assert (await only(other, there)).manifest == image.manifest
 
 
 @pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])

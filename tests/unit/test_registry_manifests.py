@@ -151,6 +151,7 @@ async def test_invalid_manifests_are_refused(client: Client) -> None:
         (b"[]", MANIFEST),
         (content.data, INDEX),
         (content.data.replace(b'"schemaVersion": 2', b'"schemaVersion": 1'), MANIFEST),
+        (content.data.replace(b'"schemaVersion": 2, ', b""), MANIFEST),
         (content.data, "text/html"),
         (b"[" * 100_000, MANIFEST),
     ):

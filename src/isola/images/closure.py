@@ -17,11 +17,11 @@ _LARGE = 64 << 10
 log = logging.getLogger(__name__)
 
 
-async def parsed(data: bytes, media_type: str = "") -> Manifest | Index:
+async def parsed(data: bytes, media_type: str = "", *, versioned: bool = False) -> Manifest | Index:
     """``read_document``, of large documents in a thread. Raises InvalidInput, Unsupported."""
     if len(data) < _LARGE:
-        return read_document(data, media_type)
-    return await in_thread(lambda: read_document(data, media_type))
+        return read_document(data, media_type, versioned=versioned)
+    return await in_thread(lambda: read_document(data, media_type, versioned=versioned))
 
 
 async def parts_named(data: bytes) -> frozenset[str]:

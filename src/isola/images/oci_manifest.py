@@ -62,8 +62,11 @@ class Index:
             yield self.subject
 
 
-def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
+def read_document(data: bytes, media_type: str = "", *, versioned: bool = False) -> Manifest | Index:
     """Determine a document's type by its ``mediaType``, the registry's Content-Type, or else its fields.
+
+    Archives of images, and therefore the store, also have documents that leave out the version of their schema; what
+    registries exchange is ``versioned``.
 
     Raises InvalidInput, also if these contradict each other: two readers would see different images.
     """
@@ -71,7 +74,7 @@ def read_document(data: bytes, media_type: str = "") -> Manifest | Index:
     declared = fields.text("mediaType", longest=255)
     if declared and media_type and declared != media_type:
         raise fields.wrong("mediaType", f"is {declared[:80]}, though it was announced as {media_type[:80]}")
-    if fields.number("schemaVersion") != 2:
+    if fields.number("schemaVersion") != 2 and (versioned or "schemaVersion" in fields):
         raise Unsupported(
             "The image manifest is not of schema version 2", remedy="push the image again with a current tool"
         )

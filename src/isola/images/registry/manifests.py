@@ -51,7 +51,8 @@ async def fetch(session: Session, reference: ImageReference) -> Fetched:
             field="digest",
             remedy="it was damaged in transfer or at the registry: try again, or use another registry",
         )
-    document = read_document(data, kind if kind not in ("application/json", "text/plain") else "")
+    kind = kind if kind not in ("application/json", "text/plain") else ""
+    document = read_document(data, kind, versioned=True)
     return Fetched(Descriptor(document.media_type, digest, len(data)), data, document)
 
 

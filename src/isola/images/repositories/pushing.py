@@ -93,7 +93,7 @@ class Pushing:
                 "provided digest did not match uploaded content", evidence=f"{digest}, expected {expected}",
                 field="digest",
             )  # fmt: skip
-        document = await parsed(data, media_type)
+        document = await parsed(data, media_type, versioned=True)
         intake = self._library.store.intake()
         try:
             await self._require(repository, document, intake)
@@ -217,7 +217,7 @@ class Pushing:
             if isinstance(document, Index):
                 at, index = choose(document, architecture), stored.digest
                 data = await store.read(at.digest)
-                document = await parsed(data, at.media_type)
+                document = await parsed(data, at.media_type, versioned=True)
                 at = Descriptor(at.media_type, at.digest, len(data))
             if not isinstance(document, Manifest) or not document.layers:
                 return None

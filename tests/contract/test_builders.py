@@ -77,6 +77,22 @@ async def test_a_context_without_its_file_is_refused(name: str, builder: Builder
     assert refused.value.field == "dockerfile"
 
 
+async def test_a_dockerfile_may_be_written_small(tmp_path: Path) -> None:
+    """Where no other one is, as Docker does."""
+    builder: Builder = registry.load("builds", "dockerfile")(HOST)
+    (tmp_path / "dockerfile").write_text("FROM small\n")
+    (tmp_path / ".dockerignore").write_text("dockerfile\n")
+    for named in ("", "Dockerfile"):
+        (tmp_path / "dockerfile").write_text("FROM small\n")
+        assert await text_of(builder, tmp_path, request("dockerfile", dockerfile=named)) == b"FROM small\n"
+        assert not (tmp_path / "dockerfile").exists(), "it is ignored by its own name"
+    (tmp_path / "other").write_text("FROM small\n")
+    with pytest.raises(InvalidInput, match="Cannot locate specified Dockerfile: Other"):
+        await text_of(builder, tmp_path, request("dockerfile", dockerfile="Other"))
+    (tmp_path / "Dockerfile").write_text("FROM large\n")
+    assert await text_of(builder, tmp_path, request("dockerfile")) == b"FROM large\n"
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -121,6 +121,8 @@ def bench(tmp_path: Path) -> Bench:
         (["d*/x"], "/", "x"),
         (["*/*/y.txt"], "/", "y.txt"),
         (["to-file"], "/new", "new"),
+        (["to-file"], "/new/", "new new/to-file"),
+        (["to-f*"], "/", "to-file"),
         (["to-dir"], "/new", "new new/link new/sub new/sub/y.txt new/x"),
         (["to-dir/x"], "/new", "new"),
         (["we ird[[]1]"], "/new", "new"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,7 +15,7 @@ from isola.builds.stages import Plan, Source, plan
 from isola.builds.state import DEFAULT_PATH, State, empty, of_image, of_stage
 from isola.builds.steps import CopyFiles, Inputs, MakeDirectory, RunProgram, Step, key
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
-from isola.images.oci_config import read_config
+from isola.images.oci_config import OciConfig, read_config, write_config
 from isola.model.git_address import GitAddress
 from isola.model.image import HealthCheck, ImageConfig
 
@@ -201,6 +202,20 @@ def test_instructions_change_the_configuration(text: str, changes: Mapping[str, 
     assert state.config == replace(empty().config, **changes)  # type: ignore[arg-type]
 
 
+def test_many_ports_are_exposed_and_read_again() -> None:
+    ports = [f"{number}/tcp" for number in range(1, 9001)]
+    config = after("EXPOSE " + " ".join(ports))[1].config
+    assert set(config.exposed_ports) == set(ports)
+    written = write_config(OciConfig("x86_64", datetime(2001, 1, 1, tzinfo=UTC), (), config))
+    assert read_config(written).run.exposed_ports == config.exposed_ports
+
+
+def test_the_order_of_ports_makes_no_other_image() -> None:
+    """Its history says them as BuildKit's does."""
+    one, other = (after(f"EXPOSE {ports}")[1] for ports in ("80 2375 53/udp", "53/UDP 2375 80"))
+    assert one == other and [each.created_by for each in one.history] == ["EXPOSE [2375/tcp 53/udp 80/tcp]"]
+
+
 @pytest.mark.parametrize("text", ['CMD ["/app"]', 'ENTRYPOINT ["/app"]', 'STOPSIGNAL SIGUSR1\nCMD ["/app"]'])
 def test_a_command_makes_a_distribution_the_base_of_a_program(text: str) -> None:
     base = State(ImageConfig(system=True, command=("/sbin/init",), stop_signal="SIGRTMIN+3"))
@@ -221,6 +236,8 @@ def test_an_entrypoint_resets_the_command_of_the_base() -> None:
     [
         ("USER a b", "invalid user"), ("USER $x", "invalid user"), ("WORKDIR $x", "cannot normalize nothing"),
         ("STOPSIGNAL SIGFOO", "invalid signal: SIGFOO"), ("EXPOSE 0", "invalid containerPort: 0"),
+        ("ENV e=''\nVOLUME /a $e", "VOLUME specified can not be an empty string"),
+        ("EXPOSE " + " ".join(map(str, range(1, 9002))), "more than 9000 ports"),
         ("EXPOSE 80/icmp", "invalid containerPort: 80/icmp"), ("EXPOSE 9-8", "invalid containerPort"),
         ("ENV $x=1", "ENV names can not be blank"), ("LABEL '$'=${x:?no}", "x: no"),
         ("COPY a b /c", "must be a directory and end with a /"), ("COPY a $x", "the destination is empty"),

@@ -302,7 +302,8 @@ def test_wrong_lines_are_named_with_their_number(text: str, message: str) -> Non
     ("text", "message"),
     [
         ("", "the Dockerfile cannot be empty"),
-        ("# only\n\n# comments", "the Dockerfile cannot be empty"),
+        ("# only\n\n# comments", "file with no instructions"),
+        ("\n\n", "file with no instructions"),
         ("ARG a=1", "FROM is missing"),
         ("RUN a\nFROM b", "dockerfile parse error on line 1: no build stage in current context"),
         ("FROM a\0b", "is not a text file"),

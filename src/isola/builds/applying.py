@@ -24,6 +24,8 @@ from isola.model.signals import signal_number
 
 MAX_LABELS = 900
 """Of labels, and of variables: what a configuration may have."""
+MAX_PORTS = 9000
+"""A configuration may have more of them, for bases that leave no room."""
 MAX_CHARACTERS = 2 << 20
 """Of a stage's variables, labels, volumes, triggers and history together: each step writes all of them."""
 _LONGEST_RANGE = 256
@@ -162,9 +164,9 @@ def _expose(instruction: said.Expose, state: State, scope: Scope) -> Applied:
     found = {port for text in instruction.values for word in expand_words(text, state.variables, scope.escape)
              for port in _ports(word)}  # fmt: skip
     ports = tuple(sorted({*state.config.exposed_ports, *found}))
-    if len(ports) > MAX_LABELS:
-        raise ValueError(f"there are more than {MAX_LABELS} ports")
-    return _configured(instruction, state, exposed_ports=ports)
+    if len(ports) > MAX_PORTS:
+        raise ValueError(f"there are more than {MAX_PORTS} ports")
+    return _configured(instruction, state, f"EXPOSE [{' '.join(sorted(found))}]", exposed_ports=ports)
 
 
 def _ports(text: str) -> list[str]:
@@ -180,7 +182,10 @@ def _ports(text: str) -> list[str]:
 
 
 def _volume(instruction: said.Volume, state: State, scope: Scope) -> Applied:
-    paths = [absolute(_expanded(path, state, scope), "/") for path in instruction.values]
+    written = [_expanded(path, state, scope) for path in instruction.values]
+    if not all(path.strip() for path in written):  # it would be the root
+        raise ValueError("VOLUME specified can not be an empty string")
+    paths = [absolute(path, "/") for path in written]
     volumes = tuple(sorted({*state.config.volumes, *paths}))
     return _configured(instruction, state, f"VOLUME [{' '.join(paths)}]", volumes=volumes)
 

@@ -12,7 +12,7 @@ from isola.builds.parts import Found, Job, Result
 from isola.builds.repositories import require_commit
 from isola.builds.roots import root_of, written
 from isola.builds.steps import CopyFiles, MakeDirectory
-from isola.errors import InvalidInput, IsolaError, NotFound
+from isola.errors import InvalidInput, IsolaError, NotFound, TooLarge, UnsafeArchive
 from isola.host.archive.archives import CopySource, CopyTarget, LayerReport
 from isola.host.files import Root
 from isola.model.build import BuildEvent, BuildEventKind
@@ -184,10 +184,27 @@ async def _with_archives(job: Job, step: CopyFiles) -> list[CopySource]:
             copy, place = job.temporary("archive"), job.temporary("unpacked")
             await _copied(root, source, copy, host.files.write, host.files.extend)
             await host.files.make_directory(place, mode=0o755)
-            await host.archives.unpack(copy, place, limits=job.parts.context.images.limits)
+            whole = await _unpacked(job, copy, place)
             await host.files.remove_tree(copy)
+            if not whole:
+                plain.append(source)
+                continue
             found.append(CopySource(place, (".",), True, False, step.excludes, "archive", keep_mode=True))
     return ([_of_context(job, step, plain)] if plain else []) + found
+
+
+async def _unpacked(job: Job, file: Path, place: Path) -> bool:
+    """Whether it is an archive: what only begins as one, such as a single compressed file, is copied as it is."""
+    host = job.parts.context.host
+    try:
+        await host.archives.unpack(file, place, limits=job.parts.context.images.limits)
+    except (TooLarge, UnsafeArchive):
+        raise
+    except InvalidInput:
+        if await host.files.names(place):  # a damaged one
+            raise
+        return False
+    return True
 
 
 async def _is_archive(root: Root, path: str) -> bool:

@@ -75,9 +75,9 @@ class Fields:
         values = self._list(key, most)
         return tuple(read(Fields(value, f"{self._at(key)}[{number}]")) for number, value in enumerate(values))
 
-    def names(self, key: str) -> tuple[str, ...]:
+    def names(self, key: str, *, most: int = MAX_ITEMS) -> tuple[str, ...]:
         """The keys of an object, such as ``{"80/tcp": {}}``."""
-        return tuple(_text(name, self._at(key), MAX_TEXT) for name in self._mapping(key))
+        return tuple(_text(name, self._at(key), MAX_TEXT) for name in self._mapping(key, most))
 
     def mapping(self, key: str) -> dict[str, str]:
         """An object with string values; empty if absent."""
@@ -99,12 +99,12 @@ class Fields:
             raise _wrong(self._at(key), f"is not a list of at most {most} items")
         return value
 
-    def _mapping(self, key: str) -> Mapping[str, object]:
+    def _mapping(self, key: str, most: int = MAX_ITEMS) -> Mapping[str, object]:
         value = self._fields.get(key)
         if value is None:
             return {}
-        if not isinstance(value, dict) or len(value) > MAX_ITEMS:
-            raise _wrong(self._at(key), f"is not an object of at most {MAX_ITEMS} fields")
+        if not isinstance(value, dict) or len(value) > most:
+            raise _wrong(self._at(key), f"is not an object of at most {most} fields")
         return value
 
     def _at(self, key: str) -> str:

@@ -22,6 +22,7 @@ _USER = re.compile(r"[^\s:]{0,256}(:[^\s:]{1,256})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHELL = ("/bin/sh", "-c")
 _MOST_HISTORY = 4 * MAX_LAYERS
+_MOST_PORTS = 10_000
 _LONGEST_WAIT = timedelta(days=1) // timedelta(microseconds=1) * 1000
 """Nanoseconds."""
 
@@ -94,7 +95,7 @@ def _run(fields: Fields) -> ImageConfig:
         stop_signal=_signal(fields),
         labels=labels,
         volumes=tuple(sorted(_directory(fields, "Volumes", path) for path in fields.names("Volumes"))),
-        exposed_ports=tuple(sorted({_port(fields, port) for port in fields.names("ExposedPorts")})),
+        exposed_ports=tuple(sorted({_port(fields, port) for port in fields.names("ExposedPorts", most=_MOST_PORTS)})),
         health_check=_health_check(fields.inner("Healthcheck"), shell) if "Healthcheck" in fields else None,
         shell=shell,
         on_build=fields.texts("OnBuild"),

@@ -71,7 +71,8 @@ def read_source(data: bytes) -> Source:
     directives = _directives(raw)
     source = Source(tuple(_Reader(raw, directives.get("escape", "\\")).lines()), directives)
     if not source.lines:
-        raise InvalidInput("the Dockerfile cannot be empty", field="dockerfile")
+        what = "file with no instructions" if text else "the Dockerfile cannot be empty"
+        raise InvalidInput(what, field="dockerfile")
     return source
 
 

@@ -28,13 +28,24 @@ class DockerfileBuilder(Builder):
         """The file as it is."""
         path = "/" + normpath(f"/{request.dockerfile or self.file}").lstrip("/")
         try:
-            data = await read(context, path, MAX_FILE)
+            path, data = await self._found(context, path)
         except NotFound as error:
             raise InvalidInput(
                 f"Cannot locate specified Dockerfile: {path.lstrip('/')[:200]}", field="dockerfile"
             ) from error
         await _without_ignored(context, path)
         return data
+
+    async def _found(self, context: Root, path: str) -> tuple[str, bytes]:
+        """As Docker does: where there is no ``Dockerfile``, ``dockerfile`` is read. Raises NotFound."""
+        directory, _, name = path.rpartition("/")
+        try:
+            return path, await read(context, path, MAX_FILE)
+        except NotFound:
+            if name != self.file:
+                raise
+        other = f"{directory}/{name.lower()}"
+        return other, await read(context, other, MAX_FILE)
 
     def arguments(self, request: BuildRequest) -> Mapping[str, str]:
         """As the client has given them: the file says which it takes."""

@@ -90,6 +90,7 @@ class Choosing:
         self.several = tops > 1
 
     def _take(self, wanted: Wanted, path: bytes, kept: bytes) -> None:
+        name = path.rpartition(b"/")[2]  # of the link, whatever it leads to
         path = resolved(wanted.tree, path)
         status = status_of(wanted.tree, path)
         if status is None:
@@ -99,7 +100,6 @@ class Choosing:
         if stat.S_ISDIR(status.st_mode):
             self._directory(wanted, path, kept if wanted.parents else b"", status)
             return
-        name = path.rpartition(b"/")[2]
         if wanted.excludes is None or not wanted.excludes.excludes(os.fsdecode(name)):
             self._add(Chosen(wanted.tree, path, kept or name, status, not wanted.parents, wanted.kept))
 

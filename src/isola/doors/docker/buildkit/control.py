@@ -111,7 +111,8 @@ class Control:
         ref = wanted.text(1)
         if not ref or ref in self._jobs or self._client.records.find(ref, self._client.project):
             raise Failure(Code.INVALID, "the build has no ref, or one that is taken")
-        if wanted.blob(2):
+        # An empty definition is one, too: without a frontend its client would never hand in anything else.
+        if wanted.blob(2) or (wanted.has(2) and not wanted.text(6)):
             raise Unsupported(
                 "Low-level build definitions (LLB) are not offered: Dockerfiles are built", field="definition"
             )

@@ -193,9 +193,15 @@ async def _ended(
 async def definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:
     """The Dockerfile, and the patterns of files that are not sent. Raises InvalidInput."""
     path = normpath(f"/{name}").lstrip("/")
-    found = await small_files(session, Wanted("dockerfile", include=(path, f"{path}.dockerignore")), MAX_FILE)
+    directory, slash, last = path.rpartition("/")
+    other = (
+        f"{directory}{slash}{last.lower()}" if last == "Dockerfile" else path
+    )  # as Docker does, if there is no other
+    included = tuple(dict.fromkeys((path, f"{path}.dockerignore", other, f"{other}.dockerignore")))
+    found = await small_files(session, Wanted("dockerfile", include=included), MAX_FILE)
+    path = path if path in found else other
     if path not in found:
-        raise InvalidInput(f"failed to read dockerfile: open {path[:200]}: no such file or directory")
+        raise InvalidInput(f"failed to read dockerfile: open {name[:200]}: no such file or directory")
     ignore = found.get(f"{path}.dockerignore")
     if ignore is None:
         ignore = (await small_files(session, Wanted("context", include=(_IGNORE,)), LARGEST_IGNORE)).get(_IGNORE, b"")

@@ -29,6 +29,7 @@ async def docker() -> AsyncIterator[DockerStand]:
         ("cachefrom=x", 400, "cachefrom is not a JSON list of images"),
         ("ulimits=x", 400, "error reading ulimit settings: a JSON list is expected"),
         ("squash=1", 400, "--squash is not supported"),
+        ("cgroupparent=/test", 400, "--cgroup-parent is not supported"),
         ("version=2", 400, WAY_OUT),
     ],
 )

@@ -29,7 +29,7 @@ def request_of(request: Request) -> BuildRequest:
     query = request.query
     if query.get("version", "1") not in ("", "1"):
         raise Unsupported(WAY_OUT, field="version")
-    for name, what in (("squash", "--squash"), ("outputs", "--output")):
+    for name, what in (("squash", "--squash"), ("outputs", "--output"), ("cgroupparent", "--cgroup-parent")):
         if query.get(name, "") not in ("", "0", "false", "[]"):
             raise Unsupported(f"{what} is not supported", field=name)
     names = tuple(dict.fromkeys(parse(name).tagged().full for name in request.values("t") if name))

@@ -118,12 +118,13 @@ async def test_an_oci_archive(outside: str, kind: str) -> None:
     assert done.metadata["images"] == [{"fingerprint": image.fingerprint, "names": ["docker.io/library/app:1", "mine"]}]
 
 
-async def test_an_archive_whose_documents_have_no_version_of_their_schema() -> None:
+@pytest.mark.parametrize("version", [{}, {"schemaVersion": 0}])
+async def test_an_archive_whose_documents_have_no_version_of_their_schema(version: dict[str, object]) -> None:
     """It is used as another: its blobs are kept, and it can be saved."""
     world, other = World(), World()
     library, there = await world.start(), await other.start()
     layout = Layout()
-    layout.version = {}
+    layout.version = version
     inner = layout.index(layout.image(TREE, platform={"os": "linux", "architecture": "amd64"}), **named("app:1"))
     await load(world, library, layout.archive(inner))
     assert await library.collect_garbage() == 0

@@ -65,8 +65,8 @@ class Index:
 def read_document(data: bytes, media_type: str = "", *, versioned: bool = False) -> Manifest | Index:
     """Determine a document's type by its ``mediaType``, the registry's Content-Type, or else its fields.
 
-    Archives of images, and therefore the store, also have documents that leave out the version of their schema; what
-    registries exchange is ``versioned``.
+    Archives of images, and therefore the store, also have documents that leave out the version of their schema, or
+    say 0; what registries exchange is ``versioned``.
 
     Raises InvalidInput, also if these contradict each other: two readers would see different images.
     """
@@ -74,7 +74,8 @@ def read_document(data: bytes, media_type: str = "", *, versioned: bool = False)
     declared = fields.text("mediaType", longest=255)
     if declared and media_type and declared != media_type:
         raise fields.wrong("mediaType", f"is {declared[:80]}, though it was announced as {media_type[:80]}")
-    if fields.number("schemaVersion") != 2 and (versioned or "schemaVersion" in fields):
+    version = fields.number("schemaVersion")
+    if version != 2 and (versioned or version):
         raise Unsupported(
             "The image manifest is not of schema version 2", remedy="push the image again with a current tool"
         )

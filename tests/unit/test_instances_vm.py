@@ -20,7 +20,7 @@ from instance_verbs import CHANGE, DEVICES, NAME, VERBS, VICTIM, Verb, pluggable
 from memory_audit import differences
 from strike import Fate, end_tasks
 
-from isola.errors import NotFound, Unsupported
+from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
 from isola.instances.instances import Instances
 from isola.instances.move import Destination
@@ -260,13 +260,16 @@ async def tells_its_state(vm: Machines) -> None:
     assert (same.status, same.network) == (state.status, state.network)
 
 
-@covers("exec", "command", "commands")
+@covers("exec", "command", "commands", "require_user")
 async def runs_commands(vm: Machines) -> None:
     async def program(command: FakeCommand) -> int:
         await command.stdout.write(b"hello")
         return 3
 
     vm.world.runtime.programs["say"] = program
+    await vm.instances.require_user(VICTIM, ExecRequest(("say",), user="root"))
+    with pytest.raises(InvalidInput, match="unheard-of"):
+        await vm.instances.require_user(VICTIM, ExecRequest(("say",), user="unheard-of"))
     command = vm.instances.exec(VICTIM, ExecRequest(("say",)))
     assert vm.instances.command(command.id) is command and list(vm.instances.commands(VICTIM)) == [command]
     await command.start()

@@ -514,3 +514,23 @@ async def test_what_was_changed_since_is_shown_as_it_is(docker: DockerStand) -> 
     await docker.services.operations.finish(docker.services.instances.update(ref, without_writing, caller=DAEMON))
     shown = (await docker.get("/containers/web1/json"))["HostConfig"]
     assert (shown["Binds"], shown["Init"]) == (["data:/data:ro"], True)
+
+
+async def test_lists_have_names_by_links_and_modes_are_as_they_were_given(docker: DockerStand) -> None:
+    await create(docker)
+    binds = ["data:/a:Z", "data:/b:ro", "data:/c", "data:/d:z,ro"]
+    await create(docker, "web2", HostConfig={"Links": ["web1:db"], "Binds": binds})
+    listed = {each["Names"][0]: each for each in await docker.get("/containers/json?all=1")}
+    assert (listed["/web1"]["Names"], listed["/web2"]["Names"]) == (["/web1", "/web2/db"], ["/web2"])
+    modes = {each["Destination"]: each["Mode"] for each in listed["/web2"]["Mounts"]}
+    assert modes == {"/a": "Z", "/b": "ro", "/c": "z", "/d": "z,ro"}
+
+
+async def test_lists_have_the_id_of_an_image_whose_name_is_gone(docker: DockerStand) -> None:
+    await create(docker)
+    [before] = await docker.get("/containers/json?all=1")
+    name = before["Image"]
+    assert (await docker.ask("POST", f"/images/{name}/tag?repo=other&tag=1"))[0] == 201
+    assert (await docker.ask("DELETE", f"/images/{name}"))[0] == 200
+    [after] = await docker.get("/containers/json?all=1")
+    assert after["Image"] == after["ImageID"] == before["ImageID"]

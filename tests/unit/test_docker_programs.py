@@ -170,6 +170,13 @@ async def test_commands_may_have_every_capability_and_need_absolute_directories(
     assert (await docker.get(f"/exec/{made['Id']}/json"))["ExitCode"] == 126
 
 
+async def test_a_command_is_gone_with_its_container(docker: DockerStand) -> None:
+    id, _ = await started(docker, Cmd=["true"])
+    assert (await docker.ask("GET", f"/exec/{id}/json"))[0] == 200
+    assert (await docker.ask("DELETE", "/containers/box?force=1"))[0] == 204
+    assert await docker.ask("GET", f"/exec/{id}/json") == (404, {"message": f"No such exec instance: {id}"})
+
+
 async def test_ends_of_commands_are_told_of_renamed_containers(docker: DockerStand) -> None:
     id, _ = await started(docker, Cmd=["true"])
     assert (await docker.ask("POST", "/containers/box/rename?name=crate"))[0] == 204

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from isola.doors.docker.containers.mounts import mount_devices
@@ -22,9 +22,9 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 def mount_points(request: Request, view: View) -> list[dict[str, Any]]:
     """Binds, volumes and ``--mount``'s file systems in memory, in the order of their paths."""
     by_option = view.note.host.get("Tmpfs") or {}
-    by_mount = {each.get("Target") for each in view.note.host.get("Mounts") or ()}
+    modes = {_target(text): ",".join(text.split(":")[2:]) for text in view.note.host.get("Binds") or ()}
     return [
-        _point(request, device, by_mount)
+        _point(request, device, modes.get(device.get("path", "")))
         for _, device in mount_devices(view.devices)
         if device.get("source") != _TMPFS or device.get("path") not in by_option
     ]
@@ -75,7 +75,8 @@ def _place(request: Request, pool: str, name: str) -> str:
     return mount_point(request.services, record)
 
 
-def _point(request: Request, device: Any, by_mount: Collection[object]) -> dict[str, Any]:
+def _point(request: Request, device: Any, mode: str | None) -> dict[str, Any]:
+    """``mode``: what ``--volume`` says after the second colon, if it was made so."""
     source, path = device.get("source", ""), device.get("path", "")
     read_only = _read_only(device)
     if source == _TMPFS:
@@ -85,7 +86,7 @@ def _point(request: Request, device: Any, by_mount: Collection[object]) -> dict[
             "Type": "bind",
             "Source": source,
             "Destination": path,
-            "Mode": "ro" if read_only and path not in by_mount else "",
+            "Mode": _mode(device, mode, ""),
             "RW": not read_only,
             "Propagation": device.get("propagation") or "rprivate",
         }
@@ -95,10 +96,20 @@ def _point(request: Request, device: Any, by_mount: Collection[object]) -> dict[
         "Source": _place(request, device.get("pool", ""), source),
         "Destination": path,
         "Driver": "local",
-        "Mode": "ro" if read_only else "z",
+        "Mode": _mode(device, mode, "z"),
         "RW": not read_only,
         "Propagation": "",
     }
+
+
+def _mode(device: Any, said: str | None, default: str) -> str:
+    """As the client has said it, unless that is no longer so."""
+    if said is None:
+        return default
+    read_only = _read_only(device)
+    if ("ro" in said.split(",")) == read_only:
+        return said or default
+    return "ro" if read_only else default
 
 
 def _read_only(device: Any) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from isola.doors.docker.containers.mount_points import mount_points
 from isola.doors.docker.containers.network_settings import endpoints, port_list
 from isola.doors.docker.containers.view import View
-from isola.doors.docker.image_lookup import image_id, manifest_of
+from isola.doors.docker.image_lookup import find_image, image_id, manifest_of
 from isola.doors.docker.request import Request
 from isola.doors.docker.versions import Version
+from isola.errors import InvalidInput, NotFound
 from isola.model import image_reference
 from isola.model.instance import Config, Instance
 from isola.model.reference import Kind
@@ -18,13 +21,13 @@ from isola.model.reference import Kind
 _ANNOTATED: Version = (1, 46)
 
 
-def summary(request: Request, view: View) -> dict[str, Any]:
-    """What ``docker ps`` shows."""
+def summary(request: Request, view: View, aliases: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``docker ps`` shows; ``aliases`` are names by which others link to it."""
     instance = view.instance
     return {
         "Id": view.id,
-        "Names": [f"/{instance.name}"],
-        "Image": image_name(request, view),
+        "Names": [f"/{instance.name}", *aliases],
+        "Image": _present_image(request, view),
         "ImageID": image_id(instance.image) if instance.image else "",
         **manifest_of(request, instance.image),
         "Command": command_line(instance, view.config),
@@ -42,6 +45,17 @@ def summary(request: Request, view: View) -> dict[str, Any]:
 def _annotations(request: Request, view: View) -> dict[str, Any]:
     given = view.note.host.get("Annotations") if request.version >= _ANNOTATED else None
     return {"Annotations": given} if isinstance(given, dict) and given else {}
+
+
+def _present_image(request: Request, view: View) -> str:
+    """Its id, if what the client wrote names another image by now, or none."""
+    written, fingerprint = view.note.image, view.instance.image
+    if not (written and fingerprint):
+        return image_name(request, view)
+    with suppress(NotFound, InvalidInput):
+        if find_image(request, written).fingerprint == fingerprint:
+            return written
+    return image_id(fingerprint)
 
 
 def image_name(request: Request, view: View) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from isola.doors.docker.identity import find
+from isola.doors.docker.identity import containers_of, find
 from isola.doors.docker.networks.notes import NAME
 from isola.doors.docker.notes import note_of
 from isola.doors.docker.request import Request
@@ -98,6 +98,17 @@ def without_link(alias: str) -> Callable[[Instance], InstanceUpdate]:
         )
 
     return decide
+
+
+def aliases_of(request: Request) -> dict[str, list[str]]:
+    """``/web/database``, by the id of the container that is called so by a link on the default network."""
+    found: dict[str, list[str]] = {}
+    for each in containers_of(request):
+        for part in each.config.get(HOSTS, "").split(","):
+            alias, _, value = part.strip().partition("=")
+            if value.startswith(_INSTANCE) and f"{_LINK}{alias}" in each.config:
+                found.setdefault(value.removeprefix(_INSTANCE), []).append(f"/{each.name}/{alias}")
+    return found
 
 
 def links_of(request: Request, name: str, config: Config) -> list[str] | None:

@@ -29,7 +29,7 @@ from isola.doors.docker.containers.warnings import warnings_of
 from isola.doors.docker.identity import container_id, containers_of, named
 from isola.doors.docker.image_lookup import find_image, shown
 from isola.doors.docker.json_body import decoded
-from isola.doors.docker.networks.links import without_link
+from isola.doors.docker.networks.links import aliases_of, without_link
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
@@ -51,7 +51,8 @@ async def list_all(request: Request) -> web.StreamResponse:
         if (everything or seen.running) and match(seen):
             found.append(seen)
     chosen = found[:limit] if limit > 0 else found
-    lines = [summary(request, each) for each in chosen]
+    aliases = aliases_of(request)
+    lines = [summary(request, each, aliases.get(each.instance.id, ())) for each in chosen]
     if request.flag("size"):
         for line, each in zip(lines, chosen, strict=True):
             line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, each.instance)

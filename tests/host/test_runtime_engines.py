@@ -23,10 +23,12 @@ from isola import registry
 from isola.errors import HostFailure, InvalidInput
 from isola.events import Events
 from isola.host.linux import linux_host
+from isola.host.process import HERE
 from isola.model.identity import HostNames, IdRange
 from isola.model.limits import Limits
 from isola.operations import Operation, Operations
 from isola.runtimes import ExecSpec, Guest, Root, RunSpec
+from isola.runtimes.oci import monitor
 from isola.runtimes.oci.guest import OciGuest
 from isola.runtimes.oci.layout import Layout
 from isola.runtimes.oci.runtime import OciRuntime
@@ -363,6 +365,23 @@ async def sleeping(runtime: OciRuntime, seconds: str) -> int:
                     if proc(pid, "cmdline") == f"sleep\0{seconds}\0":
                         return pid
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("kill -9 $$", "conmon was killed by signal 9"),
+        ("exit 3", "conmon ended with status 3"),
+        ("echo no terminal >&2; exit 1", "no terminal"),
+        ("""echo '{"data": -1, "message": "no such file"}' >/proc/self/fd/$_OCI_SYNCPIPE""", "no such file"),
+    ],
+)
+async def test_a_monitor_that_fails_has_a_reason(script: str, reason: str, tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path, "one")
+    layout.run.mkdir(parents=True)
+    with pytest.raises(HostFailure) as failed:
+        await monitor.create(linux_host(), layout, ["/bin/sh", "-c", script], HERE)
+    assert failed.value.evidence == reason
 
 
 async def test_a_device_node_in_the_root_cannot_be_opened(runtime: OciRuntime, root: Path) -> None:

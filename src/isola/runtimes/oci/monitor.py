@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from isola.errors import HostFailure, NotFound, TimedOut
+from isola.errors import CommandFailed, HostFailure, NotFound, TimedOut
 from isola.host import Host
-from isola.host.process import Place, ProcessRef
+from isola.host.process import Child, Place
 from isola.host.sockets import Stream
 from isola.runtimes.oci.config import PATH
 from isola.runtimes.oci.layout import Layout
@@ -85,7 +85,7 @@ async def create(host: Host, layout: Layout, argv: Sequence[str], place: Place) 
         stderr.close_remote()
         async with asyncio.timeout(_TIMEOUT):
             line = await _line(report.stream)
-            return await _running(host, layout, line, stderr.stream, child.ref)
+            return await _running(host, layout, line, stderr.stream, child)
     except TimeoutError:
         raise TimedOut("The first process was not created in time") from None
     finally:
@@ -103,7 +103,7 @@ def _scratch(layout: Layout) -> dict[str, str]:
     return {"TMPDIR": str(layout.run)} if longest < _LONGEST_SOCKET else {}
 
 
-async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, monitor: ProcessRef) -> Run:
+async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, monitor: Child) -> Run:
     try:
         said = json.loads(line) if line else {}
         pid = int(said.get("data", -1))
@@ -111,12 +111,17 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, moni
         raise HostFailure("The monitor's response is invalid", evidence=repr(line[:200])) from None
     if pid <= 0:
         evidence = str(said.get("message", "")) or await logged(host, layout)
-        evidence = evidence or (await _line(stderr)).decode(errors="replace")
+        evidence = evidence or (await _line(stderr)).decode(errors="replace") or await _end(monitor)
         raise HostFailure("The first process could not be created", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)
     if first is None:
         raise HostFailure("The first process ended before it was started")
-    return Run(layout.id, first, monitor)
+    return Run(layout.id, first, monitor.ref)
+
+
+async def _end(monitor: Child) -> str:
+    """How it ended, if it gives no reason, such as when it was killed."""
+    return CommandFailed(("conmon",), await monitor.wait()).message
 
 
 async def logged(host: Host, layout: Layout) -> str:

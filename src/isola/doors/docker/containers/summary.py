@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,13 +22,17 @@ from isola.model.reference import Kind
 _ANNOTATED: Version = (1, 46)
 
 
-def summary(request: Request, view: View, aliases: Sequence[str] = ()) -> dict[str, Any]:
+Named = Callable[[str], str | None]
+"""Fingerprint of the image that has this name by now."""
+
+
+def summary(request: Request, view: View, named: Named, aliases: Sequence[str] = ()) -> dict[str, Any]:
     """What ``docker ps`` shows; ``aliases`` are names by which others link to it."""
     instance = view.instance
     return {
         "Id": view.id,
         "Names": [f"/{instance.name}", *aliases],
-        "Image": _present_image(request, view),
+        "Image": _present_image(request, view, named),
         "ImageID": image_id(instance.image) if instance.image else "",
         **manifest_of(request, instance.image),
         "Command": command_line(instance, view.config),
@@ -47,15 +52,24 @@ def _annotations(request: Request, view: View) -> dict[str, Any]:
     return {"Annotations": given} if isinstance(given, dict) and given else {}
 
 
-def _present_image(request: Request, view: View) -> str:
+def images_by_name(request: Request) -> Named:
+    """Looks each name up once: most containers of a list have the same few."""
+
+    @functools.cache
+    def find(name: str) -> str | None:
+        with suppress(NotFound, InvalidInput):
+            return find_image(request, name).fingerprint
+        return None
+
+    return find
+
+
+def _present_image(request: Request, view: View, named: Named) -> str:
     """Its id, if what the client wrote names another image by now, or none."""
     written, fingerprint = view.note.image, view.instance.image
     if not (written and fingerprint):
         return image_name(request, view)
-    with suppress(NotFound, InvalidInput):
-        if find_image(request, written).fingerprint == fingerprint:
-            return written
-    return image_id(fingerprint)
+    return written if named(written) == fingerprint else image_id(fingerprint)
 
 
 def image_name(request: Request, view: View) -> str:

@@ -22,7 +22,7 @@ from isola.doors.docker.containers.mounts import missing_source
 from isola.doors.docker.containers.removal import prune as prune_containers
 from isola.doors.docker.containers.removal import remove as remove_container
 from isola.doors.docker.containers.sizes import sizes_of
-from isola.doors.docker.containers.summary import summary
+from isola.doors.docker.containers.summary import images_by_name, summary
 from isola.doors.docker.containers.update import changed
 from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.containers.warnings import warnings_of
@@ -51,8 +51,8 @@ async def list_all(request: Request) -> web.StreamResponse:
         if (everything or seen.running) and match(seen):
             found.append(seen)
     chosen = found[:limit] if limit > 0 else found
-    aliases = aliases_of(request)
-    lines = [summary(request, each, aliases.get(each.instance.id, ())) for each in chosen]
+    aliases, named_images = aliases_of(request), images_by_name(request)
+    lines = [summary(request, each, named_images, aliases.get(each.instance.id, ())) for each in chosen]
     if request.flag("size"):
         for line, each in zip(lines, chosen, strict=True):
             line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, each.instance)

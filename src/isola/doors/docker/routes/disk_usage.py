@@ -10,7 +10,7 @@ from isola.access import refusal
 from isola.doors.docker.answers import answer
 from isola.doors.docker.build_records import Record, records
 from isola.doors.docker.containers.sizes import sizes_of
-from isola.doors.docker.containers.summary import summary
+from isola.doors.docker.containers.summary import Named, images_by_name, summary
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.identity import containers_of
 from isola.doors.docker.images import shapes
@@ -37,7 +37,8 @@ async def get(request: Request) -> web.StreamResponse:
     if "image" in types:
         found |= _images(request)
     if "container" in types:
-        found["Containers"] = [await _container(request, each) for each in containers_of(request)]
+        named = images_by_name(request)
+        found["Containers"] = [await _container(request, each, named) for each in containers_of(request)]
     if "volume" in types:
         found["Volumes"] = [await _volume(request, each) for each in volumes_of(request)]
     if "build-cache" in types:
@@ -68,8 +69,8 @@ async def _build_cache(request: Request) -> list[dict[str, Any]]:
     return [sum_of_all.document(request.version)] if builds.cache_size else []
 
 
-async def _container(request: Request, instance: Instance) -> dict[str, Any]:
-    line = summary(request, view(request, instance))
+async def _container(request: Request, instance: Instance, named: Named) -> dict[str, Any]:
+    line = summary(request, view(request, instance), named)
     line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, instance)
     return line
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from posixpath import normpath
 from typing import Any
 
-from isola.builds.dockerfile import instructions as said
+from isola.builds.dockerfile import instructions as syntax
 from isola.builds.dockerfile.copying import check_checksum
 from isola.builds.dockerfile.expansion import expand, expand_content, expand_words
 from isola.builds.dockerfile.instructions import Instruction
@@ -84,7 +84,7 @@ def _configured(instruction: Instruction, state: State, created_by: str = "", **
     return Applied(Nothing(), replace(state, config=config), created_by or instruction.text)
 
 
-def _argument(instruction: said.Arg, state: State, scope: Scope) -> Applied:
+def _argument(instruction: syntax.Arg, state: State, scope: Scope) -> Applied:
     arguments = dict(state.arguments)
     for name, default in instruction.pairs:
         value = scope.given.get(name)
@@ -97,7 +97,7 @@ def _argument(instruction: said.Arg, state: State, scope: Scope) -> Applied:
     return Applied(Nothing(), replace(state, arguments=arguments), instruction.text)
 
 
-def _environment(instruction: said.Env, state: State, scope: Scope) -> Applied:
+def _environment(instruction: syntax.Env, state: State, scope: Scope) -> Applied:
     before, found = state.variables, dict(state.config.environment)
     shown = []
     for name, value in instruction.pairs:
@@ -109,7 +109,7 @@ def _environment(instruction: said.Env, state: State, scope: Scope) -> Applied:
     return _configured(instruction, state, f"ENV {' '.join(shown)}", environment=_bounded(found))
 
 
-def _label(instruction: said.Label, state: State, scope: Scope) -> Applied:
+def _label(instruction: syntax.Label, state: State, scope: Scope) -> Applied:
     pairs = [(_expanded(name, state, scope), _expanded(value, state, scope)) for name, value in instruction.pairs]
     if not all(name for name, _ in pairs):
         raise ValueError("LABEL names can not be blank")
@@ -123,18 +123,18 @@ def _bounded(found: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _maintainer(instruction: said.Maintainer, state: State, scope: Scope) -> Applied:
+def _maintainer(instruction: syntax.Maintainer, state: State, scope: Scope) -> Applied:
     return Applied(Nothing(), replace(state, author=instruction.value[:1000]), instruction.text)
 
 
-def _user(instruction: said.User, state: State, scope: Scope) -> Applied:
+def _user(instruction: syntax.User, state: State, scope: Scope) -> Applied:
     user = _expanded(instruction.value, state, scope)
     if not _USER.fullmatch(user):
         raise ValueError(f'invalid user "{user[:80]}": it is not USER or USER:GROUP')
     return _configured(instruction, state, f"USER {user}", user=user)
 
 
-def _workdir(instruction: said.Workdir, state: State, scope: Scope) -> Applied:
+def _workdir(instruction: syntax.Workdir, state: State, scope: Scope) -> Applied:
     path = _expanded(instruction.value, state, scope)
     if not path:
         raise ValueError("cannot normalize nothing")
@@ -151,7 +151,7 @@ def absolute(path: str, cwd: str) -> str:
     return "/" + found.lstrip("/")
 
 
-def _stop_signal(instruction: said.StopSignal, state: State, scope: Scope) -> Applied:
+def _stop_signal(instruction: syntax.StopSignal, state: State, scope: Scope) -> Applied:
     name = _expanded(instruction.value, state, scope)
     try:
         signal_number(name)
@@ -160,7 +160,7 @@ def _stop_signal(instruction: said.StopSignal, state: State, scope: Scope) -> Ap
     return _configured(instruction, state, f"STOPSIGNAL {name}", stop_signal=name)
 
 
-def _expose(instruction: said.Expose, state: State, scope: Scope) -> Applied:
+def _expose(instruction: syntax.Expose, state: State, scope: Scope) -> Applied:
     found = {port for text in instruction.values for word in expand_words(text, state.variables, scope.escape)
              for port in _ports(word)}  # fmt: skip
     ports = tuple(sorted({*state.config.exposed_ports, *found}))
@@ -181,7 +181,7 @@ def _ports(text: str) -> list[str]:
     return [f"{port}/{protocol}" for port in range(low, high + 1)]
 
 
-def _volume(instruction: said.Volume, state: State, scope: Scope) -> Applied:
+def _volume(instruction: syntax.Volume, state: State, scope: Scope) -> Applied:
     written = [_expanded(path, state, scope) for path in instruction.values]
     if not all(path.strip() for path in written):  # it would be the root
         raise ValueError("VOLUME specified can not be an empty string")
@@ -190,21 +190,21 @@ def _volume(instruction: said.Volume, state: State, scope: Scope) -> Applied:
     return _configured(instruction, state, f"VOLUME [{' '.join(paths)}]", volumes=volumes)
 
 
-def _shell(instruction: said.Shell, state: State, scope: Scope) -> Applied:
+def _shell(instruction: syntax.Shell, state: State, scope: Scope) -> Applied:
     return _configured(instruction, state, shell=instruction.values)
 
 
-def _on_build(instruction: said.OnBuild, state: State, scope: Scope) -> Applied:
+def _on_build(instruction: syntax.OnBuild, state: State, scope: Scope) -> Applied:
     return _configured(instruction, state, on_build=(*state.config.on_build, instruction.trigger))
 
 
-def _cmd(instruction: said.Cmd, state: State, scope: Scope) -> Applied:
+def _cmd(instruction: syntax.Cmd, state: State, scope: Scope) -> Applied:
     argv = _command(instruction, state)
     config = state.config.running(state.config.entrypoint + argv, state.config.entrypoint)
     return Applied(Nothing(), replace(state, config=config, has_command=True), instruction.text)
 
 
-def _entrypoint(instruction: said.Entrypoint, state: State, scope: Scope) -> Applied:
+def _entrypoint(instruction: syntax.Entrypoint, state: State, scope: Scope) -> Applied:
     """A command of the base is reset, one of this stage is not."""
     argv = _command(instruction, state)
     arguments = state.config.arguments if state.has_command else ()
@@ -212,11 +212,11 @@ def _entrypoint(instruction: said.Entrypoint, state: State, scope: Scope) -> App
     return Applied(Nothing(), replace(state, config=config), instruction.text)
 
 
-def _command(instruction: said.Command, state: State) -> tuple[str, ...]:
+def _command(instruction: syntax.Command, state: State) -> tuple[str, ...]:
     return (*state.shell, *instruction.argv) if instruction.shell and instruction.argv else instruction.argv
 
 
-def _health(instruction: said.HealthCheck, state: State, scope: Scope) -> Applied:
+def _health(instruction: syntax.HealthCheck, state: State, scope: Scope) -> Applied:
     check = HealthCheck(
         _command(instruction, state),
         instruction.shell,
@@ -233,7 +233,7 @@ def _health(instruction: said.HealthCheck, state: State, scope: Scope) -> Applie
 # --- steps that change files ---------------------------------------------------------------------------------------
 
 
-def _run(instruction: said.Run, state: State, scope: Scope) -> Applied:
+def _run(instruction: syntax.Run, state: State, scope: Scope) -> Applied:
     config, argv, script = state.config, instruction.argv, None
     if instruction.shell:
         text, script = _shell_text(instruction)
@@ -258,7 +258,7 @@ SCRIPTS = "/dev/pipes"
 """Where a here-document that begins with ``#!`` is found while it runs."""
 
 
-def _shell_text(instruction: said.Run) -> tuple[str, tuple[str, str] | None]:
+def _shell_text(instruction: syntax.Run) -> tuple[str, tuple[str, str] | None]:
     """What the shell gets; or a script, for one here-document that names its own interpreter."""
     text = instruction.argv[0]
     if not instruction.heredocs:
@@ -285,7 +285,7 @@ def _told(state: State, argv: tuple[str, ...]) -> str:
     return f"RUN {counted}{' '.join(argv)}"
 
 
-def _copy(instruction: said.Copy, state: State, scope: Scope) -> Applied:
+def _copy(instruction: syntax.Copy, state: State, scope: Scope) -> Applied:
     sources = [_expanded(source, state, scope) for source in instruction.sources]
     repositories = {source: found for source in sources if instruction.add and (found := parse_git(source))}
     addresses = tuple(
@@ -318,7 +318,7 @@ def _copy(instruction: said.Copy, state: State, scope: Scope) -> Applied:
     return Applied(step, state, _copy_told(instruction, step, [*sources, _expanded(instruction.target, state, scope)]))
 
 
-def _copy_told(instruction: said.Copy, step: CopyFiles, paths: list[str]) -> str:
+def _copy_told(instruction: syntax.Copy, step: CopyFiles, paths: list[str]) -> str:
     """As BuildKit writes it."""
     options = [f"--{name}={value}" for name, value in
                (("chown", step.owner), ("chmod", step.mode)) if value]  # fmt: skip
@@ -346,20 +346,20 @@ def _mode(text: str) -> str:
 
 
 _APPLY: Mapping[type[Instruction], Callable[[Any, State, Scope], Applied]] = {
-    said.Arg: _argument,
-    said.Cmd: _cmd,
-    said.Copy: _copy,
-    said.Entrypoint: _entrypoint,
-    said.Env: _environment,
-    said.Expose: _expose,
-    said.HealthCheck: _health,
-    said.Label: _label,
-    said.Maintainer: _maintainer,
-    said.OnBuild: _on_build,
-    said.Run: _run,
-    said.Shell: _shell,
-    said.StopSignal: _stop_signal,
-    said.User: _user,
-    said.Volume: _volume,
-    said.Workdir: _workdir,
+    syntax.Arg: _argument,
+    syntax.Cmd: _cmd,
+    syntax.Copy: _copy,
+    syntax.Entrypoint: _entrypoint,
+    syntax.Env: _environment,
+    syntax.Expose: _expose,
+    syntax.HealthCheck: _health,
+    syntax.Label: _label,
+    syntax.Maintainer: _maintainer,
+    syntax.OnBuild: _on_build,
+    syntax.Run: _run,
+    syntax.Shell: _shell,
+    syntax.StopSignal: _stop_signal,
+    syntax.User: _user,
+    syntax.Volume: _volume,
+    syntax.Workdir: _workdir,
 }

@@ -159,17 +159,17 @@ def authorization(secrets: Mapping[str, bytes], url: str) -> str:
 
 def explained(error: CommandFailed, address: GitAddress) -> IsolaError:
     """The error of a command of Git."""
-    said = error.evidence.strip()[-500:]
+    output = error.evidence.strip()[-500:]
     if is_missing(error) and address.ref != HEAD:
-        return NotFound(f"{address.url} has no branch, tag or commit {address.ref}", evidence=said, field="ref")
-    if reports_full_disk(said):
-        return StorageFull("The disk is full", evidence=said)
-    if "File too large" in said or "Out of memory" in said or error.status in (153, -25):
+        return NotFound(f"{address.url} has no branch, tag or commit {address.ref}", evidence=output, field="ref")
+    if reports_full_disk(output):
+        return StorageFull("The disk is full", evidence=output)
+    if "File too large" in output or "Out of memory" in output or error.status in (153, -25):
         return too_large(address)
     if error.status == MISSING:
-        return HostFailure("Git repositories are fetched by git, which is not installed on this host", evidence=said,
+        return HostFailure("Git repositories are fetched by git, which is not installed on this host", evidence=output,
                            remedy="apt-get install git")  # fmt: skip
-    return HostFailure(f"The Git repository {address.url} cannot be fetched", evidence=said)
+    return HostFailure(f"The Git repository {address.url} cannot be fetched", evidence=output)
 
 
 def is_missing(error: CommandFailed) -> bool:

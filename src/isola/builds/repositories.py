@@ -142,7 +142,7 @@ class _Fetch:
 
     async def _resolved(self, name: str) -> str:
         try:
-            return await self._said(["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"])
+            return await self._output(["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"])
         except CommandFailed as error:
             raise NotFound(
                 f"{self._address.url} has no branch, tag or commit {self._address.ref}", field="ref"
@@ -153,7 +153,7 @@ class _Fetch:
         if address.directory and await self._kind(f"{commit}:{address.directory}") != "tree":
             raise NotFound(f"{address.url} has no directory {address.directory[:200]} in {address.ref}", field="ref")
         submodules = await self._kind(f"{commit}:{_SUBMODULES}") == "blob"
-        modified = int((await self._said(["git", "rev-list", "--max-count=1", "--timestamp", commit])).split()[0])
+        modified = int((await self._output(["git", "rev-list", "--max-count=1", "--timestamp", commit])).split()[0])
         await self._require_small(f"{commit}:{address.directory}" if address.directory else commit)
         below = ["--", address.directory] if address.directory else []
         await self._watched(["git", "archive", "--format=tar", "-o", f"{git.PLACE}/{git.ARCHIVE}", commit, *below])
@@ -176,7 +176,7 @@ class _Fetch:
 
     async def _require_small(self, tree: str) -> None:
         limits = self._parent.limits
-        entries, size = map(int, (await self._said(git.measure(tree, limits.entries + 1))).split())
+        entries, size = map(int, (await self._output(git.measure(tree, limits.entries + 1))).split())
         if entries > limits.entries or size > limits.bytes:
             raise git.too_large(self._address)
 
@@ -188,11 +188,11 @@ class _Fetch:
 
     async def _kind(self, name: str) -> str:
         try:
-            return await self._said(["git", "cat-file", "-t", name])
+            return await self._output(["git", "cat-file", "-t", name])
         except CommandFailed:
             return ""
 
-    async def _said(self, argv: Sequence[str]) -> str:
+    async def _output(self, argv: Sequence[str]) -> str:
         return (await self._git(argv)).stdout.decode("utf-8", "replace").strip()
 
     async def _git(self, argv: Sequence[str]) -> Completed:

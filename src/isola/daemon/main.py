@@ -80,12 +80,12 @@ def _close_to_others(directory: Path) -> None:
 
 def _detach(directory: Path, minimal: bool) -> int:
     log = directory / "logs" / "daemon.log"
-    said = log.stat().st_size if log.exists() else 0
+    size = log.stat().st_size if log.exists() else 0
     status = background.detach(log, lambda ready: _run(directory, minimal, ready))
     if status != 0:
         print(f"Error: isolad did not start; the end of {log}:", file=sys.stderr)
         with contextlib.suppress(OSError), log.open("rb") as file:
-            file.seek(said)
+            file.seek(size)
             lines = file.read().decode(errors="replace").splitlines()
             print("\n".join(lines[-15:]), file=sys.stderr)
     return status

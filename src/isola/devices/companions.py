@@ -80,17 +80,17 @@ class Forwarders:
         if root is not None:
             spec = replace(spec, root=root)
         text = replace(spec, pid_file=str(self._pid_file(plug))).text()
-        said = await start_reporting(
+        report = await start_reporting(
             self._host,
             [sys.executable, "-I", "-m", _MODULE, text, _mark(plug)],
             late=f"The process of device {plug.name!r} did not start listening in time",
             pass_fds=() if root is None else (root,),
         )
-        if said != "ready":
+        if report != "ready":
             raise HostFailure(
                 f"The proxy {plug.name!r} cannot work",
-                evidence=said.removeprefix("error: ") or "it died",
-                remedy="choose an address that is free" if "in use" in said else "",
+                evidence=report.removeprefix("error: ") or "it died",
+                remedy="choose an address that is free" if "in use" in report else "",
             )
 
     def _pid_file(self, plug: Plug) -> Path:

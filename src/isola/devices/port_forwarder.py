@@ -121,9 +121,9 @@ class PortForwarder:
 
     async def _start(self) -> None:
         argv = [sys.executable, "-I", "-c", _PROGRAM, str(self._socket), str(self.directory / "pid"), VERSION]
-        said = await start_reporting(self._host, argv, late="The process for published ports did not start in time")
-        if said != "ready":
-            raise HostFailure("Ports cannot be published", evidence=said.removeprefix("error: ") or "it died")
+        report = await start_reporting(self._host, argv, late="The process for published ports did not start in time")
+        if report != "ready":
+            raise HostFailure("Ports cannot be published", evidence=report.removeprefix("error: ") or "it died")
         for owner, ports in self._wanted.items():
             await self._restore(owner, ports)
 
@@ -142,14 +142,14 @@ class PortForwarder:
                 connection = await self._host.sockets.connect_packets(self._socket)
                 try:
                     await connection.write(request.text().encode())
-                    said = b""
+                    report = b""
                     while block := await connection.read():
-                        said += block
+                        report += block
                 finally:
                     connection.close()
         except TimeoutError:
             raise HostFailure("The process that forwards published ports does not answer") from None
-        text = said.decode(errors="replace")
+        text = report.decode(errors="replace")
         if not text:
             raise NotFound("The process that forwards published ports has died")
         word, _, rest = text.splitlines()[-1].partition("\t")

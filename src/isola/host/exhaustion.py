@@ -22,7 +22,7 @@ _SPENT = {
 _FREE = "free some space on the disk"
 _LITTLE = 16 << 20
 """Bytes free on a disk on which a program could not write."""
-_SAID = ("No space left on device", "Disk quota exceeded")
+_PHRASE = ("No space left on device", "Disk quota exceeded")
 
 
 def spent(error: BaseException) -> HostFailure | None:
@@ -46,7 +46,7 @@ def host_refused(message: str, error: Exception) -> HostFailure:
 
 def reports_full_disk(text: str) -> bool:
     """Whether a program ended because a disk or a quota is full, by what it wrote to stderr."""
-    return any(said in text for said in _SAID)
+    return any(phrase in text for phrase in _PHRASE)
 
 
 def has_no_room(directory: Path) -> bool:

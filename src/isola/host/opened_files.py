@@ -1,6 +1,7 @@
 """The directories of whose files a process opens some: as the kernel reports them (fanotify) for one mount.
 
-The kernel keeps a bounded queue, and this a bounded set; what is lost by either is said. Nothing waits for the reader.
+The kernel keeps a bounded queue, and this a bounded set; what is lost by either is reported. Nothing waits
+for the reader.
 """
 
 from __future__ import annotations

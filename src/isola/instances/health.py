@@ -145,8 +145,8 @@ async def _outcome(context: Context, execution: Execution, timeout: float) -> tu
     try:
         await asyncio.wait([waiting, timer], return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            said = f": {output.decode(errors='replace')}" if output else ""
-            return -1, f"Health check exceeded timeout ({written(timeout)}){said}".encode()
+            suffix = f": {output.decode(errors='replace')}" if output else ""
+            return -1, f"Health check exceeded timeout ({written(timeout)}){suffix}".encode()
         await asyncio.wait(readers, timeout=0.1)  # a background process may keep its output open
         return waiting.result(), bytes(output)
     finally:

@@ -27,15 +27,15 @@ async def lacking(host: Host, spec: RunSpec) -> str:
 
 
 async def _lacking(root: Root, program: str) -> str:
-    said = ""
+    missing = ""
     for _ in range(_DEPTH):
         if not program.startswith("/"):
             return ""
         try:
             interpreter = interpreter_of(await _head(root, program))
         except NotFound:
-            return said
-        said = f"there is no {interpreter}, the interpreter of {program}"
+            return missing
+        missing = f"there is no {interpreter}, the interpreter of {program}"
         program = interpreter
     return ""
 

@@ -62,17 +62,17 @@ async def note_failed_start(context: Context, instance: Instance, error: IsolaEr
     """Record why its start failed; an error of writing is ignored, because the failure is reported anyway."""
 
     def failed(found: Instance) -> Instance:
-        before, said = found.last_run or LastRun(), str(error)[:_LONGEST]
-        status = status_of_failure(said)
-        return dataclasses.replace(found, last_run=dataclasses.replace(before, exit_status=status, error=said))
+        before, message = found.last_run or LastRun(), str(error)[:_LONGEST]
+        status = status_of_failure(message)
+        return dataclasses.replace(found, last_run=dataclasses.replace(before, exit_status=status, error=message))
 
     with suppress(IsolaError):
         await context.records.change(instance.ref, failed, pure=True)
 
 
-def status_of_failure(said: str) -> int:
+def status_of_failure(message: str) -> int:
     """As a shell would say it; engines report it by texts only. Pure."""
-    lower = said.lower()
+    lower = message.lower()
     if "no such file or directory" in lower or "executable file not found" in lower or "not found in $path" in lower:
         return NOT_FOUND
     refused = (

@@ -139,7 +139,7 @@ class _Follower:
 
     @property
     def ended(self) -> bool:
-        """Everything that the run has said is in the log."""
+        """All output of the run is in the log."""
         late = self._until is not None and self._clock.now().timestamp() * BILLION > self._until
         return self._end.done() or late
 

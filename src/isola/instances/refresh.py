@@ -109,8 +109,8 @@ async def _replace_root(context: Context, op: Operation, source: Source, ref: Re
                 await prepare_refresh(context, op, origin, passing, copy, id=id)
     # The files contain the host name of the origin.
     volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
-    said = find(context, origin, source.snapshot).instance if source.snapshot else origin
-    start = dataclasses.replace(copy.start, templates=said.start.templates)
-    new = Versioned(dataclasses.replace(copy, volatile=volatile, start=start, facts=said.facts), held.revision)
+    original = find(context, origin, source.snapshot).instance if source.snapshot else origin
+    start = dataclasses.replace(copy.start, templates=original.start.templates)
+    new = Versioned(dataclasses.replace(copy, volatile=volatile, start=start, facts=original.facts), held.revision)
     await op.commit(lambda: change_over(context, copy, new, id))
     op.reopen()

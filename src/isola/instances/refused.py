@@ -43,7 +43,7 @@ class Refused:
         self._counted: dict[str, tuple[Guest, Counter[_What]]] = {}
         """The guest, and how often it had been refused what when it was last looked at."""
         self._silent: dict[str, Guest] = {}
-        """Those of which it was said that their calls are not told any more."""
+        """Those whose further calls are not reported, as the log says."""
 
     async def open(self) -> None:
         """Listen, if this host can tell."""

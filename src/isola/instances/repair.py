@@ -43,8 +43,8 @@ async def repair(context: Context, op: Operation, ref: Ref, strays: Sequence[Plu
     for name, error in refused.items():
         log.warning("Device %s of instance %s is not attached: %s", name, instance.name, error)
     if refused:
-        said = "; ".join(f"{name}: {error}" for name, error in refused.items())
-        context.warnings.report(WarningType.DEVICE_MISSING, instance.entity, said)
+        evidence = "; ".join(f"{name}: {error}" for name, error in refused.items())
+        context.warnings.report(WarningType.DEVICE_MISSING, instance.entity, evidence)
     else:
         context.warnings.resolve(WarningType.DEVICE_MISSING, instance.entity)
     possible = {name: device for name, device in devices.items() if name not in refused}

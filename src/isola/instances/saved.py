@@ -1,6 +1,6 @@
 """Saved states: what an instance had in memory when it was stopped with it, in files until its next start.
 
-Whether there is one is said by the files: the marker gets its name when all others are durable, and loses it right
+Whether there is one is known from the files: the marker gets its name when all others are durable, and loses it right
 before programs run, because the state must not be used again: the files that it depends on change from then on.
 """
 

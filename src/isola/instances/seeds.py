@@ -50,10 +50,10 @@ def seed_of(id: str, hostname: str, config: Config) -> Mapping[str, str]:
     """
     user, vendor = _given(config, "user-data"), _given(config, "vendor-data")
     network, more = _given(config, "network-config"), _checked(config, "user.meta-data")
-    said = hashlib.sha256("\0".join((hostname, user, vendor, network, more)).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join((hostname, user, vendor, network, more)).encode()).hexdigest()
     found = {
         "user-data": user or _NOTHING,
-        "meta-data": f"instance-id: {id}-{said[:12]}\nlocal-hostname: {hostname}\n{more}\n",
+        "meta-data": f"instance-id: {id}-{digest[:12]}\nlocal-hostname: {hostname}\n{more}\n",
         "vendor-data": _with_installer(vendor),
         SEED_HOSTNAME: f"{hostname}\n",
     }

@@ -61,5 +61,7 @@ async def _volumes(context: Context, pool: str) -> tuple[str, ...]:
 
 
 async def _described(context: Context, unknown: Unknown) -> Unknown:
-    said = await context.descriptions(unknown.pool).read(unknown.id)
-    return Unknown(unknown.id, unknown.pool, instance=said if said is not None and said.id == unknown.id else None)
+    described = await context.descriptions(unknown.pool).read(unknown.id)
+    return Unknown(
+        unknown.id, unknown.pool, instance=described if described is not None and described.id == unknown.id else None
+    )

@@ -65,8 +65,8 @@ async def apply(context: Context, instance: Instance, place: Path, config: Confi
         }
         if naming and (wanted or _HOSTNAME not in written):
             # A name that a user wrote is kept, unless a host name is configured.
-            said = None if wanted else before or instance.volatile.get(OLD_NAME)
-            await _name(root, instance, wanted or instance.called, instead_of=said)
+            previous = None if wanted else before or instance.volatile.get(OLD_NAME)
+            await _name(root, instance, wanted or instance.called, instead_of=previous)
 
 
 def plain(text: str, name: str) -> str | None:
@@ -97,7 +97,7 @@ async def _rendered(
 
 def _values(instance: Instance, config: Config, devices: Devices) -> dict[str, Value]:
     """The variables that LXD passes to templates."""
-    said: dict[str, Value] = {
+    described: dict[str, Value] = {
         "name": instance.called,
         "type": instance.type,
         "architecture": instance.architecture,
@@ -105,7 +105,7 @@ def _values(instance: Instance, config: Config, devices: Devices) -> dict[str, V
         "ephemeral": str(instance.ephemeral).lower(),
     }
     properties = {f"image.{key}": value for key, value in instance.image_properties.items()}
-    return {"container": said, "instance": said, "config": {**properties, **config}, "devices": dict(devices)}
+    return {"container": described, "instance": described, "config": {**properties, **config}, "devices": dict(devices)}
 
 
 def _inside(path: str) -> str:
@@ -160,8 +160,8 @@ async def _name(root: Root, instance: Instance, wanted: str, *, instead_of: str 
     try:
         beginning = await anext(await root.read(_HOSTNAME), b"")  # only the first block, since the file may be large
         lines = beginning.decode("utf-8", "replace").splitlines()
-        said = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
-        if said in ("", wanted) or instead_of not in (None, said):
+        current = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+        if current in ("", wanted) or instead_of not in (None, current):
             return
         await _put(root, _HOSTNAME, f"{wanted}\n")
     except NotFound:

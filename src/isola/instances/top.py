@@ -55,8 +55,8 @@ async def _ps(context: Context, arguments: Sequence[str], pids: Collection[int])
             raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or _OTHERS) from error
         lines = done.stdout.decode(errors="replace").splitlines()
         if not lines:  # without any of them there are the titles
-            said = done.stderr.decode(errors="replace").strip()
-            remedy = _OTHERS if "quick-pid" in said else said
+            output = done.stderr.decode(errors="replace").strip()
+            remedy = _OTHERS if "quick-pid" in output else output
             raise InvalidInput("ps has failed", field="ps_args", remedy=remedy or _OTHERS)
         found += lines[1:] if found else lines
     return "\n".join(found)

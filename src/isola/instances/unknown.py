@@ -92,23 +92,25 @@ async def adopt(context: Context, op: Operation, id: str, name: str = "") -> Ins
     return instance
 
 
-def _taken_in(context: Context, unknown: Unknown, said: Instance, name: str) -> Instance:
-    if Ref(said.project, name) in context.records:
+def _taken_in(context: Context, unknown: Unknown, described: Instance, name: str) -> Instance:
+    if Ref(described.project, name) in context.records:
         raise AlreadyExists(f"Instance {name!r} already exists", field="name", remedy="adopt it under another name")
-    if unknown.running and name != said.name:
-        raise WrongState(f"{said.name!r} is running under this name", remedy="adopt it under its own name")
-    context.projects.get(said.project)
+    if unknown.running and name != described.name:
+        raise WrongState(f"{described.name!r} is running under this name", remedy="adopt it under its own name")
+    context.projects.get(described.project)
     plain_name(name)
     if (
         missing := [
-            profile for profile in said.profiles if context.profiles.find(context.profile_ref(said, profile)) is None
+            profile
+            for profile in described.profiles
+            if context.profiles.find(context.profile_ref(described, profile)) is None
         ]
     ) != []:
         raise InvalidInput(f"Profile {missing[0]!r} is missing", field="profiles", remedy="create the profile first")
-    context.runtimes.get(said.runtime)
-    volatile = dict(said.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
-    instance = dataclasses.replace(said, name=name, desired=Desired.STOPPED, volatile=volatile)
-    network = partial(context.network, said.project)
+    context.runtimes.get(described.runtime)
+    volatile = dict(described.volatile) | {LAST_BOOT: context.host.system.boot_id(), "root.pool": unknown.pool}
+    instance = dataclasses.replace(described, name=name, desired=Desired.STOPPED, volatile=volatile)
+    network = partial(context.network, described.project)
     require(expanded(context, instance)[1], network=network, pool=context.pools.get)
     return instance
 

@@ -41,6 +41,6 @@ def layers_of(start: Start) -> Used:
 def unknown_uses(home: Home, unknown: Unknown) -> Used:
     """What is on the host of an instance without a record keeps its pool, its networks, its volumes and its layers."""
     found = {Entity.of_host(Kind.STORAGE_POOL, unknown.pool)} if unknown.pool else set()
-    if (said := unknown.instance) is not None:
-        found |= {each for each in uses(home, said) if each.kind in _ON_HOST} | layers_of(said.start)
+    if (described := unknown.instance) is not None:
+        found |= {each for each in uses(home, described) if each.kind in _ON_HOST} | layers_of(described.start)
     return frozenset(found)

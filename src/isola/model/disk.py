@@ -11,7 +11,7 @@ IMAGE_DISK = "disk.raw"
 ROOT_DISK = "root.qcow2"
 """In the root volume of an instance: what differs from the image's disk, or all of its disk if that is missing.
 
-Its header names no backing file: what is below is said when it is opened.
+Its header names no backing file: the one below is given when it is opened.
 """
 VOLUME_DISK = "volume.raw"
 """In a custom volume of content type ``block`` or ``iso``."""

@@ -77,7 +77,7 @@ class VolumeRecord:
 
     @property
     def size(self) -> int | None:
-        """Bytes that its files may take; None where nothing is said, and for disks, which have a size of their own."""
+        """Bytes that its files may take; None if it has no limit, and for disks, which have a size of their own."""
         return size_of(self.config) if self.content_type == FILESYSTEM else None
 
     def volume(self, idmap: IdRange | None = None) -> Volume:

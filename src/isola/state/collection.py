@@ -437,14 +437,14 @@ class Keyed(Generic[K, T]):
             for name in names:
                 self._sent.pop(self._key(name), None)
 
-    async def _require(self, condition: Expect, said: str) -> None:
+    async def _require(self, condition: Expect, subject: str) -> None:
         found = await self._store.range(condition.prefix)
         if found and not condition.some:
             users = ", ".join(entry.value.decode() for entry in found[:5])
-            raise InUse(f"{said} is in use", evidence=f"by {users}", remedy="remove it there first")
+            raise InUse(f"{subject} is in use", evidence=f"by {users}", remedy="remove it there first")
         if condition.some and not found:
             raise NotFound(
-                f"{said} uses an object that was deleted meanwhile", evidence=f"{condition.prefix} does not exist"
+                f"{subject} uses an object that was deleted meanwhile", evidence=f"{condition.prefix} does not exist"
             )
 
     async def _read_again(self, name: K) -> None:

@@ -20,22 +20,22 @@ def forwarder(processes: FakeProcesses, files: FakeFiles, sockets: FakeSockets) 
         assert call.descriptors[1] is not None
         return run(call, sockets.far(call.descriptors[1]))
 
-    async def run(call: Call, said: FakeStream) -> int:
+    async def run(call: Call, output: FakeStream) -> int:
         spec = Spec.read(call.argv[4])
         own = next(each for each in processes.running if each.call is call)
         try:
             await files.write(Path(spec.pid_file), str(own.ref.pid).encode(), durable=False)
         except IsolaError as error:
-            await said.write(f"error: {error}\n".encode())
-            said.close()
+            await output.write(f"error: {error}\n".encode())
+            output.close()
             return 1
         others = [Spec.read(each.call.argv[4]) for each in processes.running if is_forwarder(each.call) and each != own]
         if any(other.listen == spec.listen for other in others):
-            await said.write(b"error: cannot listen: Address already in use\n")
-            said.close()
+            await output.write(b"error: cannot listen: Address already in use\n")
+            output.close()
             return 1
-        await said.write(b"ready\n")
-        said.close()
+        await output.write(b"ready\n")
+        output.close()
         return await forever(call)
 
     return program

@@ -37,19 +37,19 @@ class FakePortForwarder:
 
         return begin
 
-    async def _run(self, call: Call, said: FakeStream) -> int:
+    async def _run(self, call: Call, output: FakeStream) -> int:
         control, pid_file = map(Path, call.argv[4:6])
         own = next(each for each in self._processes.running if each.call is call)
         try:
             await self._files.write(pid_file, str(own.ref.pid).encode(), durable=False)
         except IsolaError as error:
-            await said.write(f"error: {error}\n".encode())
-            said.close()
+            await output.write(f"error: {error}\n".encode())
+            output.close()
             return 1
         self.ports.clear()
         clients = self._sockets.listen(control)
-        await said.write(b"ready\n")
-        said.close()
+        await output.write(b"ready\n")
+        output.close()
         try:
             while True:
                 await self._answer(await clients.get())

@@ -186,8 +186,8 @@ class FakeRuntime(Runtime):
             self.instances[spec.id].started = True
             self.instances[spec.id].memory = memory
             if program in self.dying:
-                said, status = self.dying[program]
-                self.show(spec.id, said)
+                text, status = self.dying[program]
+                self.show(spec.id, text)
                 self.end(spec.id, status)
 
         await op.effect(f"create first process of {spec.id}", make, look=look, undo=lambda: self.remove(spec.id))

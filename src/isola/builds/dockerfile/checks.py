@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from isola.builds.dockerfile import instructions as said
+from isola.builds.dockerfile import instructions as syntax
 from isola.builds.dockerfile.expansion import expand
 from isola.builds.dockerfile.instructions import Dockerfile, From, Stage
 from isola.builds.dockerfile.lines import Line, read_source, wrong
@@ -21,8 +21,8 @@ _HARMLESS = re.compile(r"(^|_)(public|file)($|_)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))", re.ASCII)
 _SINGLE_QUOTED = re.compile(r"'[^']*'")
 _EXPANDED = frozenset(("ADD", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"))
-_ONCE: Mapping[type, str] = {said.Cmd: "CMD", said.Entrypoint: "ENTRYPOINT", said.HealthCheck: "HEALTHCHECK"}
-_PAIRED: Mapping[type, str] = {said.Env: "ENV", said.Label: "LABEL"}
+_ONCE: Mapping[type, str] = {syntax.Cmd: "CMD", syntax.Entrypoint: "ENTRYPOINT", syntax.HealthCheck: "HEALTHCHECK"}
+_PAIRED: Mapping[type, str] = {syntax.Env: "ENV", syntax.Label: "LABEL"}
 _RESERVED = ("context", "scratch")
 _PLATFORM = frozenset(f"{of}{what}" for of in ("BUILD", "TARGET") for what in ("PLATFORM", "OS", "ARCH", "VARIANT"))
 _ALWAYS = frozenset(("PATH",))
@@ -164,9 +164,9 @@ def _commands(looked: _Looked) -> _Found:
     for stage in looked.stages:
         has_shell, seen = False, dict[type, int]()
         for each in stage.instructions:
-            has_shell = has_shell or isinstance(each, said.Shell)
+            has_shell = has_shell or isinstance(each, syntax.Shell)
             kind = type(each)
-            if isinstance(each, said.Cmd | said.Entrypoint) and each.shell and each.argv and not has_shell:
+            if isinstance(each, syntax.Cmd | syntax.Entrypoint) and each.shell and each.argv and not has_shell:
                 text = (
                     f"JSON arguments recommended for {_ONCE[kind]} to prevent unintended behavior related to OS signals"
                 )
@@ -179,10 +179,10 @@ def _commands(looked: _Looked) -> _Found:
 
 def _deprecated(looked: _Looked) -> _Found:
     for each in (each for stage in looked.stages for each in stage.instructions):
-        if isinstance(each, said.Maintainer):
+        if isinstance(each, syntax.Maintainer):
             text = "Maintainer instruction is deprecated in favor of using label"
             yield Finding("MaintainerDeprecated", each.number, text)
-        if isinstance(each, said.Env | said.Label) and "=" not in words(first_word(each.text)[1])[0]:
+        if isinstance(each, syntax.Env | syntax.Label) and "=" not in words(first_word(each.text)[1])[0]:
             name = _PAIRED[type(each)]
             text = f'"{name} key=value" should be used instead of legacy "{name} key value" format'
             yield Finding("LegacyKeyValueFormat", each.number, text)
@@ -194,7 +194,7 @@ def _directories(looked: _Looked) -> _Found:
         base = looked.base(stage)
         known = base is not None and absolute[base.index]
         for each in stage.instructions:
-            if isinstance(each, said.Workdir):
+            if isinstance(each, syntax.Workdir):
                 path = each.value.strip("\"'")
                 if not known and not path.startswith(("/", "$")):
                     text = f'Relative workdir "{path}" can have unexpected results if the base image changes'
@@ -206,8 +206,8 @@ def _directories(looked: _Looked) -> _Found:
 def _secrets(looked: _Looked) -> _Found:
     stages = [each for stage in looked.stages for each in stage.instructions]
     for each in (*looked.dockerfile.arguments, *stages):
-        if isinstance(each, said.Env | said.Arg):
-            kind = "ENV" if isinstance(each, said.Env) else "ARG"
+        if isinstance(each, syntax.Env | syntax.Arg):
+            kind = "ENV" if isinstance(each, syntax.Env) else "ARG"
             for name, _ in each.pairs:
                 if _SECRET.search(name) and not _HARMLESS.search(name):
                     text = f'Do not use ARG or ENV instructions for sensitive data ({kind} "{name}")'
@@ -216,7 +216,7 @@ def _secrets(looked: _Looked) -> _Found:
 
 def _ports(looked: _Looked) -> _Found:
     for each in (each for stage in looked.stages for each in stage.instructions):
-        for value in each.values if isinstance(each, said.Expose) else ():
+        for value in each.values if isinstance(each, syntax.Expose) else ():
             _, slash, protocol = value.partition("/")
             if "$" not in value and slash and protocol != protocol.lower():
                 text = f"Defined protocol '{value}' in EXPOSE instruction should be lowercase"
@@ -280,9 +280,9 @@ def _undefined(looked: _Looked) -> _Found:
                 meant = _meant(used, here)
                 if whole[stage.index] or meant:
                     yield Finding("UndefinedVar", each.number, f"Usage of undefined variable '${used}'{meant}")
-            if isinstance(each, said.Env | said.Arg):
+            if isinstance(each, syntax.Env | syntax.Arg):
                 here |= {name for name, _ in each.pairs}
-            if isinstance(each, said.Env):
+            if isinstance(each, syntax.Env):
                 kept |= {name for name, _ in each.pairs}
         known[stage.index] = frozenset(kept)
 

@@ -134,8 +134,8 @@ def _orphans(context: Context, orphans: Sequence[str]) -> int:
         return 0
     if not (context.args.flag("remove-orphans") or _set("COMPOSE_REMOVE_ORPHANS")):
         if not _set("COMPOSE_IGNORE_ORPHANS"):
-            said = "Instances of services that are not in the file"
-            context.say(f"{said}: {', '.join(orphans)}; --remove-orphans removes them")
+            text = "Instances of services that are not in the file"
+            context.say(f"{text}: {', '.join(orphans)}; --remove-orphans removes them")
         return 0
     return each(context, orphans, lambda name: context.client.instances.delete(name, force=True), "removed")
 

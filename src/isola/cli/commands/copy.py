@@ -53,8 +53,8 @@ def move(context: Context) -> None:
         name, new, pool=pool, project=project, isolation=isolation, runtime=runtime, snapshots=not alone
     )
     context.follow(operation, f"Moving {name}")
-    said = {"is in pool": pool, "is in project": project, "has isolation": isolation, "has runtime": runtime}
-    context.say(f"{new or name} {' and '.join(f'{what} {value}' for what, value in said.items() if value)}")
+    choices = {"is in pool": pool, "is in project": project, "has isolation": isolation, "has runtime": runtime}
+    context.say(f"{new or name} {' and '.join(f'{what} {value}' for what, value in choices.items() if value)}")
 
 
 COMMANDS = (

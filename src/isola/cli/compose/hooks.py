@@ -34,5 +34,5 @@ def run_hooks(context: Context, service: Mapping[str, Any], one: InstanceInfo, k
         )
         ended = collect(session)
         if ended.status:
-            said = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-500:]
-            raise HostFailure(f"{kind} of {one['name']} has ended with status {ended.status}", evidence=said)
+            output = (ended.stderr or ended.stdout).decode(errors="replace").strip()[-500:]
+            raise HostFailure(f"{kind} of {one['name']} has ended with status {ended.status}", evidence=output)

@@ -1,4 +1,4 @@
-"""JSON in the bodies of requests: what is wrong with it is said as by Docker, whose texts clients compare."""
+"""JSON in the bodies of requests: errors have the texts of Docker, which clients compare."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def decoded(data: bytes) -> object:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(_said(error), field="body") from None
+        raise InvalidInput(_message(error), field="body") from None
 
 
-def _said(error: orjson.JSONDecodeError) -> str:
+def _message(error: orjson.JSONDecodeError) -> str:
     if error.msg.startswith("unexpected content after"):
         return "unexpected content after JSON"
     if error.msg == "unexpected end of data":
         return "invalid JSON: unexpected EOF"
-    wanted = next((said for expected, said in _WANTED.items() if error.msg.endswith(expected)), "")
+    wanted = next((text for expected, text in _WANTED.items() if error.msg.endswith(expected)), "")
     if wanted and error.pos < len(error.doc):
         return f"invalid JSON: invalid character {error.doc[error.pos]!r} {wanted}"
     return f"invalid JSON: {str(error)[:200]}"

@@ -166,22 +166,22 @@ def _header(source: Path, format: DiskFormat) -> int:
     return header.size if header.format is format else source.stat().st_size
 
 
-def _refuse_others(said: bytes) -> None:
+def _refuse_others(output: bytes) -> None:
     """Raises UnsafeArchive for a VMDK that names other files."""
-    document = _document(said)
+    document = _document(output)
     extents = (document.get("format-specific") or {}).get("data", {}).get("extents", [])
     others = [each.get("filename") for each in extents if each.get("filename") != f"/{SOURCE}"]
     if document.get("backing-filename") or others or len(extents) != 1:
         raise UnsafeArchive("The disk image needs other files", evidence=str(others)[:200], remedy=REMEDY)
 
 
-def _document(said: bytes) -> Mapping[str, Any]:
+def _document(output: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(said)
+        found = json.loads(output)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidInput("The disk image is damaged", evidence=said.decode(errors="replace")[:200])
+        raise InvalidInput("The disk image is damaged", evidence=output.decode(errors="replace")[:200])
     return found
 
 

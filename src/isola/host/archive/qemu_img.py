@@ -40,12 +40,12 @@ def run(
     if found is None:
         raise Unsupported("Disks of virtual machines need qemu-img", remedy="install the package qemu-utils")
     program = os.path.realpath(found)
-    said, errors = _Pipe(), _Pipe()
+    output, errors = _Pipe(), _Pipe()
 
     def work(inside: Inside) -> Mapping[str, object]:
         if any(not os.path.exists(f"/{name}") for name in (*shown, *changed)):  # it would see the host
             os._exit(_NOT_HERE)
-        os.dup2(said.writing, 1)
+        os.dup2(output.writing, 1)
         os.dup2(errors.writing, 2)
         os.execve(program, ["qemu-img", *arguments], {"LC_ALL": "C"})
 
@@ -57,15 +57,15 @@ def run(
         owner=0,
         capabilities=(confine.CAP_DAC_OVERRIDE,),
         programs=True,
-        keep=(said.writing, errors.writing),
+        keep=(output.writing, errors.writing),
         seconds=seconds,
         file_size=file_size,
         memory=_MEMORY,
     )
     process = cell.start(place, work)
-    _read(said, errors, progress)
+    _read(output, errors, progress)
     _check(process.wait(), errors.content)
-    return said.content
+    return output.content
 
 
 class _Pipe:
@@ -83,9 +83,9 @@ class _Pipe:
         return data
 
 
-def _read(said: _Pipe, errors: _Pipe, progress: Callable[[int], None] | None) -> None:
-    told, open_ones = 0.0, {said.reading: said, errors.reading: errors}
-    for pipe in (said, errors):
+def _read(output: _Pipe, errors: _Pipe, progress: Callable[[int], None] | None) -> None:
+    told, open_ones = 0.0, {output.reading: output, errors.reading: errors}
+    for pipe in (output, errors):
         os.close(pipe.writing)
     while open_ones:
         for descriptor in select.select([*open_ones], [], [])[0]:
@@ -97,7 +97,7 @@ def _read(said: _Pipe, errors: _Pipe, progress: Callable[[int], None] | None) ->
                 progress(int(found[-1]))
 
 
-def _check(status: int, said: bytes) -> None:
+def _check(status: int, output: bytes) -> None:
     if status == 0:
         return
     if status == _NOT_HERE:
@@ -107,7 +107,7 @@ def _check(status: int, said: bytes) -> None:
         )
     if status < 0:
         raise UnsafeArchive("The disk image exceeds the limits on time, memory or size", evidence=f"signal {-status}")
-    text = _message(said.decode("utf-8", "replace"))
+    text = _message(output.decode("utf-8", "replace"))
     if reports_full_disk(text):
         raise StorageFull("The disk is full", evidence=text)
     raise InvalidInput("The disk image is damaged", evidence=text or f"status {status}", remedy="send it again")

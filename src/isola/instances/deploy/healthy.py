@@ -22,7 +22,7 @@ _LONGEST_OUTPUT = 1000
 
 
 async def wait_healthy(context: Context, instance: Instance, terms: Terms) -> None:
-    """Raises ProgramFailed, TimedOut, with what it has said as evidence."""
+    """Raises ProgramFailed, TimedOut, with its output as evidence."""
     live = context.live.get(instance.id)
     if live is None:
         raise await _ended(context, instance, None)

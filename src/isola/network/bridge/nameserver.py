@@ -14,7 +14,7 @@ from isola.host.companion import Companion
 _GATHER = 0.2
 """Seconds in which several requests to reload become one."""
 _ENDING = 2.0
-"""Seconds that one has to end after it has said that it cannot start."""
+"""Seconds that one has to end after it has reported that it cannot start."""
 
 
 class Nameserver:
@@ -89,7 +89,7 @@ class Nameserver:
                 raise self._failure(error.evidence or error.message) from error
 
     async def _another(self) -> bool:
-        """Whether one runs and stays: the failed one has written its PID too, and ends after it has said why."""
+        """Whether one runs and stays: the failed one has written its PID too, and ends after it has reported why."""
         found = await self._companion.find()
         if found is None:
             return False

@@ -88,10 +88,10 @@ class MacvlanNetworks(NetworkDriver):
     async def probe(cls, host: Host) -> Probe:
         """The kernel says only in use whether it has macvlan."""
         try:
-            said = (await host.processes.run(["ip", "-V"])).stdout.decode(errors="replace")
+            output = (await host.processes.run(["ip", "-V"])).stdout.decode(errors="replace")
         except IsolaError as error:
             return Probe(False, reason=error.message, remedy=error.remedy or "install iproute2")
-        found = re.search(r"iproute2-([0-9][0-9.]*)", said)
+        found = re.search(r"iproute2-([0-9][0-9.]*)", output)
         return Probe(True, version=f"iproute2 {found[1]}" if found else "iproute2")
 
     async def complete(

@@ -239,16 +239,16 @@ def _welcome(frame: Frame, epoch: bytes) -> Welcome:
     reader = Reader(frame.payload)
     reader.raw(len(MAGIC) + len(epoch))
     version, state, status = reader.numbers("IBI")
-    said = reader.text(64)
+    agent_version = reader.text(64)
     if version != VERSION:
         raise Unsupported(
             "The agent in the guest does not know this version of the protocol",
-            evidence=f"agent {said[:20]!r}",
+            evidence=f"agent {agent_version[:20]!r}",
             remedy="restart the instance, so that it gets the present agent",
         )
     if state > 2:
         raise broken("an unknown state")
-    return Welcome(state, status & 0xFF, said)
+    return Welcome(state, status & 0xFF, agent_version)
 
 
 def _error(refused: RefusedError) -> IsolaError:

@@ -29,9 +29,9 @@ class _Incoming:
     allowed: int = WINDOW
     taken: int = 0
     ended: bool = False
-    """Nothing is to be read any more, because the guest or the reader has said so."""
+    """Nothing is to be read any more, because the guest or the reader has ended it."""
     closed: bool = False
-    """The guest has said so."""
+    """By the guest."""
 
 
 class Lane:

@@ -14,7 +14,7 @@ from isola.runtimes.gvisor.options import KVM, PTRACE, SYSTRAP, Version
 KNOWN = Path("/run/isola-sandbox-platform.json")
 """Results of trials since the boot, for all daemons of the host."""
 _TIMEOUT = 30.0
-_SAID = "runsc version"
+_RELEASE = "runsc version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Platform:
 
 async def platform(host: Host, program: Path) -> Platform:
     """The best one that works here; since the boot, and with this version, it is tried once. Raises HostFailure."""
-    said = (await host.processes.run([str(program), "--version"], timeout=10)).stdout.decode(errors="replace")
-    known = await _known(host, said)
+    release = (await host.processes.run([str(program), "--version"], timeout=10)).stdout.decode(errors="replace")
+    known = await _known(host, release)
     if known is None:
-        known = await _tried(host, program, Version.read(said))
-        await _keep(host, said, known)
+        known = await _tried(host, program, Version.read(release))
+        await _keep(host, release, known)
     return known
 
 
@@ -83,7 +83,7 @@ async def _failure(host: Host, program: Path, name: str, version: Version) -> st
         await host.files.make_directory(bundle / "root", mode=0o755)
         await host.files.write(bundle / "config.json", json.dumps(_config(bundle, program)).encode(), durable=False)
         done = await host.processes.run(argv, timeout=_TIMEOUT, check=False)
-        if done.status == 0 and done.stdout.decode(errors="replace").startswith(_SAID):
+        if done.status == 0 and done.stdout.decode(errors="replace").startswith(_RELEASE):
             return ""
         return done.stderr.decode(errors="replace").strip()[-300:] or f"a trial ended with status {done.status}"
     except IsolaError as error:
@@ -103,19 +103,19 @@ def _config(bundle: Path, program: Path) -> dict[str, object]:
     }
 
 
-async def _known(host: Host, said: str) -> Platform | None:
+async def _known(host: Host, release: str) -> Platform | None:
     try:
         found = json.loads(await host.files.read(KNOWN, 65536))
-        if (found["boot"], found["said"]) == (host.system.boot_id(), said):
-            return Platform(str(found["name"]), Version.read(said), dict(found["refused"]))
+        if (found["boot"], found["release"]) == (host.system.boot_id(), release):
+            return Platform(str(found["name"]), Version.read(release), dict(found["refused"]))
     except (NotFound, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-async def _keep(host: Host, said: str, found: Platform) -> None:
+async def _keep(host: Host, release: str, found: Platform) -> None:
     """A platform that works; a failure may have been one of the moment."""
     if not found.name:
         return
-    text = {"boot": host.system.boot_id(), "said": said, "name": found.name, "refused": dict(found.refused)}
+    text = {"boot": host.system.boot_id(), "release": release, "name": found.name, "refused": dict(found.refused)}
     await host.files.write(KNOWN, json.dumps(text).encode(), durable=False)

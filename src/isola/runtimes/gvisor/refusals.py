@@ -36,11 +36,11 @@ _COUNT = r"""
 BEGIN { most = 32 }
 index($0, "TaskExitZombie to TaskExitDead") { delete name[task($0)]; next }
 index($0, "Set thread name to \"") {
-    said = $0
-    sub(/.*Set thread name to "/, "", said)
-    sub(/"$/, "", said)
-    gsub(/[^A-Za-z0-9._+-]/, "?", said)
-    name[task($0)] = substr(said, 1, 32)
+    comm = $0
+    sub(/.*Set thread name to "/, "", comm)
+    sub(/"$/, "", comm)
+    gsub(/[^A-Za-z0-9._+-]/, "?", comm)
+    name[task($0)] = substr(comm, 1, 32)
     next
 }
 /\] Syscall -?[0-9]+: denied by seccomp$/ {

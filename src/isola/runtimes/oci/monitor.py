@@ -105,12 +105,12 @@ def _scratch(layout: Layout) -> dict[str, str]:
 
 async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, monitor: Child) -> Run:
     try:
-        said = json.loads(line) if line else {}
-        pid = int(said.get("data", -1))
+        answer = json.loads(line) if line else {}
+        pid = int(answer.get("data", -1))
     except (ValueError, TypeError, AttributeError):
         raise HostFailure("The monitor's response is invalid", evidence=repr(line[:200])) from None
     if pid <= 0:
-        evidence = str(said.get("message", "")) or await logged(host, layout)
+        evidence = str(answer.get("message", "")) or await logged(host, layout)
         evidence = evidence or (await _line(stderr)).decode(errors="replace") or await _end(monitor)
         raise HostFailure("The first process could not be created", evidence=evidence.strip()[-2000:])
     first = host.processes.identify(pid)

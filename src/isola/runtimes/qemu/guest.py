@@ -96,11 +96,11 @@ class VmGuest:
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def settled(self) -> int | None:
-        """Its agent has said that the program is executed, before ``run`` returned."""
+        """Its agent has reported that the program is executed, before ``run`` returned."""
         return None if self.session.alive else await self.ended()
 
     async def ended(self) -> int:
-        """As its agent has said it; otherwise as the machine ended."""
+        """As its agent has reported it; otherwise as the machine ended."""
         return await self.session.ended()
 
     async def request_stop(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 CONTROL, AGENT = "control", "agent"
 """Names of the sockets on which QEMU listens."""
 STATUS, KERNEL_LOG = "status", "kernel"
-"""Names of ring buffers in QEMU: what the agent has said at the end, and the end of the kernel's log."""
+"""Names of ring buffers in QEMU: the last report of the agent, and the end of the kernel's log."""
 BALLOON = "balloon"
 ADDED_MEMORY, ADDED_RAM = "added", "added-ram"
 """Device and RAM of the memory that is added while the machine runs."""

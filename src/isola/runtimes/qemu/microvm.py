@@ -110,8 +110,10 @@ class MicrovmRuntime(QemuRuntime):
         try:
             agent = await session.agent(seconds=_BOOTING)
         except IsolaError as error:
-            said = await self._kernel_log(session)
-            raise failure("The kernel of the guest did not start", said or error.evidence or error.message) from error
+            messages = await self._kernel_log(session)
+            raise failure(
+                "The kernel of the guest did not start", messages or error.evidence or error.message
+            ) from error
         if not spec.warm:
             return agent
         await guest.pause()

@@ -144,7 +144,7 @@ class QemuRuntime(MonitoredRuntime):
 
     @abstractmethod
     async def boot(self, session: Session) -> None:
-        """Until devices can be attached. Raises HostFailure with what the guest's kernel has said."""
+        """Until devices can be attached. Raises HostFailure with the last messages of the guest's kernel."""
 
     @abstractmethod
     async def start(self, session: Session) -> None:

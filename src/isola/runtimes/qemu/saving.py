@@ -250,9 +250,9 @@ async def _state(host: Host, qmp: Qmp, layout: VmLayout, nics: Sequence[tuple[in
             "An earlier version has started this instance, whose state can therefore not be saved",
             remedy="restart it first",
         ) from None
-    said = await qmp.execute("query-version")
+    answer = await qmp.execute("query-version")
     try:
-        version = ".".join(str(int(said["qemu"][part])) for part in ("major", "minor", "micro"))
+        version = ".".join(str(int(answer["qemu"][part])) for part in ("major", "minor", "micro"))
         if nics is not None:
             return State(version, shape, nics)
         plugged = await plugged_in(qmp, shape.slots)

@@ -61,7 +61,7 @@ class Session:
         self._qmp: Qmp | None = None
         self._agent: Agent | None = None
         self._oom = False
-        """As its agent has said at its end."""
+        """As its agent has reported at its end."""
         self.shares = shares
         """If its agent is not its first process, but comes and goes with a program of the guest's."""
         self._opening = asyncio.Lock()
@@ -256,16 +256,16 @@ class Session:
             return False, ending.KILLED
         assert self._qmp is not None
         try:
-            said = await self._qmp.ring(machine.STATUS, 4096)
+            report = await self._qmp.ring(machine.STATUS, 4096)
             kernel = await self._qmp.ring(machine.KERNEL_LOG)
             await self._qmp.execute("quit", timeout=_TIMEOUT)
         except IsolaError:
             return False, ending.PANICKED if self.failure else ending.KILLED
-        self._oom = ending.out_of_memory(said)
+        self._oom = ending.out_of_memory(report)
         if self.failure:
             self.failure = ": ".join(filter(None, (self.failure, ending.last_words(kernel))))
             return True, ending.PANICKED
-        return True, ending.status(said, kernel, reset=self._stopped.result())
+        return True, ending.status(report, kernel, reset=self._stopped.result())
 
     async def _note_loss(self) -> None:
         """None of its processes ends by itself before the machine does."""
@@ -340,7 +340,7 @@ class Session:
 
 
 def failure(text: str, evidence: str) -> HostFailure:
-    """With what the hypervisor or the guest's kernel has said."""
+    """With the last messages of the hypervisor or the guest's kernel."""
     return HostFailure(text, evidence=evidence.strip()[-2000:])
 
 

@@ -79,12 +79,12 @@ class UnikernelGuest(VmGuest):
 
     async def _listens(self) -> bool:
         """Whether the kernel has asked for the event of the power button."""
-        said: Any = await self.session.qmp.execute(
+        answer: Any = await self.session.qmp.execute(
             "human-monitor-command", {"command-line": f"i /h {_ENABLED_EVENTS:#x}"}
         )
-        found = _READ.search(said) if isinstance(said, str) else None
+        found = _READ.search(answer) if isinstance(answer, str) else None
         if found is None:
-            raise violation(said)
+            raise violation(answer)
         value = int(found[1], 16)
         return value != _NO_REGISTER and bool(value & _POWER_BUTTON)
 

@@ -75,7 +75,7 @@ Method = Callable[[Call], AsyncIterator[bytes]]
 
 
 async def answer(stream: Stream, methods: Mapping[str, Method], unknown: str) -> None:
-    """One call to this side; ``unknown`` is what is said of other methods. Raises Broken."""
+    """One call to this side; ``unknown`` is the message for other methods. Raises Broken."""
     await stream.send_headers([(":status", "200"), _TYPE])
     code, text = int(Code.OK), ""
     try:

@@ -225,9 +225,9 @@ class Control:
         yield b""
 
     async def _return(self, call: Call) -> AsyncIterator[bytes]:
-        job, said = await self._of_call(call), Message(await only(call))
+        job, change = await self._of_call(call), Message(await only(call))
         if not job.returned.done():
-            error = said.inside(2)
+            error = change.inside(2)
             if error.number(1):
                 job.returned.set_exception(Failure(error.number(1), error.text(2)))
                 job.returned.exception()  # is raised where it is waited for, if that is still so

@@ -154,20 +154,20 @@ async def _entries(call: Call) -> list[Entry]:
         found.append(_entry(len(found), packet.inside(2)))
 
 
-def _entry(number: int, said: Message) -> Entry:
-    path = said.text(1).replace("\\", "/")
+def _entry(number: int, fields: Message) -> Entry:
+    path = fields.text(1).replace("\\", "/")
     if not path or path.startswith("/") or normpath(path) != path or path.split("/")[0] == ".." or "\0" in path:
         raise Failure(Code.INVALID, f"the client names a file {path[:80]!r}")
     return Entry(
         number,
         path,
-        said.number(2) & 0xFFFFFFFF,
-        max(said.number(3), 0) & 0xFFFFFFFF,
-        max(said.number(4), 0) & 0xFFFFFFFF,
-        max(said.number(5), 0),
-        max(said.number(6), 0),
-        said.text(7),
-        (max(said.number(8), 0), max(said.number(9), 0)),
+        fields.number(2) & 0xFFFFFFFF,
+        max(fields.number(3), 0) & 0xFFFFFFFF,
+        max(fields.number(4), 0) & 0xFFFFFFFF,
+        max(fields.number(5), 0),
+        max(fields.number(6), 0),
+        fields.text(7),
+        (max(fields.number(8), 0), max(fields.number(9), 0)),
     )
 
 

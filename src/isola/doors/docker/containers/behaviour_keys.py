@@ -104,10 +104,10 @@ def log_config(config: Config, given: Mapping[str, str]) -> dict[str, Any]:
     now = {option: config.get(_LOG + key, "") for option, key in _LOG_OPTIONS.items()}
     options = {option: value for option, value in given.items() if option in _LOG_ECHOED}
     for option, value in now.items():
-        said = given.get(option, "")
+        written = given.get(option, "")
         if value:
-            same = said and (_log_size(said) if option == "max-size" else said) == value
-            options[option] = said if same else value
+            same = written and (_log_size(written) if option == "max-size" else written) == value
+            options[option] = written if same else value
     return {"Type": config.get(f"{_LOG}driver") or "json-file", "Config": options}
 
 

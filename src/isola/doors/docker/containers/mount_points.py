@@ -35,8 +35,8 @@ def binds(view: View) -> list[str] | None:
     given = view.note.host.get("Binds")
     if not given:
         return None
-    said = {_target(text): text for text in given}
-    order = {path: at for at, path in enumerate(said)}
+    binds = {_target(text): text for text in given}
+    order = {path: at for at, path in enumerate(binds)}
     mounts = [each.get("Target") for each in view.note.host.get("Mounts") or ()]
     found = [
         device
@@ -46,18 +46,18 @@ def binds(view: View) -> list[str] | None:
     ]
     found.sort(key=lambda device: order.get(device["path"], len(order)))
     return [
-        _bind(device, said.get(device["path"], ""))
+        _bind(device, binds.get(device["path"], ""))
         for device in found
         if device.get("source") not in (None, "", _TMPFS)
     ]
 
 
-def _bind(device: Mapping[str, str], said: str) -> str:
-    """As the client has said it, unless that is no longer so."""
-    source, _, rest = said.partition(":")
+def _bind(device: Mapping[str, str], bind: str) -> str:
+    """As the client wrote it, unless that has changed."""
+    source, _, rest = bind.partition(":")
     same = (posixpath.normpath(source) if source.startswith("/") else source) == device["source"]
     if same and ("ro" in rest.partition(":")[2].split(",")) == _read_only(device):
-        return said
+        return bind
     return f"{device['source']}:{device['path']}{':ro' if _read_only(device) else ''}"
 
 
@@ -102,13 +102,13 @@ def _point(request: Request, device: Any, mode: str | None) -> dict[str, Any]:
     }
 
 
-def _mode(device: Any, said: str | None, default: str) -> str:
-    """As the client has said it, unless that is no longer so."""
-    if said is None:
+def _mode(device: Any, written: str | None, default: str) -> str:
+    """As the client wrote it, unless that has changed."""
+    if written is None:
         return default
     read_only = _read_only(device)
-    if ("ro" in said.split(",")) == read_only:
-        return said or default
+    if ("ro" in written.split(",")) == read_only:
+        return written or default
     return "ro" if read_only else default
 
 

@@ -60,11 +60,11 @@ def _set_address(device: dict[str, str], address: str) -> None:
 
 
 def _wanted(request: Request, mode: str, endpoints: Fields) -> list[tuple[Shown, Fields]]:
-    """The networks, the one of the mode first, each with what is said of it."""
+    """The networks, the one of the mode first, each with its settings."""
     names = {name: endpoints.inside(name) for name in endpoints.names()}
     first = mode if mode not in DEFAULT else BRIDGE
-    said = next((names.pop(name) for name in (mode, first, "default") if name in names), None)
-    networks = [(_find(request, first), said or Fields({}))] if _has(request, first) else []
+    settings = next((names.pop(name) for name in (mode, first, "default") if name in names), None)
+    networks = [(_find(request, first), settings or Fields({}))] if _has(request, first) else []
     networks += [(_find(request, name), each) for name, each in names.items()]
     found: dict[str, tuple[Shown, Fields]] = {}
     for network, each in networks:

@@ -15,16 +15,16 @@ _DATABASES = {"user": "passwd", "group": "group"}
 _BY_ENGINE = re.compile(rb"executable file `|open executable|chdir `|exec failed: |exec: |.*level=error msg=")
 
 
-def of_process(program: str, said: str) -> str:
-    """Why a first process or a command was not started, by what the engine has said."""
-    status = status_of_failure(said)
-    if found := _DIRECTORY.search(said):
+def of_process(program: str, reason: str) -> str:
+    """Why a first process or a command was not started, from the message of the engine."""
+    status = status_of_failure(reason)
+    if found := _DIRECTORY.search(reason):
         return f'{_PROCESS}chdir to cwd ("{found[1]}") set in config.json failed: {found[2].lower()}'
     if status == NOT_FOUND:
         return f'{_PROCESS}exec: "{program}": executable file not found in $PATH'
-    if status == NOT_EXECUTABLE and "exec format error" not in said.lower():
+    if status == NOT_EXECUTABLE and "exec format error" not in reason.lower():
         return f'{_PROCESS}exec: "{program}": permission denied'
-    return f"{_PROCESS}{said}"
+    return f"{_PROCESS}{reason}"
 
 
 def of_start(program: str, runtime: str, error: IsolaError) -> IsolaError:
@@ -38,19 +38,19 @@ def of_start(program: str, runtime: str, error: IsolaError) -> IsolaError:
     return of_name(error)
 
 
-def of_record(program: str, runtime: str, said: str) -> str:
+def of_record(program: str, runtime: str, reason: str) -> str:
     """Of the last start, as it was recorded."""
-    message, colon, evidence = said.partition(": ")
-    return str(of_start(program, runtime, HostFailure(message, evidence=evidence))) if colon else said
+    message, colon, evidence = reason.partition(": ")
+    return str(of_start(program, runtime, HostFailure(message, evidence=evidence))) if colon else reason
 
 
 def of_command(program: str, error: IsolaError | str) -> IsolaError:
     """Of the start of a command."""
-    said = error if isinstance(error, str) else error.evidence or error.message
+    reason = error if isinstance(error, str) else error.evidence or error.message
     if isinstance(error, InvalidInput) and error.field == "cwd":
         return InvalidInput("OCI runtime exec failed: exec failed: Cwd must be an absolute path")
     if isinstance(error, HostFailure | str):
-        return InvalidInput(f"OCI runtime exec failed: exec failed: {of_process(program, said)}")
+        return InvalidInput(f"OCI runtime exec failed: exec failed: {of_process(program, reason)}")
     return of_name(error)
 
 

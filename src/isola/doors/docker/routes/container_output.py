@@ -94,8 +94,8 @@ async def top(request: Request) -> web.StreamResponse:
     try:
         found = await request.services.instances.runs.processes(seen.instance.ref, arguments)
     except InvalidInput as error:
-        said = error.remedy.partition("\n")[0].strip() if error.message == "ps has failed" else str(error)
-        raise InvalidInput(f"ps: {said}" if error.message == "ps has failed" else said) from None
+        reason = error.remedy.partition("\n")[0].strip() if error.message == "ps has failed" else str(error)
+        raise InvalidInput(f"ps: {reason}" if error.message == "ps has failed" else reason) from None
     request.told("listed", seen.instance.ref)
     return answer({"Titles": list(found.titles), "Processes": [list(row) for row in found.rows]})
 

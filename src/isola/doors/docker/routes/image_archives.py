@@ -60,8 +60,8 @@ async def load(request: Request) -> web.StreamResponse:
             raise
         return await _refused(request, error)  # clients look for it among the lines
     wanted = wanted_platform(request)
-    said = partial(_loaded, request, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
-    return await _follow(request, operation, said, quiet=request.flag("quiet"))
+    lines_of = partial(_loaded, request, fits=lambda fingerprint: _fits(request, fingerprint, wanted), platform=wanted)
+    return await _follow(request, operation, lines_of, quiet=request.flag("quiet"))
 
 
 def _fits(request: Request, fingerprint: str, wanted: Mapping[str, str]) -> bool:
@@ -96,7 +96,7 @@ async def import_root(request: Request) -> web.StreamResponse:
     except BaseException:
         await finish(request.services.host.files.remove_tree(directory))
         raise
-    # Nothing is said before the end: clients that do not read the lines take the response for it.
+    # Nothing is sent before the end: clients that do not read the lines take the response for it.
     await operation.wait()
     return await _follow(request, operation, partial(_imported, request), quiet=True)
 
@@ -159,7 +159,7 @@ def _of_repository(request: Request, name: str) -> Iterator[tuple[Image, list[st
                 yield image, [alias.name]
 
 
-async def _follow(request: Request, operation: Operation, said: Any, *, quiet: bool) -> web.StreamResponse:
+async def _follow(request: Request, operation: Operation, lines_of: Any, *, quiet: bool) -> web.StreamResponse:
     """The progress of an operation, and its result, as lines of JSON."""
     response = web.StreamResponse(headers=HEADERS | {"Content-Type": "application/json"})
     await response.prepare(request.http)
@@ -167,7 +167,7 @@ async def _follow(request: Request, operation: Operation, said: Any, *, quiet: b
         async for line in _progress(operation, quiet):
             await response.write(dumps(line) + b"\n")
         await request.services.operations.finish(operation)
-        for line in said(operation):
+        for line in lines_of(operation):
             await response.write(dumps(line) + b"\n")
     except IsolaError as error:
         await response.write(_error_line(error))

@@ -33,7 +33,7 @@ def after(text: str, given: Mapping[str, str] | None = None, state: State | None
     state = state or empty()
     for instruction in made.stages[made.target].stage.instructions:
         applied = apply(instruction, state, scope)
-        state = applied.state.told(applied.created_by, None, empty=True)  # type: ignore[arg-type]
+        state = applied.state.noted(applied.created_by, None, empty=True)  # type: ignore[arg-type]
         steps.append(applied.step)
     return steps, state
 

@@ -38,7 +38,7 @@ class Building:
     """Stages are built when they are first needed, each once."""
 
     def __init__(self, job: Job, *, interleaved: bool = False) -> None:
-        """``interleaved``: what happens is told at once, in place of one stage after the other."""
+        """``interleaved``: events are passed on at once, in place of one stage after the other."""
         self._job = job
         self._stages: dict[int, asyncio.Task[Result]] = {}
         self._bases: dict[str, Result] = {}
@@ -141,7 +141,7 @@ class Building:
         before, name = Result(empty(), ()), planned.base.context
         step = CopyFiles(sources=(".",), target="/", source_stage=name)
         made = await self._made(planned, before, Applied(step, before.state, f"FROM {name}"))
-        state = before.state.told(f"FROM {name}", made.created_at, empty=made.layer is None)
+        state = before.state.noted(f"FROM {name}", made.created_at, empty=made.layer is None)
         found = Result(state, with_layer(before, made.layer, self._job.limits.layers))
         self._hold(found)
         return found
@@ -177,7 +177,7 @@ class Building:
             raise wrong(instruction.number, error) from error
         made = await self._made(planned, result, applied)
         layers = with_layer(result, made.layer, self._job.limits.layers)
-        state = applied.state.told(applied.created_by, made.created_at, empty=made.layer is None)
+        state = applied.state.noted(applied.created_by, made.created_at, empty=made.layer is None)
         after = Result(state, layers)
         self._hold(after)
         self._tell(BuildEventKind.RESULT, planned.index, self._id(after))

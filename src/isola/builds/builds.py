@@ -136,7 +136,7 @@ class Builds:
 
         A context that ``request.remote`` names is fetched; ``place`` has then at most the other directories.
         ``deliver`` takes a result that is no image of the project, or one beside that image; ``deliver_cache`` caches
-        for the client. ``interleaved``: stages that are built side by side are told of side by side.
+        for the client. ``interleaved``: events of stages that are built side by side are mixed.
 
         Raises InvalidInput, NotFound, Forbidden before anything is begun; the context is left then.
         """

@@ -39,7 +39,7 @@ class _Cache:
 
 
 class CacheImports:
-    """Of one build. What cannot be read is told, and counts as empty.
+    """Of one build. What cannot be read is reported, and counts as empty.
 
     ``intake`` is none of an image: what no record needs at its end, the next sweep removes.
     """

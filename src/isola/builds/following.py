@@ -19,7 +19,7 @@ _LEFT_OUT = b"[output was left out, because the client reads slowly]\n"
 
 
 class Following:
-    """``tell`` of a build, and an iterator over what it is told."""
+    """``tell`` of a build, and an iterator over the events that it is called with."""
 
     def __init__(self) -> None:
         self._events: deque[BuildEvent] = deque()

@@ -50,7 +50,7 @@ class State:
         """The program for commands that are one text."""
         return self.config.shell or DEFAULT_SHELL
 
-    def told(self, created_by: str, now: datetime, *, empty: bool) -> State:
+    def noted(self, created_by: str, now: datetime, *, empty: bool) -> State:
         """With one more entry of the history."""
         entry = History(created_by[:_LONGEST_HISTORY], now, empty_layer=empty)
         characters = self.told_characters + len(entry.created_by)

@@ -30,7 +30,7 @@ class PortForwarder:
         """Of its socket and its PID file."""
         self._socket = directory / "control"
         self._wanted: dict[str, Ports] = {}
-        """What a new process has to be told."""
+        """What is sent to a new process first."""
         self._lock = asyncio.Lock()
         self._companion = Companion(
             host,

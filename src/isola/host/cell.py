@@ -211,11 +211,11 @@ def start_alone(cell: Cell, work: Work, output: int, errors: int) -> int:
     A child that dies may have written none, or a part. ``errors`` becomes its standard error. Raises HostFailure.
     """
 
-    def told(lacks: Sequence[str]) -> Inside:
+    def lacking(lacks: Sequence[str]) -> Inside:
         os.dup2(errors, 2)
         return _Alone(output, lacks)
 
-    return _forked(cell, work, output, told)
+    return _forked(cell, work, output, lacking)
 
 
 Channel = Callable[[Sequence[str]], Inside]

@@ -227,7 +227,7 @@ class LinuxFiles:
             file.close()
 
     async def write(self, path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-        """Atomically and, unless told otherwise, durably."""
+        """Atomically and, by default, durably."""
         await in_thread(_reported, path, lambda: _replace(path, data, mode, durable))
 
     async def write_all(

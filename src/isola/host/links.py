@@ -429,7 +429,7 @@ class LinuxLinks:
 def _make_tap(sender: socket.socket, control: int, tap: Tap, master: int) -> None:
     """Raises OSError; then nothing is left."""
     taps.make(control, tap.name, tap.owner)
-    # While a descriptor is open it has a carrier, and would get an address before it is told to have none.
+    # While a descriptor is open it has a carrier, and would get an address before it is set to have none.
     try:
         netlink.ask(sender, netlink.port(tap.name, master, tap.mtu))
     except OSError:

@@ -98,7 +98,7 @@ class LinuxLogFiles:
         return await in_thread(reported, path, lambda: _open_all(path))
 
     def watch(self, path: Path, on_change: Callable[[], None], *, writes: bool) -> Callable[[], None]:
-        """Also told of other files of the directory."""
+        """Also called for other files of the directory."""
         return self._watching.add(path.parent, on_change, writes=writes)
 
     async def keep(self, path: Path, files: int) -> None:

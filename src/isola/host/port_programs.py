@@ -22,7 +22,7 @@ _NAMES = {LISTEN: "listen", CONNECT: "connect"}
 _BINDS, _CONNECTS, _SENDS = (8, 9), (10, 11), (14, 15)
 """Points of observation, for IPv4 and IPv6."""
 _MOST, _MOST_REFUSED = 256, 64
-"""Ports that are told apart by a recording, and of refused ones, which the daemon reads often."""
+"""Ports that are distinguished by a recording, and of refused ones, which the daemon reads often."""
 _PORT, _TYPE, _PROTOCOL, _SOCKET, _SOURCE_PORT = 24, 32, 36, 64, 44
 """Places in ``struct bpf_sock_addr``; the last one in ``struct bpf_sock``."""
 _STREAM, _DATAGRAM = 1, 2

@@ -23,7 +23,7 @@ Callback = Callable[[], None]
 
 @dataclass(slots=True)
 class _Watched:
-    """A directory, with those who are told when a file in it is replaced, and those of every change."""
+    """A directory, with the callbacks for files that are replaced, and those for every change."""
 
     path: Path
     replaced: dict[int, Callback] = field(default_factory=dict)

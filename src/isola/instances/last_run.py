@@ -1,4 +1,4 @@
-"""What is recorded of a run when it has ended, and what clients that wait for its end are told."""
+"""What is recorded of a run when it has ended, and the answer for clients that wait for its end."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Learning:
         wanted = confinement(config)
         if instance.idmap == PRIVILEGED or wanted.seccomp == UNCONFINED:
             raise InvalidInput(
-                f"{instance.name!r} is not confined, so its processes cannot be told from others",
+                f"{instance.name!r} is not confined, so its processes cannot be distinguished from others",
                 remedy="unset security.privileged, isola.privileged and isola.seccomp",
             )
         limited = next((key for key in (LISTEN, CONNECT) if config.get(key)), None)

@@ -1,4 +1,4 @@
-"""System calls and ports that instances were refused: each is told once as an event, and counted in a warning."""
+"""System calls and ports that instances were refused: each is published once as an event, and counted in a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isola.model.warning import WarningType
 from isola.runtimes import Guest
 
 MOST = 32
-"""Different calls and programs that are told apart for an instance."""
+"""Different calls and programs that are distinguished for an instance."""
 PAUSE = 1.0
 """Seconds in which refusals are gathered before they are written."""
 LOOKS_PAUSE = 2.0

@@ -33,7 +33,7 @@ def may_vanish(context: Context, instance: Instance) -> bool:
 async def vanish(context: Context, op: Operation, instance: Instance) -> None:
     """Remove an instance that has ended.
 
-    Its name, addresses and networks are free when this returns, and those who wait for its removal are told. An
+    Its name, addresses and networks are free when this returns, and those who wait for its removal are notified. An
     intent stands for its volume and its logs until they are removed in the background.
     """
     await end_sessions(context, instance)
@@ -44,7 +44,7 @@ async def vanish(context: Context, op: Operation, instance: Instance) -> None:
     try:
         await op.commit(lambda: _record_gone(context, instance))
     finally:
-        if context.by_id(instance.id) is None:  # told last, so that its name is not locked when they hear it
+        if context.by_id(instance.id) is None:  # notified last, so that its name is not locked then
             context.waits.removed(instance.id, status)
 
 

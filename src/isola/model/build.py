@@ -1,4 +1,4 @@
-"""Builds of images: what is asked for, what is told meanwhile, and results that are kept for the next build."""
+"""Builds of images: requests, events meanwhile, and results that are kept for the next build."""
 
 from __future__ import annotations
 

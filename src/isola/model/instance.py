@@ -180,7 +180,7 @@ class Instance:
 
     @property
     def called(self) -> str:
-        """What its program is told that it is called: the name under which a version is to serve, or has served."""
+        """The name that its program gets: the one under which a version is to serve, or has served."""
         return self.volatile.get("deploy.name") or self.name
 
     @property

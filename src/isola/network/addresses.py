@@ -157,8 +157,8 @@ class AddressPool:
         """The requested addresses for a NIC, or free ones. Raises InvalidInput, AlreadyExists, Exhausted.
 
         ``before``: an IPv4 address that it gets if that is free. A ``resting`` one holds no IPv4 address but a
-        requested one: it is told which it had or may have, if any. Addresses ``leased`` (address -> MAC) to other
-        clients are chosen last: the caller must end their leases.
+        requested one: the answer is the one that it had or may have, if any. Addresses ``leased`` (address -> MAC)
+        to other clients are chosen last: the caller must end their leases.
         """
         mac = mac.lower()
         others = {address for address, holder in leased.items() if holder != mac}

@@ -268,9 +268,9 @@ class Networks:
         """Choose the addresses of a NIC; they are reserved until ``release``, or as long as a record names them.
 
         IPv4 is ``before`` if that is free, else a free one of the DHCP ranges, not leased if possible, IPv6 follows
-        from the MAC. A ``resting`` NIC holds no IPv4 address but a wanted one: it is told
-        what it may get when it starts. Wanted ones are checked: InvalidInput
-        (outside the subnet), AlreadyExists (taken). Exhausted when none is free.
+        from the MAC. A ``resting`` NIC holds no IPv4 address but a wanted one: the result is what it may get when it
+        starts. Wanted ones are checked: InvalidInput (outside the subnet), AlreadyExists (taken). Exhausted when
+        none is free.
         """
         leased = {lease.address: lease.mac for lease in await self.driver(network).leases(self.get(network))}
         now = self._host.clock.monotonic()

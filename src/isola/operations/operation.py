@@ -25,7 +25,7 @@ _CODES: dict[type[BaseException], str] = {asyncio.CancelledError: Cancelled.code
 
 
 class Observer(Protocol):
-    """Told of every point an operation reaches. The daemon's own does nothing; tests fail, cancel or kill there."""
+    """Called at every point of an operation. The daemon's own does nothing; tests fail, cancel or kill there."""
 
     async def reached(self, operation: Operation, point: str) -> None:
         """``point`` is ``<effect>: before``, ``<effect>: after``, ``commit: before`` or ``commit: after``."""

@@ -496,7 +496,7 @@ class Scoped(Keyed[Ref, T]):
         self, store: Store, noun: str, prefix: str, codec: Codec[T], *,
         stamp: Stamp[T] | None = None, role: Role[T] | None = None, suggests: bool = False,
     ) -> None:  # fmt: skip
-        """``suggests``: clients that may ask for a name may be told others of the project."""
+        """``suggests``: clients that may ask for a name may see others of the project."""
         super().__init__(store, noun, prefix, codec, REFS, stamp, role)
         self._suggests = suggests
 

@@ -19,7 +19,7 @@ CONTENTS = (FILESYSTEM, BLOCK, ISO)
 _SIZE = 10 << 30
 _LARGEST = 1 << 50
 Grown = Callable[[str, int], Awaitable[None]]
-"""Told of a holder whose disk has this size now."""
+"""Called with a holder whose disk has this size now."""
 _SECTOR = 512
 
 

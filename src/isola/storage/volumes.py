@@ -63,7 +63,7 @@ class Volumes:
         self.refresh = Refresh(self._context).begin
         self.snapshots = Snapshots(self._context)
         self.grown: disks.Grown = disks.untold
-        """Told of the holders of a disk that was enlarged."""
+        """Called with the holders of a disk that was enlarged."""
 
     async def open(self) -> None:
         """At daemon start: complete interrupted creations and deletions. Volumes without a record are left alone."""

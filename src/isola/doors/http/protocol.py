@@ -24,11 +24,11 @@ class Protocol(web.RequestHandler):
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio expects a truth value
         """Whether the connection stays open."""
-        told = getattr(self, "half_closed", None)
-        if told is None:
+        handler = getattr(self, "half_closed", None)
+        if handler is None:
             super().eof_received()
             return None
-        told()
+        handler()
         return True
 
     def handle_error(

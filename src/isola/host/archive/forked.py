@@ -201,12 +201,12 @@ async def _carried_out(
     kept, tail = Head(_STDOUT_LIMIT, _too_much), Tail(_STDERR_KEPT)
     lines = Lines(on_line or _ignore)
 
-    def told(data: bytes) -> None:
+    def collect(data: bytes) -> None:
         tail.take(data)
         lines.take(data)
 
     try:
-        with Output(kept.take, failed) as output, Output(told, failed) as errors:
+        with Output(kept.take, failed) as output, Output(collect, failed) as errors:
             passed = [output.remote, errors.remote, *([] if descriptor is None else [descriptor])]
             number, ended = await server.start(request, passed)
             output.close_remote()

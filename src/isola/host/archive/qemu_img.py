@@ -84,7 +84,7 @@ class _Pipe:
 
 
 def _read(output: _Pipe, errors: _Pipe, progress: Callable[[int], None] | None) -> None:
-    told, open_ones = 0.0, {output.reading: output, errors.reading: errors}
+    reported, open_ones = 0.0, {output.reading: output, errors.reading: errors}
     for pipe in (output, errors):
         os.close(pipe.writing)
     while open_ones:
@@ -92,8 +92,8 @@ def _read(output: _Pipe, errors: _Pipe, progress: Callable[[int], None] | None) 
             if not (data := open_ones[descriptor].take()):
                 os.close(descriptor)
                 del open_ones[descriptor]
-            elif progress is not None and (found := _PERCENT.findall(data)) and time.monotonic() - told >= 0.1:
-                told = time.monotonic()
+            elif progress is not None and (found := _PERCENT.findall(data)) and time.monotonic() - reported >= 0.1:
+                reported = time.monotonic()
                 progress(int(found[-1]))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 BOTH = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-"""Readable and writable, told once for each change."""
+"""Readable and writable, edge-triggered."""
 WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 READABLE = _READ | select.EPOLLHUP | select.EPOLLERR
 _EVENTS = 512

@@ -192,7 +192,7 @@ class Connection:
         """End both sides; with ``abort`` both are reset. No effect if it has ended."""
         if self._closed is None:
             return
-        told, self._closed = self._closed, None
+        closed, self._closed = self._closed, None
         for direction in (self._up, self._down):
             if direction is not None:
                 direction.close()
@@ -203,7 +203,7 @@ class Connection:
                     with contextlib.suppress(OSError):
                         each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
                 each.close()
-        told(self)
+        closed(self)
 
     def _connecting(self, events: int) -> None:
         server = self._server

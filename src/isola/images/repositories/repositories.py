@@ -71,7 +71,7 @@ class Repositories:
         )
         self._turns = Turns()
         self._recent: dict[Ref, datetime] = {}
-        """Blobs of which clients were told that they are there: they may push a manifest that needs them."""
+        """Blobs that were reported to clients as present: they may push a manifest that needs them."""
         self._sweeping: asyncio.Task[None] | None = None
         self._sweep_again = False
         self._minutes = 0
@@ -118,7 +118,7 @@ class Repositories:
     # --- pushing ----------------------------------------------------------------------------------------------------
 
     def note_found(self, repository: Ref, digest: str) -> None:
-        """A client was told that a blob is there, so it will not send it."""
+        """A blob was reported to a client as present, so it will not send it."""
         if len(self._recent) >= _MOST_RECENT:
             del self._recent[next(iter(self._recent))]
         self._recent[by_digest(repository, digest)] = self._host.clock.now()

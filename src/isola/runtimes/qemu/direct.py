@@ -57,7 +57,7 @@ class Direct:
 
 
 def arguments(machine: Direct) -> list[str]:
-    """All but the program. The machine waits until it is told to start."""
+    """All but the program. The machine is paused until ``cont``."""
     kind = "device" if machine.machine == "microvm" else "pci"
     return [
         *beginning(machine.id),

@@ -70,8 +70,8 @@ async def accelerator(host: Host, supplied: Kit, found: Engines, versions: Versi
 
 
 async def _accelerator(host: Host, supplied: Kit, found: Engines, versions: Versions) -> str:
-    told = json.dumps([host.system.boot_id(), supplied.stamp, found.qemu, versions.qemu])
-    kept = _KEPT / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    facts = json.dumps([host.system.boot_id(), supplied.stamp, found.qemu, versions.qemu])
+    kept = _KEPT / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(await host.files.read(kept))["accelerator"]
         if known in (KVM, EMULATION):

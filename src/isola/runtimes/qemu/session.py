@@ -27,14 +27,14 @@ _GIVEN_UP = "internal-error"
 _ENDED = frozenset({"shutdown", "guest-panicked", _GIVEN_UP})
 """States of a machine that does not go on."""
 _PAUSED = frozenset({"paused", "prelaunch", "inmigrate", "postmigrate", "io-error"})
-"""States of a machine that goes on when it is told to; after an error of a disk, once that is repaired."""
+"""States of a machine that goes on after ``cont``; after an error of a disk, once that is repaired."""
 AGENT_PORT = "agent-port"
 """The id of its device, for agents that are programs of a guest's system."""
 _AGENTLESS = "wait until it has booted, or install the agent; without it, use its console, its screen or its network"
 _SMALL = 256 << 20
 """Bytes of RAM that GRUB needs besides UEFI to load Debian's kernel: with 192 MiB it says that it has none left."""
 _TIMEOUT = 5.0
-"""Seconds that QEMU has to end when it is told to."""
+"""Seconds that QEMU has to end after ``quit``."""
 _ENDING = 1.0
 """Seconds in which it is seen whether it is ending itself, when one of its servers has ended."""
 _LOOKING, _FRESH, _SILENT = 1.0, 0.5, 30.0

@@ -124,7 +124,7 @@ class UnikernelRuntime(QemuRuntime):
         return replace(spec, nics=tuple(sorted(spec.nics, key=lambda nic: order[nic.mac.lower()])))
 
     async def go_on(self, guest: VmGuest, wanted: RunSpec) -> None:
-        """Nothing in it can be told that time has passed."""
+        """Nothing in it can be notified that time has passed."""
         self._continuing.pop(guest.id)
         await guest.resume()
 

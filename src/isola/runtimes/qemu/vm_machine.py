@@ -102,7 +102,7 @@ class Machine:
 
 
 def arguments(wanted: Machine) -> list[str]:
-    """All but the program. The machine waits until it is told to go on."""
+    """All but the program. The machine is paused until ``cont``."""
     return [
         *_base(wanted),
         *_memory(wanted),

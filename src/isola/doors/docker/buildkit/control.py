@@ -106,7 +106,7 @@ class Control:
         yield b""
 
     async def _solve(self, call: Call) -> AsyncIterator[bytes]:
-        """Held until the client has handed in what it wants solved, and that is done."""
+        """Open until what the client sends is solved."""
         wanted = Message(await only(call))
         ref = wanted.text(1)
         if not ref or ref in self._jobs or self._client.records.find(ref, self._client.project):

@@ -23,7 +23,7 @@ _WINDOW = 256 << 10
 """Bytes that a stream may be ahead of its reader."""
 _FIRST_WINDOW = 65535
 _WIDEN, _WIDEN_ALL = _WINDOW // 4, _FIRST_WINDOW // 4
-"""Bytes after which the peer is told that they were taken."""
+"""Bytes after which the window of the peer is updated."""
 _WIDEST = 2**31 - 1
 _HEADER_BYTES = 256 << 10
 _STREAMS = 64

@@ -19,7 +19,7 @@ _TRUE = ("true", "1")
 
 
 class Kind(Enum):
-    """An exporter, by what is told while it works."""
+    """An exporter, by the text of its progress."""
 
     IMAGE = "exporting to image"
     TREE = "exporting to client directory"

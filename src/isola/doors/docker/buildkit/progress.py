@@ -87,7 +87,7 @@ class Progress:
             await self._news.wait()
 
     def end(self) -> None:
-        """Nothing more will be told."""
+        """No more events follow."""
         self._ended = True
         self._tell_all()
 

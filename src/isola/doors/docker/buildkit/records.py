@@ -16,7 +16,7 @@ _MOST = 50
 _MOST_BYTES = 32 << 20
 """Of all of them, with their output and the options that clients gave."""
 _PENDING = 1000
-"""Events that a client may be behind; then it is told no more."""
+"""Events that a client may be behind; then it gets no more."""
 
 
 class Happened(IntEnum):

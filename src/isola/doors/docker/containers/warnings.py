@@ -1,4 +1,4 @@
-"""What a client is told about a container that it creates: not wrong, but probably not meant."""
+"""Warnings about a container that a client creates: not wrong, but probably not meant."""
 
 from __future__ import annotations
 

@@ -23,21 +23,21 @@ _END = None
 
 
 class LayerLines:
-    """Events of layers as lines; a layer's progress is told at most ten times a second."""
+    """Events of layers as lines; a layer's progress is sent at most ten times a second."""
 
     def __init__(self, request: Request, texts: Mapping[LayerState, str]) -> None:
         self._clock = request.services.host.clock
         self._texts = texts
-        self._told: dict[str, float] = {}
+        self._sent: dict[str, float] = {}
         self._queue: asyncio.Queue[LayerEvent | None] = asyncio.Queue()
 
     def watch(self, event: LayerEvent) -> None:
         """Called by the transfer."""
         if event.state is LayerState.MOVING and event.done < event.total:
             now = self._clock.monotonic()
-            if now - self._told.get(event.digest, 0.0) < _PAUSE:
+            if now - self._sent.get(event.digest, 0.0) < _PAUSE:
                 return
-            self._told[event.digest] = now
+            self._sent[event.digest] = now
         self._queue.put_nowait(event)
 
     async def until_end(self, operation: Operation) -> AsyncGenerator[Line, None]:

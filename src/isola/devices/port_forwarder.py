@@ -152,7 +152,7 @@ class PortForwarder:
         text = report.decode(errors="replace")
         if not text:
             raise NotFound("The process that forwards published ports has died")
-        word, _, rest = text.splitlines()[-1].partition("\t")
-        if word != "ok":
+        keyword, _, rest = text.splitlines()[-1].partition("\t")
+        if keyword != "ok":
             raise HostFailure("Ports cannot be published", evidence=rest)
         return text

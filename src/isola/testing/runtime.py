@@ -398,7 +398,7 @@ class FakeGuest:
         if instance.frozen:
             raise WrongState("The instance is frozen", remedy="resume it first")
         if not spec.command:
-            raise InvalidInput("A command of at least one word is needed", field="command")
+            raise InvalidInput("A command needs at least one argument", field="command")
         execution = FakeExecution(spec, self._runtime.programs.get(spec.command[0].rpartition("/")[2]))
         instance.commands.append(execution)
         return execution

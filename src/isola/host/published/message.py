@@ -47,8 +47,8 @@ def listen_line(key: str, endpoint: Endpoint, target: Address) -> str:
 
 def read_listen(line: str) -> tuple[str, Endpoint, Address]:
     """The port of a ``listen`` line. Raises ValueError."""
-    word, key, protocol, host, port, address, number = line.split("\t")
-    if word != "listen" or protocol not in ("tcp", "udp"):
+    keyword, key, protocol, host, port, address, number = line.split("\t")
+    if keyword != "listen" or protocol not in ("tcp", "udp"):
         raise ValueError(line)
     return key, (protocol, host, int(port)), (address, int(number))
 
@@ -61,10 +61,10 @@ def read_request(text: str) -> Request:
         raise ValueError(last)
     found.listing = last == "list"
     for line in lines:
-        word, _, rest = line.partition("\t")
-        if word == "yield":
+        keyword, _, rest = line.partition("\t")
+        if keyword == "yield":
             found.yields.add(rest)
-        elif word == "drop":
+        elif keyword == "drop":
             found.drop.add(rest)
         elif line == "take":
             found.take = True

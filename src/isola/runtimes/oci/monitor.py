@@ -53,7 +53,7 @@ def arguments(
         "--sync",  # it does not fork: it stays our child, and init's after us
         "--cid", layout.id, "--cuuid", layout.id, "--name", layout.id,
         "--runtime", engine[0],
-        *(word for option in engine_options for word in ("--runtime-arg", option)),
+        *(arg for option in engine_options for arg in ("--runtime-arg", option)),
         "--bundle", str(layout.run), "--full-attach",
         "--container-pidfile", str(layout.first_pid),
         "--exit-dir", str(layout.exits),

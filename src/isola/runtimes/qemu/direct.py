@@ -75,11 +75,11 @@ def arguments(machine: Direct) -> list[str]:
         "-chardev", f"socket,id={CONTROL},fd=@{CONTROL}@,server=on,wait=off",
         "-mon", f"chardev={CONTROL},mode=control",
         # What agents of other guests have to say: nothing here.
-        *(word for name in (STATUS, KERNEL_LOG) for word in ("-chardev", f"ringbuf,id={name},size=256")),
+        *(arg for name in (STATUS, KERNEL_LOG) for arg in ("-chardev", f"ringbuf,id={name},size=256")),
         *_serial(terminal=machine.terminal),
         "-device", f"virtio-rng-{kind}",
-        *(word for nic in machine.nics for word in _nic(nic, kind)),
-        *(word for number, drive in enumerate(machine.drives) for word in _disk(drive, kind, number)),
+        *(arg for nic in machine.nics for arg in _nic(nic, kind)),
+        *(arg for number, drive in enumerate(machine.drives) for arg in _disk(drive, kind, number)),
         *(("-incoming", "defer") if machine.incoming else ()),
     ]  # fmt: skip
 
@@ -110,7 +110,7 @@ def _disk(drive: Drive, kind: str, number: int) -> list[str]:
     device |= {"bootindex": drive.order} if drive.order else {}
     return [
         "-add-fd", f"set={first},fd=@{drive.descriptor}@,opaque={vm_machine.node_of(drive.name)}",
-        *(word for node in vm_machine.nodes(drive, f"/dev/fdset/{first}") for word in ("-blockdev", json.dumps(node))),
+        *(arg for node in vm_machine.nodes(drive, f"/dev/fdset/{first}") for arg in ("-blockdev", json.dumps(node))),
         "-device", json.dumps(device),
     ]  # fmt: skip
 

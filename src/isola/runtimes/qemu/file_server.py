@@ -22,7 +22,7 @@ def file_server(found: Engines, directory: Path, *, forgiving: bool = False) -> 
 def _options(found: Engines) -> tuple[str, ...]:
     if found.old_virtiofsd:
         options = (f"source={SHARED}", "sandbox=chroot", "announce_submounts", "xattr", "log_level=warn")
-        return (f"--fd=@{FILES}@", "--rlimit-nofile=0", *(word for option in options for word in ("-o", option)))
+        return (f"--fd=@{FILES}@", "--rlimit-nofile=0", *(arg for option in options for arg in ("-o", option)))
     return (
         f"--fd=@{FILES}@", f"--shared-dir={SHARED}", "--sandbox=chroot", "--announce-submounts", "--xattr",
         "--log-level=warn", "--rlimit-nofile=0", "--inode-file-handles=never",
@@ -31,4 +31,4 @@ def _options(found: Engines) -> tuple[str, ...]:
 
 def firmware(found: Engines) -> tuple[str, ...]:
     """Where QEMU finds its own."""
-    return tuple(word for place in found.data for word in ("-L", str(place)))
+    return tuple(arg for place in found.data for arg in ("-L", str(place)))

@@ -99,7 +99,7 @@ def arguments(machine: Machine) -> list[str]:
         "-device", "virtio-rng-pci",
         "-device", f"virtio-balloon-pci,id={BALLOON},free-page-reporting=on",
         *ports(machine.ports),
-        *(word for number, nic in enumerate(machine.nics) for word in cold(nic, number)),
+        *(arg for number, nic in enumerate(machine.nics) for arg in cold(nic, number)),
         *(("-incoming", "defer", "-S") if machine.incoming else ()),
     ]  # fmt: skip
 
@@ -258,9 +258,9 @@ def _pipes() -> list[str]:
 def ports(count: int) -> list[str]:
     """Slots for NICs."""
     return [
-        word
+        arg
         for number in range(count)
-        for word in ("-device", f"pcie-root-port,id={port_name(number)},chassis={number + 1},slot={number + 1}")
+        for arg in ("-device", f"pcie-root-port,id={port_name(number)},chassis={number + 1},slot={number + 1}")
     ]
 
 

@@ -108,7 +108,7 @@ async def _boot(host: Host, supplied: Kit, found: Engines, choice: str) -> str:
         memory=LEAST_MEMORY,
         clock=clock(host),
     )
-    argv = [*found.qemu, *(word for place in found.data for word in ("-L", str(place))), *machine.trial(described)]
+    argv = [*found.qemu, *(arg for place in found.data for arg in ("-L", str(place))), *machine.trial(described)]
     try:
         done = await host.processes.run(argv, timeout=_LIMITS[choice], check=False)
     except IsolaError as error:

@@ -29,7 +29,7 @@ def properties(drive: Drive) -> dict[str, object]:
 
 def cold(drives: Sequence[Drive], slot: int) -> list[str]:
     """Those that are there from the start, in slots from this number on."""
-    return [word for number, drive in enumerate(drives) for word in _cold(drive, number, slot + number)]
+    return [arg for number, drive in enumerate(drives) for arg in _cold(drive, number, slot + number)]
 
 
 def _cold(drive: Drive, number: int, slot: int) -> list[str]:
@@ -37,8 +37,8 @@ def _cold(drive: Drive, number: int, slot: int) -> list[str]:
     sets = {f"/dev/fdset/{first}": drive.descriptor}
     sets |= {f"/dev/fdset/{first + 1}": drive.backing} if drive.backing else {}
     return [
-        *(word for place, descriptor in sets.items() for word in _lent(place, descriptor, node)),
-        *(word for made in vm_machine.nodes(drive, *sets) for word in ("-blockdev", json.dumps(made))),
+        *(arg for place, descriptor in sets.items() for arg in _lent(place, descriptor, node)),
+        *(arg for made in vm_machine.nodes(drive, *sets) for arg in ("-blockdev", json.dumps(made))),
         "-device", json.dumps(properties(drive) | {"bus": port_name(slot)}),
     ]  # fmt: skip
 

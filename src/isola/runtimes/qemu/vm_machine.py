@@ -115,9 +115,9 @@ def arguments(wanted: Machine) -> list[str]:
         *_screen(wanted),
         *_tpm(wanted),
         *machine.ports(wanted.ports),
-        *(word for number, nic in enumerate(wanted.nics) for word in machine.cold(nic, number)),
+        *(arg for number, nic in enumerate(wanted.nics) for arg in machine.cold(nic, number)),
         "-device", f"virtio-scsi-pci,id={BUS.split('.', maxsplit=1)[0]},num_queues={_queues(wanted)}",
-        *(word for number, drive in enumerate(placed(wanted)) for word in _cold(drive, number)),
+        *(arg for number, drive in enumerate(placed(wanted)) for arg in _cold(drive, number)),
         *_seed(),
         *(("-incoming", "defer") if wanted.incoming else ()),
     ]  # fmt: skip
@@ -316,7 +316,7 @@ def _cold(drive: Drive, number: int) -> list[str]:
     made = nodes(drive, f"/dev/fdset/{first}", f"/dev/fdset/{first + 1}" if drive.backing else "")
     return [
         *own, *below,
-        *(word for node in made for word in ("-blockdev", json.dumps(node))),
+        *(arg for node in made for arg in ("-blockdev", json.dumps(node))),
         "-device", json.dumps(disk_properties(drive)),
     ]  # fmt: skip
 

@@ -50,6 +50,20 @@ async def test_a_volume_is_created_recorded_and_published(house: House) -> None:
     assert (await later.volumes.usage(DATA)).total == 64 << 20
 
 
+async def test_new_volumes_get_the_defaults_of_their_pool(house: House) -> None:
+    with pytest.raises(InvalidInput, match="five fields") as caught:
+        await house.pools.update("fast", lambda pool: replace(pool, config={"volume.snapshots.schedule": "* *"}))
+    assert caught.value.field == "config.volume.snapshots.schedule"
+    defaults = {"volume.snapshots.schedule": "@daily", "volume.snapshots.expiry": "3d"}
+    await house.finish(house.volumes.create(DATA, {}))
+    await house.pools.update("fast", lambda pool: replace(pool, config={**pool.config, **defaults}))
+    own = VolumeRef.custom("fast", "own")
+    await house.finish(house.volumes.create(own, {"snapshots.expiry": "1w"}))
+    assert house.volumes.get(DATA).config == {}, "it was there before"
+    await house.pools.update("fast", lambda pool: replace(pool, config={**pool.config, **dict.fromkeys(defaults, "")}))
+    assert house.volumes.get(own).config == {"snapshots.schedule": "@daily", "snapshots.expiry": "1w"}
+
+
 @pytest.mark.parametrize(
     ("ref", "config", "error", "message"),
     [

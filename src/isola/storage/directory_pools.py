@@ -19,6 +19,7 @@ from isola.storage.place import clear_trial, nearest, no_size, require_empty, so
 from isola.storage.sizes import DEFAULT_ROOT_SIZE, size_or_percent
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
+from isola.storage.volume_settings import DEFAULTS
 
 
 class DirectoryDriver(TreeDriver):
@@ -103,6 +104,7 @@ def of_directories(driver: str, *, shared_layers: bool = False) -> tuple[Storage
             "Limit of the roots of new instances without a size of their own: bytes, or a part of the file system,"
             " which must have project quotas; a new pool with quotas gets 80%; when unset, they have no limit",
         ),
+        *DEFAULTS,
         Setting("user.*", text, "User-defined, not interpreted"),
         Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )

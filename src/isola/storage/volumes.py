@@ -15,7 +15,7 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.identity import IdRange
 from isola.model.names import volume_name
 from isola.model.reference import Entity
-from isola.model.volume import FILESYSTEM, VolumeRecord, VolumeRef, VolumeSnapshot, size_of
+from isola.model.volume import FILESYSTEM, ISO, VolumeRecord, VolumeRef, VolumeSnapshot, size_of
 from isola.operations import Operation, Operations
 from isola.state import Collection, References
 from isola.storage import volume_disks as disks
@@ -25,7 +25,7 @@ from isola.storage.pools import Pools
 from isola.storage.volume_copies import Copies
 from isola.storage.volume_records import VolumeContext
 from isola.storage.volume_refresh import Refresh
-from isola.storage.volume_settings import SETTINGS
+from isola.storage.volume_settings import SETTINGS, with_defaults
 from isola.storage.volume_snapshots import Snapshots
 
 Work = Callable[[Operation], Awaitable[object]]
@@ -135,6 +135,8 @@ class Volumes:
 
         Raises InvalidInput, NotFound, AlreadyExists.
         """
+        if content != ISO:
+            config = with_defaults(config, self._context.pools.get(ref.pool).config)
         config = await disks.configuration(self._context.host, content, config, disc)
         await self._check_new(ref, config, content)
         record = replace(self.copies.new(ref, config, description), content_type=content)

@@ -24,6 +24,7 @@ from isola.storage.place import clear_trial, nearest, require_empty, source_path
 from isola.storage.sizes import DEFAULT_ROOT_SIZE, size_or_percent
 from isola.storage.tree_layers import TreeLayers, Trees
 from isola.storage.trees import TreeDriver
+from isola.storage.volume_settings import DEFAULTS
 
 _SMALLEST = 256 << 20
 _DEFAULT_LEAST, _DEFAULT_MOST = 5 << 30, 30 << 30
@@ -113,6 +114,7 @@ class BtrfsDriver(TreeDriver):
             " a pool with a disk of its own gets 80% when it is created; when unset, they have no limit",
         ),
         Setting("btrfs.mount_options", _options, "Mount options", _OPTIONS),
+        *DEFAULTS,
         Setting("user.*", text, "User-defined, not interpreted"),
         Setting("volatile.*", text, "Internal data of the daemon", read_only=True),
     )

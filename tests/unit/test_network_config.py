@@ -109,12 +109,23 @@ def test_given_values_are_kept() -> None:
 
 def test_an_update_keeps_chosen_values() -> None:
     before = filled({})
-    assert complete({}, before, others=(), routed=(), seed=99, has_ipv6=True) == before
+    auto = {"ipv4.address": "auto", "ipv6.address": "auto"}
+    assert complete(auto, before, others=(), routed=(), seed=99, has_ipv6=True) == before
     assert complete(before, before, others=(), routed=(), seed=99, has_ipv6=True) == before
     forged = complete(before | {"volatile.bridge.hwaddr": "x\ny"}, before, others=(), routed=(), seed=99, has_ipv6=True)
     assert forged == before
-    off = complete({"ipv4.address": "none"}, before, others=(), routed=(), seed=99, has_ipv6=True)
+    off = complete(before | {"ipv4.address": "none"}, before, others=(), routed=(), seed=99, has_ipv6=True)
     assert off["ipv4.address"] == "none" and off["ipv6.address"] == before["ipv6.address"]
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_an_address_that_is_unset_is_gone(family: str) -> None:
+    before = filled({})
+    rest = {key: value for key, value in before.items() if key != f"{family}.address"}
+    off = complete(rest, before, others=(), routed=(), seed=99, has_ipv6=True)
+    assert off == before | {f"{family}.address": "none"}
+    again = complete(off | {f"{family}.address": "auto"}, off, others=(), routed=(), seed=99, has_ipv6=True)
+    assert again[f"{family}.address"] not in {"none", "auto", ""}
 
 
 def test_subnets_of_others_are_refused_and_routes_avoided() -> None:

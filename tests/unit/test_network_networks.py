@@ -115,7 +115,8 @@ def nic(ipv4: str | None = None, ipv6: str | None = None, mac: str = "0a:69:73:0
 
 
 def to(description: str, config: Mapping[str, str]) -> Callable[[Network], Network]:
-    return lambda network: replace(network, description=description, config=config)
+    """With what was chosen for the network, as a client sends it back."""
+    return lambda network: replace(network, description=description, config={**network.config, **config})
 
 
 async def make(networks: Networks, op: Operation) -> object:

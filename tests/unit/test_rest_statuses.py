@@ -43,6 +43,7 @@ async def _ask(stand: Stand, method: str, path: str, body: object = None, **more
 
 
 OK, MADE, BEGUN = (200, "sync", ""), (201, "sync", ""), (202, "async", "")
+_CHOSEN: dict[str, object] = {"config": {"ipv4.address": "auto", "ipv6.address": "auto"}}
 MISSING, WRONG, STATE = (404, "error", "not_found"), (400, "error", "invalid"), (400, "error", "wrong_state")
 EXISTS, FORBIDDEN = (409, "error", "already_exists"), (403, "error", "forbidden")
 REFUSED, USED = (501, "error", "unsupported"), (400, "error", "in_use")
@@ -184,7 +185,7 @@ NOUNS = [
     ("GET", "/1.0/networks/isolabr0", None, OK),
     ("GET", "/1.0/networks/lo", None, OK),
     ("GET", "/1.0/networks/nope", None, MISSING),
-    ("PUT", "/1.0/networks/isolabr0", {}, OK),
+    ("PUT", "/1.0/networks/isolabr0", _CHOSEN, OK),
     ("PUT", "/1.0/networks/lo", {}, WRONG),
     ("PATCH", "/1.0/networks/isolabr0", {}, OK),
     ("DELETE", "/1.0/networks/isolabr0", None, USED),
@@ -262,6 +263,8 @@ async def test_an_outdated_etag_is_412(stand: Stand, path: str) -> None:
     async with stand.session.get(_HTTP + path.replace("FP", fingerprint)) as answer:
         tag = answer.headers["ETag"]
     body: dict[str, object] = {"target": "FP"} if "aliases" in path else {}
+    if "networks" in path:
+        body = _CHOSEN
     if path == _WEB:
         body["profiles"] = ["default"]  # without one it would have no root disk
     for method in ("PATCH", "PUT"):

@@ -58,7 +58,8 @@ SETTINGS = Settings(
             Setting(
                 f"ipv{v}.address",
                 values.gateway(v, shortest, longest),
-                f"The network's own IPv{v} address such as {example}; none, or auto: a free subnet is chosen once.",
+                f"The network's own IPv{v} address such as {example}; auto: a free subnet is chosen once; none, which"
+                " is also what it becomes when it is unset later.",
                 "auto",
                 live=True,
             ),
@@ -234,13 +235,15 @@ def complete(
     has_ipv6: bool,
     links: Mapping[str, Sequence[str]] = _NO_LINKS,
 ) -> dict[str, str]:
-    """Fill in what is ``auto`` or not set, for good; ``previous`` is what the network had so far.
+    """Fill in what is ``auto`` or, in a new network, not set, for good; ``previous`` is what it had so far.
 
     ``routed`` is what the host reaches already and a chosen subnet must not hide; ``links`` has the addresses of its
     links that are not ours, those of other daemons' networks among them. Raises InvalidInput, Conflict.
     """
     BridgeConfig.read({key: value for key, value in config.items() if not key.endswith(".dhcp.ranges")})
     whole_config = {key: value for key, value in config.items() if value != "" and not key.startswith("volatile.")}
+    for key in ("ipv4.address", "ipv6.address") if previous else ():
+        whole_config.setdefault(key, "none")  # unset: with Incus, too, the network loses its address
     taken = {other.name: _subnets(other) for other in others}
     there = [subnet for addresses in links.values() for subnet in subnets(addresses)]
     avoid = [*routed, *there, *(subnet for theirs in taken.values() for subnet in theirs)]

@@ -224,6 +224,45 @@ async def test_root_volumes_are_shown_and_not_changed(stand: Stand) -> None:
     assert (await stand.ask("GET", f"{root}/snapshots/x"))[0] == 404
 
 
+async def test_users_keep_notes_on_root_volumes(stand: Stand) -> None:
+    await stand.create("web1")
+    root = f"{ROOT}/container/web1"
+    body = {"description": "mine", "config": {"user.x": "y", "user.z": "1"}}
+    assert (await stand.ask("PUT", root, body))[0] == 200
+    shown = await stand.get(root)
+    assert (shown["description"], shown["config"]) == ("mine", {"user.x": "y", "user.z": "1"})
+    assert (await stand.get(f"{ROOT}?recursion=1"))[0] == shown
+    await stand.finish("POST", "/1.0/instances/web1/snapshots", {"name": "s1"})
+    assert (await stand.ask("PATCH", root, {"config": {"user.x": "new", "user.z": ""}}))[0] == 200
+    assert (await stand.get(root))["config"] == {"user.x": "new"}
+    assert (await stand.get(root))["description"] == "mine"
+    assert (await stand.get(f"{root}/snapshots/s1"))["config"] == {"user.x": "y", "user.z": "1"}
+    source = {"type": "copy", "source": "web1"}
+    await stand.finish("POST", "/1.0/instances", {"name": "web2", "source": source})
+    assert (await stand.get(f"{ROOT}/container/web2"))["config"] == {"user.x": "new"}
+    await stand.finish("PUT", "/1.0/instances/web1", {"restore": "s1"})
+    assert (await stand.get(root))["config"] == {"user.x": "y", "user.z": "1"}
+    assert (await stand.ask("PUT", root, {}))[0] == 200
+    assert ((await stand.get(root))["config"], (await stand.get(root))["description"]) == ({}, "")
+
+
+async def test_other_keys_of_root_volumes_are_refused(stand: Stand) -> None:
+    await stand.create("web1")
+    root = f"{ROOT}/container/web1"
+    for body in (
+        {"config": {"snapshots.schedule": "@daily"}},
+        {"config": {"user.x": "x" * (65 << 10)}},
+        {"config": {"size": "1GiB"}},
+        {"description": "x" * (65 << 10)},
+        {"restore": "s1"},
+    ):
+        for method in ("PUT", "PATCH"):
+            answer = await stand.ask(method, root, body)
+            assert answer[0] == 400, (method, answer)
+    assert (await stand.ask("PUT", root, {"description": "x"}, headers={"If-Match": "other"}))[0] == 412
+    assert ((await stand.get(root))["config"], (await stand.get(root))["description"]) == ({}, "")
+
+
 async def test_all_projects_lists_volumes_of_each(stand: Stand) -> None:
     await with_data(stand)
     assert (await stand.ask("POST", "/1.0/projects", {"name": "blue"}))[0] == 201

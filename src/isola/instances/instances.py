@@ -45,6 +45,7 @@ from isola.instances.ranges import claim_again, give_up_unused, look_around
 from isola.instances.reboots import leave
 from isola.instances.reconcile import reconcile
 from isola.instances.root_limits import apply_sizes
+from isola.instances.root_notes import RootVolumes
 from isola.instances.running import require_live
 from isola.instances.runs import Runs
 from isola.instances.shutdown import shutdown
@@ -78,6 +79,7 @@ class Instances:
         self._context = context
         self._commands = Commands(context)
         self.snapshots = Snapshots(context)
+        self.root_volumes = RootVolumes(context)
         self.contents = Contents(context)
         self.runs = Runs(context)
         self.deployments = Deployments(context)
@@ -417,12 +419,8 @@ class Instances:
     def change_metadata(self, ref: Ref, decide: metadata_verb.Decide, *, caller: Caller = DAEMON) -> Operation:
         """Change the metadata of its image and its templates. Raises as ``update``."""
         metadata_verb.check(self._context, ref, decide)
-        return self._operate(
-            "Updating instance metadata",
-            ref,
-            lambda op: metadata_verb.change(self._context, op, ref, decide),
-            caller=caller,
-        )
+        what = "Updating instance metadata"
+        return self._operate(what, ref, lambda op: metadata_verb.change(self._context, op, ref, decide), caller=caller)
 
     def adopt(self, id: str, name: str = "", *, caller: Caller = DAEMON) -> Operation:
         """Restore a record from its description; a running instance keeps running. Raises NotFound."""

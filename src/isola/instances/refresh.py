@@ -111,6 +111,14 @@ async def _replace_root(context: Context, op: Operation, source: Source, ref: Re
     volatile = {**copy.volatile, PENDING: "copy", OLD_NAME: origin.name}
     original = find(context, origin, source.snapshot).instance if source.snapshot else origin
     start = dataclasses.replace(copy.start, templates=original.start.templates)
-    new = Versioned(dataclasses.replace(copy, volatile=volatile, start=start, facts=original.facts), held.revision)
+    wanted = dataclasses.replace(
+        copy,
+        volatile=volatile,
+        start=start,
+        facts=original.facts,
+        root_config=original.root_config,
+        root_description=original.root_description,
+    )
+    new = Versioned(wanted, held.revision)
     await op.commit(lambda: change_over(context, copy, new, id))
     op.reopen()

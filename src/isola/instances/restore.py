@@ -42,6 +42,8 @@ def check(context: Context, ref: Ref, name: str, *, stateful: bool = False) -> I
         architecture=then.architecture,
         start=dataclasses.replace(instance.start, templates=then.start.templates),
         facts=then.facts,
+        root_config=then.root_config,
+        root_description=then.root_description,
         notes=then.notes,
     )
     # The instance may have been moved since then.

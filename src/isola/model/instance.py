@@ -142,6 +142,9 @@ class Instance:
     """The image's metadata as a client has changed it; None: as at creation."""
     notes: Config = field(default_factory=lambda: EMPTY)
     """Door -> what it keeps of the request that created the instance; only the door interprets it."""
+    root_config: Config = field(default_factory=lambda: EMPTY)
+    """Keys of users on its root volume."""
+    root_description: str = ""
 
     @classmethod
     def of_older(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:

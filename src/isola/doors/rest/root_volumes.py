@@ -1,4 +1,4 @@
-"""PUT and PATCH of root volumes, which can only be changed through their instances."""
+"""PUT and PATCH of root volumes: users' keys and the description; the rest is changed through their instances."""
 
 from __future__ import annotations
 
@@ -7,26 +7,44 @@ from isola.doors.rest.request import Request
 from isola.doors.rest.shapes.volumes import root_volume_writable
 from isola.doors.rest.volumes import root_of
 from isola.errors import InvalidInput, Unsupported
+from isola.instances.root_notes import RootNotes, notes_of
+from isola.model.instance import Instance
 from isola.model.units import parse_size
 
 
-def require_unchanged(request: Request, fields: Fields, *, partial: bool) -> None:
-    """Accept unchanged fields, as LXD does, for clients that send back what they read.
+async def change_root(request: Request, fields: Fields, *, partial: bool) -> None:
+    """The size may be sent back unchanged, as clients of LXD do.
 
     Raises InvalidInput, Unsupported, PreconditionFailed."""
     instance = root_of(request)
-    request.matching(root_volume_writable, lambda found: found)(instance)
     if fields.text("restore", ""):
         raise InvalidInput(
             "Snapshots of a root volume are those of its instance", field="restore", remedy="restore the instance"
         )
-    if fields.text("description", ""):
+    config = fields.mapping("config", empty=True)
+    _require_size(instance, config, partial=partial)
+    own = {key: value for key, value in config.items() if key != "size"}
+    if other := [key for key, value in own.items() if value and not key.startswith("user.")]:
         raise Unsupported(
-            "A root volume has no description of its own", field="description", remedy="describe its instance"
+            f"A root volume has no key {other[0][:80]!r}",
+            field=f"config.{other[0]}",
+            remedy="use user.*, or the key of the instance or of its root disk",
         )
-    config, has = fields.mapping("config", empty=True), instance.volatile.get("root.size", "")
-    for key in [key for key, value in config.items() if value and key != "size"]:
-        raise Unsupported("A root volume has no keys of its own", field=f"config.{key}")
+
+    def wanted(before: RootNotes) -> RootNotes:
+        if not partial:
+            return RootNotes(own, fields.text("description", ""))
+        return RootNotes({**before.config, **own}, fields.text("description", before.description))
+
+    request.matching(root_volume_writable, lambda found: found)(instance)
+    if wanted(notes_of(instance)) == notes_of(instance):
+        return
+    operation = request.services.instances.root_volumes.change(instance.ref, wanted, caller=request.caller)
+    await request.services.operations.finish(operation)
+
+
+def _require_size(instance: Instance, config: dict[str, str], *, partial: bool) -> None:
+    has = instance.volatile.get("root.size", "")
     if _bytes(config.get("size", has if partial else "")) != _bytes(has):
         raise InvalidInput(
             "The size of a root volume cannot be changed directly",

@@ -1,4 +1,4 @@
-"""Storage volumes: custom volumes, and root volumes of instances (read-only)."""
+"""Storage volumes: custom volumes, and root volumes of instances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isola.doors.rest.addresses import address
 from isola.doors.rest.answers import background, created, sync
 from isola.doors.rest.filtering import select
 from isola.doors.rest.request import Request
-from isola.doors.rest.root_volumes import require_unchanged
+from isola.doors.rest.root_volumes import change_root
 from isola.doors.rest.routing import Permission
 from isola.doors.rest.shapes.volumes import (
     root_snapshot_volume_json,
@@ -105,7 +105,7 @@ async def put(request: Request) -> web.StreamResponse:
     """Replace configuration and description, or with ``restore`` restore the named snapshot."""
     fields = await request.fields()
     if type_of(request) in ROOTS:
-        require_unchanged(request, fields, partial=False)
+        await change_root(request, fields, partial=False)
         return sync()
     if snapshot := fields.text("restore", ""):
         ref = ref_of(request)
@@ -122,7 +122,7 @@ async def patch(request: Request) -> web.StreamResponse:
     """Change some fields; an empty key is removed."""
     fields = await request.fields()
     if type_of(request) in ROOTS:
-        require_unchanged(request, fields, partial=True)
+        await change_root(request, fields, partial=True)
         return sync()
 
     def merge(record: VolumeRecord) -> VolumeRecord:

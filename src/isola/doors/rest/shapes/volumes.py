@@ -38,13 +38,13 @@ def snapshot_volume_json(record: VolumeRecord, snapshot: VolumeSnapshot, used_by
 
 
 def root_volume_json(instance: Instance) -> dict[str, object]:
-    """The root volume of an instance, in the API's form of a volume; it cannot be changed."""
+    """The root volume of an instance, in the API's form of a volume."""
     return {
         "name": instance.name,
         "type": instance.type,
         "content_type": _content(instance),
-        "description": "",
-        "config": {"size": instance.volatile["root.size"]} if instance.volatile.get("root.size") else {},
+        "description": instance.root_description,
+        "config": _root_config(instance),
         "created_at": moment(instance.created_at),
         "location": "none",
         "pool": instance.volatile.get("root.pool", ""),
@@ -63,6 +63,8 @@ def root_snapshot_volume_json(instance: Instance, snapshot: InstanceSnapshot) ->
     """A snapshot of an instance in a list of volumes: ``web1/snap0``."""
     return root_volume_json(instance) | {
         "name": f"{instance.name}/{snapshot.name}",
+        "description": snapshot.instance.root_description,
+        "config": dict(snapshot.instance.root_config),
         "created_at": moment(snapshot.created_at),
     }
 
@@ -71,8 +73,8 @@ def root_snapshot_json(snapshot: InstanceSnapshot) -> dict[str, object]:
     """The same among the snapshots of that volume."""
     return {
         "name": snapshot.name,
-        "description": "",
-        "config": {},
+        "description": snapshot.instance.root_description,
+        "config": dict(snapshot.instance.root_config),
         "content_type": _content(snapshot.instance),
         "created_at": moment(snapshot.created_at),
         "expires_at": moment(snapshot.expires_at, UNSET),
@@ -105,6 +107,11 @@ def volume_writable(record: VolumeRecord) -> dict[str, object]:
 def snapshot_writable(snapshot: VolumeSnapshot) -> dict[str, object]:
     """The fields of a snapshot that PUT replaces."""
     return {"description": snapshot.description, "expires_at": moment(snapshot.expires_at, UNSET)}
+
+
+def _root_config(instance: Instance) -> dict[str, str]:
+    size = instance.volatile.get("root.size")
+    return dict(instance.root_config) | ({"size": size} if size else {})
 
 
 def _content(instance: Instance) -> str:

@@ -159,3 +159,22 @@ def test_cp_does_not_leave_a_container_that_swaps_its_directories(docker: Run, t
         assert os.listdir(victim) == ["secret"]
     finally:
         docker("rm", "-f", "swapping")
+
+
+def test_the_working_directory_is_made_with_the_container_and_within_it(docker: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    docker(
+        "run", "--name", "links", "tiny", "sh", "-c", f"ln -s {'../' * 12}{str(out)[1:]} /up; ln -s {out} /out; : >/f"
+    )
+    wanted = {"w1": "/made/here", "w2": "/up/x", "w3": "/out/x", "w4": "/f/x"}
+    try:
+        docker("commit", "links", "links:1")
+        for name, cwd in wanted.items():
+            docker("create", "--name", name, "-w", cwd, "-u", "1000", "links:1", "pwd")
+        assert docker("diff", "w1").splitlines() == ["A /made", "A /made/here"]
+        assert docker("start", "-a", "w1") == "/made/here\n"
+        assert list(out.iterdir()) == []
+    finally:
+        docker("rm", "-f", "links", *wanted)
+        docker("rmi", "-f", "links:1")

@@ -216,6 +216,8 @@ class Context:
     """Descriptions of volumes, by pool."""
     file_sessions: dict[asyncio.Event, tuple[str, asyncio.Event]] = field(default_factory=dict)
     """Clients connected to files: event set when one has left -> the instance's id, and an event that ends it."""
+    image_directories: dict[tuple[tuple[str, ...], str], None] = field(default_factory=dict)
+    """Working directories that are in an image, by its layers."""
     bases: Bases = field(default_factory=Bases)
     """First ids of possible id ranges on this host."""
 

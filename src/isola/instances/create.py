@@ -33,6 +33,7 @@ from isola.instances.start import start
 from isola.instances.templates import PENDING
 from isola.instances.volatile import GENERATION, LAST_BOOT, own_keys
 from isola.instances.walls import ISOLATION, isolation_of, require_config, require_image
+from isola.instances.working_directory import make_working_directory
 from isola.model.identity import IdRange
 from isola.model.image import Image
 from isola.model.instance import Config, Devices, Instance, InstanceRequest
@@ -250,6 +251,7 @@ async def _build(context: Context, op: Operation, instance: Instance) -> None:
         await storage.layers.ensure(op, instance.start.layers, unpack, step.advance)
         await context.images.check_layers(blobs.values())  # also of those that the pool had
     await both(_make_volume(context, op, instance), _register(context, op, instance))
+    await make_working_directory(context, instance)
 
 
 async def _make_volume(context: Context, op: Operation, instance: Instance) -> None:

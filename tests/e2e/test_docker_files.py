@@ -178,3 +178,22 @@ def test_the_working_directory_is_made_with_the_container_and_within_it(docker: 
     finally:
         docker("rm", "-f", "links", *wanted)
         docker("rmi", "-f", "links:1")
+
+
+def test_files_of_names_are_seen_in_an_etc_that_is_mounted(docker: Run, tmp_path: Path) -> None:
+    etc, own = tmp_path / "etc", tmp_path / "own"
+    etc.mkdir()
+    own.write_text("127.0.0.9 mine\n")
+    for path, mode in ((tmp_path, 0o755), (etc, 0o777), (own, 0o644)):
+        path.chmod(mode)
+    inside = "cat /etc/hostname; grep -c localhost /etc/hosts; cat /etc/resolv.conf >&2; echo x >/etc/x"
+    given = ("run", "--rm", "--hostname", "named")
+    assert docker(*given, "-v", f"{etc}:/etc", "tiny", "sh", "-c", inside) == "named\n2\n"
+    assert sorted((path.name, path.read_text()) for path in etc.iterdir()) == [
+        ("hostname", ""), ("hosts", ""), ("resolv.conf", ""), ("x", "x\n"),
+    ]  # fmt: skip
+    assert (
+        docker(*given, "-v", f"{etc}:/etc:ro", "-v", f"{own}:/etc/hosts", "tiny", "cat", "/etc/hosts")
+        == own.read_text()
+    )
+    assert docker(*given, "--read-only", "tiny", "sh", "-c", "! echo x >>/etc/hosts; cat /etc/hostname") == "named\n"

@@ -8,7 +8,7 @@ import pytest
 
 from isola.errors import InvalidInput
 from isola.instances.expand import validate
-from isola.instances.name_files import HOSTNAME, HOSTS, RESOLVER, Surroundings, files_of
+from isola.instances.name_files import HOSTNAME, HOSTS, RESOLVER, Surroundings, files_of, shown
 from isola.model.instance import Instance
 from isola.model.program import Program
 from isola.testing.parts import World
@@ -111,3 +111,12 @@ async def test_another_instance_is_found_by_name_and_by_id(world: World) -> None
     names = f"one=container:db1,two=container:{db.id},three=container:gone"
     files = of(world, await world.create("web1", program=APPLICATION, config={"isola.hosts": names}, start=True))
     assert {f"{address}\tone", f"{address}\ttwo"} <= set(lines(files[HOSTS])) and "three" not in files[HOSTS]
+
+
+def test_disks_replace_files_in_their_place_and_files_within_them_are_mounted_late() -> None:
+    files = {HOSTS: "a", HOSTNAME: "b"}
+    root, etc, hosts = ({"type": "disk", "path": path} for path in ("/", "etc/", "/etc/hosts"))
+    assert shown(files, {"root": root, "eth0": {"type": "nic"}, "sda": {"type": "disk"}}) == (files, ())
+    assert shown(files, {"etc": etc}) == (files, (HOSTS, HOSTNAME))
+    assert shown(files, {"etc": etc, "hosts": hosts}) == ({HOSTNAME: "b"}, (HOSTNAME,))
+    assert shown(files, {"near": {"type": "disk", "path": "/etc/host"}}) == (files, ())

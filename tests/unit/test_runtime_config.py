@@ -361,3 +361,13 @@ def test_any_log_can_be_read(log: bytes) -> None:
 def test_the_log_is_cut_to_its_last_mebibyte() -> None:
     line = b"2026-11-21T10:00:00Z stdout F " + b"x" * 1023 + b"\n"
     assert len(raw(line * 2000)) == 1 << 20
+
+
+def test_files_of_the_run_are_as_read_only_as_the_root_and_late_ones_are_not_mounted_by_the_engine() -> None:
+    for read_only in (False, True):
+        root = Root(Path("/r"), read_only=read_only)
+        files = {"/etc/hosts": "a", "/etc/hostname": "b"}
+        made: Any = bundle(spec(root=root, files=files, late_files=("/etc/hosts",)), User(), HERE)["mounts"]
+        assert not [each for each in made if each["destination"] == "/etc/hosts"]
+        (file,) = (each for each in made if each["destination"] == "/etc/hostname")
+        assert ("ro" in file["options"], "rw" in file["options"]) == (read_only, not read_only)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,14 +188,17 @@ def monitored(on: FakeHost, report: bytes, *, lives: bool = True, inside: bool =
     return monitor
 
 
-async def attempt(report: bytes, **more: bool) -> tuple[FakeHost, OciRuntime, OciGuest | IsolaError]:
+async def attempt(
+    report: bytes, spec: RunSpec = SPEC, kinds: Mapping[str, str] | None = None, **more: bool
+) -> tuple[FakeHost, OciRuntime, OciGuest | IsolaError]:
     on = host()
+    on.guest_mounts.kinds = dict(kinds or {})
     on.processes.programs["sh"] = monitored(on, report, **more)
     runtime = driver("crun", on)
     made: list[OciGuest] = []
 
     async def work(op: Operation) -> None:
-        guest = await runtime.run(op, SPEC)
+        guest = await runtime.run(op, spec)
         assert isinstance(guest, OciGuest)
         made.append(guest)
         await op.commit()
@@ -220,6 +223,15 @@ async def test_created_processes_are_found_again() -> None:
     with pytest.raises(AlreadyExists):
         await do(on, lambda op: runtime.run(op, SPEC))
     assert await runtime.find("one") == made
+
+
+async def test_late_files_are_mounted_when_the_devices_are_and_may_stay_hidden() -> None:
+    late = dataclasses.replace(SPEC, files={"/etc/a": "a", "/etc/b": "b"}, late_files=("/etc/a", "/etc/b"))
+    for kinds, shown in (({}, ["/etc/a", "/etc/b"]), ({"/etc/a": "directory"}, ["/etc/b"])):
+        on, _, made = await attempt(b'{"data": PID}\n', late, kinds)
+        assert isinstance(made, OciGuest)
+        assert [path for path, _ in on.guest_mounts.inside[made.world].values()] == shown
+        assert not any(graft.executable or graft.set_ids or graft.read_only for graft in on.guest_mounts.grafts)
 
 
 @pytest.mark.parametrize(

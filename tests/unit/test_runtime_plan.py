@@ -50,6 +50,7 @@ FULL = RunSpec(
     ),
     mounts=(Mount("/mnt", "/src", read_only=True, recursive=True, propagation="slave", options=("noexec",)),),
     files={"/etc/hosts": "127.0.0.1 localhost"},
+    late_files=("/etc/hosts",),
     devices=(DeviceNode("/dev/fuse", "c", 10, 229, 0o666, 1, 2),),
     sysctls={"net.core.somaxconn": "1"},
     ulimits={"nofile": (1, -1)},

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from isola.devices.values import mount_point
 from isola.errors import NotFound
 from isola.instances.context import Context
 from isola.instances.identity import nics_of
 from isola.instances.linking import addresses_of, further_names, hosts_of
 from isola.instances.run_values import GATEWAY, OTHER
 from isola.instances.settings import SETTINGS
-from isola.model.instance import Config, Instance
+from isola.model.instance import Config, Devices, Instance
 
 HOSTS, RESOLVER, HOSTNAME = "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"
 _LOCAL = """\
@@ -74,6 +75,17 @@ async def host_names(context: Context) -> tuple[str, Mapping[str, str]]:
         RESOLVER: await _read(context, _RESOLVER_OF_HOST),
         HOSTNAME: f"{called}\n",
     }
+
+
+def shown(files: Mapping[str, str], devices: Devices) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Without those that a disk replaces, and which of the others are inside of a disk. Pure."""
+    disks = {PurePosixPath(mount_point(device["path"])) for device in devices.values() if _has_place(device)}
+    kept = {path: text for path, text in files.items() if PurePosixPath(path) not in disks}
+    return kept, tuple(path for path in kept if disks.intersection(PurePosixPath(path).parents))
+
+
+def _has_place(device: Mapping[str, str]) -> bool:
+    return device.get("type") == "disk" and device.get("path", "/") != "/"
 
 
 def files_of(config: Config, found: Surroundings) -> Mapping[str, str]:

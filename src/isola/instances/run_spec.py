@@ -14,7 +14,7 @@ from isola.instances.limits import terminals, tmpfs_size
 from isola.instances.linking import link_variables
 from isola.instances.log_settings import log_of
 from isola.instances.machine_settings import CSM, SECURE_BOOT, check_image
-from isola.instances.name_files import host_names, name_files
+from isola.instances.name_files import host_names, name_files, shown
 from isola.instances.namespaces import FULLY, NETWORK, joined, of_host, require_application, running_peer
 from isola.instances.placement import limits
 from isola.instances.program import configured
@@ -45,6 +45,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
     if begins.system:
         require_application(config)
     called, files = await _names_of(context, instance, config, begins)
+    files, late = shown(files, devices)
     bounds = limits(context, config, instance, fresh=True)
     return RunSpec(
         id=instance.id,
@@ -75,6 +76,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         mounts=mounts,
         seed=seed_of(instance.id, called, config) if runtime.capabilities.root is RootKind.DISKS else {},
         files=files,
+        late_files=late,
         devices=await _devices(context, config),
         shares=joined(context, instance, config),
         host_namespaces=of_host(config),

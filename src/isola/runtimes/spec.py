@@ -168,6 +168,8 @@ class RunSpec:
     """Path -> text on a disk that the guest gets beside its own, for cloud-init and for the agent."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Absolute path inside -> text of files that exist for the run alone, and hide those of the root."""
+    late_files: tuple[str, ...] = ()
+    """Those of them that a device would hide, which is mounted around them: they are mounted after it."""
     devices: tuple[DeviceNode, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """Sysctls of its own namespaces, in addition to those that every instance gets."""

@@ -85,7 +85,7 @@ def bundle(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:
                 lxcfs=host.seen(spec.lxcfs) if spec.lxcfs is not None else None,
                 lxcfs_files=host.lxcfs_files,
             ),
-            *(_file(path, host) for path in spec.files),
+            *(_file(path, spec, host) for path in spec.files if path not in spec.late_files),
             *(_mount(each, host) for each in spec.mounts),
         ],
         "linux": _linux(spec, host),
@@ -256,8 +256,8 @@ def _mount(mount: Mount, host: Surroundings) -> dict[str, object]:
     return {"destination": mount.target, "type": mount.kind, "source": source, "options": options}
 
 
-def _file(path: str, host: Surroundings) -> dict[str, object]:
-    options = ["bind", "rw", "nosuid", "nodev", "noexec", "private"]
+def _file(path: str, spec: RunSpec, host: Surroundings) -> dict[str, object]:
+    options = ["bind", "ro" if spec.root.read_only else "rw", "nosuid", "nodev", "noexec", "private"]
     return {"destination": path, "type": "bind", "source": str(host.file(path)), "options": options}
 
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from isola.errors import CommandFailed, HostFailure, IsolaError, NotFound, Unsupported, WrongState
+from isola.errors import CommandFailed, HostFailure, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
 from isola.host import Host
 from isola.host.cancellation import all_done
+from isola.host.guest_mounts import Graft
 from isola.model.identity import HostNames
 from isola.model.last_run import Ending
 from isola.model.network import HostNetwork, NetworkNamespace
@@ -96,12 +97,25 @@ class OciRuntime(MonitoredRuntime):
         guest = await self.guest_of(found, before=self.host.processes.command_line(found.run.init))
         if held is not None:
             await held(guest)
+        await self._show_late(guest, spec)
         if spec.root.read_only or spec.confinement.writable is not None:
             await self.host.mounts.make_root_read_only(guest.world, but=spec.confinement.writable or ())
         if restore is not None:
             await restore.spend()
         await op.effect(f"start program of {id}", lambda: self._go_on(id, restore))
         return guest
+
+    async def _show_late(self, guest: OciGuest, spec: RunSpec) -> None:
+        """What cannot be mounted stays hidden: in a read-only directory, for example, there may be no place for it."""
+        for path in spec.late_files:
+            graft = Graft(
+                self.layout(spec.id).file(path), read_only=spec.root.read_only, set_ids=False, executable=False
+            )
+            try:
+                async with self.host.guest_mounts.prepare(graft) as tree:
+                    await guest.mount(tree, path)
+            except (HostFailure, InvalidInput) as error:
+                log.warning("%s of %s is hidden by a mount: %s", path, spec.id, error)
 
     async def _first(
         self, op: Operation, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], restore: Restore | None

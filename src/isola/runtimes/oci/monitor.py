@@ -19,6 +19,7 @@ from isola.runtimes.spec import Log
 _LONGEST_SOCKET = 107
 _LOG = Log()
 _TIMEOUT = 60.0
+_TO_END = 1.0
 _REPORT_LIMIT = 65536
 
 # A shell enters the control groups before it executes the monitor, so that even if the daemon is killed, no process of
@@ -120,8 +121,12 @@ async def _running(host: Host, layout: Layout, line: bytes, stderr: Stream, moni
 
 
 async def _end(monitor: Child) -> str:
-    """How it ended, if it gives no reason, such as when it was killed."""
-    return CommandFailed(("conmon",), await monitor.wait()).message
+    """How it ended, if it gives no reason, such as when it was killed; empty if it has not."""
+    try:
+        async with asyncio.timeout(_TO_END):
+            return CommandFailed(("conmon",), await monitor.wait()).message
+    except TimeoutError:
+        return ""
 
 
 async def logged(host: Host, layout: Layout) -> str:

@@ -210,11 +210,11 @@ async def test_recorded_output_is_a_log_until_it_is_deleted(running: World) -> N
     assert isinstance(outputs, dict) and set(outputs) == {"1", "2"}
     file = "exec-output/" + outputs["2"].rpartition("/")[2]
     assert outputs["2"] == f"/1.0/instances/web1/logs/{file}"
-    assert await instances.read_log(Ref.default("web1"), file) == b"done\n"
-    assert file in await instances.logs(Ref.default("web1"))
-    await instances.delete_log(Ref.default("web1"), file)
+    assert await instances.logs.read(Ref.default("web1"), file) == b"done\n"
+    assert file in await instances.logs.names(Ref.default("web1"))
+    await instances.logs.delete(Ref.default("web1"), file)
     with pytest.raises(NotFound):
-        await instances.read_log(Ref.default("web1"), file)
+        await instances.logs.read(Ref.default("web1"), file)
 
 
 async def test_truncated_recorded_output_is_reported(running: World) -> None:
@@ -228,7 +228,7 @@ async def test_truncated_recorded_output_is_reported(running: World) -> None:
     outputs = operation.metadata["output"]
     assert operation.metadata["output_truncated"] == {"1": RECORD_LIMIT} and isinstance(outputs, dict)
     file = "exec-output/" + outputs["1"].rpartition("/")[2]
-    assert len(await running.parts.services.instances.read_log(Ref.default("web1"), file)) == RECORD_LIMIT
+    assert len(await running.parts.services.instances.logs.read(Ref.default("web1"), file)) == RECORD_LIMIT
 
 
 async def test_frozen_instances_refuse_commands_and_consoles(running: World) -> None:
@@ -262,7 +262,10 @@ async def test_commands_and_consoles_publish_events(running: World) -> None:
 async def test_unread_output_is_not_kept(running: World) -> None:
     operation = execute(running, "echo", connect=False)
     await running.finish(operation)
-    assert "output" not in operation.metadata and await running.parts.services.instances.logs(Ref.default("web1")) == []
+    assert (
+        "output" not in operation.metadata
+        and await running.parts.services.instances.logs.names(Ref.default("web1")) == []
+    )
 
 
 async def test_environment_is_the_clients_over_the_instances_over_the_defaults(running: World) -> None:
@@ -380,9 +383,9 @@ async def test_a_console_shows_what_is_written_and_has_a_size(running: World) ->
     assert running.on_host("web1").console_size == (100, 40)
     client.leave()
     await running.finish(operation)
-    assert await running.parts.services.instances.console_log(Ref.default("web1")) == b"login: "
-    await running.parts.services.instances.clear_console_log(Ref.default("web1"))
-    assert await running.parts.services.instances.console_log(Ref.default("web1")) == b""
+    assert await running.parts.services.instances.logs.console(Ref.default("web1")) == b"login: "
+    await running.parts.services.instances.logs.clear_console(Ref.default("web1"))
+    assert await running.parts.services.instances.logs.console(Ref.default("web1")) == b""
 
 
 async def test_a_console_in_use_must_be_taken_over(running: World) -> None:
@@ -469,9 +472,9 @@ async def test_logs_are_only_the_logs(name: str, world: World) -> None:
     await world.host.files.make_directory(logs / "exec-output")
     await world.host.files.write(logs.parent / "secret", b"secret")
     await world.host.files.write(logs / "console.log", b"seen")
-    assert await world.parts.services.instances.logs(Ref.default("web1")) == ["console.log"]
-    assert await world.parts.services.instances.read_log(Ref.default("web1"), "console.log") == b"seen"
-    for verb in (world.parts.services.instances.read_log, world.parts.services.instances.delete_log):
+    assert await world.parts.services.instances.logs.names(Ref.default("web1")) == ["console.log"]
+    assert await world.parts.services.instances.logs.read(Ref.default("web1"), "console.log") == b"seen"
+    for verb in (world.parts.services.instances.logs.read, world.parts.services.instances.logs.delete):
         with pytest.raises(NotFound):
             await verb(WEB1, name)
     assert await world.host.files.read(logs.parent / "secret") == b"secret"

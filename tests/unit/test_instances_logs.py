@@ -105,7 +105,7 @@ async def application(world: World, **config: str) -> Path:
 
 
 async def read(world: World, **query: object) -> list[LogBlock]:
-    found = world.parts.services.instances.read_output(WEB, LogQuery(**query))  # type: ignore[arg-type]
+    found = world.parts.services.instances.logs.output(WEB, LogQuery(**query))  # type: ignore[arg-type]
     return [block async for block in found]
 
 
@@ -130,7 +130,7 @@ async def test_a_log_that_grows_faster_than_it_is_read_has_an_end(world: World, 
     one = b"".join(line(0, "stdout", f"{number} {'x' * 500}") for number in range(1000))
     world.host.log_files.append(path, one)
     blocks = []
-    async for block in world.parts.services.instances.read_output(WEB, LogQuery(tail=5)):
+    async for block in world.parts.services.instances.logs.output(WEB, LogQuery(tail=5)):
         blocks.append(block)
         if replaced:
             world.host.log_files.replace(path)
@@ -170,7 +170,7 @@ async def test_followers_read_until_the_run_ends(world: World) -> None:
 async def test_a_follower_that_leaves_leaves_nothing(world: World) -> None:
     await application(world)
     world.runtime.show(world.parts.services.instances.get(WEB).id, b"out\n")
-    following = world.parts.services.instances.read_output(WEB, LogQuery(follow=True))
+    following = world.parts.services.instances.logs.output(WEB, LogQuery(follow=True))
     assert (await anext(following)).data == b"out\n"
     await following.aclose()
     await settle(world)

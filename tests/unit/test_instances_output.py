@@ -38,11 +38,11 @@ async def test_an_application_has_its_streams_apart(world: World) -> None:
     world.runtime.show(application.value.id, b"out\n")
     world.runtime.show(application.value.id, b"err\n", Channel.STDERR)
     assert [await attached.read() for _ in range(2)] == [(Channel.STDOUT, b"out\n"), (Channel.STDERR, b"err\n")]
-    lines = await world.parts.services.instances.output(WEB)
+    lines = await world.parts.services.instances.logs.lines(WEB)
     assert [(line.channel, line.data) for line in lines] == [(Channel.STDOUT, b"out\n"), (Channel.STDERR, b"err\n")]
     await world.finish(world.parts.services.instances.stop(WEB, force=True))
     assert await attached.read() is None
-    assert await world.parts.services.instances.output(WEB) == lines
+    assert await world.parts.services.instances.logs.lines(WEB) == lines
 
 
 async def applied(world: World) -> str:

@@ -162,7 +162,7 @@ async def test_a_system_that_dies_at_once_is_a_failed_start_with_a_reason(world:
     assert "status 255" in view.error
     assert "Failed to create control group inotify object\nExiting PID 1..." in view.error and "\x1b" not in view.error
     assert status(world) is Status.STOPPED and not await differences(world)
-    log = (await world.parts.services.instances.start_log(Ref.default("web1"))).decode()
+    log = (await world.parts.services.instances.logs.last_start(Ref.default("web1"))).decode()
     assert "The start failed" in log and log.count("inotify object") == 2, "the reason, and the console"
     world.runtime.dying.clear()
     await world.finish(world.parts.services.instances.start(Ref.default("web1")))
@@ -173,7 +173,7 @@ async def test_a_start_that_fails_before_anything_is_shown_leaves_its_reason_in_
     await world.import_image("broken", **{"isola.command": "/no/such/program"})
     with pytest.raises(IsolaError):
         await world.create("web1", start=True, image="broken")
-    assert b"no such file or directory" in await world.parts.services.instances.start_log(Ref.default("web1"))
+    assert b"no such file or directory" in await world.parts.services.instances.logs.last_start(Ref.default("web1"))
 
 
 @pytest.mark.parametrize(("code", "then"), [(0, Status.STOPPED), (129, Status.RUNNING)])

@@ -23,6 +23,7 @@ from strike import Fate, end_tasks
 from isola.errors import InvalidInput, NotFound, Unsupported
 from isola.instances.copy import Source
 from isola.instances.instances import Instances
+from isola.instances.log_verbs import Logs
 from isola.instances.move import Destination
 from isola.instances.snapshots import Snapshots
 from isola.model.caller import DAEMON
@@ -48,8 +49,8 @@ class Recorded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._verbs, name)
-        if isinstance(found, Snapshots):
-            return Recorded(found, self._called, "snapshots.")
+        if isinstance(found, (Logs, Snapshots)):
+            return Recorded(found, self._called, f"{name}.")
         self._called.add(self._prefix + name)
         return found
 
@@ -132,7 +133,8 @@ async def vm() -> AsyncIterator[Machines]:
 
 
 def test_there_is_a_scenario_for_every_verb() -> None:
-    verbs = public(Instances) | {f"snapshots.{name}" for name in public(Snapshots)}
+    parts = {"snapshots": Snapshots, "logs": Logs}
+    verbs = public(Instances) | {f"{part}.{name}" for part, kind in parts.items() for name in public(kind)}
     assert frozenset().union(*SCENARIOS.values()) == verbs
 
 
@@ -288,7 +290,9 @@ async def has_a_screen(vm: Machines) -> None:
     display.close()
 
 
-@covers("console", "attach", "console_log", "output", "read_output", "clear_console_log", "start_log")
+@covers(
+    "console", "attach", "logs.console", "logs.lines", "logs.output", "logs.clear_console", "logs.last_start",
+)  # fmt: skip
 async def has_a_console(vm: Machines) -> None:
     console, attachment = vm.instances.console(VICTIM, ConsoleRequest(80, 25)), await vm.instances.attach(VICTIM)
     stream = await console.attach()
@@ -297,22 +301,22 @@ async def has_a_console(vm: Machines) -> None:
     assert vm.world.on_host(NAME).console_size == (80, 25)
     console.close()
     attachment.close()
-    assert await vm.instances.console_log(VICTIM) == b"login: " == await vm.instances.start_log(VICTIM)
-    assert [line.data for line in await vm.instances.output(VICTIM)] == [b"login: "]
-    assert [block.data async for block in vm.instances.read_output(VICTIM, LogQuery())] == [b"login: "]
-    await vm.instances.clear_console_log(VICTIM)
-    assert await vm.instances.console_log(VICTIM) == b""
+    assert await vm.instances.logs.console(VICTIM) == b"login: " == await vm.instances.logs.last_start(VICTIM)
+    assert [line.data for line in await vm.instances.logs.lines(VICTIM)] == [b"login: "]
+    assert [block.data async for block in vm.instances.logs.output(VICTIM, LogQuery())] == [b"login: "]
+    await vm.instances.logs.clear_console(VICTIM)
+    assert await vm.instances.logs.console(VICTIM) == b""
 
 
-@covers("logs", "read_log", "require_room_for_output", "keep_output", "delete_log")
+@covers("logs.names", "logs.read", "logs.require_room", "logs.record", "logs.delete")
 async def keeps_logs(vm: Machines) -> None:
-    await vm.instances.require_room_for_output(VICTIM)
-    assert not [name for name in await vm.instances.logs(VICTIM) if "room" in name]
-    name = await vm.instances.keep_output(vm.get(), "one.stdout", b"said")
-    assert name in await vm.instances.logs(VICTIM) and await vm.instances.read_log(VICTIM, name) == b"said"
-    await vm.instances.delete_log(VICTIM, name)
+    await vm.instances.logs.require_room(VICTIM)
+    assert not [name for name in await vm.instances.logs.names(VICTIM) if "room" in name]
+    name = await vm.instances.logs.record(vm.get(), "one.stdout", b"said")
+    assert name in await vm.instances.logs.names(VICTIM) and await vm.instances.logs.read(VICTIM, name) == b"said"
+    await vm.instances.logs.delete(VICTIM, name)
     with pytest.raises(NotFound):
-        await vm.instances.read_log(VICTIM, name)
+        await vm.instances.logs.read(VICTIM, name)
 
 
 @covers("files", "files_session", "place")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from isola.errors import AlreadyExists
@@ -13,16 +13,15 @@ from isola.instances import console as console_verb
 from isola.instances import copy as copy_verb
 from isola.instances import create as create_verb
 from isola.instances import delete as delete_verb
-from isola.instances import evidence, log_reading, supervise
 from isola.instances import exec as exec_verb
 from isola.instances import files as files_verb
 from isola.instances import last_run as last_run_verb
-from isola.instances import logs as logs_verb
 from isola.instances import metadata as metadata_verb
 from isola.instances import move as move_verb
 from isola.instances import refresh as refresh_verb
 from isola.instances import rename as rename_verb
 from isola.instances import stop as stop_verb
+from isola.instances import supervise
 from isola.instances import unknown as unknown_verbs
 from isola.instances import update as update_verb
 from isola.instances.change_many import change_all
@@ -36,6 +35,7 @@ from isola.instances.deploy.deployments import Deployments
 from isola.instances.display import Display, check_display
 from isola.instances.files import FilesSession
 from isola.instances.learning import Learning
+from isola.instances.log_verbs import Logs
 from isola.instances.move import Destination
 from isola.instances.places import Place
 from isola.instances.places import place as place_of
@@ -61,11 +61,10 @@ from isola.model.caller import DAEMON, Caller
 from isola.model.exec import ConsoleRequest, ExecRequest
 from isola.model.instance import Config, Devices, Instance, InstanceRequest, InstanceState, Status, Unknown
 from isola.model.last_run import Until
-from isola.model.log_query import LogQuery
 from isola.model.reference import DEFAULT_PROJECT, Ref
 from isola.model.state_change import Action, StateChange
 from isola.operations import Operation
-from isola.runtimes import Attachment, LogBlock, LogLine
+from isola.runtimes import Attachment
 from isola.state import Versioned
 
 
@@ -84,6 +83,7 @@ class Instances:
         self.runs = Runs(context)
         self.deployments = Deployments(context)
         self.learning = Learning(context)
+        self.logs = Logs(context)
 
     async def look(self) -> None:
         """Find instances on the host without a record; after the pools are open, before any ids or addresses are
@@ -479,17 +479,7 @@ class Instances:
         check_display(self._context, instance, request)
         return Display(self._context, instance, caller)
 
-    # --- consoles, logs, files ----------------------------------------------------------------------------------
-
-    async def console_log(self, ref: Ref) -> bytes:
-        """Raw console output."""
-        instance = self.get(ref)
-        return await self._context.runtime(instance).console_log(instance.id)
-
-    async def output(self, ref: Ref) -> Sequence[LogLine]:
-        """The same line by line: when and where each came out."""
-        instance = self.get(ref)
-        return await self._context.runtime(instance).output(instance.id)
+    # --- consoles, files ----------------------------------------------------------------------------------------
 
     async def attach(self, ref: Ref, *, ahead: bool = False) -> Attachment:
         """To what its first process says from now on, and to its input. Raises NotFound, WrongState.
@@ -497,40 +487,6 @@ class Instances:
         With ``ahead``, of one that does not run, to all that its next run says.
         """
         return await console_verb.attach(self._context, self.get(ref), ahead=ahead)
-
-    def read_output(self, ref: Ref, query: LogQuery) -> AsyncGenerator[LogBlock, None]:
-        """Its output as bytes, of any length: raw, or with the time of each line. Raises NotFound, Unsupported."""
-        return log_reading.read(self._context, self.get(ref), query)
-
-    async def start_log(self, ref: Ref) -> bytes:
-        """Why its last start failed, and its console output."""
-        instance = self.get(ref)
-        return await evidence.failure(self._context, instance) + await self.console_log(ref)
-
-    async def clear_console_log(self, ref: Ref) -> None:
-        """Remove it."""
-        instance = self.get(ref)
-        await self._context.runtime(instance).clear_console_log(instance.id)
-
-    async def logs(self, ref: Ref) -> Sequence[str]:
-        """Names of the log files."""
-        return await logs_verb.names(self._context, self.get(ref))
-
-    async def read_log(self, ref: Ref, file: str) -> bytes:
-        """Content of a log file. Raises NotFound."""
-        return await logs_verb.read(self._context, self.get(ref), file)
-
-    async def require_room_for_output(self, ref: Ref) -> None:
-        """Raises HostFailure if the output of a command could not be recorded now."""
-        await logs_verb.require_room_for_output(self._context, self.get(ref))
-
-    async def keep_output(self, instance: Instance, file: str, data: bytes) -> str:
-        """Write the output of a command; returns the log file's name."""
-        return await logs_verb.keep_output(self._context, instance, file, data)
-
-    async def delete_log(self, ref: Ref, file: str) -> None:
-        """Remove a recorded output. Raises NotFound."""
-        await logs_verb.delete(self._context, self.get(ref), file)
 
     def files(self, ref: Ref) -> AbstractAsyncContextManager[Root]:
         """The instance's files, running or not. Raises NotFound."""

@@ -51,7 +51,7 @@ async def keep(services: Services, op: Operation, command: Command, records: Map
     output = {}
     for name, record in records.items():
         file = f"exec_{op.id}.{'stdout' if name == '1' else 'stderr'}"
-        file = await services.instances.keep_output(command.instance, file, bytes(record.data))
+        file = await services.instances.logs.record(command.instance, file, bytes(record.data))
         output[name] = address(command.instance.entity, below=f"/logs/{file}")
     op.update_metadata(output=output)
     if cut := {name: RECORD_LIMIT for name, record in records.items() if record.cut}:

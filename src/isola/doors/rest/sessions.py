@@ -54,7 +54,7 @@ def run_command(
     async def run(op: Operation) -> None:
         try:
             if record:
-                await services.instances.require_room_for_output(ref)
+                await services.instances.logs.require_room(ref)
             await command.start()
             status, records = await recorded(command)
             if record:

@@ -22,7 +22,7 @@ async def serve(request: Request, seen: View, wire: Wire, attachment: Attachment
         shown = {Channel.STDOUT}
     if request.flag("logs") and shown:
         query = LogQuery(stdout=Channel.STDOUT in shown, stderr=Channel.STDERR in shown)
-        async with aclosing(request.services.instances.read_output(seen.instance.ref, query)) as blocks:
+        async with aclosing(request.services.instances.logs.output(seen.instance.ref, query)) as blocks:
             async for block in blocks:
                 await wire.write(_NUMBERS[block.channel], block.data)
     if not request.flag("stream"):

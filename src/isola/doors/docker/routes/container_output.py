@@ -39,7 +39,7 @@ async def logs(request: Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     await response.prepare(request.http)
     with request.lasts():
-        async with aclosing(request.services.instances.read_output(seen.instance.ref, query)) as blocks:
+        async with aclosing(request.services.instances.logs.output(seen.instance.ref, query)) as blocks:
             async for block in blocks:
                 data = block.data
                 if not terminal:

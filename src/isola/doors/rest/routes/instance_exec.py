@@ -89,7 +89,7 @@ async def attach(request: Request) -> web.StreamResponse:
 async def console_log(request: Request) -> web.StreamResponse:
     """The console's log, raw."""
     instance = instance_of(request)
-    data = await request.services.instances.console_log(instance.ref)
+    data = await request.services.instances.logs.console(instance.ref)
     request.services.events.lifecycle("instance-console-retrieved", instance.entity, caller=request.caller)
     return web.Response(body=data, content_type="application/octet-stream")
 
@@ -97,7 +97,7 @@ async def console_log(request: Request) -> web.StreamResponse:
 async def clear_console_log(request: Request) -> web.StreamResponse:
     """Empty the console's log."""
     instance = instance_of(request)
-    await request.services.instances.clear_console_log(instance.ref)
+    await request.services.instances.logs.clear_console(instance.ref)
     request.services.events.lifecycle("instance-console-reset", instance.entity, caller=request.caller)
     return sync()
 

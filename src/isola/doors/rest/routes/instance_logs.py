@@ -20,14 +20,14 @@ log."""
 async def list_all(request: Request) -> web.StreamResponse:
     """Paths of all log files."""
     instance = instance_of(request)
-    names = await request.services.instances.logs(instance.ref)
+    names = await request.services.instances.logs.names(instance.ref)
     return sync([in_project(f"/1.0/{request.tree}/{instance.name}/logs/{name}", instance.project) for name in names])
 
 
 async def list_outputs(request: Request) -> web.StreamResponse:
     """Paths of the output of recorded commands."""
     instance = instance_of(request)
-    names = await request.services.instances.logs(instance.ref)
+    names = await request.services.instances.logs.names(instance.ref)
     outputs = [name for name in names if name.startswith(_OUTPUTS)]
     return sync([in_project(f"/1.0/{request.tree}/{instance.name}/logs/{name}", instance.project) for name in outputs])
 
@@ -35,16 +35,16 @@ async def list_outputs(request: Request) -> web.StreamResponse:
 async def get(request: Request) -> web.StreamResponse:
     """A log file, raw."""
     instances, ref, file = request.services.instances, instance_of(request).ref, _file(request)
-    if file == _LXC_LOG and file not in await instances.logs(ref):
-        data = await instances.start_log(ref)
+    if file == _LXC_LOG and file not in await instances.logs.names(ref):
+        data = await instances.logs.last_start(ref)
     else:
-        data = await instances.read_log(ref, file)
+        data = await instances.logs.read(ref, file)
     return web.Response(body=data, content_type="application/octet-stream")
 
 
 async def delete(request: Request) -> web.StreamResponse:
     """Remove a log file."""
-    await request.services.instances.delete_log(instance_of(request).ref, _file(request))
+    await request.services.instances.logs.delete(instance_of(request).ref, _file(request))
     return sync()
 
 

@@ -39,7 +39,7 @@ async def output(request: Request) -> web.StreamResponse:
         timestamps=flag("timestamps"),
         follow=flag("follow"),
     )
-    blocks = request.services.instances.read_output(instance.ref, query)
+    blocks = request.services.instances.logs.output(instance.ref, query)
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     try:
         following = asyncio.ensure_future(_next(blocks))

@@ -150,15 +150,25 @@ class DriverUnavailable(Unsupported):
 
 
 class ProgramFailed(IsolaError):
-    """A user's program ended with an error, as ``status`` says; its output went to the client."""
+    """A user's program ended with an error, as ``status`` says; its output went to the client.
+
+    ``command``: the program with its arguments, where the message is not for all clients the right one.
+    """
 
     code = "program_failed"
 
     def __init__(
-        self, message: str, status: int = 1, *, evidence: str = "", remedy: str = "", field: str | None = None
+        self,
+        message: str,
+        status: int = 1,
+        *,
+        command: str = "",
+        evidence: str = "",
+        remedy: str = "",
+        field: str | None = None,
     ) -> None:
         super().__init__(message, evidence=evidence, remedy=remedy, field=field)
-        self.status = status
+        self.status, self.command = status, command
 
 
 class Cancelled(IsolaError):

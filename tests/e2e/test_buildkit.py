@@ -98,7 +98,7 @@ async def test_further_contexts(image: Daemon, docker: Docker) -> None:
 async def test_a_failure_names_its_step(image: Daemon) -> None:
     files = Files({"dockerfile": files_of(Dockerfile="FROM app\nRUN exit 3\n"), "context": []})
     async with builder(door(image), files) as client:
-        with pytest.raises(Failure, match="returned a non-zero code: 3"):
+        with pytest.raises(Failure, match=r'^process "/bin/sh -c exit 3" did not complete successfully: exit code: 3$'):
             await client.build()
         steps, _, errors = shown(await client.told(1))
         assert steps[-1] == "[2/2] RUN exit 3" and len(errors) == 1

@@ -10,9 +10,9 @@ from buildkit_client import CONTROL, Builder, Files, builder, files_of, session
 from docker_door import docker_standing
 
 from isola.doors.docker.buildkit.calls import Failure
-from isola.doors.docker.buildkit.solving import definition
+from isola.doors.docker.buildkit.solving import definition, failure
 from isola.doors.docker.buildkit.wire import message
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, ProgramFailed
 
 
 @pytest.fixture
@@ -27,6 +27,21 @@ async def test_low_level_definitions_are_refused_at_once(client: Builder, defini
     with pytest.raises(Failure, match="LLB"):
         async with asyncio.timeout(60):
             await client.ask(f"{CONTROL}Solve", message({1: "ref", 2: definition}))
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            ProgramFailed("The command ...", 4, command='/bin/sh -c echo "ä"\nexit 4'),
+            r'process "/bin/sh -c echo \"ä\"\nexit 4" did not complete successfully: exit code: 4',
+        ),
+        (ProgramFailed("It is not healthy", 1), "It is not healthy"),
+        (asyncio.CancelledError(), "the build was cancelled"),
+    ],
+)
+def test_failures_are_told_as_by_buildkit(error: BaseException, text: str) -> None:
+    assert failure(error) == text
 
 
 async def test_an_empty_definition_does_not_matter_beside_a_frontend(client: Builder) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 
 from isola.builds.exporting import Export
-from isola.errors import InvalidInput
+from isola.errors import InvalidInput, UnsafeArchive
 from isola.model.build import BuildRequest, Output
 from isola.testing.parts import World
 
@@ -74,5 +74,6 @@ async def test_a_damaged_archive_is_refused(world: World) -> None:
 
 
 async def test_an_archive_that_leads_out_is_refused(world: World) -> None:
-    with pytest.raises(InvalidInput, match="leads out of its root"):
+    with pytest.raises(UnsafeArchive, match=r"^ADD failed: .* leads out of its root") as refused:
         await added(world, tar_with({"../f": b"1"}))
+    assert refused.value.code == "unsafe_archive"

@@ -50,9 +50,8 @@ def _failing(step: CopyFiles) -> Iterator[None]:
         yield
     except InvalidInput as error:
         name = "ADD" if step.add else "COPY"
-        raise InvalidInput(
-            f"{name} failed: {error.message}", field=error.field, evidence=error.evidence, remedy=error.remedy
-        ) from error
+        message = f"{name} failed: {error.message}"
+        raise type(error)(message, field=error.field, evidence=error.evidence, remedy=error.remedy) from error
 
 
 def _numeric(owner: str) -> bool:

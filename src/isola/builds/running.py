@@ -104,8 +104,8 @@ async def _ran(job: Job, ref: Ref, step: RunProgram, stage: int) -> None:
         reading.cancel()
         attachment.close()
     if status:
-        shown = " ".join(step.argv)
-        raise ProgramFailed(f"The command '{shown[:1000]}' returned a non-zero code: {status}", status)
+        shown = " ".join(step.argv)[:1000]
+        raise ProgramFailed(f"The command '{shown}' returned a non-zero code: {status}", status, command=shown)
 
 
 async def _read(job: Job, attachment: Attachment, stage: int) -> None:

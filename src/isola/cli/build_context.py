@@ -22,6 +22,8 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 class BuildContext:
     """``dockerfile``: path of the Dockerfile, empty for the one in the directory. Raises OSError, InvalidInput.
 
+    As in Docker, where there is no ``Dockerfile``, ``dockerfile`` is read.
+
     ``needed``: whether there has to be one.
     """
 
@@ -33,7 +35,7 @@ class BuildContext:
             self._ignore = os.path.join(self._top, _IGNORE)
             self._patterns = _patterns(self._ignore)
             return
-        path = dockerfile or os.path.join(self._top, "Dockerfile")
+        path = _found(dockerfile or os.path.join(self._top, "Dockerfile"))
         real = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
         os.stat(real)
         if os.path.commonpath([self._top, real]) == self._top:
@@ -83,6 +85,12 @@ def together(contexts: Mapping[str, BuildContext]) -> Iterator[bytes]:
     for name, each in contexts.items():
         yield from each.members(f"{name}/")
     yield _END
+
+
+def _found(path: str) -> str:
+    directory, name = os.path.split(path)
+    other = os.path.join(directory, name.lower())
+    return other if name == "Dockerfile" and not os.path.lexists(path) and os.path.lexists(other) else path
 
 
 def _patterns(path: str) -> Patterns | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from isola.doors.docker.buildkit.pushing import Pushed, cancel, push
 from isola.doors.docker.buildkit.sending import METHOD
 from isola.doors.docker.buildkit.sessions import Session
 from isola.doors.docker.buildkit.wire import Message, message
-from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
+from isola.errors import InvalidInput, IsolaError, NotFound, ProgramFailed, Unsupported
 from isola.images.registry.credentials import Credentials, credentials_for
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest, Output
 from isola.model.build_cache import CacheType
@@ -171,7 +172,7 @@ async def _ended(
     client: Client, session: Session, operation: Operation, outputs: Outputs, progress: Progress
 ) -> Solved:
     if operation.error is not None:
-        text = str(operation.error) if isinstance(operation.error, IsolaError) else "the build was cancelled"
+        text = failure(operation.error)
         await progress.failed(text)
         raise Failure(Code.UNKNOWN, text)
     await progress.failed("")
@@ -188,6 +189,14 @@ async def _ended(
         image = client.services.images.get(Ref(home, solved.fingerprint))
         told = partial(progress.status, exporting)
         return replace(solved, pushed=await push(client, session, outputs.pushes, image, told))
+
+
+def failure(error: BaseException) -> str:
+    """As BuildKit says it."""
+    if isinstance(error, ProgramFailed) and error.command:
+        command = json.dumps(error.command, ensure_ascii=False)  # as Go quotes
+        return f"process {command} did not complete successfully: exit code: {error.status}"
+    return str(error) if isinstance(error, IsolaError) else "the build was cancelled"
 
 
 async def definition(session: Session, name: str) -> tuple[bytes, tuple[str, ...]]:

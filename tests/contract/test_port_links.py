@@ -16,6 +16,7 @@ from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, N
 from isola.host.link_kinds import Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.links import Links, LinuxLinks
 from isola.host.process import LinuxProcesses
+from isola.host.static_routes import Route
 from isola.testing.links import FakeLinks
 
 BRIDGE = Bridge("br0", ("10.1.2.1/24", "fd42::1/64"), mtu=1400, mac="0a:69:73:00:00:01", alias="isola:lab")
@@ -391,3 +392,34 @@ async def test_connections_wait_for_links_that_are_seen_off() -> None:
         links.delete_vanishing("is1")
         await links.connect(Pair("is2", "eth1", "", "0a:69:73:00:00:04"), next_guest.endpoint.path)
         assert not await links.exists("is1"), "although its namespace has not ended"
+
+
+async def test_routes_through_instances_come_and_go(subject: Subject) -> None:
+    await subject.links.create_bridge(BRIDGE)
+    routes = [
+        Route("192.0.2.0/28", "br0", "10.1.2.7"),
+        Route("192.0.2.32/32", "br0"),
+        Route("2001:db8:7::/64", "br0", "fd42::7"),
+    ]
+    subnets = {"192.0.2.0/28", "2001:db8:7::/64"}
+    for _ in range(2):
+        await subject.links.add_routes(routes)
+    assert subnets <= {*await subject.links.routes(), *(route.subnet for route in static(subject.links))}
+    await subject.links.create_bridge(Bridge("br1", ("10.1.3.1/24",)))
+    other = [Route("192.0.2.64/28", "br1"), Route("192.0.2.0/28", "br1")]
+    with pytest.raises(AlreadyExists, match=r"192\.0\.2\.0/28"):
+        await subject.links.add_routes(other)
+    await subject.links.remove_routes(other)
+    with pytest.raises(AlreadyExists):
+        await subject.links.add_routes([Route("192.0.2.0/28", "br0")])
+    await subject.links.remove_routes(routes)
+    await subject.links.remove_routes(routes)
+    assert not subnets & {*await subject.links.routes(), *(route.subnet for route in static(subject.links))}
+    await subject.links.add_routes(other)
+    with pytest.raises(HostFailure):
+        await subject.links.add_routes([Route("198.51.100.0/24", "br1"), Route("198.51.100.0/25", "nolink")])
+    assert "198.51.100.0/24" not in await subject.links.routes()
+
+
+def static(links: Links) -> list[Route]:
+    return list(links.static.values()) if isinstance(links, FakeLinks) else []

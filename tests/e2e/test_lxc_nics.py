@@ -140,6 +140,28 @@ def test_p2p_and_routed_nics_transfer_packets(lxc: Lxc, instance: str) -> None:
     assert "pair8" not in lxc.daemon.links()
 
 
+def test_a_subnet_is_routed_to_a_nic_of_a_network(lxc: Lxc, instance: str, lan: str, far: list[str]) -> None:
+    """Also from outside, past the network's firewall, and back with its own address."""
+    lxc("config", "device", "override", instance, "eth0", "ipv4.routes=192.0.2.40/29", "limits.priority=6")
+    own = lxc.daemon.get(f"/1.0/instances/{instance}")["config"]["volatile.eth0.ipv4"]
+    try:
+        (line,) = [each for each in run(host(lxc), "ip", "route").splitlines() if each.startswith("192.0.2.40/29")]
+        assert line.startswith(f"192.0.2.40/29 via {own} dev ")
+        run(inside(lxc, instance), "ip", "addr", "add", "192.0.2.41/32", "dev", "lo")
+        gateway = lxc.daemon.get("/1.0/networks/isolabr0")["config"]["ipv4.address"].split("/")[0]
+        address(lxc, instance, "eth0", f"{own}/24")
+        run(inside(lxc, instance), "ip", "route", "replace", "default", "via", gateway)
+        run(host(lxc), "ip", "addr", "add", "198.51.100.254/24", "dev", lan)
+        run(far, "ip", "route", "add", "192.0.2.40/29", "via", "198.51.100.254")
+        with echo(inside(lxc, instance), "tcp", "192.0.2.41", "80"):
+            assert ask(far, "hello", "tcp", "192.0.2.41", "80") == "198.51.100.1 hello"
+        lxc("config", "device", "set", instance, "eth0", "ipv4.routes=192.0.2.48/29")
+        assert "192.0.2.40/29" not in run(host(lxc), "ip", "route")
+    finally:
+        lxc("config", "device", "remove", instance, "eth0")
+    assert "192.0.2.48/29" not in run(host(lxc), "ip", "route")
+
+
 def test_rates_are_enforced_in_both_directions_and_changed_live(lxc: Lxc, instance: str) -> None:
     id = records(lxc.daemon, "instances")[instance]["id"]
     link = lxc.daemon.names.veth(id, "eth0")

@@ -261,7 +261,7 @@ async def test_an_update_keeps_connections(bed: Bed) -> None:
     nic, guest = await bed.nic(network, "web1", configure=True)
     gateway = bed.driver.plan(network).gateways()[0]
     ping = await guest.start("ping", "-i", "0.05", "-c", "20", "-W", "10", "-q", gateway)
-    config = await bed.driver.complete({"dns.domain": "lab.example"}, (), network.config)
+    config = await bed.driver.complete({**network.config, "dns.domain": "lab.example"}, (), network.config)
     changed = replace(network, config=config)
     await bed.act(lambda op: bed.driver.update(op, network, changed, [nic]))
     assert nic.ipv4 and nic.ipv4 in await resolve(guest, "web1.lab.example", gateway)

@@ -324,3 +324,19 @@ def test_cloud_metadata_is_refused_unless_allowed() -> None:
     assert "hook prerouting priority raw" in chain and chain.count("reject") == 2
     assert "169.254.169.254" in chain and "fd00:ec2::254" in chain
     assert "169.254" not in ruled(security_metadata="true") and "reject" not in ruled(security_metadata="true")
+
+
+def test_routed_subnets_pass_the_rules() -> None:
+    config = BridgeConfig.read(PLAIN | {"ipv4.nat": "true"})
+    plain, routed = (
+        rules.render("br0", config),
+        rules.render("br0", config, ["192.0.2.0/28", "10.1.2.8/32", "2001:db8::/64"]),
+    )
+    assert "ip saddr != 10.1.2.0/24 drop" in plain and "192.0.2" not in plain
+    assert "ip saddr != { 10.1.2.0/24, 192.0.2.0/28 } drop" in routed
+    lines = [line.strip() for line in routed.splitlines()]
+    passing = next(
+        number for number, line in enumerate(lines) if "ip daddr { 10.1.2.8/32, 192.0.2.0/28 } accept" in line
+    )
+    assert lines[passing + 1].startswith('oifname "br0"') and lines[passing + 1].endswith("drop")
+    assert "ip6 saddr != { 2001:db8::/64, fd42::/64 } drop" in routed

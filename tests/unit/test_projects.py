@@ -381,6 +381,7 @@ async def test_a_pool_may_have_its_own_limit(stand: Stand) -> None:
         ("restricted.cluster.target", "allow", "yes"),
         ("restricted.cluster.groups", "one,two", "\0"),
         ("restricted.networks.uplinks", "lan", "\0"),
+        ("restricted.networks.subnets", "lan:192.0.2.0/28, lan:2001:db8::/64", "lan"),
         ("limits.disk.pool.fast", "10GiB", "much"),
     ],
 )

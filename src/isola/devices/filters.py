@@ -27,13 +27,17 @@ class Filter:
     """The only permitted senders; empty: no IPv4 at all."""
     ipv6: tuple[str, ...] | None = None
     """Permitted senders, besides the link-local address derived from the MAC address; empty: no IPv6 at all."""
+    subnets6: tuple[str, ...] = ()
+    """Where it may have IPv6 addresses: further permitted senders."""
     rate: int | None = None
     """Bits per second; the excess is dropped."""
+    priority: int | None = None
+    """What its packets get in queues of the host."""
 
     @property
     def empty(self) -> bool:
         """Whether nothing is filtered."""
-        return (self.mac, self.ipv4, self.ipv6, self.rate) == (None, None, None, None)
+        return all(each is None for each in (self.mac, self.ipv4, self.ipv6, self.rate, self.priority))
 
 
 def link_local(mac: str) -> str:
@@ -66,7 +70,7 @@ def bridge_table(wanted: Filter) -> str:
 
 def routed_table(wanted: Filter) -> str:
     """The body of a table of family ``inet``, for a link that is not a port of a bridge."""
-    return "\n".join((
+    lines = [
         "chain packets {",
         "  type filter hook prerouting priority raw; policy accept;",
         f'  iifname "{wanted.link}" jump from_instance',
@@ -74,7 +78,32 @@ def routed_table(wanted: Filter) -> str:
         "chain from_instance {",
         *(f"  {rule}" for rule in _packet_rules(wanted)),
         "}",
+    ]
+    if wanted.priority is not None:
+        lines.append(_forwarded(f'iifname "{wanted.link}"', wanted.priority))
+    return "\n".join(lines)
+
+
+def forwarded_table(bridge: str, mac: str, priority: int) -> str:
+    """The body of a table of family ``inet`` that gives priority to what comes by a bridge and leaves by other links.
+
+    Forwarding IPv4 resets the priority that a frame got on the bridge.
+    """
+    return _forwarded(f'iifname "{bridge}" ether saddr {mac}', priority)
+
+
+def _forwarded(match: str, priority: int) -> str:
+    return "\n".join((
+        "chain forwarded {",
+        "  type filter hook forward priority mangle; policy accept;",
+        f"  {match} {_priority_rule(priority)}",
+        "}",
     ))  # fmt: skip
+
+
+def _priority_rule(priority: int) -> str:
+    """nft writes priorities as handles of classes, in hexadecimal."""
+    return f"meta priority set {priority >> 16:x}:{priority & 0xFFFF:x}"
 
 
 def _frame_rules(wanted: Filter) -> Iterator[str]:
@@ -131,7 +160,7 @@ def _ipv6_rules(wanted: Filter) -> Iterator[str]:
     yield f"icmpv6 type {_ADVERT} jump own_target"
     yield f"ip6 saddr :: icmpv6 type {_SOLICIT} jump own_target"
     yield f"ip6 saddr :: icmpv6 type {{ {_SOLICIT}, {_ROUTER_SOLICIT}, mld2-listener-report }} accept"
-    yield f"ether type ip6 ip6 saddr != {{ {', '.join(_own(wanted))} }} drop"
+    yield f"ether type ip6 ip6 saddr != {{ {', '.join((*_own(wanted), *wanted.subnets6))} }} drop"
 
 
 def _packet_rules(wanted: Filter) -> Iterator[str]:
@@ -147,6 +176,8 @@ def _packet_rules(wanted: Filter) -> Iterator[str]:
 
 
 def _rate_rules(wanted: Filter) -> Iterator[str]:
+    if wanted.priority is not None:
+        yield _priority_rule(wanted.priority)
     if wanted.rate is not None:
         size = max(wanted.rate // 8, 1)
         # The kernel adds the burst to the amount of one second.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from isola.devices import values
 from isola.devices.driver import Plug
 from isola.devices.filters import Filter
+from isola.devices.nic_routes import all_subnets, subnets
 from isola.host.link_kinds import Inside
 from isola.model.device import DeviceState
 from isola.model.identity import HostNames
@@ -38,6 +39,8 @@ class Behaviour:
     """Bits per second to the instance."""
     egress: int | None
     """Bits per second from the instance."""
+    priority: int | None = None
+    """Of packets from the instance in queues of the host."""
 
     @classmethod
     def read(cls, config: Config) -> Behaviour:
@@ -58,6 +61,7 @@ class Behaviour:
             isolated=true("security.port_isolation"),
             ingress=rate("limits.ingress"),
             egress=rate("limits.egress"),
+            priority=int(config["limits.priority"]) if config.get("limits.priority") else None,
         )
 
 
@@ -84,24 +88,27 @@ def filter_of(plug: Plug, names: HostNames) -> Filter:
     return Filter(
         link=host_link(plug, names),
         mac=facts[HWADDR] if behaviour.mac_filtering else None,
-        ipv4=_listed(facts.get(IPV4)) if behaviour.ipv4_filtering else None,
+        ipv4=(*_listed(facts.get(IPV4)), *subnets(plug.config, 4)) if behaviour.ipv4_filtering else None,
         ipv6=_senders6(plug) if behaviour.ipv6_filtering else None,
+        subnets6=subnets(plug.config, 6),
         rate=behaviour.egress,
+        priority=behaviour.priority,
     )
 
 
 def routed_filter_of(plug: Plug, names: HostNames) -> Filter:
     """The filter of a routed NIC, which may always use its own addresses and subnets only; of others, no filter."""
     config, own = plug.config, kind(plug.config) == "routed"
-    rate = Behaviour.read(config).egress
+    rate, priority = Behaviour.read(config).egress, Behaviour.read(config).priority
     if not own:
-        return Filter(link=host_link(plug, names), rate=rate)
+        return Filter(link=host_link(plug, names), rate=rate, priority=priority)
     ipv4, ipv6 = addresses(config, 4), addresses(config, 6)
     return Filter(
         link=host_link(plug, names),
-        ipv4=(*ipv4, *_listed(config.get("ipv4.routes"))),
-        ipv6=(*ipv6, *_listed(config.get("ipv6.routes"))),
+        ipv4=(*ipv4, *subnets(config, 4)),
+        ipv6=(*ipv6, *subnets(config, 6)),
         rate=rate,
+        priority=priority,
     )
 
 
@@ -131,7 +138,14 @@ def nic_of(plug: Plug, names: HostNames, network: Ref, hostname: str) -> Nic:
         link_local=values.link_local_addresses(plug.config["link_local.addresses"])
         if plug.config.get("link_local.addresses")
         else (),
+        routes=all_subnets(plug.config),
+        queue=queue_of(plug.config),
     )
+
+
+def queue_of(config: Config) -> int | None:
+    """The length of its queues."""
+    return int(config["queue.tx.length"]) if config.get("queue.tx.length") else None
 
 
 def _names(plug: Plug) -> tuple[str, ...]:

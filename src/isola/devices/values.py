@@ -22,6 +22,10 @@ _RATES = {
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}", re.ASCII)
 _MOST_NAMES = 64
 _LINK_LOCAL = (ip_network("169.254.0.0/16"), ip_network("fe80::/64"))
+_MOST_SUBNETS = 64
+_NOT_ROUTED = tuple(
+    map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/127", "fe80::/10", "ff00::/8"))
+)
 _LOWEST_RATE, _HIGHEST_RATE = 8_000, 10**12
 _LONGEST_PATH = 4095
 
@@ -107,16 +111,22 @@ def address6_any(value: str) -> str:
 
 
 def routes(version: int) -> Callable[[str], tuple[str, ...]]:
-    """Subnets, separated by commas."""
+    """Subnets, separated by commas; each once. Not all addresses: that would be another default route of the host."""
+    sentence = f"IPv{version} subnets, separated by commas, are expected"
 
     def parse(value: str) -> tuple[str, ...]:
         try:
             found = [ip_network(part.strip()) for part in value.split(",")]
         except ValueError as error:
-            raise ValueError(f"IPv{version} subnets, separated by commas, are expected") from error
-        if any(subnet.version != version for subnet in found):
-            raise ValueError(f"IPv{version} subnets, separated by commas, are expected")
-        return tuple(map(str, found))
+            raise ValueError(sentence) from error
+        if any(subnet.version != version or "%" in str(subnet) for subnet in found):
+            raise ValueError(sentence)
+        if len(found) > _MOST_SUBNETS:
+            raise ValueError(f"up to {_MOST_SUBNETS} {sentence}")
+        for subnet in found:
+            if not subnet.prefixlen or any(subnet.overlaps(other) for other in _NOT_ROUTED if other.version == version):
+                raise ValueError(f"{sentence}; {subnet} cannot be one of them")
+        return tuple(dict.fromkeys(map(str, found)))
 
     return parse
 

@@ -34,6 +34,8 @@ class Pair:
     mtu: int = 1500
     ipv4: str | None = None
     """Address of the peer, whose MAC address is announced to all neighbours on the bridge."""
+    queue: int | None = None
+    """Length of the queues of both ends, in packets; None: the kernel's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Tap:
     """Empty: it is not a port of a bridge."""
     owner: int = 0
     mtu: int = 1500
+    queue: int | None = None
+    """Length of its queue, in packets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,8 @@ class Macvlan:
     """None: that of the parent."""
     mode: str = "bridge"
     """Whether links on the same parent reach each other: ``bridge``, ``private``, ``vepa``, ``passthru``."""
+    queue: int | None = None
+    """Length of its queue, in packets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,11 @@ from typing import Protocol
 import orjson
 
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
-from isola.host import link_settings, netlink, network_namespace, taps
+from isola.host import link_settings, netlink, network_namespace, static_routes, taps
 from isola.host.link_kinds import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.link_views import LinkView, view_of
 from isola.host.process import Processes
+from isola.host.static_routes import Route
 from isola.host.threads import in_thread
 from isola.host.vanishing_links import VanishingLinks, bring_up_after, make_alone
 
@@ -90,6 +91,14 @@ class Links(Protocol):
 
     async def route(self, link: str, routing: Routing) -> None:
         """Configure an existing link. Deleting the link removes all of this but ``proxied``."""
+        ...
+
+    async def add_routes(self, routes: Sequence[Route]) -> None:
+        """Add those that are missing. Raises AlreadyExists where the host has another route to the same subnet."""
+        ...
+
+    async def remove_routes(self, routes: Sequence[Route]) -> None:
+        """Remove these, and no others to the same subnets; no effect where they are missing."""
         ...
 
     async def unproxy(self, routing: Routing) -> None:
@@ -256,7 +265,7 @@ class LinuxLinks:
         if not await self.exists(link.parent):
             raise NotFound(f"The host has no link {link.parent!r}", remedy="name one of its links as parent")
         opened = network_namespace.open_at(namespace)
-        mtu = f"mtu {link.mtu} " if link.mtu else ""
+        mtu = (f"mtu {link.mtu} " if link.mtu else "") + (f"txqueuelen {link.queue} " if link.queue else "")
         try:
             add = f"link add link {link.parent} name {link.peer} address {link.mac} {mtu}netns {_file(opened)}"
             make = partial(self._batch, f"{add} type macvlan mode {link.mode}", namespace=opened)
@@ -304,6 +313,19 @@ class LinuxLinks:
             await in_thread(link_settings.forward, routing.parent, ipv4=True, ipv6=ipv6)
         if any(":" in address for address in proxied):
             await in_thread(link_settings.enable_ndp_proxy, routing.parent)
+
+    async def add_routes(self, routes: Sequence[Route]) -> None:
+        able = [route for route in routes if self.has_ipv6() or ":" not in route.subnet]
+        wanted = await static_routes.missing(self._processes, able)
+        try:
+            await self._batch(*(f"route add {each.line} proto static{' onlink' * bool(each.via)}" for each in wanted))
+        except BaseException:
+            await self.remove_routes(wanted)
+            raise
+
+    async def remove_routes(self, routes: Sequence[Route]) -> None:
+        able = [route for route in routes if self.has_ipv6() or ":" not in route.subnet]
+        await self._batch(*(f"route del {each.line} proto static" for each in able), force=True)
 
     async def unproxy(self, routing: Routing) -> None:
         lines = (f"neigh del proxy {address} dev {routing.parent}" for address in routing.proxied)
@@ -431,7 +453,7 @@ def _make_tap(sender: socket.socket, control: int, tap: Tap, master: int) -> Non
     taps.make(control, tap.name, tap.owner)
     # While a descriptor is open it has a carrier, and would get an address before it is set to have none.
     try:
-        netlink.ask(sender, netlink.port(tap.name, master, tap.mtu))
+        netlink.ask(sender, netlink.port(tap.name, master, tap.mtu, queue=tap.queue))
     except OSError:
         netlink.ask(sender, netlink.deletion(tap.name))
         raise
@@ -447,7 +469,8 @@ def _connect(
     announce: Callable[[], object] | None,
 ) -> None:
     """Create a pair in the namespace of a descriptor. Raises OSError; then nothing is left."""
-    netlink.ask(sender, netlink.new_pair(pair.host, pair.peer, mac=pair.mac, mtu=pair.mtu, namespace=namespace))
+    new = netlink.new_pair(pair.host, pair.peer, mac=pair.mac, mtu=pair.mtu, namespace=namespace, queue=pair.queue)
+    netlink.ask(sender, new)
     try:
         netlink.ask(sender, netlink.up(pair.host) if master is None else netlink.port(pair.host, master))
         if inside is not None:

@@ -21,7 +21,7 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _NEWROUTE = 16, 17, 18, 19, 20
 _DELNEIGH, _NDA_DST = 29, 1
 _ERROR = 2
 _REQUEST, _ACK, _REPLACE, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
-_ADDRESS, _NAME, _MTU, _MASTER, _INFO, _SPEC, _NAMESPACE = 1, 3, 4, 10, 18, 26, 28
+_ADDRESS, _NAME, _MTU, _MASTER, _QUEUE, _INFO, _SPEC, _NAMESPACE = 1, 3, 4, 10, 13, 18, 26, 28
 _KIND, _DATA, _PEER = 1, 2, 1
 _GENERATION_MODE, _NO_ADDRESS = 8, 1
 _UP = 1
@@ -73,18 +73,23 @@ def ask(sender: socket.socket, *requests: Request) -> None:
         _ask(sender, request)
 
 
-def new_pair(host: str, peer: str, *, mac: str, mtu: int, namespace: int) -> Request:
+def new_pair(host: str, peer: str, *, mac: str, mtu: int, namespace: int, queue: int | None = None) -> Request:
     """A veth pair: ``host`` here, and ``peer`` in the network namespace of a descriptor; both down."""
-    inside = [_text(_NAME, peer), _attribute(_ADDRESS, bytes.fromhex(mac.replace(":", ""))), _number(_MTU, mtu)]
+    size = _number(_MTU, mtu) + _length(queue)
+    inside = [_text(_NAME, peer), _attribute(_ADDRESS, bytes.fromhex(mac.replace(":", ""))), size]
     pair = _attribute(_PEER, _link() + b"".join([*inside, _number(_NAMESPACE, namespace)]))
     info = _attribute(_INFO, _text(_KIND, "veth") + _attribute(_DATA, pair))
-    return Request(_NEWLINK, _CREATE | _EXCLUSIVE, _link() + _text(_NAME, host) + _number(_MTU, mtu) + info)
+    return Request(_NEWLINK, _CREATE | _EXCLUSIVE, _link() + _text(_NAME, host) + size + info)
 
 
-def port(link: str, master: int, mtu: int | None = None) -> Request:
+def _length(queue: int | None) -> bytes:
+    return b"" if queue is None else _number(_QUEUE, queue)
+
+
+def port(link: str, master: int, mtu: int | None = None, *, queue: int | None = None) -> Request:
     """Bring a link up as a port of the bridge with this index, 0 is none, without an IPv6 link-local address."""
     quiet = _attribute(_SPEC, _attribute(socket.AF_INET6, _attribute(_GENERATION_MODE, bytes([_NO_ADDRESS]))))
-    size = b"" if mtu is None else _number(_MTU, mtu)
+    size = (b"" if mtu is None else _number(_MTU, mtu)) + _length(queue)
     return Request(_SETLINK, 0, _link(up=True) + _text(_NAME, link) + _number(_MASTER, master) + quiet + size)
 
 

@@ -80,6 +80,10 @@ class Nic:
     """Of several NICs that the host configures, the one with the highest provides the default route."""
     link_local: tuple[str, ...] = ()
     """Further addresses with their prefix lengths, valid on this link alone."""
+    routes: tuple[str, ...] = ()
+    """Subnets that the host routes to it."""
+    queue: int | None = None
+    """Length of its queues in packets."""
     resting: bool = False
     """Whether its instance does not run: it is known neither in DHCP nor in DNS."""
     before: str | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import PurePosixPath
 
 from isola.errors import Forbidden
 from isola.model.instance import Config, Devices
 from isola.model.project import Project
 from isola.projects.limits import limit
-from isola.projects.settings import DEVICES, SETTINGS
+from isola.projects.settings import DEVICES, SETTINGS, network_subnets
 from isola.settings import boolean
 
 PRIVILEGED = "security.privileged"
@@ -167,9 +168,33 @@ def _check_nic(project: Project, where: str, device: Mapping[str, str]) -> None:
         raise _forbidden(project, "Such a NIC", key, where)
     if rule == "managed" and device.get("host_name"):
         raise _forbidden(project, "Naming a link of the host", key, f"{where}.host_name")
+    if rule == "managed" and device.get("limits.priority"):
+        raise _forbidden(project, "Priority in queues of the host", key, f"{where}.limits.priority")
+    _check_routes(project, where, device, free=rule == "allow")
     networks, name = _listed(project, "restricted.networks.access"), device.get("network") or device.get("parent")
     if networks and name not in networks:
         raise _forbidden(project, f"Network {name!r}", "restricted.networks.access", where)
+
+
+def _check_routes(project: Project, where: str, device: Mapping[str, str], *, free: bool) -> None:
+    key = "restricted.networks.subnets"
+    if free and not project.config.get(key):
+        return
+    name = device.get("network") or device.get("parent")
+    listed = network_subnets(project.config[key]) if project.config.get(key) else []
+    own = [subnet for network, subnet in listed if network == name]
+    for version in (4, 6):
+        for text in device.get(f"ipv{version}.routes", "").split(","):
+            if text.strip() and not any(_within(text.strip(), each) for each in own):
+                raise _forbidden(project, f"A route to {text.strip()[:60]}", key, f"{where}.ipv{version}.routes")
+
+
+def _within(text: str, subnet: IPv4Network | IPv6Network) -> bool:
+    try:
+        wanted = ip_network(text)
+    except ValueError:
+        return False
+    return wanted.version == subnet.version and wanted.subnet_of(subnet)  # type: ignore[arg-type]
 
 
 def _below(path: str, place: str) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from isola.errors import InvalidInput
 from isola.model.isolation import ISOLATIONS
+from isola.model.names import network_name
 from isola.model.project import FEATURES
 from isola.model.units import parse_size
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
@@ -33,7 +37,6 @@ _SIZES = {
 }
 _NOTHING_YET = {
     "networks.uplinks": "Networks that its networks may use as uplink.",
-    "networks.subnets": "Subnets of uplinks, as UPLINK:SUBNET, that its networks may use.",
     "networks.zones": "DNS zones that its networks may use.",
     "cluster.groups": "Cluster groups on which its instances may run.",
 }
@@ -50,6 +53,18 @@ def _ranges(value: str) -> str:
         if dash and int(last) < int(first):
             raise ValueError("ranges whose end is not before their start are expected")
     return value
+
+
+def network_subnets(value: str) -> list[tuple[str, IPv4Network | IPv6Network]]:
+    """Names of networks, each with a subnet."""
+    found = []
+    for part in value.split(","):
+        name, _, subnet = part.strip().partition(":")
+        try:
+            found.append((network_name(name), ip_network(subnet)))
+        except (InvalidInput, ValueError) as error:
+            raise ValueError("subnets as NETWORK:SUBNET, separated by commas, are expected") from error
+    return found
 
 
 _LOWLEVEL = (
@@ -119,6 +134,14 @@ SETTINGS = Settings(
     ),
     Setting(
         "restricted.storage-pools.access", text, "Names of the pools that it may use, separated by commas.", live=True
+    ),
+    Setting(
+        "restricted.networks.subnets",
+        network_subnets,
+        "Subnets that may be routed to its NICs (`ipv4.routes`, `ipv6.routes`), as NETWORK:SUBNET, by commas; by"
+        " default none.",
+        live=True,
+        expects="a list of NETWORK:SUBNET such as isolabr0:192.0.2.0/28",
     ),
     *(
         Setting(

@@ -11,6 +11,7 @@ from pathlib import Path
 from isola.errors import AlreadyExists, HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.link_kinds import PASSTHRU, Bridge, Inside, Loop, Macvlan, Pair, Routing, Tap
 from isola.host.link_views import LinkView
+from isola.host.static_routes import Route
 from isola.model.instance import Address, InterfaceState
 
 _RESERVED = ("all", "default")
@@ -35,6 +36,8 @@ class FakeLinks:
         self.macvlans: dict[tuple[Path, str], tuple[Macvlan, Inside | None]] = {}
         """(namespace, name inside) -> the link."""
         self.routings: dict[str, Routing] = {}
+        self.static: dict[str, Route] = {}
+        """By subnet."""
         self.proxied: set[tuple[str, str]] = set()
         """Parent link and address."""
         self.isolated: set[str] = set()
@@ -105,6 +108,21 @@ class FakeLinks:
             raise HostFailure(f"There is no link {link!r}")
         self.routings[link] = routing
         self.proxied |= {(routing.parent, address) for address in routing.proxied}
+
+    async def add_routes(self, routes: Sequence[Route]) -> None:
+        """Remembered in ``static``."""
+        for route in routes:
+            if route.link not in self._links:
+                raise HostFailure(f"There is no link {route.link!r}")
+            if route.subnet in self._routes or self.static.get(route.subnet, route) != route:
+                raise AlreadyExists(f"The host has a route to {route.subnet} already")
+        self.static |= {route.subnet: route for route in routes}
+
+    async def remove_routes(self, routes: Sequence[Route]) -> None:
+        """Those of other links stay."""
+        for route in routes:
+            if self.static.get(route.subnet) == route:
+                del self.static[route.subnet]
 
     async def unproxy(self, routing: Routing) -> None:
         """Out of ``proxied``."""
@@ -220,6 +238,7 @@ class FakeLinks:
         self.forwarding.pop(link, None)
         self.routings.pop(link, None)
         self.isolated.discard(link)
+        self.static = {subnet: route for subnet, route in self.static.items() if route.link != link}
         self.rates.pop(link, None)
         self.taps.pop(link, None)
         for name, view in self._links.items():

@@ -110,7 +110,7 @@ class FakeNetwork(NetworkDriver):
             await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
             return
         inside = self.inside(network, nic) if nic.configure else Inside()
-        pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu)
+        pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, queue=nic.queue)
         await self.host.links.connect(pair, endpoint.path, inside)
 
     async def _detach(self, network: Network, nic: Nic) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, collapse_addresses, ip_network
 
 from isola.model.outside import METADATA4, METADATA6
 from isola.network.bridge.config import BridgeConfig, Family
@@ -17,6 +18,8 @@ class _Side:
     keyword: str
     protocol: str
     family: Family
+    routed: tuple[str, ...] = ()
+    """Subnets behind its NICs."""
 
     @property
     def received(self) -> str:
@@ -32,13 +35,16 @@ class _Side:
         return f'oifname "{self.link}" iifname != "{self.link}" meta nfproto {self.protocol}'
 
 
-def render(link: str, config: BridgeConfig) -> str:
+def render(link: str, config: BridgeConfig, routed: Collection[str] = ()) -> str:
     """Chains for one bridge: NAT on the way out, and what is allowed to and through the host.
+
+    ``routed`` are further subnets behind its NICs: instances may use them, and others reach them.
 
     An accept ends only its own chain: a default-drop policy in another table still drops. What our chains
     can do is drop or rewrite, and say what is meant to pass.
     """
-    sides = [_Side(link, "ip", "ipv4", config.ipv4), _Side(link, "ip6", "ipv6", config.ipv6)]
+    routed4, routed6 = (tuple(sorted(each for each in routed if (":" in each) == six)) for six in (False, True))
+    sides = [_Side(link, "ip", "ipv4", config.ipv4, routed4), _Side(link, "ip6", "ipv6", config.ipv6, routed6)]
     enabled = [side for side in sides if side.family.own is not None]
     return "\n".join(
         [
@@ -93,13 +99,15 @@ def _forward(side: _Side) -> list[str]:
     clamp = f"{side.received} tcp flags syn tcp option maxseg size set rt mtu"
     if not family.firewall:
         return [clamp]
-    rules = [f"{side.leaving} {side.keyword} saddr != {_subnet(family.own)} drop"]
+    rules = [f"{side.leaving} {side.keyword} saddr != {_any_of((_subnet(family.own), *side.routed))} drop"]
     if family.nat:
         # What belongs to no connection is not translated, and would leave with an address that no host can answer.
         rules.append(f"{side.leaving} ct state invalid drop")
     rules += [clamp, f"{side.received} accept"]
     if not family.open:
         published = [f"{side.entering} {which} accept" for which in ("ct state established,related", "ct status dnat")]
+        if side.routed:
+            published.append(f"{side.entering} {side.keyword} daddr {_any_of(side.routed)} accept")
         rules += [*published, f"{side.entering} drop"]
     return [*rules, f'oifname "{side.link}" meta nfproto {side.protocol} accept']
 
@@ -114,6 +122,12 @@ def _masquerade(sides: list[_Side], *, after: bool) -> list[str]:
         target = f"snat {side.keyword} to {family.nat_address}" if family.nat_address else "masquerade"
         rules.append(f"{side.keyword} saddr {subnet} {side.keyword} daddr != {subnet} {target}")
     return rules
+
+
+def _any_of(subnets: tuple[str, ...]) -> str:
+    """Sets have no room for subnets within others."""
+    found = [str(each) for each in collapse_addresses(map(ip_network, subnets))]  # type: ignore[type-var]
+    return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
 
 
 def _subnet(own: IPv4Interface | IPv6Interface) -> str:

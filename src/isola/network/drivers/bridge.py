@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -65,6 +66,9 @@ class BridgeNetworks(NetworkDriver):
         self._read: dict[str, tuple[Network, BridgeConfig]] = {}
         self._leased: dict[str, _Leased] = {}
         """By network."""
+        self._routed: dict[str, dict[str, tuple[str, ...]]] = {}
+        """By network and link: subnets behind its NICs."""
+        self._rules = asyncio.Lock()
 
     @classmethod
     async def probe(cls, host: Host) -> Probe:
@@ -129,7 +133,8 @@ class BridgeNetworks(NetworkDriver):
             ipv4=config.ipv4.own is not None and config.ipv4.routing,
             ipv6=config.ipv6.own is not None and config.ipv6.routing,
         )
-        await self.host.firewall.apply(self.names.table(network.name), rules.render(link, config))
+        self._routed[network.name] = {nic.host_link: nic.routes for nic in nics if nic.routes}
+        await self._write_rules(network)
         await self._memory(network.name).open()
         await self._write_files(network, config, nics, first=first)
         user = await self._dnsmasq_user(network)
@@ -145,7 +150,27 @@ class BridgeNetworks(NetworkDriver):
         if _ours(await self.host.links.find(link), self._alias(network.name), config):
             await self.host.links.delete(link)
 
+    async def _write_rules(self, network: Network) -> None:
+        """One after the other, so that those of the last change stay."""
+        async with self._rules:
+            routed = {each for routes in self._routed.get(network.name, {}).values() for each in routes}
+            body = rules.render(link_of(self.names, network), self._config(network), routed)
+            await self.host.firewall.apply(self.names.table(network.name), body)
+
+    async def _let_pass(self, network: Network, link: str, routes: tuple[str, ...]) -> None:
+        """What is routed to a NIC."""
+        held = self._routed.setdefault(network.name, {})
+        if (before := held.get(link, ())) == routes:
+            return
+        self._routed[network.name] = _with(held, link, routes)
+        try:
+            await self._write_rules(network)
+        except BaseException:
+            self._routed[network.name] = _with(self._routed[network.name], link, before)
+            raise
+
     async def _register(self, network: Network, nic: Nic) -> None:
+        await self._let_pass(network, nic.host_link, nic.routes)
         # dnsmasq ignores the NIC's file if the address is leased to another client.
         own = {nic.ipv4, nic.ipv6}
         await self._end_leases(network, lambda held: held.address in own and held.mac != nic.mac)
@@ -155,6 +180,7 @@ class BridgeNetworks(NetworkDriver):
         self._nameserver(network.name).hasten()
 
     async def _unregister(self, network: Network, nic: Nic) -> None:
+        await self._let_pass(network, nic.host_link, ())
         own = {nic.ipv4, nic.ipv6}
         await self._end_leases(network, lambda held: held.address in own or held.mac == nic.mac)
         gone = {directory / nic.host_link: None for directory in self._directories(network.name)}
@@ -166,10 +192,10 @@ class BridgeNetworks(NetworkDriver):
         link, ipv4 = link_of(self.names, network), None if nic.ipv4 is None else str(nic.ipv4)
         # Neighbours may have the address in their ARP cache with another MAC address for up to a minute.
         if not isinstance(endpoint, HostTap):
-            pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4)
+            pair = Pair(nic.host_link, nic.interface, link, nic.mac, nic.mtu, ipv4, nic.queue)
             await self.host.links.connect(pair, endpoint.path, self.inside(network, nic) if nic.configure else Inside())
             return
-        await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu))
+        await self.host.links.create_tap(Tap(nic.host_link, link, endpoint.owner, nic.mtu, nic.queue))
         if ipv4 is not None:
             with contextlib.suppress(HostFailure):
                 await self.host.links.announce(link, nic.mac, ipv4)
@@ -246,6 +272,7 @@ class BridgeNetworks(NetworkDriver):
         del self._nameservers[name]
         self._read.pop(name, None)
         self._leased.pop(name, None)
+        self._routed.pop(name, None)
         await self.host.firewall.delete(self.names.table(name))
         await self._memory(name).discard()
         await self.host.files.remove_tree(self._home(name))
@@ -359,6 +386,11 @@ class BridgeNetworks(NetworkDriver):
         with contextlib.suppress(NotFound):
             return (await self.host.files.read(path)).decode(errors="replace")
         return ""
+
+
+def _with(held: Mapping[str, tuple[str, ...]], link: str, routes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    rest = {other: theirs for other, theirs in held.items() if other != link}
+    return rest | {link: routes} if routes else rest
 
 
 def _ours(view: LinkView | None, alias: str, config: BridgeConfig) -> bool:

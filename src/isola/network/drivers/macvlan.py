@@ -165,7 +165,7 @@ class MacvlanNetworks(NetworkDriver):
             )
         mtu = network.config.get("mtu")
         mode = network.config.get("mode") or _MODES[0]
-        link = Macvlan(network.config["parent"], nic.interface, nic.mac, int(mtu) if mtu else None, mode)
+        link = Macvlan(network.config["parent"], nic.interface, nic.mac, int(mtu) if mtu else None, mode, nic.queue)
         await self.host.links.create_macvlan(
             link, endpoint.path, self.inside(network, nic) if nic.configure else Inside()
         )

@@ -103,7 +103,8 @@ async def test_defaults_are_chosen_once(subject: Subject) -> None:
     driver = subject.driver()
     first = await completed(driver)
     assert await driver.complete(first.config, (), first.config) == first.config
-    assert await driver.complete({}, (), first.config) == first.config
+    chosen = {key: "auto" for key in first.config if key.endswith(".address")}
+    assert await driver.complete(chosen, (), first.config) == first.config
     others = [first]
     for number in range(5):
         others.append(Network(f"lab{number}", config=await driver.complete({}, others)))
@@ -142,7 +143,7 @@ async def test_networks_of_another_daemon_keep_their_subnets(subject: Subject) -
         await driver.complete({"ipv4.address": address}, ())
     assert caught.value.field == "config.ipv4.address"
     assert (await other.complete({"ipv4.address": address}, (), theirs.config))["ipv4.address"] == address
-    assert (await other.complete({"bridge.mtu": "1400"}, (), theirs.config))["ipv4.address"] == address
+    assert (await other.complete({**theirs.config, "bridge.mtu": "1400"}, (), theirs.config))["ipv4.address"] == address
     await act(subject.host, lambda op: other.stop(op, theirs))
     for one in (other, driver):
         await one.close()
@@ -231,7 +232,9 @@ async def test_starting_again_repairs_without_interruptions(subject: Subject) ->
 async def test_an_update_takes_effect_and_is_rolled_back(subject: Subject) -> None:
     driver = subject.driver()
     old = await completed(driver)
-    new = replace(old, config=await driver.complete({"bridge.mtu": "1400", "ipv6.address": "none"}, (), old.config))
+    new = replace(
+        old, config=await driver.complete({**old.config, "bridge.mtu": "1400", "ipv6.address": "none"}, (), old.config)
+    )
     await act(subject.host, lambda op: driver.start(op, old, ()))
     await act(subject.host, lambda op: driver.update(op, old, new, ()))
     state = await driver.state(new)

@@ -185,6 +185,7 @@ def test_what_it_uses_and_runs_is_shown(docker: Docker) -> None:
     line = json.loads(docker("stats", "--no-stream", "--format", "json", "box"))
     assert line["Name"] == "box" and int(line["PIDs"]) == 1 and float(line["CPUPerc"].rstrip("%")) > 1
     assert "while :" in docker("top", "box") and "COMMAND" in docker("top", "box", "-o", "pid,args")
+    assert "while :" in docker("top", "box", "aux", "--sort", "-rss") and "while :" in docker("top", "box", "axf")
     assert docker("system", "df", "--format", "{{.Type}} {{.TotalCount}}").splitlines()[1] == "Containers 1"
     assert "Server:" in docker("info") and "Isola" in docker("version")
 

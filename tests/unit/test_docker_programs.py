@@ -86,6 +86,22 @@ async def test_a_command_that_is_not_there_says_so_in_its_output(docker: DockerS
     assert (await docker.get(f"/exec/{id}/json"))["ExitCode"] == 127
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_command_that_has_ended_cannot_be_resized(docker: DockerStand, terminal: bool) -> None:
+    id, _ = await started(docker, Cmd=["nosuch"], Tty=terminal)
+    _, waiting = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["x"], "Tty": terminal})
+    resize = f"/exec/{waiting['Id']}/resize?h=3&w=4"
+    assert (await docker.ask("POST", resize))[0] == 200, "before its start, for its start"
+    gone = {"message": f"NotFound: process does not exist {id}: not found"}
+    assert await docker.ask("POST", f"/exec/{id}/resize?h=3&w=4") == (404, gone)
+    assert (await docker.ask("POST", f"/exec/{id}/resize?h=x&w=4"))[0] == 400
+    whole = (await docker.get("/containers/box/json"))["Id"]
+    assert (await docker.ask("POST", "/containers/box/kill"))[0] == 204
+    assert (await docker.ask("POST", "/containers/box/wait"))[0] == 200
+    status, body = await docker.ask("POST", resize)
+    assert status == 404 or (status, body) == (409, {"message": f"container {whole} is not running"})
+
+
 async def test_commands_networks_and_ends_are_events(docker: DockerStand) -> None:
     id, _ = await started(docker, Cmd=["nosuch", "x y"])
     assert (await docker.ask("POST", "/containers/box/resize?h=3&w=4"))[0] == 200

@@ -74,6 +74,28 @@ async def test_ps_is_asked_about_processes_of_the_instance_alone(world: World) -
     assert "those of the instance are shown" in refused.value.remedy
 
 
+async def test_what_ps_refuses_for_some_processes_is_asked_in_another_way_for_the_same(world: World) -> None:
+    await world.create("web1", start=True)
+    runs, host = world.parts.services.instances.runs, world.host
+    (pid,) = world.context.live[world.parts.services.instances.get(WEB).id].guest.numbers()
+    asked: list[tuple[str, ...]] = []
+
+    async def ps(call: Call) -> int:
+        asked.append(call.argv[1:])
+        if f"-q{pid}" in call.argv:
+            call.err(b"q/-q/--quick-pid cannot be used together with sort options.\n")
+            return 1
+        call.out(f"  PID COMMAND\n7 of the host\n{pid} sleep\n".encode())
+        return 0
+
+    host.system.programs["ps"], host.processes.programs["ps"] = Path("/bin/ps"), ps
+    assert (await runs.processes(WEB, ["aux", "--sort", "-rss"])).rows == ((str(pid), "sleep"),)
+    assert asked == [("aux", "--sort", "-rss", f"-q{pid}"), ("u", "--sort=-rss", f"-p{pid}")]
+    with pytest.raises(InvalidInput, match="ps has failed"):
+        await runs.processes(WEB, ["aux", "--sort", "-rss", "-o", "rss=PID"])
+    assert len(asked) == 3
+
+
 async def test_stats_are_those_of_the_run(world: World) -> None:
     await world.create("web1", start=True)
     runs = world.parts.services.instances.runs

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from isola.errors import CommandFailed, InvalidInput, Unsupported
 from isola.instances.context import Context
+from isola.instances.ps_options import without_choice
 from isola.instances.running import require_live
 from isola.model.instance import Instance
 from isola.model.stats import ProcessTable
@@ -17,6 +18,8 @@ _MOST_ARGUMENTS = 32
 _OTHERS = "use other options: these choose processes, and those of the instance are shown"
 _PLAIN = frozenset({("-ef",), ("aux",), ("-e",)})
 """Options that ask for no particular columns."""
+_QUICK = "quick-pid"
+"""In its refusal of what it does not take together with ``-q``."""
 _BY_PID = 200
 """Most processes that are named to one ``ps``, which ends with an error if they are 256."""
 
@@ -48,18 +51,27 @@ async def _ps(context: Context, arguments: Sequence[str], pids: Collection[int])
     """Of these processes alone: options can give another column the title PID, and so choose rows of others."""
     found: list[str] = []
     for some in batched(sorted(pids), _BY_PID):
-        asked = ["ps", *arguments, f"-q{','.join(map(str, some))}"]
-        try:
-            done = await context.host.processes.run(asked, timeout=10, check=False)
-        except CommandFailed as error:
-            raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or _OTHERS) from error
-        lines = done.stdout.decode(errors="replace").splitlines()
-        if not lines:  # without any of them there are the titles
-            output = done.stderr.decode(errors="replace").strip()
-            remedy = _OTHERS if "quick-pid" in output else output
-            raise InvalidInput("ps has failed", field="ps_args", remedy=remedy or _OTHERS)
-        found += lines[1:] if found else lines
+        lines, output = await _called(context, *arguments, f"-q{','.join(map(str, some))}")
+        if not lines and _QUICK in output and (kept := without_choice(arguments)) is not None:
+            lines, output = await _called(context, *kept, f"-p{','.join(map(str, sorted(pids)))}")
+            return "\n".join(_titled(lines, output))
+        found += _titled(lines, output)[1 if found else 0 :]
     return "\n".join(found)
+
+
+async def _called(context: Context, *arguments: str) -> tuple[list[str], str]:
+    """What it has written to stdout, as lines, and to stderr."""
+    try:
+        done = await context.host.processes.run(["ps", *arguments], timeout=10, check=False)
+    except CommandFailed as error:
+        raise InvalidInput("ps has failed", field="ps_args", remedy=error.evidence or _OTHERS) from error
+    return done.stdout.decode(errors="replace").splitlines(), done.stderr.decode(errors="replace").strip()
+
+
+def _titled(lines: list[str], output: str) -> list[str]:
+    if not lines:  # without any of the processes there are the titles
+        raise InvalidInput("ps has failed", field="ps_args", remedy=_OTHERS if _QUICK in output else output or _OTHERS)
+    return lines
 
 
 def batched(numbers: Sequence[int], most: int) -> Iterator[Sequence[int]]:

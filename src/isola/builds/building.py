@@ -189,26 +189,50 @@ class Building:
         around = mounting.around(job) if isinstance(applied.step, RunProgram) else ()
         inputs = Inputs(result.diff_ids, str(planned.platform), sources, around)
         name, elsewhere = key(applied.step, inputs), key(applied.step, replace(inputs, around=around[1:]))
-        now = job.now()
-        found = None if job.request.no_cache else await self._cached(name, elsewhere)
-        if found is not None:
-            self._tell(BuildEventKind.CACHED, planned.index, applied.created_by)
-            made = found if job.epoch is None else replace(found, created_at=now)
+        found = await self._kept(name) or await self._imported(elsewhere)
+        if found is None:
+            made = await self._once(name, planned, result, applied)
         else:
-            layer = await self._performed(applied.step, result, planned.index)
-            chain = Result(result.state, with_layer(result, layer, job.limits.layers)).keys
-            await job.parts.cache.keep(name, applied.created_by, layer, chain, now)
-            made = BuildResult(name, now, now, applied.created_by, layer)
+            made = self._taken(found, planned, applied)
         self.results.append((planned.index, elsewhere, made))
         return made
 
-    async def _cached(self, name: str, elsewhere: str) -> BuildResult | None:
-        """Of an earlier build of the daemon, or out of a cache that the request names. Its layer stays."""
+    async def _once(self, name: str, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
+        """Who waits for an equal step takes its result; or performs it, if that one has failed or was cancelled."""
         job = self._job
+        if job.request.no_cache or job.request.cache_from is not None:
+            return await self._new(name, planned, result, applied)
+        if isinstance(applied.step, RunProgram):  # no stage is waited for while others wait for this step
+            for mount in applied.step.mounts:
+                if mount.source_stage:
+                    await self._found(mount.source_stage, planned.index)
+        async with job.parts.making.setdefault(name, asyncio.Lock()):
+            if (found := await self._kept(name)) is not None:
+                return self._taken(found, planned, applied)
+            return await self._new(name, planned, result, applied)
+
+    async def _new(self, name: str, planned: PlannedStage, result: Result, applied: Applied) -> BuildResult:
+        now = self._job.now()
+        layer = await self._performed(applied.step, result, planned.index)
+        chain = Result(result.state, with_layer(result, layer, self._job.limits.layers)).keys
+        await self._job.parts.cache.keep(name, applied.created_by, layer, chain, now)
+        return BuildResult(name, now, now, applied.created_by, layer)
+
+    def _taken(self, found: BuildResult, planned: PlannedStage, applied: Applied) -> BuildResult:
+        self._tell(BuildEventKind.CACHED, planned.index, applied.created_by)
+        return found if self._job.epoch is None else replace(found, created_at=self._job.now())
+
+    async def _kept(self, name: str) -> BuildResult | None:
+        """Of an earlier build of the daemon. Its layer stays."""
+        job = self._job
+        if job.request.no_cache:
+            return None
         found = await job.parts.cache.find(name, job.parts.context.host.clock.now())
-        if found is not None and self._may_use(found) and await self._stays(found):
-            return found
-        return await self._imports.find(elsewhere)
+        return found if found is not None and self._may_use(found) and await self._stays(found) else None
+
+    async def _imported(self, elsewhere: str) -> BuildResult | None:
+        """Out of a cache that the request names. Its layer stays."""
+        return None if self._job.request.no_cache else await self._imports.find(elsewhere)
 
     async def _stays(self, found: BuildResult) -> bool:
         """Keep the layer of a result, unless it was pruned since the result was found."""

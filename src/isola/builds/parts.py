@@ -50,6 +50,8 @@ class Parts:
     agents: Agents
     locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """Of directories that programs keep, for those that do not share them."""
+    making: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Of steps, by the keys of their results: equal ones of builds and stages are performed once."""
 
 
 @dataclass(frozen=True, slots=True)

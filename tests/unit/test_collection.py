@@ -12,7 +12,8 @@ import pytest
 from channels import eventually
 
 from isola.errors import AlreadyExists, HostFailure, NotFound, PreconditionFailed
-from isola.state import Change, Codec, Collection, Step, Versioned, mapping_codec, record_codec
+from isola.model.reference import Ref
+from isola.state import Change, Codec, Collection, Scoped, Step, Versioned, mapping_codec, record_codec
 from isola.state.codec import encode
 from isola.state.collection import BATCH
 from isola.testing.clock import FakeClock
@@ -304,6 +305,32 @@ async def test_late_notifications_do_not_undo_newer_writes(store: SlowStore) -> 
     records.apply(Change("/things/a", encode(Thing("a")), old.revision + 100))
     records.apply(Change("/things/a", None, old.revision + 50))
     assert "a" in records
+
+
+async def test_a_record_is_found_by_its_identity_under_every_name(store: SlowStore) -> None:
+    def identified() -> Scoped[Thing]:
+        return Scoped(store, "thing", "/things/", record_codec(Thing), identity=lambda thing: thing.name)
+
+    def sizes(records: Scoped[Thing]) -> list[int | None]:
+        found = (records.identified(id) for id in ("first", "second"))
+        return [each.inner.size if each and each.inner else None for each in found]
+
+    mine, other = identified(), identified()
+    names = [Ref.default(name) for name in ("a", "b", "c")]
+    for name, id in zip(names, ("first", "second"), strict=False):
+        await mine.add(name, Thing(id, inner=Inner(1)))
+    await other.load()
+    moved = await mine.rename(names[0], names[2], Thing("first", inner=Inner(2)), at=mine.revision(names[0]))
+    changed = await mine.replace(names[1], Thing("second", inner=Inner(3)), at=mine.revision(names[1]))
+    assert sizes(mine) == [2, 3] and sizes(other) == [1, 1]
+    for name, found in ((names[2], moved), (names[1], changed)):
+        other.apply(Change(f"/things/{name.key}", encode(found.value), found.revision))
+    other.apply(Change(f"/things/{names[0].key}", None, moved.revision))  # the removal of the old name comes last
+    assert sizes(other) == [2, 3]
+    await mine.remove(names[2])
+    assert sizes(mine) == [None, 3]
+    await other.load()
+    assert sizes(other) == [None, 3]
 
 
 async def test_records_of_a_newer_version_are_left_unchanged(store: SlowStore) -> None:

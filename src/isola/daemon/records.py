@@ -136,6 +136,7 @@ def _unread(store: Store, member: str) -> Records:
             stamp=here,
             role=_instance_role(references, home),
             suggests=True,
+            identity=lambda instance: instance.id,
         ),
         profiles=of(Profile, "profile", "profiles", _profile_role(references, home)),
         images=of(Image, "image", "images", _image_role(references)),

@@ -320,7 +320,7 @@ class Context:
 
     def by_id(self, id: str) -> Instance | None:
         """The record with this id."""
-        return next((record for record in self.records if record.id == id), None)
+        return self.records.identified(id)
 
     def runtime(self, instance: Instance) -> Runtime:
         """Its runtime, even if the engine does not work: inspecting, stopping and removing need none."""

@@ -134,6 +134,14 @@ class Instances:
         """The record with its revision, as one value. Raises NotFound."""
         return self._context.records.read(ref)
 
+    def find(self, ref: Ref) -> Instance | None:
+        """The instance, or None."""
+        return self._context.records.find(ref)
+
+    def by_id(self, id: str) -> Instance | None:
+        """The record with this id."""
+        return self._context.by_id(id)
+
     def again(self, instance: Instance) -> Versioned[Instance] | None:
         """The current record of the same instance, even if it was renamed; None if it was deleted."""
         found = self._context.records.find(instance.ref)

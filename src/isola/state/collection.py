@@ -495,10 +495,30 @@ class Scoped(Keyed[Ref, T]):
     def __init__(
         self, store: Store, noun: str, prefix: str, codec: Codec[T], *,
         stamp: Stamp[T] | None = None, role: Role[T] | None = None, suggests: bool = False,
+        identity: Callable[[T], str] | None = None,
     ) -> None:  # fmt: skip
-        """``suggests``: clients that may ask for a name may see others of the project."""
+        """``suggests``: clients that may ask for a name may see others of the project.
+
+        ``identity``: what identifies a record when its name changes, for ``identified``.
+        """
         super().__init__(store, noun, prefix, codec, REFS, stamp, role)
         self._suggests = suggests
+        self._identity = identity
+        self._identified: dict[str, T] = {}
+
+    def identified(self, id: str) -> T | None:
+        """The record with this identity, or None."""
+        return self._identified.get(id)
+
+    def _index(self, old: T | None, new: T | None) -> None:
+        super()._index(old, new)
+        if self._identity is None:
+            return
+        # After a renaming, the removal of the old name may arrive after the record with the new one.
+        if old is not None and self._identified.get(id := self._identity(old)) is old:
+            del self._identified[id]
+        if new is not None:
+            self._identified[self._identity(new)] = new
 
     def _near(self, name: Ref) -> str:
         if not self._suggests:

@@ -32,15 +32,20 @@ def containers_of(request: Request) -> Iterator[Instance]:
     return (instance for instance in request.services.instances if instance.project == request.project)
 
 
+def of_id(request: Request, id: str) -> Instance | None:
+    """The container that is the instance with this id."""
+    found = request.services.instances.by_id(id)
+    return found if found is not None and found.project == request.project else None
+
+
 def find(request: Request, text: str) -> Instance:
     """The container with this id, name or unique beginning of an id. Raises NotFound, InvalidInput."""
     name = text.removeprefix("/")
-    if len(name) == _WHOLE and (found := _with_prefix(request, name)):
-        return found[0]
-    try:
-        return request.services.instances.get(Ref(request.project, name))
-    except NotFound:
-        found = _with_prefix(request, name)
+    if len(name) == _WHOLE and (whole := of_id(request, name[:_OWN])) and container_id(whole.id) == name:
+        return whole
+    if (called := request.services.instances.find(Ref(request.project, name))) is not None:
+        return called
+    found = _with_prefix(request, name)
     if len(found) > 1:
         raise InvalidInput(f"Multiple IDs found with provided prefix: {name[:200]}")
     if not found:

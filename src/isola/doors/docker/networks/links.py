@@ -113,11 +113,11 @@ def aliases_of(request: Request) -> dict[str, list[str]]:
 
 def links_of(request: Request, name: str, config: Config) -> list[str] | None:
     """``/db:/web/database`` of each link of the container ``name``."""
-    names = {each.id: each.name for each in request.services.instances}
     found = []
     for part in config.get(HOSTS, "").split(","):
         alias, _, value = part.strip().partition("=")
         if value.startswith(_INSTANCE):
-            other = value.removeprefix(_INSTANCE)
-            found.append(f"/{names.get(other, other)}:/{name}/{alias}")
+            id = value.removeprefix(_INSTANCE)
+            other = request.services.instances.by_id(id)
+            found.append(f"/{other.name if other else id}:/{name}/{alias}")
     return found or None

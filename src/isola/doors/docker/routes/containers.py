@@ -34,7 +34,6 @@ from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
 from isola.errors import AlreadyExists, Conflict, InvalidInput, IsolaError, NotFound
-from isola.model.instance import Instance
 from isola.model.program import Program, command_of
 from isola.model.reference import Ref
 
@@ -176,10 +175,7 @@ async def _object(request: Request) -> Mapping[str, Any]:
 
 def _require_free(request: Request, name: str) -> None:
     """Raises Conflict with the text that scripts look for."""
-    found: Instance | None = next(
-        (each for each in containers_of(request) if each.ref == Ref(request.project, name)), None
-    )
-    if found is not None:
+    if (found := request.services.instances.find(Ref(request.project, name))) is not None:
         raise Conflict(
             f'Conflict. The container name "/{name}" is already in use by container "{container_id(found.id)}". '
             "You have to remove (or rename) that container to be able to reuse that name."

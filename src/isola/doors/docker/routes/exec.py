@@ -12,7 +12,7 @@ from isola.doors.docker.containers.streams import DetachKeys, hijack
 from isola.doors.docker.containers.view import view
 from isola.doors.docker.containers.window import window_size
 from isola.doors.docker.containers.wording import of_name
-from isola.doors.docker.identity import container_id, containers_of, named
+from isola.doors.docker.identity import container_id, named, of_id
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
@@ -116,7 +116,7 @@ def _command(request: Request) -> Command:
         command = request.services.instances.command(id)
     except NotFound:
         raise NotFound(f"No such exec instance: {id[:80]}") from None
-    if all(command.instance.id != each.id for each in containers_of(request)):
+    if of_id(request, command.instance.id) is None:
         raise NotFound(f"No such exec instance: {id[:80]}")
     return command
 

@@ -135,7 +135,6 @@ class Instances:
         return self._context.records.read(ref)
 
     def find(self, ref: Ref) -> Instance | None:
-        """The instance, or None."""
         return self._context.records.find(ref)
 
     def by_id(self, id: str) -> Instance | None:

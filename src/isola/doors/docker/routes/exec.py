@@ -101,7 +101,8 @@ async def resize(request: Request) -> web.StreamResponse:
     """The window size of its terminal."""
     height, width = window_size(request)
     command = _command(request)
-    if not any(view(request, each).running for each in containers_of(request) if each.id == command.instance.id):
+    container = of_id(request, command.instance.id)
+    if container is None or not view(request, container).running:
         raise Conflict(f"container {container_id(command.instance.id)} is not running")
     if command.started and not command.running:
         raise NotFound(f"NotFound: process does not exist {command.id}: not found")

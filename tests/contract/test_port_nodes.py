@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,65 @@ async def test_a_created_node_replaces_an_existing_file(host: tuple[Nodes, Files
         seen = os.stat(place / "null")
         assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o777) == (400000, 400001, 0o620)
         assert await nodes.find(place / "null") == NULL
+
+
+async def test_what_comes_and_goes_is_told(host: tuple[Nodes, Files, Path]) -> None:
+    nodes, _, place = host
+    path = place / "serial" / "by-id" / "stick"
+    told: list[str] = []
+    end = nodes.follow(path, lambda: told.append("stick"))
+    end_other = nodes.follow(path.parent / "other", lambda: told.append("other"))
+    come, go = _changes(nodes, path)
+    for change in (come, go):
+        assert await _heard(nodes, place, told, change) == {"stick"}
+    end()
+    end()
+    assert await _heard(nodes, place, told, come) == set()
+    end_other()
+
+
+async def test_directories_above_may_come_and_go(tmp_path: Path) -> None:
+    nodes, path, told = LinuxNodes(), tmp_path / "serial" / "by-id" / "stick", list[str]()
+    end = nodes.follow(path, lambda: told.append("stick"))
+    moved = tmp_path / "moved"
+    moved.touch()
+    for change in (
+        lambda: path.parent.mkdir(parents=True),
+        lambda: moved.rename(path),
+        path.unlink,
+        lambda: path.symlink_to("/dev/null"),
+        lambda: shutil.rmtree(tmp_path / "serial"),
+        lambda: path.parent.mkdir(parents=True),
+        path.touch,
+        lambda: path.rename(moved),
+    ):
+        assert await _heard(nodes, tmp_path, told, change) == {"stick"}
+    end()
+
+
+def _changes(nodes: Nodes, path: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    if isinstance(nodes, FakeNodes):
+        return lambda: nodes.plug(path, NULL), lambda: nodes.unplug(path)
+    path.parent.mkdir(parents=True)
+    return path.touch, path.unlink
+
+
+async def _heard(nodes: Nodes, place: Path, told: list[str], change: Callable[[], object]) -> set[str]:
+    """Who is told of a change: events come in their order, so all have come when that of a later one has."""
+    if isinstance(nodes, FakeNodes):
+        told.clear()
+        change()
+        return set(told)
+    await _synced(nodes, place)
+    told.clear()
+    change()
+    await _synced(nodes, place)
+    return set(told)
+
+
+async def _synced(nodes: Nodes, place: Path) -> None:
+    mark, seen = place / "mark", asyncio.Event()
+    end = nodes.follow(mark, seen.set)
+    mark.unlink() if mark.exists() else mark.touch()
+    await asyncio.wait_for(seen.wait(), 60)
+    end()

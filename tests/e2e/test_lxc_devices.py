@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -56,6 +59,35 @@ def test_devices_of_the_host(device: tuple[Lxc, str]) -> None:
     assert lxc("exec", name, "--", "sh", "-c", "test -b /dev/odd && echo block") == "block\n"
     lxc("config", "device", "remove", name, "loop")
     lxc("exec", name, "--", "sh", "-c", "test -b /dev/odd", status=1)
+
+
+def test_a_device_comes_and_goes_with_the_host(device: tuple[Lxc, str]) -> None:
+    lxc, name = device
+    place = Path(f"/dev/isola-e2e-{uuid.uuid4().hex[:8]}")
+    add = ("config", "device", "add", name, "stick", "unix-char", f"source={place}/stick", "path=/dev/stick")
+    lxc(*add, status=1)
+    lxc(*add, "required=false", "mode=0666")
+    try:
+        lxc("exec", name, "--", "test", "-e", "/dev/stick", status=1)
+        place.mkdir()
+        os.mknod(place / "stick", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        inside(lxc, name, "test -c /dev/stick && head -c 3 /dev/stick | wc -c | grep -q 3")
+        (place / "stick").unlink()
+        inside(lxc, name, "! test -c /dev/stick")
+        os.mknod(place / "stick", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        inside(lxc, name, "test -c /dev/stick && head -c 3 /dev/stick | wc -c | grep -q 0")
+        lxc("restart", "--force", name)
+        inside(lxc, name, "test -c /dev/stick")
+    finally:
+        lxc("config", "device", "remove", name, "stick")
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def inside(lxc: Lxc, name: str, script: str) -> None:
+    """Wait until it ends well."""
+    lxc(
+        "exec", name, "--", "sh", "-c", f"for _ in $(seq 600); do if {script}; then exit 0; fi; sleep 0.1; done; exit 1"
+    )
 
 
 def test_proxies_outlive_the_daemon(device: tuple[Lxc, str]) -> None:

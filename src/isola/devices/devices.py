@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from isola.devices.checks import driver_of, without_type
@@ -33,9 +33,17 @@ class Devices:
     """The states in an instance's record (``plugged``) describe its devices on the host while it runs."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self._parts = replace(parts, changed=self._changed)
+        self._told: Callable[[str, str], object] = lambda id, name: None
         self._drivers: dict[str, DeviceDriver] = {}
         self._notes = Notes(parts.host, parts.directory / "devices")
+
+    def when_changed(self, told: Callable[[str, str], object]) -> None:
+        """Call this with the id of an instance and the name of a device that may have come or gone on the host."""
+        self._told = told
+
+    def _changed(self, id: str, name: str) -> None:
+        self._told(id, name)
 
     def driver(self, kind: str) -> DeviceDriver:
         """Raises Unsupported."""

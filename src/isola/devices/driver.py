@@ -122,6 +122,8 @@ class Parts:
     """Raises Forbidden if instances of a project may not have what a volume stands for."""
     others: Callable[[], list[Plug]] = list
     """All devices of all instances, to find conflicts."""
+    changed: Callable[[str, str], object] = lambda id, name: None
+    """Called with the id of an instance and the name of a device that may have come or gone on the host."""
 
 
 class DeviceDriver(ABC):
@@ -296,6 +298,10 @@ class DeviceDriver(ABC):
 
     async def resume(self, plug: Plug, target: Target) -> None:
         """At the start of the daemon: supervise its processes again, and restart those that have ended meanwhile."""
+        return None
+
+    async def settle(self, op: Operation, plug: Plug, target: Target) -> None:
+        """The host may have changed: give the running instance what is there now, and take what is not."""
         return None
 
     async def ended(self, instance_id: str) -> None:

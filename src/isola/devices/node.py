@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from isola.devices import values
-from isola.devices.driver import DeviceDriver, Plug, Target
+from isola.devices.driver import DeviceDriver, Parts, Plug, Target
 from isola.errors import InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
+from isola.operations import Operation
 from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, whole
 
@@ -37,7 +38,13 @@ def table(kind: str, example: str) -> Settings:
         Setting("gid", whole(0, 65535), "Group of the node inside.", "0"),
         Setting("mode", values.mode, "Permission bits, in octal.", "0660"),
         Setting("access", _access, "What processes may do: read (`r`), write (`w`), create nodes (`m`).", "rwm"),
-        Setting("required", boolean, "Whether the instance fails to start if the device does not exist.", "true"),
+        Setting(
+            "required",
+            boolean,
+            "Whether the instance fails to start if the device does not exist; if not, a device below `/dev` comes"
+            " to the running instance when it comes to the host, and goes with it.",
+            "true",
+        ),
     )
 
 
@@ -45,6 +52,11 @@ class NodeDevice(DeviceDriver):
     """A node created on the host for this instance and mounted on a file inside; its control group permits access."""
 
     character: ClassVar[bool]
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self._followed: dict[tuple[str, str], Callable[[], None]] = {}
+        """Devices that may come and go, by instance and name: ends following them."""
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -68,20 +80,24 @@ class NodeDevice(DeviceDriver):
 
     async def require(self, plug: Plug) -> None:
         """The device exists, unless ``required`` is false, and has the right type."""
-        if boolean(plug.config.get("required") or "true"):
+        if _required(plug):
             await self._number(plug)
 
     def _require(self, plug: Plug, target: Target) -> None:
         target.capabilities.require(Capability.DEVICES)
 
     async def _attach(self, plug: Plug, target: Target) -> None:
-        config, instance = plug.config, plug.instance
+        self._follow(plug)  # before it is looked at, so that nothing is missed
         try:
             number = await self._number(plug)
         except NotFound:
-            if boolean(config.get("required") or "true"):
+            if _required(plug):
                 raise
             return
+        await self._plug_in(plug, target, number)
+
+    async def _plug_in(self, plug: Plug, target: Target, number: DeviceNumber) -> None:
+        config, instance = plug.config, plug.instance
         # Written before any effect, so that ``_detach`` can undo all of it.
         note = {_RULE: number.rule}
         await self.notes.write(instance.id, plug.name, note)
@@ -98,7 +114,53 @@ class NodeDevice(DeviceDriver):
             await self.notes.write(instance.id, plug.name, note | {_MOUNT: str(tree.number)})
             await target.guest.mount(tree, _inside(config))
 
+    async def resume(self, plug: Plug, target: Target) -> None:
+        """It may have come or gone while no daemon ran."""
+        self._follow(plug)
+        if (plug.instance.id, plug.name) in self._followed:
+            self.parts.changed(plug.instance.id, plug.name)
+
+    async def settle(self, op: Operation, plug: Plug, target: Target) -> None:
+        """Also another device of the same path: a stick that was plugged in again has other numbers."""
+        if (plug.instance.id, plug.name) not in self._followed:
+            return
+        try:
+            number = await self._number(plug)
+        except (NotFound, InvalidInput):
+            number = None
+        has = (await self.notes.read(plug.instance.id, plug.name)).get(_RULE)
+        if has == (number.rule if number else None) and (number is None or await self._attached(plug, target)):
+            return
+
+        async def change() -> None:
+            await self._pull_out(plug, target)
+            if number is not None:
+                await self._plug_in(plug, target, number)
+
+        await op.effect(f"settle device {plug.name}", change, undo=lambda: self._pull_out(plug, target))
+
+    async def ended(self, instance_id: str) -> None:
+        for id, name in [key for key in self._followed if key[0] == instance_id]:
+            self._followed.pop((id, name))()
+
+    async def close(self) -> None:
+        for end in self._followed.values():
+            end()
+        self._followed.clear()
+
+    def _follow(self, plug: Plug) -> None:
+        """Raises HostFailure."""
+        key, source = (plug.instance.id, plug.name), plug.config.get("source") or plug.config.get("path") or ""
+        if _required(plug) or plug.config.get("major") or key in self._followed or not source.startswith("/dev/"):
+            return
+        self._followed[key] = self.host.nodes.follow(Path(source), lambda: self.parts.changed(*key))
+
     async def _detach(self, plug: Plug, target: Target | None) -> None:
+        if (end := self._followed.pop((plug.instance.id, plug.name), None)) is not None:
+            end()
+        await self._pull_out(plug, target)
+
+    async def _pull_out(self, plug: Plug, target: Target | None) -> None:
         note = await self.notes.read(plug.instance.id, plug.name)
         if target is not None:
             if _MOUNT in note:
@@ -142,6 +204,10 @@ class NodeDevice(DeviceDriver):
 
     def _node(self, plug: Plug) -> Path:
         return self.notes.home(plug.instance.id) / f"{plug.name}.node"
+
+
+def _required(plug: Plug) -> bool:
+    return boolean(plug.config.get("required") or "true")
 
 
 def _inside(config: Mapping[str, str]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, NotFound
+from isola.host.node_watching import NodeWatching
 from isola.host.threads import in_thread
 
 _DEVICES = Path("/dev")
@@ -68,6 +69,12 @@ class Nodes(Protocol):
         """The device of the node ``path``; links are followed. Raises NotFound, InvalidInput (not a device)."""
         ...
 
+    def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
+        """Call ``on_change`` when a node below /dev, or a link to one, may have come or gone, until the returned
+        function is called. Raises HostFailure.
+        """
+        ...
+
     async def make(self, path: Path, number: DeviceNumber, *, uid: int, gid: int, mode: int) -> None:
         """Create a node at ``path``, replacing an existing file; check that it can be opened. Raises HostFailure."""
         ...
@@ -75,6 +82,12 @@ class Nodes(Protocol):
 
 class LinuxNodes:
     """By ``mknod``."""
+
+    def __init__(self) -> None:
+        self._watching = NodeWatching()
+
+    def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
+        return self._watching.follow(path, on_change)
 
     async def everything(self) -> Sequence[HostNode]:
         return await in_thread(_everything)

@@ -34,6 +34,7 @@ from isola.instances.copy import Source
 from isola.instances.deploy.deployments import Deployments
 from isola.instances.display import Display, check_display
 from isola.instances.files import FilesSession
+from isola.instances.hotplug import Hotplug
 from isola.instances.learning import Learning
 from isola.instances.log_verbs import Logs
 from isola.instances.move import Destination
@@ -83,6 +84,7 @@ class Instances:
         self.runs = Runs(context)
         self.deployments = Deployments(context)
         self.learning = Learning(context)
+        self.hotplug = Hotplug(context)
         self.logs = Logs(context)
 
     async def look(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from isola.errors import InvalidInput, NotFound
@@ -17,6 +17,28 @@ class FakeNodes:
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
         self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
+        self.followers: list[tuple[Path, Callable[[], object]]] = []
+
+    def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
+        """Told by ``plug`` and ``unplug``."""
+        entry = (path, on_change)
+        self.followers.append(entry)
+        return lambda: self.followers.remove(entry) if entry in self.followers else None
+
+    def plug(self, path: Path, number: DeviceNumber) -> None:
+        """A device comes."""
+        self.devices[path] = number
+        self._tell(path)
+
+    def unplug(self, path: Path) -> None:
+        """A device goes."""
+        self.devices.pop(path, None)
+        self._tell(path)
+
+    def _tell(self, path: Path) -> None:
+        for followed, on_change in list(self.followers):
+            if followed == path:
+                on_change()
 
     async def everything(self) -> Sequence[HostNode]:
         """Those of ``devices``."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from descriptors import descriptors
 
-from isola.errors import AlreadyExists, HostFailure, WrongState
+from isola.errors import AlreadyExists, HostFailure, NotFound, WrongState
 from isola.host.namespaces import LinuxNamespaces, Namespaces, parse_ipv4, parse_routes
 from isola.host.process import Child, LinuxProcesses, ProcessRef
 from isola.model.identity import IdRange
@@ -239,6 +239,23 @@ async def test_links_ignore_routers(routed: tuple[Namespaces, Path]) -> None:
 async def test_the_daemon_does_not_ignore_routers(routed: tuple[Namespaces, Path]) -> None:
     before = settings_of_daemon()
     await routed[0].refuse_routers(routed[1], ipv6=False)
+    assert settings_of_daemon() == before
+
+
+async def test_parameters_of_a_network_namespace(routed: tuple[Namespaces, Path]) -> None:
+    namespaces, path = routed
+    wanted = {"ipv4/conf/one/log_martians": "1", "ipv6/conf/one/accept_ra": "2"}
+    before = settings_of_daemon()
+    await namespaces.set_parameters(path, wanted)
+    if isinstance(namespaces, LinuxNamespaces):
+        files = [f"/proc/sys/net/{name}" for name in wanted]
+        assert (await PROCESSES.run(["nsenter", f"--net={path}", "cat", *files])).stdout == b"1\n2\n"
+        with pytest.raises(HostFailure, match="Cannot write 'many' to"):
+            await namespaces.set_parameters(path, {"ipv4/conf/one/log_martians": "many"})
+    with pytest.raises(NotFound, match="/proc/sys/net/ipv4/conf/one/none is not a sysctl file"):
+        await namespaces.set_parameters(path, {"ipv4/conf/one/none": "1"})
+    with pytest.raises(WrongState, match="no network namespace"):
+        await namespaces.set_parameters(path.with_name("none"), wanted)
     assert settings_of_daemon() == before
 
 

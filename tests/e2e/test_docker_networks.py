@@ -84,6 +84,15 @@ def test_link_local_addresses_are_set(docker: DockerClient) -> None:
     assert reaches(docker, "one", two) and reaches(docker, "one", "two")
 
 
+def test_parameters_of_an_endpoint_are_set(docker: DockerClient) -> None:
+    sysctls = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2"
+    files = [f"/proc/sys/net/{name}" for name in ("ipv4/conf/eth0/log_martians", "ipv6/conf/eth0/accept_ra")]
+    given = ("run", "--rm", "--network", f'name=bridge,"driver-opt={sysctls}"')
+    assert docker(*given, "app", "busybox", "cat", *files).split() == ["1", "2"]
+    wrong = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.nosuch=1"
+    docker(*given[:3], f"name=bridge,driver-opt={wrong}", "app", "true", status=125)
+
+
 def test_the_usual_networks_and_those_of_other_doors(docker: DockerClient, daemon: Daemon, lxc: Lxc) -> None:
     listed = docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines()
     assert {"bridge bridge local", "host host local", "none null local"} <= set(listed)

@@ -20,7 +20,6 @@ from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, Unsupported
 from isola.model.reference import Ref
 
-SYSCTLS = "com.docker.network.endpoint.sysctls"
 BODY: dict[str, Any] = {"Image": "tiny", "Cmd": ["sleep", "100"]}
 
 WARNING = (
@@ -432,14 +431,6 @@ async def test_commands_have_the_further_groups_of_the_program(docker: DockerSta
         (
             {"HostConfig": {"Mounts": [{"Type": "image", "Source": "tiny", "Target": "/t"}]}},
             "Mounts of type image are not offered: use a volume, or COPY --from in a build",
-        ),
-        (
-            {
-                "NetworkingConfig": {
-                    "EndpointsConfig": {"bridge": {"DriverOpts": {SYSCTLS: "net.ipv4.conf.IFNAME.x=1"}}}
-                }
-            },
-            f"The option {SYSCTLS} is not offered: use --sysctl with the interface's name",
         ),
     ],
 )

@@ -343,6 +343,56 @@ async def test_link_local_addresses_are_further_ones_of_the_nic(docker: DockerSt
         )
 
 
+SYSCTLS = "com.docker.network.endpoint.sysctls"
+
+
+def with_parameters(text: str) -> dict[str, Any]:
+    return {"EndpointsConfig": {"bridge": {"DriverOpts": {SYSCTLS: text}}}}
+
+
+async def test_parameters_of_endpoints_are_those_of_the_nic(docker: DockerStand) -> None:
+    wanted = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.ifname.accept_ra=2"
+    await container(docker, "web1", NetworkingConfig=with_parameters(wanted))
+    (device,) = docker.services.instances.get(Ref.default("web1")).devices.values()
+    assert device["sysctls"] == wanted.replace("ifname", "IFNAME")
+    shown = await docker.get("/containers/web1/json")
+    (endpoint,) = shown["NetworkSettings"]["Networks"].values()
+    assert endpoint["DriverOpts"] == {SYSCTLS: wanted}
+    parameters = docker.rest.world.host.namespaces.parameters
+    found = {name: value for (_, name), value in parameters.items()}
+    assert found == {"ipv4/conf/eth0/log_martians": "1", "ipv6/conf/eth0/accept_ra": "2"}
+    await create(docker, "lab")
+    options = {"DriverOpts": {SYSCTLS: "net.mpls.conf.IFNAME.input=1"}}
+    assert (await docker.ask("POST", "/networks/lab/connect", {"Container": "web1", "EndpointConfig": options}))[
+        0
+    ] == 200
+    assert [value for (_, name), value in parameters.items() if name == "mpls/conf/eth1/input"] == ["1"]
+
+
+async def test_a_parameter_that_the_kernel_does_not_have_is_told_at_the_start(docker: DockerStand) -> None:
+    body = {"Image": "tiny", "Cmd": ["x"], "NetworkingConfig": with_parameters("net.ipv4.conf.IFNAME.none=1")}
+    assert (await docker.ask("POST", "/containers/create?name=web1", body))[0] == 201
+    status, said = await docker.ask("POST", "/containers/web1/start")
+    assert status == 400 and "/proc/sys/net/ipv4/conf/eth0/none is not a sysctl file" in said["message"]
+    assert not (await docker.get("/containers/web1/json"))["State"]["Running"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "net.ipv4.conf.eth0.x=1", "net.ipv4.conf.all.x=1", "net.core.conf.IFNAME.x=1", "kernel.ipv4.conf.IFNAME.x=1",
+        "net.ipv4.conf.IFNAME.x", "net.ipv4.conf.IFNAME.x=", "net.ipv4.conf.IFNAME.x.y=1", "net.ipv4...IFNAME.x=1",
+        "net.ipv4.conf.IFNAME.../x=1", "net.ipv4.conf.IFNAME.x=1\n", "net.ipv4.conf.IFNAME.x=1 2", "x",
+    ],
+)  # fmt: skip
+async def test_other_parameters_are_refused(docker: DockerStand, wrong: str) -> None:
+    text = f"net.ipv4.conf.IFNAME.ok=1,{wrong}"
+    body = {"Image": "tiny", "Cmd": ["x"], "NetworkingConfig": with_parameters(text)}
+    status, said = await docker.ask("POST", "/containers/create", body)
+    reason = f"invalid endpoint settings:\nunrecognised network interface sysctl {wrong!r};"
+    assert (status, said["message"].partition(" represent")[0]) == (400, reason.replace("\\n'", "\n'"))
+
+
 OPERATORS = "configuration network can only contain network specific fields"
 OWN = "user specified configurations are not supported if the network depends on a configuration network"
 POOL = {"Subnet": "10.77.0.0/24", "IPRange": "10.77.0.128/25"}

@@ -12,7 +12,8 @@ from isola.settings import Setting, Settings, boolean, one_of, text, whole
 GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
 """Default addresses of the host's end of a routed NIC."""
 BOOT = "boot.priority"
-_COMMON = ("nictype", "parent", "name", "hwaddr", "mtu", "queue.tx.length", BOOT)
+SYSCTLS = "sysctls"
+_COMMON = ("nictype", "parent", "name", "hwaddr", "mtu", "queue.tx.length", BOOT, SYSCTLS)
 _LIMITS = ("limits.ingress", "limits.egress", "limits.max", "limits.priority")
 ROUTES = ("ipv4.routes", "ipv6.routes")
 _FAMILIES = ("ipv4.address", "ipv6.address")
@@ -114,6 +115,13 @@ SETTINGS = Settings(
         "queue.tx.length",
         whole(1, 100_000),
         "Packets in the transmit queues of both ends; by default as the kernel says.",
+    ),
+    Setting(
+        SYSCTLS,
+        values.interface_sysctls,
+        "Kernel parameters of the interface inside, where `IFNAME` stands for its name: "
+        "`net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2`.",
+        expects="net.X.Y.IFNAME.Z=VALUE, separated by commas",
     ),
     Setting("ipv4.host_address", values.address(4), "IPv4 address of the host's end of a routed NIC.", GATEWAYS[4]),
     Setting("ipv6.host_address", values.address6_any, "IPv6 address of the host's end of a routed NIC.", GATEWAYS[6]),

@@ -13,6 +13,7 @@ from isola.model.units import parse_size
 
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,14}", re.ASCII)
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", re.ASCII)
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.([a-z0-9_]{1,64})=([!-~]{1,64})", re.ASCII)
 _MAC = re.compile(r"[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}", re.ASCII)
 _RATE = re.compile(r"([0-9]{1,12})\s*([A-Za-z]*)", re.ASCII)
 _RATES = {
@@ -37,6 +38,18 @@ def interface(value: str) -> str:
             "an interface name such as eth0 is expected: a letter, then up to 14 of letters, digits, . _ -"
         )
     return value
+
+
+def interface_sysctls(value: str) -> dict[str, str]:
+    """Parameters of an interface, separated by commas: file below ``/proc/sys/net``, with ``IFNAME`` for it -> text."""
+    found = {}
+    for each in value.split(","):
+        if not (match := _SYSCTL.fullmatch(each)):
+            raise ValueError("net.X.Y.IFNAME.Z=VALUE is expected, where X is ipv4, ipv6 or mpls; several by commas")
+        found[f"{match[1]}/{match[2]}/IFNAME/{match[3]}"] = match[4]
+    if len(found) > _MOST_NAMES:
+        raise ValueError(f"at most {_MOST_NAMES} are expected")
+    return found
 
 
 def link(value: str) -> str:

@@ -114,6 +114,13 @@ class Namespaces(Protocol):
         """
         ...
 
+    async def set_parameters(self, path: Path, values: Mapping[str, str]) -> None:
+        """Kernel parameters of a network namespace: file below ``/proc/sys/net`` -> text.
+
+        Raises WrongState (no such network namespace), NotFound (no such parameter), HostFailure.
+        """
+        ...
+
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path to a new mount namespace (see small_world.py), valid as long as the daemon runs.
 
@@ -214,6 +221,10 @@ class LinuxNamespaces:
     async def refuse_routers(self, path: Path, *, ipv6: bool = True) -> int:
         """In a thread that enters it, and then ends."""
         return await in_thread(network_namespace.refuse_routers, path, ipv6=ipv6)
+
+    async def set_parameters(self, path: Path, values: Mapping[str, str]) -> None:
+        """In a thread that enters it, and then ends."""
+        await in_thread(network_namespace.set_parameters, path, values)
 
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """By a descriptor of our own."""

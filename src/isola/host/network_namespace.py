@@ -10,17 +10,18 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from isola.errors import AlreadyExists, HostFailure, WrongState
+from isola.errors import AlreadyExists, HostFailure, NotFound, WrongState
 from isola.host import call_chain, kernel, netlink
 from isola.host.credentials import effective_user
 from isola.host.places import in_passing_thread
 from isola.model.identity import IdRange
 
 _NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
-_IPV6 = Path("/proc/sys/net/ipv6/conf")
+_NET = Path("/proc/sys/net")
+_IPV6 = _NET / "ipv6/conf"
 _ROUTES = Path("/proc/thread-self/net/ipv6_route")
 _REJECTS = 0x200
 """Flag of routes that lead nowhere."""
@@ -84,6 +85,15 @@ def refuse_routers(path: Path, *, ipv6: bool) -> int:
         os.close(namespace)
 
 
+def set_parameters(path: Path, values: Mapping[str, str]) -> None:
+    """``values``: file below ``/proc/sys/net`` -> text. Raises WrongState, NotFound (no such file), HostFailure."""
+    namespace = open_at(path)
+    try:
+        in_passing_thread(lambda: _set_parameters(namespace, values))
+    finally:
+        os.close(namespace)
+
+
 def is_left(path: Path) -> bool:
     """Whether there is something to remove, if only a file without a namespace."""
     return os.path.lexists(path)
@@ -133,6 +143,19 @@ def _refuse_routers(namespace: int, *, ipv6: bool) -> int:
         with contextlib.suppress(FileNotFoundError):  # it has just gone
             (link / "accept_ra").write_text("0")
     return sum(map(_is_default, _ROUTES.read_text().splitlines()))
+
+
+def _set_parameters(namespace: int, values: Mapping[str, str]) -> None:
+    kernel.join(namespace, kernel.CLONE_NEWNET)
+    for name, value in values.items():
+        file = _NET / name
+        if not file.is_file():
+            raise NotFound(f"{file} is not a sysctl file")
+        try:
+            if file.read_text().strip() != value:  # writing some of these resets others
+                file.write_text(value)
+        except OSError as error:
+            raise HostFailure(f"Cannot write {value!r} to {file}", evidence=str(error)) from error
 
 
 def _is_default(route: str) -> bool:

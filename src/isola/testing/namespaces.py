@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from isola.errors import AlreadyExists, WrongState
+from isola.errors import AlreadyExists, NotFound, WrongState
 from isola.host.process import ProcessRef
 from isola.model.identity import IdRange
 from isola.model.instance import Address, InterfaceState
@@ -33,6 +33,8 @@ class FakeNamespaces:
         """Clients of processes, set by tests."""
         self.default_routes: dict[Path, int] = {}
         """Of IPv6, in network namespaces, set by tests."""
+        self.parameters: dict[tuple[Path, str], str] = {}
+        """Kernel parameters of network namespaces that were set."""
         self.without_ipv6: set[Path] = set()
         """Network namespaces in which IPv6 was ended."""
         self.users: list[IdRange] = []
@@ -118,6 +120,15 @@ class FakeNamespaces:
         if not ipv6:
             self.without_ipv6.add(path)
         return 0 if path in self.without_ipv6 else self.default_routes.get(path, 0)
+
+    async def set_parameters(self, path: Path, values: Mapping[str, str]) -> None:
+        """Remember them, until the one that the kernel does not have."""
+        if path not in self.networks:
+            raise WrongState(f"There is no network namespace {path.name}")
+        for name, value in values.items():
+            if name.endswith("/none"):
+                raise NotFound(f"/proc/sys/net/{name} is not a sysctl file")
+            self.parameters[path, name] = value
 
     async def small_mounts(self, directory: Path, unified: Path, inside: Sequence[Path] = ()) -> Path:
         """A path of the fake kind."""

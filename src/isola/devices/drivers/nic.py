@@ -8,11 +8,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import ClassVar
 
+from isola.devices import values
 from isola.devices.addresses import RELEASED, allocated
 from isola.devices.driver import DeviceDriver, Plug, Stage, Target
 from isola.devices.filters import bridge_table, forwarded_table, routed_table
 from isola.devices.nic_routes import KEYS, all_subnets, routes_of, subnets
-from isola.devices.nic_settings import BOOT, GATEWAYS, LIVE, SETTINGS, check
+from isola.devices.nic_settings import BOOT, GATEWAYS, LIVE, SETTINGS, SYSCTLS, check
 from isola.devices.nics import (
     HOST_NAME,
     HWADDR,
@@ -32,12 +33,12 @@ from isola.devices.nics import (
     routed_filter_of,
     tap_of,
 )
-from isola.errors import AlreadyExists, InvalidInput, IsolaError, NotFound, Unsupported
+from isola.errors import AlreadyExists, HostFailure, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host.link_kinds import Inside, Macvlan, Pair, Routing, Tap
 from isola.host.static_routes import Route
 from isola.model.device import DeviceState
 from isola.model.instance import Desired
-from isola.model.network import HostTap, Network, Nic
+from isola.model.network import HostTap, Network, NetworkNamespace, Nic
 from isola.network import NetworkDriver
 from isola.operations import Operation
 from isola.runtimes import Capability, TapNic
@@ -260,6 +261,14 @@ class NicDevice(DeviceDriver):
         return kind(plug.config) == "macvlan" if on is None else not on[0].capabilities.ports
 
     def _require(self, plug: Plug, target: Target) -> None:
+        if plug.config.get(SYSCTLS):
+            target.capabilities.require(Capability.SYSCTLS)
+            if isinstance(target.ends, HostTap):
+                raise Unsupported(
+                    "The kernel of the guest has its own parameters of its interfaces",
+                    field=f"{plug.field}.{SYSCTLS}",
+                    remedy="set linux.sysctl.net.* of the instance, with the name of the interface",
+                )
         if plug.config.get(BOOT, "0") not in ("", "0"):
             target.capabilities.require(Capability.FIRMWARE)
         if target.running is not None and not (target.running.plan is not None and target.running.plan.host_stack):
@@ -283,10 +292,23 @@ class NicDevice(DeviceDriver):
             await self._share_names(plug, driver)
         else:
             await self._connect(plug, target)
+        await self._set_parameters(plug, target)
         if isinstance(target.endpoint, HostTap) and target.running is not None:
             await target.running.plug(self.tap(plug))
         await self._behave(plug)
         await self._add_routes(plug)
+
+    async def _set_parameters(self, plug: Plug, target: Target) -> None:
+        if SYSCTLS not in plug.config or not isinstance(target.ends, NetworkNamespace):
+            return
+        name = plug.state.facts.get(NAME, plug.name)
+        found = values.interface_sysctls(plug.config[SYSCTLS])
+        wanted = {key.replace("IFNAME", name): value for key, value in found.items()}
+        try:
+            await self.host.namespaces.set_parameters(target.ends.path, wanted)
+        except (NotFound, HostFailure) as error:
+            field = f"{plug.field}.{SYSCTLS}"
+            raise InvalidInput(error.message, field=field, evidence=error.evidence, remedy="unset it") from error
 
     async def _add_routes(self, plug: Plug) -> None:
         try:

@@ -68,8 +68,9 @@ use it unmodified:
   Each container has such memory for itself; other file systems are not mounted. They are the keys `mount.source` and
   `mount.options` of [custom volumes](settings.md).
 - Sizes of images are those of their content as registries keep it.
-- Mounts of images (`--mount type=image`) and kernel parameters of endpoints (the driver option
-  `com.docker.network.endpoint.sysctls`) are refused; `--sysctl` takes those of interfaces.
+- Mounts of images (`--mount type=image`) are refused.
+- Kernel parameters of endpoints (the driver option `com.docker.network.endpoint.sysctls`) are set where containers
+  share the kernel of the host; `--sysctl` takes those of interfaces, too.
 - Builds keep neither an image nor a container of each step, also with `--rm=false`. Contexts by address, `--squash` and
   `--security-opt` are refused; `--cache-from` limits the kept results that are used to layers of local images.
 - Expressions in filters of names know `^`, `$` and `.*`.

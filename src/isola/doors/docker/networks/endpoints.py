@@ -9,14 +9,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import orjson
 
 from isola.devices.nics import network_name
-from isola.devices.values import link_local_addresses
+from isola.devices.values import interface_sysctls, link_local_addresses
 from isola.doors.docker.identity import container_id
 from isola.doors.docker.networks.links import link_names, with_links
 from isola.doors.docker.networks.lookup import HOST, NONE, Shown, shown
 from isola.doors.docker.networks.shape import subnet_of
 from isola.doors.docker.request import Request
 from isola.doors.http.reading import Fields
-from isola.errors import Forbidden, InvalidInput, Unsupported
+from isola.errors import Forbidden, InvalidInput
 from isola.model.instance import Devices, Instance, InstanceUpdate
 from isola.model.reference import Kind
 
@@ -38,10 +38,6 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
     if each.configuration:
         raise Forbidden("cannot create endpoint on configuration-only network")
     addresses, options = endpoint.inside("IPAMConfig"), endpoint.mapping("DriverOpts", empty=True)
-    if options.get(_SYSCTLS):
-        raise Unsupported(
-            f"The option {_SYSCTLS} is not offered: use --sysctl with the interface's name", field="DriverOpts"
-        )
     _check_addresses(each.network.config, addresses)
     priority = endpoint.whole("GwPriority", 0, minimum=-(2**63), maximum=2**63 - 1)
     device = {
@@ -54,9 +50,26 @@ def nic_device(each: Shown, endpoint: Fields) -> dict[str, str]:
         "hwaddr": endpoint.text("MacAddress", "").replace("-", ":").lower(),
         "dns.aliases": ",".join(dict.fromkeys(endpoint.texts("Aliases"))),
         _SAID: _said(options, addresses.text("IPv6Address", ""), endpoint.texts("Links")),
+        "sysctls": _parameters(options.get(_SYSCTLS, "")),
         "gateway.priority": str(max(min(priority, _PRIORITY), -_PRIORITY)) if priority else "",
     }
     return {key: value for key, value in device.items() if value}
+
+
+def _parameters(text: str) -> str:
+    """Raises InvalidInput."""
+    found = []
+    for each in filter(None, text.split(",")):
+        fields = each.split(".", 4)
+        found.append(".".join("IFNAME" if at == 3 and part == "ifname" else part for at, part in enumerate(fields)))
+        try:
+            interface_sysctls(found[-1])
+        except ValueError:
+            raise InvalidInput(
+                f"invalid endpoint settings:\nunrecognised network interface sysctl '{each[:200]}'; represent "
+                "'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            ) from None
+    return ",".join(found)
 
 
 def _link_local(wanted: Fields) -> str:

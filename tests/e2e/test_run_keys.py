@@ -132,8 +132,18 @@ def test_an_empty_volume_is_filled_once_and_sources_are_created(daemon: Daemon, 
         shell(daemon, name, "echo mine > /etc/mine; echo x > /b/x")
         assert (tmp_path / "a/b/x").stat().st_uid == 0
         volume |= {"path": "/there", "subpath": "mine"}
-        other = launch("keys2", devices={"volume": volume})
-        assert shell(daemon, other, "cat /there") == "mine\n"
+        shell(daemon, name, "mkdir /etc/dir; echo below > /etc/dir/file; ln -s dir /etc/within; ln -s /proc /etc/out")
+        piece = {"type": "disk", "pool": "default", "source": "filled/dir", "path": "/piece"}
+        linked = piece | {"source": "filled/within", "path": "/linked", "readonly": "true"}
+        other = launch("keys2", devices={"volume": volume, "piece": piece, "linked": linked})
+        assert shell(daemon, other, "cat /there /piece/file /linked/file") == "mine\nbelow\nbelow\n"
+        assert fails(daemon, other, "echo x > /linked/file")
+        assert f"/1.0/instances/{other}" in daemon.get("/1.0/storage-pools/default/volumes/custom/filled")["used_by"]
+        for path, status in (("out", 403), ("out/self", 403), ("none", 404)):
+            out = {"devices": {"out": piece | {"source": f"filled/{path}", "path": "/out"}}}
+            with pytest.raises(ApiError) as caught:
+                daemon.run("PATCH", f"/1.0/instances/{other}", out)
+            assert caught.value.status == status
     finally:
         for name in ("keys1", "keys2"):
             with contextlib.suppress(ApiError):

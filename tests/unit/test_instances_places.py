@@ -11,6 +11,7 @@ DEVICES = {
     "data": {"type": "disk", "path": "/data", "pool": "default", "source": "vol"},
     "inner": {"type": "disk", "path": "/data/in/", "source": "/srv"},
     "part": {"type": "disk", "path": "/part", "pool": "default", "source": "vol", "subpath": "a"},
+    "piece": {"type": "disk", "path": "/piece", "pool": "default", "source": "vol/a"},
     "eth0": {"type": "nic", "path": "/net"},
     "short": {"type": "disk", "path": "mnt/x", "source": "/opt"},
     "drive": {"type": "disk", "pool": "default", "source": "block"},

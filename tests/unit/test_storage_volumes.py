@@ -228,7 +228,11 @@ async def test_a_disk_device_shows_a_volume_to_two_instances(house: House) -> No
             await house.do(lambda op, plug=plug, target=target: disk.detach(op, plug, target))  # type: ignore[misc]
     assert house.volumes.get(DATA).attachments == ()
     assert [mount for mount in house.host.mounts.table if "mounts" in str(mount.target)] == []
+    part = replace(plugs[0][0], state=DeviceState("disk", {"pool": "fast", "source": "data/sub", "path": "/srv"}))
+    await disk.require(part)
     await house.finish(house.volumes.delete(DATA))
+    with pytest.raises(NotFound):
+        await disk.require(part)
     with pytest.raises(NotFound, match="data") as caught:
         await disk.require(plugs[0][0])
     assert caught.value.field == "devices.data.source"

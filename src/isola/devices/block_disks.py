@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isola.devices.driver import Parts, Plug, Target
+from isola.devices.volume_sources import volume_name
 from isola.errors import Forbidden, InUse, InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.disk import VOLUME_DISK, Disk, DiskFormat
 from isola.model.isolation import has_machine
@@ -150,7 +151,7 @@ class BlockDisks:
             return None
 
     def _ref(self, plug: Plug) -> VolumeRef:
-        return self._parts.volume_ref(plug.instance.project, plug.config["pool"], plug.config["source"])
+        return self._parts.volume_ref(plug.instance.project, plug.config["pool"], volume_name(plug.config))
 
 
 def _required(config: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from isola.devices.nics import NETWORK, network_name
+from isola.devices.volume_sources import volume_name
 from isola.model.device import DeviceState
 from isola.model.reference import Entity, Kind, Ref
 from isola.model.volume import VolumeRef
@@ -30,7 +31,7 @@ def had_by(home: Home, project: str, states: Mapping[str, DeviceState]) -> Itera
 def _of_config(home: Home, project: str, kind: str, config: Mapping[str, str]) -> Iterator[Entity]:
     if pool := config.get("pool"):
         yield Entity.of_host(Kind.STORAGE_POOL, pool)
-        if source := config.get("source"):
+        if source := volume_name(config):
             yield VolumeRef.custom(pool, source, home(project, Kind.STORAGE_VOLUME)).entity
     if kind == "nic" and (network := network_name(config)):
         yield _network(home, project, network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from isola.devices.volume_sources import volume_name
 from isola.errors import IsolaError
 from isola.instances.context import Context
 from isola.model.instance import Instance
@@ -18,7 +19,7 @@ async def remove_own_volumes(context: Context, instance: Instance) -> None:
     if not instance.ephemeral:
         return
     for device in instance.devices.values():
-        pool, source = device.get("pool"), device.get("source")
+        pool, source = device.get("pool"), volume_name(device)
         if device.get("type") != "disk" or not pool or not source:
             continue
         ref = context.volume_ref(instance.project, pool, source)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.devices.volume_sources import below
 from isola.errors import NotFound
 from isola.host.files import Root
 from isola.instances import files as files_verb
@@ -56,7 +57,7 @@ def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None
     best: Mapping[str, str] | None = None
     for device in devices.values():
         point = posixpath.normpath(f"/{device.get('path', '').lstrip('/')}")
-        if device.get("type") != "disk" or point == "/" or device.get("subpath"):
+        if device.get("type") != "disk" or point == "/" or (device.get("pool") and below(device)):
             continue
         if (wanted == point or wanted.startswith(f"{point}/")) and (best is None or len(point) > len(best["path"])):
             best = {**device, "path": point}

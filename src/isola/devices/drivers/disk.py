@@ -12,6 +12,8 @@ from isola.devices import values
 from isola.devices.block_disks import BlockDisks
 from isola.devices.copy_up import CopyUp
 from isola.devices.driver import DeviceDriver, Parts, Plug, Target
+from isola.devices.volume_sources import below as below_of
+from isola.devices.volume_sources import parse, volume_name
 from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.build import BUILDS
@@ -43,9 +45,12 @@ _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for ki
 
 
 def _source(value: str) -> str:
-    if value == TMPFS or "/" not in value:
-        return text(value)
-    return values.path_on_host(value)
+    if value.startswith("/"):
+        return values.path_on_host(value)
+    name, below = parse(text(value))
+    if not name or name in (".", ".."):
+        raise ValueError("an absolute path of the host, a volume, VOLUME/PATH, or tmpfs: is expected, without ..")
+    return f"{name}/{below}" if below else name
 
 
 def _options(value: str) -> tuple[str, ...]:
@@ -64,7 +69,12 @@ class Disk(DeviceDriver):
         Setting(
             "path", values.mount_point, "Mount point inside; `/` for the root file system, which each instance needs."
         ),
-        Setting("source", _source, "A path of the host, the name of a custom volume of `pool`, or `tmpfs:`."),
+        Setting(
+            "source",
+            _source,
+            "A path of the host, a custom volume of `pool`, by its name or with a path in it (`VOLUME/PATH`), or"
+            " `tmpfs:`.",
+        ),
         Setting("pool", text, "The storage pool of the root or of the custom volume."),
         Setting("size", values.size, "Size of a tmpfs (default 64MiB), or of the root if its pool has quotas."),
         Setting("readonly", boolean, "Mount it read-only.", "false", live=True),
@@ -143,10 +153,7 @@ class Disk(DeviceDriver):
             )
         if source.startswith("/") and pool:
             raise InvalidInput("A path of the host has no pool", field=f"{where}.pool", remedy="leave it out")
-        if not source.startswith("/") and source != TMPFS and not pool:
-            raise InvalidInput(
-                f"The volume {source[:80]!r} needs its pool", field=f"{where}.pool", remedy="name a storage pool"
-            )
+        _check_volume(where, config)
         if source != TMPFS and config.get("size"):
             raise InvalidInput("Only a root and a tmpfs have a size here", field=f"{where}.size", remedy="leave it out")
         if source == TMPFS:
@@ -320,7 +327,7 @@ class Disk(DeviceDriver):
             path = values.mount_point(plug.config["path"])
             await self._copying.fill(place, Path(ref.key), plan.root.path, path, idmap)
         options = plug.config.get("raw.mount.options", "").split(",")
-        below = plug.config.get("subpath", "")
+        below = below_of(plug.config)
         return Graft(
             place / below,
             beneath=place if below else None,
@@ -341,7 +348,7 @@ class Disk(DeviceDriver):
         if mount.path is None:
             owner, group = idmap.outside(mount.uid), idmap.outside(mount.gid)
             return replace(graft, size=mount.size, owner=owner, group=group, mode=mount.mode, set_ids=False)
-        below = plug.config.get("subpath", "")
+        below = below_of(plug.config)
         await self._find(plug, mount.path)
         return replace(
             graft,
@@ -353,7 +360,7 @@ class Disk(DeviceDriver):
         )
 
     def _volume(self, plug: Plug) -> VolumeRef:
-        return self.parts.volume_ref(plug.instance.project, plug.config["pool"], plug.config["source"])
+        return self.parts.volume_ref(plug.instance.project, plug.config["pool"], volume_name(plug.config))
 
     async def _find(self, plug: Plug, source: Path) -> None:
         if not await self.host.files.exists(source):
@@ -370,6 +377,24 @@ def _without_path(where: str, source: str, pool: str | None) -> None:
         raise InvalidInput("A disk needs a path", field=f"{where}.path", remedy="set its mount point inside")
     if source.startswith("/") and pool:
         raise InvalidInput("A path of the host has no pool", field=f"{where}.pool", remedy="leave it out")
+    if "/" in source and pool:
+        raise InvalidInput(
+            "A path in a volume needs a mount point", field=f"{where}.path", remedy="set path, or name the volume alone"
+        )
+
+
+def _check_volume(where: str, config: Mapping[str, str]) -> None:
+    source, pool = config.get("source", ""), config.get("pool")
+    if not source.startswith("/") and source != TMPFS and not pool:
+        raise InvalidInput(
+            f"The volume {source[:80]!r} needs its pool",
+            field=f"{where}.pool",
+            remedy="name a storage pool, or begin with a slash for a path of the host",
+        )
+    if "/" in source and pool and config.get("subpath"):
+        raise InvalidInput(
+            "The path in the volume is given twice", field=f"{where}.subpath", remedy="leave it out of source"
+        )
 
 
 def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, executable: bool) -> Graft:

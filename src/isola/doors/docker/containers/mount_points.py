@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from isola.devices.volume_sources import volume_name
 from isola.doors.docker.containers.mounts import mount_devices
 from isola.doors.docker.containers.view import View
 from isola.doors.docker.request import Request
@@ -92,8 +93,8 @@ def _point(request: Request, device: Any, mode: str | None) -> dict[str, Any]:
         }
     return {
         "Type": "volume",
-        "Name": source,
-        "Source": _place(request, device.get("pool", ""), source),
+        "Name": volume_name(device),
+        "Source": _place(request, device.get("pool", ""), volume_name(device)),
         "Destination": path,
         "Driver": "local",
         "Mode": _mode(device, mode, "z"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from isola.devices.volume_sources import volume_name
 from isola.doors.docker.containers.mounts import mount_devices
 from isola.doors.docker.containers.sizes import sizes_of
 from isola.doors.docker.containers.view import View, view
@@ -42,7 +43,7 @@ def own_volumes(request: Request, seen: View) -> list[VolumeRef]:
     found = []
     for _, device in mount_devices(seen.devices):
         if device.get("pool") and device.get("source"):
-            ref = VolumeRef.custom(device["pool"], device["source"], request.home(Kind.STORAGE_VOLUME))
+            ref = VolumeRef.custom(device["pool"], volume_name(device), request.home(Kind.STORAGE_VOLUME))
             with suppress(NotFound):
                 if request.services.volumes.get(ref).config.get(ANONYMOUS):
                     found.append(ref)

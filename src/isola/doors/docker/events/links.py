@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from isola.devices.nics import network_name
+from isola.devices.volume_sources import volume_name
 from isola.doors import Services
 from isola.doors.docker.identity import long_id
 from isola.doors.docker.networks.notes import note_of
@@ -69,4 +70,4 @@ def _volumes(devices: Devices) -> Iterator[Link]:
                 "propagation": "",
                 "read/write": str(not read_only).lower(),
             }
-            yield Link("volume", device["source"], begin, {"driver": "local"})
+            yield Link("volume", volume_name(device), begin, {"driver": "local"})

@@ -141,13 +141,14 @@ def test_there_is_a_scenario_for_every_verb() -> None:
 # --- lifecycle ------------------------------------------------------------------------------------------------------
 
 
-@covers("create", "read", "get", "again", "expanded", "config")
+@covers("create", "read", "get", "find", "by_id", "again", "expanded", "config")
 async def is_created(vm: Machines) -> None:
     await vm.do(vm.instances.create(InstanceRequest(name="new", image="tiny", isolation=vm.world.isolation)))
     new = vm.instances.read(Ref.default("new"))
     again = vm.instances.again(new.value)
     assert again is not None and again.revision == new.revision
     assert new.value == vm.instances.get(new.value.ref) and vm.status(new.value.ref) is Status.STOPPED
+    assert vm.instances.find(new.value.ref) == new.value == vm.instances.by_id(new.value.id)
     assert "root" in vm.instances.expanded(new.value)[1]
     assert vm.instances.config(new.value)["volatile.base_image"] == new.value.image
 

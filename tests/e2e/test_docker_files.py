@@ -196,4 +196,11 @@ def test_files_of_names_are_seen_in_an_etc_that_is_mounted(docker: Run, tmp_path
         docker(*given, "-v", f"{etc}:/etc:ro", "-v", f"{own}:/etc/hosts", "tiny", "cat", "/etc/hosts")
         == own.read_text()
     )
+    victim = tmp_path / "victim"
+    for name, target in (("hosts", str(victim)), ("hostname", f"{'../' * 12}made/by/link")):
+        (etc / name).unlink()
+        (etc / name).symlink_to(target)
+    inside = "cat /etc/hostname /made/by/link; grep -c localhost /etc/hosts"
+    assert docker(*given, "-v", f"{etc}:/etc", "tiny", "sh", "-c", inside) == "named\nnamed\n2\n"
+    assert not victim.exists()
     assert docker(*given, "--read-only", "tiny", "sh", "-c", "! echo x >>/etc/hosts; cat /etc/hostname") == "named\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import posixpath
 import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ from isola.runtimes.spec import RootKind, RunSpec, Shareable
 from isola.runtimes.users import resolve
 
 log = logging.getLogger(__name__)
+_LINKS = 8
 
 
 class OciRuntime(MonitoredRuntime):
@@ -113,9 +115,18 @@ class OciRuntime(MonitoredRuntime):
             )
             try:
                 async with self.host.guest_mounts.prepare(graft) as tree:
-                    await guest.mount(tree, path)
+                    await guest.mount(tree, await self._followed(guest, path))
             except (HostFailure, InvalidInput) as error:
                 log.warning("%s of %s is hidden by a mount: %s", path, spec.id, error)
+
+    async def _followed(self, guest: OciGuest, path: str) -> str:
+        """The host's /etc has links that lead nowhere inside: what they name is created."""
+        with suppress(IsolaError):
+            async with self.host.files.root(process=guest.world) as root:
+                for _ in range(_LINKS):
+                    target = await root.target(path)
+                    path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target)).replace("//", "/")
+        return path
 
     async def _first(
         self, op: Operation, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], restore: Restore | None

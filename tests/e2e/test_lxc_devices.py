@@ -6,12 +6,14 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loop_devices import loop_device
 from lxc_client import Lxc
 
 
@@ -47,6 +49,35 @@ def test_disks(device: tuple[Lxc, str], tmp_path: Path) -> None:
     lxc("config", "device", "add", name, "gone", "disk", "source=/no/such/path", "path=/gone", status=1)
     lxc("config", "device", "add", name, "twice", "disk", "source=/srv", "path=/", status=1)
     assert lxc("config", "device", "list", name).strip() == ""
+
+
+def test_the_file_system_of_a_block_device(device: tuple[Lxc, str], tmp_path: Path) -> None:
+    lxc, name = device
+    image = tmp_path / "disk"
+    image.write_bytes(b"")
+    os.truncate(image, 16 << 20)
+    with loop_device(image) as source:
+        add = ("config", "device", "add", name, "data", "disk", f"source={source}", "path=/mnt/data", "shift=true")
+        lxc(*add, status=1)
+        assert "data" not in lxc("config", "device", "list", name)
+        subprocess.run(["mkfs.ext4", "-q", str(source)], check=True)
+        lxc(*add)
+        lxc(
+            "exec",
+            name,
+            "--",
+            "sh",
+            "-c",
+            "echo hello >/mnt/data/file && test -O /mnt/data/file && test -d /mnt/data/lost+found",
+        )
+        assert " /mnt/data " not in Path("/proc/self/mountinfo").read_text()
+        lxc("restart", "--force", name)
+        lxc("config", "device", "set", name, "data", "readonly=true")
+        assert lxc("exec", name, "--", "cat", "/mnt/data/file") == "hello\n"
+        lxc("exec", name, "--", "sh", "-c", "echo x >/mnt/data/file", status=1)
+        lxc("config", "device", "remove", name, "data")
+        lxc("exec", name, "--", "grep", "/mnt/data", "/proc/mounts", status=1)
+    assert b"hello" in image.read_bytes()
 
 
 def test_devices_of_the_host(device: tuple[Lxc, str]) -> None:

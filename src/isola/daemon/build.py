@@ -250,6 +250,7 @@ def _context(ground: _Ground, stock: _Stock) -> Context:
         saved=stock.nics.saved,
         permit=ground.guard.instances_as,
         disk_paths=ground.guard.disk_paths,
+        block_devices=ground.guard.block_devices,
         permit_host_path=ground.guard.host_path,
         furnished=ground.guard.furnished,
         snapshots=records.instance_snapshots,

@@ -118,6 +118,8 @@ class Parts:
     """A NIC on a managed network, as its network driver expects it."""
     disk_paths: Callable[[str], tuple[str, ...]] = lambda project: ()
     """Directories of the host to which sources of disks in a project are limited; empty: no limit."""
+    block_devices: Callable[[str], bool] = lambda project: True
+    """Whether instances of a project may have block devices of the host."""
     permit_host_path: Callable[[str, VolumeRecord], None] = lambda project, volume: None
     """Raises Forbidden if instances of a project may not have what a volume stands for."""
     others: Callable[[], list[Plug]] = list

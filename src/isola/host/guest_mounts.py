@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from isola.errors import Forbidden, HostFailure, InvalidInput, NotFound
-from isola.host import kernel, partial_mounts, sealed_mounts
+from isola.host import kernel, partial_mounts, sealed_mounts, superblocks
 from isola.host.credentials import owner_of_files
 from isola.host.mount_table import MountTable
 from isola.host.proc import ProcessRef, open_of
@@ -59,6 +59,8 @@ class Graft:
     """Device nodes in it may be opened, if the control group allows them too."""
     set_ids: bool = True
     executable: bool = True
+    file_system: str = ""
+    """Kind of the file system that is on ``source``, a block device: it is mounted in its place."""
     size: int = 0
     """Maximum size of a tmpfs in bytes."""
     owner: int = 0
@@ -159,7 +161,7 @@ def _prepared(graft: Graft) -> Tree:
         if graft.source is not None:
             source = _opened(graft, graft.source)
             stack.callback(os.close, source)
-        directory = source is None or stat.S_ISDIR(os.fstat(source).st_mode)
+        directory = source is None or bool(graft.file_system) or stat.S_ISDIR(os.fstat(source).st_mode)
         try:
             made = _tree(graft, source)
             stack.callback(os.close, made)
@@ -279,6 +281,9 @@ def _tree(graft: Graft, source: int | None) -> int:
         options = {"source": "tmpfs", "size": str(graft.size), "mode": f"{graft.mode:o}"}
         options |= {"uid": str(graft.owner), "gid": str(group)}
         tree = kernel.new_file_system("tmpfs", options)
+    elif graft.file_system:
+        options = {"source": f"/proc/self/fd/{source}", **superblocks.options_of(graft.file_system)}
+        tree = kernel.new_file_system(graft.file_system, options, read_only=graft.read_only)
     else:
         tree = kernel.clone_tree_of(source, recursive=graft.recursive)
     try:

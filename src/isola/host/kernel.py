@@ -35,7 +35,7 @@ _MOUNT_ATTR_NOATIME, _MOUNT_ATTR_STRICTATIME, _MOUNT_ATTR_ATIME = 0x10, 0x20, 0x
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _PROPAGATION = {"": 0, "private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE, "unbindable": MS_UNBINDABLE}
-_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "i686": 217, "armv7l": 218, "ppc64le": 203, "s390x": 217}
 _RENAME_NOREPLACE = 1
 MNT_DETACH = 2
@@ -120,12 +120,14 @@ def is_locked(tree: int) -> bool:
     return False
 
 
-def new_file_system(kind: str, options: Mapping[str, str]) -> int:
-    """A detached mount of a new file system (``tmpfs``); returns a descriptor."""
+def new_file_system(kind: str, options: Mapping[str, str], *, read_only: bool = False) -> int:
+    """A detached mount of a file system: a new ``tmpfs``, or that of a device; returns a descriptor."""
     context = _syscall(_FSOPEN, "fsopen", kind.encode(), ctypes.c_uint(1))
     try:
         for key, value in options.items():
             _syscall(_FSCONFIG, f"fsconfig {key}", context, _FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+        if read_only:
+            _syscall(_FSCONFIG, "fsconfig ro", context, _FSCONFIG_SET_FLAG, b"ro", None, 0)
         _syscall(_FSCONFIG, "fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return _syscall(_FSMOUNT, "fsmount", context, ctypes.c_uint(1), ctypes.c_uint(0))
     finally:

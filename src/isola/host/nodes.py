@@ -12,6 +12,7 @@ from typing import Protocol
 
 from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.node_watching import NodeWatching
+from isola.host.superblocks import HEAD, kind_of
 from isola.host.threads import in_thread
 
 _DEVICES = Path("/dev")
@@ -69,6 +70,10 @@ class Nodes(Protocol):
         """The device of the node ``path``; links are followed. Raises NotFound, InvalidInput (not a device)."""
         ...
 
+    async def file_system(self, path: Path) -> str:
+        """The kind of file system on a block device; empty if it has none that may be mounted. Raises HostFailure."""
+        ...
+
     def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
         """Call ``on_change`` when a node below /dev, or a link to one, may have come or gone, until the returned
         function is called. Raises HostFailure.
@@ -85,6 +90,9 @@ class LinuxNodes:
 
     def __init__(self) -> None:
         self._watching = NodeWatching()
+
+    async def file_system(self, path: Path) -> str:
+        return kind_of(await in_thread(_head, path))
 
     def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
         return self._watching.follow(path, on_change)
@@ -128,6 +136,17 @@ def _find(path: Path) -> DeviceNumber:
     if not stat.S_ISCHR(found.st_mode) and not stat.S_ISBLK(found.st_mode):
         raise InvalidInput(f"{path} is not a device", remedy="name a device node such as /dev/kvm")
     return DeviceNumber(stat.S_ISCHR(found.st_mode), os.major(found.st_rdev), os.minor(found.st_rdev))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return os.pread(device, HEAD, 0) if stat.S_ISBLK(os.fstat(device).st_mode) else b""
+        finally:
+            os.close(device)
+    except OSError as error:
+        raise HostFailure(f"Cannot read {path}", evidence=str(error)) from error
 
 
 def _make(path: Path, number: DeviceNumber, uid: int, gid: int, mode: int) -> None:

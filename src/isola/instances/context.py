@@ -179,6 +179,8 @@ class Context:
     repair_in_background: Callable[[Context, str], object]
     """Called with the id of an instance that needs repair."""
     lxcfs: Path | None = None
+    block_devices: Callable[[str], bool] = lambda project: True
+    """Whether instances of a project may have block devices of the host."""
     live: dict[str, Live] = field(default_factory=dict)
     recordings: dict[str, Recording] = field(default_factory=dict)
     """Of what instances use, by id."""
@@ -236,6 +238,7 @@ class Context:
                 network_ref=self.network_ref,
                 nic=self.nics.nic,
                 disk_paths=self.disk_paths,
+                block_devices=self.block_devices,
                 permit_host_path=self.permit_host_path,
                 others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
             )

@@ -127,6 +127,10 @@ class Guard:
         """
         restrictions.check_volume(self.projects.get(project), volume.config)
 
+    def block_devices(self, project: str) -> bool:
+        """Whether its instances may have block devices of the host."""
+        return restrictions.allows(self.projects.get(project), "restricted.devices.unix-block")
+
     def disk_paths(self, project: str) -> tuple[str, ...]:
         """Directories of the host to which sources of disks are limited; empty: no limit. Raises NotFound."""
         return restrictions.disk_paths(self.projects.get(project))

@@ -37,7 +37,7 @@ class FakeGuestMounts:
     async def prepare(self, graft: Graft) -> AsyncIterator[Tree]:
         """A number."""
         kind = "directory"
-        if graft.source is not None:
+        if graft.source is not None and not graft.file_system:
             try:
                 kind = find(self._files.tree, graft.source).kind
             except NotFound as error:

@@ -17,7 +17,12 @@ class FakeNodes:
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
         self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
+        self.file_systems: dict[Path, str] = {}
+        """By block device."""
         self.followers: list[tuple[Path, Callable[[], object]]] = []
+
+    async def file_system(self, path: Path) -> str:
+        return self.file_systems.get(path, "")
 
     def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
         """Told by ``plug`` and ``unplug``."""

@@ -19,6 +19,7 @@ from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.build import BUILDS
 from isola.model.disk import Disk as BlockDisk
 from isola.model.identity import IdRange
+from isola.model.isolation import has_machine
 from isola.model.volume import VolumeRef
 from isola.operations import Operation
 from isola.runtimes import Capability, WithDisks
@@ -72,8 +73,8 @@ class Disk(DeviceDriver):
         Setting(
             "source",
             _source,
-            "A path of the host, a custom volume of `pool`, by its name or with a path in it (`VOLUME/PATH`), or"
-            " `tmpfs:`.",
+            "A path of the host, also of a block device with a file system, a custom volume of `pool`, by its name or"
+            " with a path in it (`VOLUME/PATH`), or `tmpfs:`.",
         ),
         Setting("pool", text, "The storage pool of the root or of the custom volume."),
         Setting("size", values.size, "Size of a tmpfs (default 64MiB), or of the root if its pool has quotas."),
@@ -282,6 +283,10 @@ class Disk(DeviceDriver):
                 evidence="root inside could write programs there that run as root of the host (set-user-ID)",
                 remedy="see restricted.devices.disk.paths of the project",
             )
+        if await self._is_block_device(source):
+            return await self._device_graft(
+                plug, Graft(source, read_only=read_only, set_ids=set_ids, executable=executable)
+            )
         return Graft(
             source,
             beneath=beneath,
@@ -293,6 +298,31 @@ class Disk(DeviceDriver):
             set_ids=set_ids,
             executable=executable,
         )
+
+    async def _is_block_device(self, source: Path) -> bool:
+        try:
+            return not (await self.host.nodes.find(source)).character
+        except InvalidInput:
+            return False
+
+    async def _device_graft(self, plug: Plug, graft: Graft) -> Graft:
+        """The file system on a block device: the kernel that mounts it trusts what is on it."""
+        source, project, where = graft.source, plug.instance.project, f"{plug.field}.source"
+        assert source is not None
+        if self.parts.disk_paths(project) or not self.parts.block_devices(project):
+            raise Forbidden(
+                f"Block devices of the host are not mounted in project {project!r}",
+                field=where,
+                remedy="see restricted.devices.unix-block and restricted.devices.disk.paths of the project",
+            )
+        if has_machine(plug.instance.isolation):
+            remedy = "leave out path: the guest mounts it"
+            raise InvalidInput(f"{source} is a disk for a guest with its own kernel", field=where, remedy=remedy)
+        if not (kind := await self.host.nodes.file_system(source)):
+            raise InvalidInput(
+                f"{source} has no file system that can be mounted", field=where, remedy="make one on it, such as ext4"
+            )
+        return replace(graft, file_system=kind, idmap=plug.instance.idmap if _true(plug.config, "shift") else None)
 
     def _beneath(self, plug: Plug, source: Path) -> Path | None:
         """The directory to which the project limits the source; links in it must not lead out. None: no limit."""

@@ -41,6 +41,14 @@ def test_numbers_are_aligned_and_platforms_named_where_there_are_several() -> No
     assert labels_of(made, 1) == ["[linux/amd64 two 1/1] FROM docker.io/library/app:latest"]
 
 
+def test_scripts_in_here_documents_are_summarised() -> None:
+    scripts = ("<<E\n\n  echo a  \nE", "<<-E\n\ta\n\tb\nE", "<<E\nE", "cat <<E\na\nE", f"<<E\n{'x' * 300}\nE")
+    made = planned("FROM app\n" + "".join(f"RUN {script}\n" for script in scripts) + "COPY <<E /f\na\nE\n")
+    assert [label.partition("] ")[2] for label in labels_of(made, 0)[1:]] == [
+        "RUN <<E (echo a)", "RUN <<-E (a...)", "RUN <<E ()", "RUN cat <<E", f"RUN <<E ({'x' * 200}...)", "COPY <<E /f",
+    ]  # fmt: skip
+
+
 def test_triggers() -> None:
     made = planned("FROM app\n")
     assert label_of_trigger(made, 0, trigger("RUN a", 1)) == "[trigger] RUN a"

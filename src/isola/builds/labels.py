@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from isola.builds.dockerfile.instructions import Copy, Instruction, Run, Workdir
-from isola.builds.dockerfile.words import first_word
+from isola.builds.dockerfile.words import first_word, heredoc_of
 from isola.builds.stages import Plan
 from isola.errors import InvalidInput
 from isola.model.image_reference import parse
 
+_LONGEST = 200
 _FILES = (Copy, Run, Workdir)
 """Instructions that make files; others change the configuration alone, and are not shown."""
 
@@ -55,4 +56,12 @@ def _base(plan: Plan, at: int) -> str:
 
 def _text(instruction: Instruction) -> str:
     name, rest = first_word(instruction.text)
-    return f"{name.upper()} {rest}"
+    return f"{name.upper()} {rest}{_summary(instruction)}"
+
+
+def _summary(instruction: Instruction) -> str:
+    """The beginning of a script that is a here-document alone."""
+    if not isinstance(instruction, Run) or not instruction.heredocs or heredoc_of(instruction.argv[0]) is None:
+        return ""
+    first, *more = instruction.heredocs[0].text.strip().split("\n")
+    return f" ({first[:_LONGEST]}{'...' if more or len(first) > _LONGEST else ''})"

@@ -98,6 +98,7 @@ def test_valid_devices_are_accepted(device: dict[str, str]) -> None:
         (NIC | {"parent": "br0"}, "parent"),
         (NIC | {"nictype": "macvlan"}, "nictype"),
         (NIC | {"vlan": "5"}, "vlan"),
+        (NIC | {"vlan.tagged": "5-7"}, "vlan.tagged"),
         (NIC | {"limits.egress": "fast"}, "limits.egress"),
         (NIC | {"limits.egress": "1bit"}, "limits.egress"),
         (NIC | {"host_name": "much-too-long-a-name"}, "host_name"),

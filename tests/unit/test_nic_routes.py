@@ -8,8 +8,11 @@ import pytest
 from rest_door import Stand
 
 from isola.devices.filters import Filter, bridge_table, routed_table
+from isola.errors import Forbidden
 from isola.host.static_routes import Route
+from isola.model.project import Project
 from isola.model.reference import Ref
+from isola.projects.restrictions import check
 
 WEB = "/1.0/instances/web1"
 
@@ -135,3 +138,11 @@ async def test_restricted_projects(stand: Stand, rules: dict[str, str], keys: di
     status, answer = await stand.ask("POST", "/1.0/instances?project=blue", body)
     assert status == (403 if refused else 202), answer
     assert refused in answer.get("error", "")
+
+
+@pytest.mark.parametrize("kept", ["lan", "", ":", "lan:x"])
+def test_subnets_that_an_earlier_version_accepted_allow_none(kept: str) -> None:
+    project = Project("blue", config={"restricted": "true", "restricted.networks.subnets": kept})
+    with pytest.raises(Forbidden, match="A route to"):
+        check(project, {}, {"eth0": {"type": "nic", "network": "lan", "ipv4.routes": "192.0.2.0/28"}})
+    check(project, {}, {"eth0": {"type": "nic", "network": "lan"}})

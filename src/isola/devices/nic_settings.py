@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from isola.devices import values
 from isola.devices.nics import kind, network_name
-from isola.errors import InvalidInput, Unsupported
+from isola.errors import InvalidInput
 from isola.settings import Setting, Settings, boolean, one_of, text, whole
 
 GATEWAYS = {4: "169.254.0.1", 6: "fe80::1"}
@@ -42,6 +42,10 @@ LIVE = frozenset(
     )
 )
 """Keys that can be changed without detaching the NIC."""
+
+
+def _no_vlan(value: str) -> str:
+    raise ValueError("NICs are in no VLANs of a bridge: use a network, or a bridge of the host, for each VLAN")
 
 
 SETTINGS = Settings(
@@ -125,6 +129,7 @@ SETTINGS = Settings(
     ),
     Setting("ipv4.host_address", values.address(4), "IPv4 address of the host's end of a routed NIC.", GATEWAYS[4]),
     Setting("ipv6.host_address", values.address6_any, "IPv6 address of the host's end of a routed NIC.", GATEWAYS[6]),
+    *(Setting(key, _no_vlan, "Not supported: NICs are in no VLANs of a bridge.") for key in ("vlan", "vlan.tagged")),
     Setting("user.*", text, "User-defined, not interpreted.", live=True),
     Setting("ipv4.gateway", one_of("auto", "none"), "Whether to set a default IPv4 route inside.", "auto"),
     Setting("ipv6.gateway", one_of("auto", "none"), "Whether to set a default IPv6 route inside.", "auto"),
@@ -133,8 +138,6 @@ SETTINGS = Settings(
 
 def check(where: str, config: Mapping[str, str]) -> None:
     """Raises InvalidInput, Unsupported."""
-    if "vlan" in config:
-        raise Unsupported("VLANs are not supported", field=f"{where}.vlan", remedy="use a network for each")
     if config.get("network") and (config.get("nictype") or config.get("parent")):
         other = "nictype" if config.get("nictype", "bridged") != "bridged" else "parent"
         if config.get("parent") or other == "nictype":

@@ -181,7 +181,10 @@ def _check_routes(project: Project, where: str, device: Mapping[str, str], *, fr
     if free and not project.config.get(key):
         return
     name = device.get("network") or device.get("parent")
-    listed = network_subnets(project.config[key]) if project.config.get(key) else []
+    try:
+        listed = network_subnets(project.config.get(key) or "")
+    except ValueError:  # also what an earlier version has accepted without effect
+        listed = []
     own = [subnet for network, subnet in listed if network == name]
     for version in (4, 6):
         for text in device.get(f"ipv{version}.routes", "").split(","):

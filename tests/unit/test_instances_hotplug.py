@@ -101,6 +101,16 @@ async def test_a_device_that_cannot_be_given_leaves_nothing_and_is_tried_again(w
     await eventually(has(world, FIRST))
 
 
+async def test_a_host_without_watches_keeps_no_instance_from_starting(world: World) -> None:
+    world.host.nodes.exhausted = True
+    await world.create("web1", devices={"stick": DEVICE}, start=True)
+    assert has(world)() and world.host.nodes.followers == []
+    await world.finish(world.parts.services.instances.stop(Ref.default("web1")))
+    world.host.nodes.plug(STICK, FIRST)
+    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
+    assert has(world, FIRST)()
+
+
 async def settled(world: World) -> None:
     """Its operation has begun, and no other is left."""
 

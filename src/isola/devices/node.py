@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from isola.devices import values
 from isola.devices.driver import DeviceDriver, Parts, Plug, Target
-from isola.errors import InvalidInput, NotFound, WrongState
+from isola.errors import HostFailure, InvalidInput, NotFound, WrongState
 from isola.host.guest_mounts import Graft
 from isola.host.nodes import ANY_ACCESS, DeviceNumber
 from isola.operations import Operation
 from isola.runtimes import Capability
 from isola.settings import Setting, Settings, boolean, whole
 
+log = logging.getLogger(__name__)
 _MOUNT, _RULE = "mount", "rule"
 _HIGHEST_NUMBER = (1 << 20) - 1
 
@@ -149,11 +151,14 @@ class NodeDevice(DeviceDriver):
         self._followed.clear()
 
     def _follow(self, plug: Plug) -> None:
-        """Raises HostFailure."""
+        """A host that has no more watches to give keeps no instance from starting."""
         key, source = (plug.instance.id, plug.name), plug.config.get("source") or plug.config.get("path") or ""
         if _required(plug) or plug.config.get("major") or key in self._followed or not source.startswith("/dev/"):
             return
-        self._followed[key] = self.host.nodes.follow(Path(source), lambda: self.parts.changed(*key))
+        try:
+            self._followed[key] = self.host.nodes.follow(Path(source), lambda: self.parts.changed(*key))
+        except HostFailure as error:
+            log.warning("Device %s of %s will not be given when it comes: %s", plug.name, plug.instance.name, error)
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if (end := self._followed.pop((plug.instance.id, plug.name), None)) is not None:

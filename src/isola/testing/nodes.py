@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from isola.errors import InvalidInput, NotFound
+from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.nodes import DeviceNumber, HostNode
 from isola.testing.files import FakeFiles
 from isola.testing.tree import Node, find
@@ -19,6 +19,8 @@ class FakeNodes:
         self.devices: dict[Path, DeviceNumber] = {Path("/dev/kvm"): DeviceNumber(True, 10, 232)}
         self.file_systems: dict[Path, str] = {}
         """By block device."""
+        self.exhausted = False
+        """Whether nothing more can be followed."""
         self.followers: list[tuple[Path, Callable[[], object]]] = []
 
     async def file_system(self, path: Path) -> str:
@@ -26,6 +28,8 @@ class FakeNodes:
 
     def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
         """Told by ``plug`` and ``unplug``."""
+        if self.exhausted:
+            raise HostFailure("Cannot watch for devices")
         entry = (path, on_change)
         self.followers.append(entry)
         return lambda: self.followers.remove(entry) if entry in self.followers else None

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from isola.errors import InvalidInput, NotFound
+from isola.errors import HostFailure, InvalidInput, NotFound
 from isola.host.files import Files, LinuxFiles
+from isola.host.node_watching import NodeWatching
 from isola.host.nodes import DeviceNumber, LinuxNodes, Nodes
 from isola.testing.files import FakeFiles
 from isola.testing.nodes import FakeNodes
@@ -87,6 +88,36 @@ async def test_directories_above_may_come_and_go(tmp_path: Path) -> None:
     ):
         assert await _heard(nodes, tmp_path, told, change) == {"stick"}
     end()
+
+
+class _Exhausted(NodeWatching):
+    """The kernel has no watch for one directory any more."""
+
+    spoiled: Path | None = None
+
+    def _watch(self, directory: Path) -> int:
+        if directory == self.spoiled:
+            raise HostFailure("no watches are left")
+        return super()._watch(directory)
+
+
+async def test_those_that_cannot_be_followed_any_more_do_not_hold_up_others(tmp_path: Path) -> None:
+    watching, told = _Exhausted(), list[str]()
+    heard = asyncio.Event()
+    for name in ("a", "b"):
+        watching.follow(tmp_path / name / "node", lambda name=name: told.append(name))  # type: ignore[misc]
+    watching.follow(tmp_path / "c", heard.set)
+    watching.spoiled = tmp_path / "a"
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    await asyncio.wait_for(heard.wait(), 60)
+    told.clear()
+    heard.clear()
+    for name in ("a", "b"):
+        (tmp_path / name / "node").touch()
+    (tmp_path / "c").rmdir()
+    await asyncio.wait_for(heard.wait(), 60)
+    assert told == ["b"]
 
 
 def _changes(nodes: Nodes, path: Path) -> tuple[Callable[[], object], Callable[[], object]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import struct
 import weakref
@@ -23,6 +24,7 @@ _MASK = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _MOVE_SELF | _ONLYDIR
 _HEADER = struct.Struct("iIII")
 _ABSENT = (2, 20)
 """ENOENT, ENOTDIR."""
+log = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
 Callback = Callable[[], object]
 
@@ -131,7 +133,10 @@ class NodeWatching:
             if mask & _IGNORED:  # the directory was removed, and the kernel has forgotten the watch
                 self._directories.pop(watch, None)
         for follower in concerned:
-            self._arm(follower)
+            try:
+                self._arm(follower)
+            except HostFailure as error:  # it is not followed any more; the others are
+                log.warning("%s is not followed any more: %s", follower.path, error)
             follower.on_change()
 
 

@@ -34,16 +34,16 @@ class Devices:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = replace(parts, changed=self._changed)
-        self._told: Callable[[str, str], object] = lambda id, name: None
+        self._on_change: Callable[[str, str], object] = lambda id, name: None
         self._drivers: dict[str, DeviceDriver] = {}
         self._notes = Notes(parts.host, parts.directory / "devices")
 
-    def when_changed(self, told: Callable[[str, str], object]) -> None:
+    def when_changed(self, callback: Callable[[str, str], object]) -> None:
         """Call this with the id of an instance and the name of a device that may have come or gone on the host."""
-        self._told = told
+        self._on_change = callback
 
     def _changed(self, id: str, name: str) -> None:
-        self._told(id, name)
+        self._on_change(id, name)
 
     def driver(self, kind: str) -> DeviceDriver:
         """Raises Unsupported."""

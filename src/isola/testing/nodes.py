@@ -27,7 +27,7 @@ class FakeNodes:
         return self.file_systems.get(path, "")
 
     def follow(self, path: Path, on_change: Callable[[], object]) -> Callable[[], None]:
-        """Told by ``plug`` and ``unplug``."""
+        """Called by ``plug`` and ``unplug``."""
         if self.exhausted:
             raise HostFailure("Cannot watch for devices")
         entry = (path, on_change)
@@ -37,14 +37,14 @@ class FakeNodes:
     def plug(self, path: Path, number: DeviceNumber) -> None:
         """A device comes."""
         self.devices[path] = number
-        self._tell(path)
+        self._notify(path)
 
     def unplug(self, path: Path) -> None:
         """A device goes."""
         self.devices.pop(path, None)
-        self._tell(path)
+        self._notify(path)
 
-    def _tell(self, path: Path) -> None:
+    def _notify(self, path: Path) -> None:
         for followed, on_change in list(self.followers):
             if followed == path:
                 on_change()

@@ -122,7 +122,7 @@ def _devices(daemon: Daemon, running: dict[str, dict[str, Any]]) -> list[str]:
     published: set[str] = set()
     tables: set[str] = set()
     for instance, record in running.items():
-        found += _inside(Path(f"/proc/{daemon.pid(instance)}"), record["plugged"])
+        found += _inside(daemon, instance, record)
         for name, state in record["plugged"].items():
             config = state["config"]
             if config.get("nat") == "true" or config.get("nictype") == "routed" or _FILTERED & set(config):
@@ -163,15 +163,24 @@ def publishing(daemon: Daemon) -> set[str]:
     return {line.split("\t")[1] for line in text.splitlines() if line.startswith("listen\t")}
 
 
-def _inside(process: Path, plugged: dict[str, dict[str, Any]]) -> list[str]:
-    """Surplus or missing mounts of devices in a process of the instance."""
+def _inside(daemon: Daemon, instance: str, record: dict[str, Any]) -> list[str]:
+    """Surplus or missing mounts of devices and links inside."""
+    process, plugged = Path(f"/proc/{daemon.pid(instance)}"), record["plugged"]
+    if record["runtime"] == "qemu_unikernel":  # it has no agent
+        return []
     try:
-        mounts = {line.split()[1] for line in (process / "mounts").read_text().splitlines()}
-        links = {line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]}
+        if record["runtime"].startswith("qemu"):  # the guest has what its hypervisor does not show
+            status, shown, _ = daemon.exec(instance, "sh", "-c", "cat /proc/mounts; echo; cat /proc/net/dev")
+            assert status == 0
+            mounted, _, linked = shown.partition("\n\n")
+        else:
+            mounted, linked = (process / "mounts").read_text(), (process / "net/dev").read_text()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: the process is a zombie
             raise
         return []  # it does not run: reported elsewhere
+    mounts = {line.split()[1] for line in mounted.splitlines()}
+    links = {line.split(":")[0].strip() for line in linked.splitlines()[2:]}
     kinds = ("disk", "unix-char", "unix-block")
     places = {state["config"]["path"] for state in plugged.values() if state["kind"] in kinds and state["config"]}
     wanted = {state["facts"].get("name", name) for name, state in plugged.items() if state["kind"] == "nic"}

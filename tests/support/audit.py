@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from daemon import TIMEOUT_FACTOR, Daemon
+from daemon import TIMEOUT_FACTOR, ApiError, Daemon
 
 from isola.model.image import chain_ids
 
@@ -170,6 +170,8 @@ def _inside(daemon: Daemon, instance: str, record: dict[str, Any]) -> list[str]:
         return []
     try:
         if record["runtime"].startswith("qemu"):  # the guest has what its hypervisor does not show
+            if daemon.status(instance) != "Running":
+                return []
             status, shown, _ = daemon.exec(instance, "sh", "-c", "cat /proc/mounts; echo; cat /proc/net/dev")
             assert status == 0
             mounted, _, linked = shown.partition("\n\n")
@@ -179,6 +181,8 @@ def _inside(daemon: Daemon, instance: str, record: dict[str, Any]) -> list[str]:
         if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EINVAL):  # EINVAL: the process is a zombie
             raise
         return []  # it does not run: reported elsewhere
+    except ApiError as error:  # it ends at this moment
+        return [f"inside: {error}"]
     mounts = {line.split()[1] for line in mounted.splitlines()}
     links = {line.split(":")[0].strip() for line in linked.splitlines()[2:]}
     kinds = ("disk", "unix-char", "unix-block")

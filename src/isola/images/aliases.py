@@ -44,6 +44,11 @@ class Aliases:
         """Raises NotFound."""
         return self._records.get(ref)
 
+    @property
+    def generation(self) -> int:
+        """Changes with every change of any of them."""
+        return self._records.generation
+
     def revision(self, ref: Ref) -> int:
         """Changes with every write."""
         return self._records.revision(ref)

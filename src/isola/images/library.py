@@ -255,6 +255,11 @@ class ImageLibrary:
         """Whether any project has this image."""
         return self._catalogue.holds(fingerprint)
 
+    @property
+    def generation(self) -> tuple[int, int]:
+        """Changes with every change of any image or alias."""
+        return self._records.generation, self._aliases.generation
+
     def revision(self, ref: Ref) -> int:
         """Changes with every write of the record."""
         image = self._catalogue.find(ref)

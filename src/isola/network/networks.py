@@ -125,6 +125,11 @@ class Networks:
     def find(self, ref: Ref) -> Network | None:
         return self._records.find(ref)
 
+    @property
+    def generation(self) -> int:
+        """Changes with every change of any of them."""
+        return self._records.generation
+
     def revision(self, ref: Ref) -> int:
         """Changes with every write of the record."""
         return self._records.revision(ref)

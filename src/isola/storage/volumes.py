@@ -88,6 +88,11 @@ class Volumes:
     def __iter__(self) -> Iterator[VolumeRecord]:
         return iter(self._context.records)
 
+    @property
+    def generation(self) -> int:
+        """Changes with every change of any of them."""
+        return self._context.records.generation
+
     def in_pool(self, pool: str) -> list[VolumeRecord]:
         """All volumes in a pool, sorted by name."""
         return list(self._context.in_pool(pool))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from isola.doors.docker.buildkit.http2 import Link
     from isola.doors.docker.buildkit.records import Records
     from isola.doors.docker.buildkit.sessions import Sessions
+    from isola.doors.docker.containers.lines import KeptLines
     from isola.doors.docker.events.history import History
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,12 @@ class Dispatcher:
 
         return Records()
 
+    @cached_property
+    def _lines(self) -> KeptLines:
+        from isola.doors.docker.containers.lines import KeptLines
+
+        return KeptLines()
+
     @property
     def project(self) -> str:
         """The project whose instances are the containers."""
@@ -101,6 +108,7 @@ class Dispatcher:
                 self._history_of(self.project),
                 self._sessions,
                 self._records,
+                self._lines,
                 version,
                 parameters,
                 parse_pairs(query),

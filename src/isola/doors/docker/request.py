@@ -23,6 +23,7 @@ from isola.model.reference import Entity, Kind, Ref
 if TYPE_CHECKING:
     from isola.doors.docker.buildkit.records import Records
     from isola.doors.docker.buildkit.sessions import Sessions
+    from isola.doors.docker.containers.lines import KeptLines
     from isola.doors.docker.events.history import History
 
 Pairs = tuple[tuple[str, str], ...]
@@ -49,6 +50,8 @@ class Request:
     """Of clients of BuildKit."""
     records: Records
     """Of their builds."""
+    lines: KeptLines
+    """Of containers in lists."""
     version: Version = NEWEST
     """What the client speaks; later fields are left out where it matters."""
     parameters: Mapping[str, str] = field(default_factory=dict)

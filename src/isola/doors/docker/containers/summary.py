@@ -27,7 +27,7 @@ Named = Callable[[str], str | None]
 
 
 def summary(request: Request, view: View, named: Named, aliases: Sequence[str] = ()) -> dict[str, Any]:
-    """What ``docker ps`` shows; ``aliases`` are names by which others link to it."""
+    """What ``docker ps`` shows but ``Status``, which changes with time; ``aliases``: names by links of others."""
     instance = view.instance
     return {
         "Id": view.id,
@@ -40,7 +40,6 @@ def summary(request: Request, view: View, named: Named, aliases: Sequence[str] =
         "Ports": port_list(view),
         "Labels": view.labels,
         "State": view.state,
-        "Status": view.status,
         "HostConfig": {"NetworkMode": network_mode(view), **_annotations(request, view)},
         "NetworkSettings": {"Networks": endpoints(request, view)},
         "Mounts": mount_points(request, view),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from isola.doors.docker.identity import container_id
@@ -20,6 +20,8 @@ _STATES = {
     Status.ERROR: "dead",
 }
 LIVE = ("running", "paused", "restarting")
+_TIMED = (*LIVE, "exited")
+"""States whose text tells for how long."""
 STATES = ("created", *LIVE, "removing", "exited", "dead")
 
 
@@ -99,9 +101,17 @@ def view(request: Request, instance: Instance) -> View:
     """The present view of an instance."""
     services = request.services
     config, devices = services.instances.expanded(instance)
+    return refreshed(request, View(instance, config, devices, note_of(instance), "created", services.host.clock.now()))
+
+
+def refreshed(request: Request, view: View) -> View:
+    """The same record with its present state."""
+    services, instance = request.services, view.instance
     state = _state(instance, services.instances.status(instance))
+    if state == view.state and state not in _TIMED:
+        return view
     health = services.instances.runs.health(instance.ref)
-    return View(instance, config, devices, note_of(instance), state, services.host.clock.now(), health)
+    return replace(view, state=state, now=services.host.clock.now(), found_health=health)
 
 
 def _state(instance: Instance, status: Status) -> str:

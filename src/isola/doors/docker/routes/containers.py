@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from isola.doors.docker.answers import answer, created, empty
+from isola.doors.docker.answers import answer, created, empty, json
 from isola.doors.docker.containers import older, volumes
 from isola.doors.docker.containers.creation import (
     container_name,
@@ -18,18 +18,18 @@ from isola.doors.docker.containers.creation import (
 )
 from isola.doors.docker.containers.filters import matcher
 from isola.doors.docker.containers.inspect import inspect
+from isola.doors.docker.containers.lines import Lines
 from isola.doors.docker.containers.mounts import missing_source
 from isola.doors.docker.containers.removal import prune as prune_containers
 from isola.doors.docker.containers.removal import remove as remove_container
 from isola.doors.docker.containers.sizes import sizes_of
-from isola.doors.docker.containers.summary import images_by_name, summary
 from isola.doors.docker.containers.update import changed
-from isola.doors.docker.containers.view import View, view
+from isola.doors.docker.containers.view import view
 from isola.doors.docker.containers.warnings import warnings_of
-from isola.doors.docker.identity import container_id, containers_of, named
+from isola.doors.docker.identity import container_id, named
 from isola.doors.docker.image_lookup import find_image, shown
 from isola.doors.docker.json_body import decoded
-from isola.doors.docker.networks.links import aliases_of, without_link
+from isola.doors.docker.networks.links import without_link
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission
 from isola.doors.http.reading import Fields
@@ -44,18 +44,14 @@ async def list_all(request: Request) -> web.StreamResponse:
     match = matcher(request, filters)
     limit = request.whole("limit") or 0
     everything = request.flag("all") or limit > 0 or bool(filters.get("status"))
-    found: list[View] = []
-    for instance in sorted(containers_of(request), key=lambda each: each.created_at, reverse=True):
-        seen = view(request, instance)
-        if (everything or seen.running) and match(seen):
-            found.append(seen)
+    lines = Lines(request)
+    found = [seen for seen in lines.views() if (everything or seen.running) and match(seen)]
     chosen = found[:limit] if limit > 0 else found
-    aliases, named_images = aliases_of(request), images_by_name(request)
-    lines = [summary(request, each, named_images, aliases.get(each.instance.id, ())) for each in chosen]
-    if request.flag("size"):
-        for line, each in zip(lines, chosen, strict=True):
-            line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, each.instance)
-    return answer(lines)
+    sizes: list[dict[str, int]] = []
+    for each in chosen if request.flag("size") else ():
+        own, whole = await sizes_of(request, each.instance)
+        sizes.append({"SizeRw": own, "SizeRootFs": whole})
+    return json(lines.joined(chosen, sizes))
 
 
 async def create(request: Request) -> web.StreamResponse:

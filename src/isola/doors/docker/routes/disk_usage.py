@@ -70,7 +70,8 @@ async def _build_cache(request: Request) -> list[dict[str, Any]]:
 
 
 async def _container(request: Request, instance: Instance, named: Named) -> dict[str, Any]:
-    line = summary(request, view(request, instance), named)
+    seen = view(request, instance)
+    line = summary(request, seen, named) | {"Status": seen.status}
     line["SizeRw"], line["SizeRootFs"] = await sizes_of(request, instance)
     return line
 

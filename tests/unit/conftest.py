@@ -14,16 +14,16 @@ from strike import Fate, end_tasks
 from isola.client import Client
 from isola.testing.clock import FakeClock
 from isola.testing.host import fake_host
-from isola.testing.parts import World
+from isola.testing.parts import HostedRuntime, World
 
 settings.register_profile("isola", deadline=None)  # a busy machine is no fault
 settings.load_profile("isola")
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    """A running daemon in memory with one image, ``tiny``."""
-    world = World(observer=Fate())
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A running daemon in memory with one image, ``tiny``; its parameter is the runtime, by default of containers."""
+    world = World(observer=Fate(), engine=getattr(request, "param", HostedRuntime))
     await world.start()
     await world.import_image()
     yield world

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,6 @@ from instance_updates import change, update
 from instance_verbs import NIC_ONE as NIC
 from instance_verbs import ROOT
 from memory_audit import differences, settle
-from strike import Fate, end_tasks
 
 from isola.errors import Busy, IsolaError, TimedOut, WrongState
 from isola.instances.identity import nics_of
@@ -25,22 +23,10 @@ from isola.model.network import Network, NetworkNamespace
 from isola.model.operation import OperationStatus
 from isola.model.profile import Profile
 from isola.model.reference import Ref
-from isola.state.store import Delete, Step
 from isola.testing.parts import HostedRuntime, World
 from isola.testing.vm import FakeVm
 
-
-@pytest.fixture(params=[HostedRuntime, FakeVm], ids=["container", "vm"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A daemon in memory that has one image, ``tiny``, and a runtime of containers or of virtual machines."""
-    world = World(observer=Fate(), engine=request.param)
-    await world.start()
-    await world.import_image()
-    yield world
-    world.forget()
-    await end_tasks()
-
-
+pytestmark = pytest.mark.parametrize("world", [HostedRuntime, FakeVm], ids=["container", "vm"], indirect=True)
 HALT = 30
 """SIGPWR, on which the image's init halts."""
 
@@ -496,44 +482,6 @@ async def test_delete_leaves_nothing_but_the_image(world: World) -> None:
         world.parts.services.instances.delete(Ref.default("web1"))
     await world.finish(world.parts.services.instances.delete(Ref.default("web1"), force=True))
     assert len(world.parts.services.instances) == 0 and not await differences(world)
-
-
-async def test_a_layer_is_deleted_with_its_last_user(world: World) -> None:
-    instance = await world.create("web1")
-    driver = world.parts.services.pools.driver("default")
-    await world.finish(world.parts.services.images.start_delete(Ref.default(instance.image)))
-    assert await driver.layers.stored() == instance.start.layers
-    await world.finish(world.parts.services.instances.start(Ref.default("web1")))
-    await world.finish(world.parts.services.instances.delete(Ref.default("web1"), force=True))
-    assert await driver.layers.stored() == () and not await differences(world)
-
-
-async def test_layers_are_deleted_with_users_that_are_deleted_side_by_side(world: World) -> None:
-    instance = await world.create("web1")
-    await world.create("web2")
-    services = world.parts.services
-    await world.finish(services.images.start_delete(Ref.default(instance.image)))
-    operations = [services.instances.delete(Ref.default(name)) for name in ("web1", "web2")]
-    await asyncio.gather(*map(world.finish, operations))
-    assert await services.pools.driver("default").layers.stored() == () and not await differences(world)
-
-
-async def test_an_image_that_is_deleted_while_its_last_instance_ends_leaves_no_layers(world: World) -> None:
-    instance = await world.create("web1", start=True, ephemeral=True)
-    services = world.parts.services
-    commit = world.store.commit
-
-    async def interrupted(*steps: Step) -> int:
-        if any(isinstance(step, Delete) and step.key.startswith("/instances/") for step in steps):
-            await world.finish(services.images.start_delete(Ref.default(instance.image)))
-        return await commit(*steps)
-
-    world.store.commit = interrupted  # type: ignore[method-assign]
-    world.runtime.end(instance.id)
-    await eventually(lambda: len(services.instances) == 0)
-    await settle(world)
-    assert not services.images.holds(instance.image)
-    assert await services.pools.driver("default").layers.stored() == () and not await differences(world)
 
 
 async def test_protected_instances_are_not_deleted(world: World) -> None:

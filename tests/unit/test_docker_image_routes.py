@@ -76,11 +76,11 @@ async def test_errors_before_the_stream_have_dockers_texts(bench: Bench) -> None
         ("fromImage=APP&tag=1", 400, "repository name (library/APP) must be lowercase"),
         ("fromImage=a..b", 400, "invalid reference format"),
         ("fromImage=app&tag=.x", 400, "invalid tag format"),
-        ("fromImage=app&tag=1&platform=a%20b", 400, "unknown operating system or architecture"),
+        ("fromImage=app&tag=1&platform=a%20b", 400, '"a b" is an invalid OS component of "a b"'),
         ("fromImage=app&tag=1&platform=linux/arm64", 501, "not available for linux/arm64"),
     ):
         found, lines = await bench.stream(f"/images/create?{query}")
-        assert (found, text in lines[0]["message"]) == (status, True), lines
+        assert (found, text in lines[0]["message"]) == (status, True), lines[0]
 
 
 async def test_an_error_within_the_stream_is_its_last_line(bench: Bench) -> None:
@@ -159,6 +159,7 @@ async def test_an_image_of_another_platform_is_not_shown(bench: Bench) -> None:
     for platform, status in (
         ('{"os":"linux","architecture":"amd64"}', 200),
         ('{"os":"linux","architecture":"amd64","variant":"v1"}', 200),
+        ('{"os":"linux","architecture":"x86_64"}', 200),
         ('{"os":"linux","architecture":"arm64"}', 404),
         ("arm64", 400),
     ):
@@ -168,6 +169,32 @@ async def test_an_image_of_another_platform_is_not_shown(bench: Bench) -> None:
                 assert answer.status == status
                 text = await answer.text(errors="replace")
             assert status != 404 or "app:1 was found but does not provide the specified platform (linux/arm64)" in text
+
+
+async def test_an_archive_has_images_of_one_platform(bench: Bench) -> None:
+    await bench.pull()
+    both = [("platform", f'{{"os":"linux","architecture":"{name}"}}') for name in ("amd64", "arm64")]
+    for method, path in (("GET", "app:1/get"), ("GET", "get?names=app:1"), ("POST", "load")):
+        async with bench.stand.session.request(method, f"http://docker/v1.50/images/{path}", params=both) as answer:
+            assert (answer.status, (await answer.json())["message"]) == (
+                400,
+                "multiple platform parameters not supported",
+            )
+
+
+async def test_platforms_of_imports(bench: Bench) -> None:
+    for platform, text in (
+        ("   ", '"   " is an invalid OS component of "   ": OSAndVersion specifier component must match "^([A-Za-z'),
+        ("/", '"" is an invalid OS component of "/"'),
+        ("linux/am d", '"am d" is an invalid component of "linux/am d": platform specifier component must match'),
+        ("macos", "operating system is not supported"),
+        ("windows/amd64", "operating system is not supported"),
+        ("nintendo64", "unknown operating system or architecture"),
+    ):
+        url = "http://docker/v1.50/images/create"
+        async with bench.stand.session.post(url, params={"fromSrc": "-", "platform": platform}) as answer:
+            message = (await answer.json())["message"]
+            assert (answer.status, text in message) == (400, True), message
 
 
 async def test_names_that_cannot_be_names(bench: Bench) -> None:

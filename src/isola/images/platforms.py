@@ -13,7 +13,7 @@ from isola.images.oci_manifest import Index
 _ATTESTATION = "vnd.docker.reference.type"
 """Annotation of attestation manifests, which BuildKit adds to an index."""
 _PLATFORM = re.compile(r"[a-z0-9_]{1,20}(?:/[a-z0-9_]{1,20}){0,2}", re.ASCII)
-_SYNONYMS = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+_SYNONYMS = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
 _IMPLIED = (("arm64", "v8"), ("arm", "v7"), ("amd64", "v1"))
 """Variants that are meant where none is given."""
 _RUNS: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -41,7 +41,12 @@ def parse_platform(text: str) -> tuple[str, str]:
     if not rest and system != "linux":
         rest = [system]
     architecture, variant = (*rest, "", "")[:2]
-    return _SYNONYMS.get(architecture, architecture), variant
+    return oci_name(architecture), variant
+
+
+def oci_name(architecture: str) -> str:
+    """``amd64`` for ``x86_64``, which some tools write into platforms."""
+    return _SYNONYMS.get(architecture, architecture)
 
 
 def choose(index: Index, architecture: str, platform: str = "") -> Descriptor:
@@ -85,4 +90,4 @@ def _is_image(each: Descriptor) -> bool:
 
 
 def _platform(each: Descriptor) -> tuple[str, str]:
-    return each.platform.get("architecture", ""), each.platform.get("variant", "")
+    return oci_name(each.platform.get("architecture", "")), each.platform.get("variant", "")

@@ -11,6 +11,7 @@ from isola.doors.docker.request import Request
 from isola.doors.docker.versions import Version
 from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.images.architecture import platform
+from isola.images.platforms import oci_name
 from isola.model import image_reference
 from isola.model.image import Image
 from isola.model.reference import Kind, Ref
@@ -60,9 +61,12 @@ def _platform(text: str) -> dict[str, str]:
         return {}
     try:
         found = orjson.loads(text)
-        return {part: str(found[part]) for part in _PARTS if found.get(part)}
+        wanted = {part: str(found[part]) for part in _PARTS if found.get(part)}
     except (orjson.JSONDecodeError, AttributeError):
         raise InvalidInput(f"failed to parse platform: {text[:80]!r} is not a JSON object", field="platform") from None
+    if "architecture" in wanted:
+        wanted["architecture"] = oci_name(wanted["architecture"])
+    return wanted
 
 
 def fits(image: Image, wanted: Mapping[str, str]) -> bool:

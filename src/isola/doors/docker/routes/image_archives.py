@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS
+from isola.doors.docker.architectures import SYSTEMS, require_platform_name
 from isola.doors.docker.image_lookup import check_platform, find_image, fits, wanted_platform
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
@@ -45,6 +46,7 @@ async def get_several(request: Request) -> web.StreamResponse:
 
 async def load(request: Request) -> web.StreamResponse:
     """Load all images of an archive; progress and names as lines of JSON."""
+    _require_one_platform(request)
     directory = await new_scratch(request.services)
     try:
         archives = request.services.images.archives
@@ -103,6 +105,9 @@ async def import_root(request: Request) -> web.StreamResponse:
 
 def _machine(text: str) -> str:
     """The architecture of a platform; empty if none is given. Raises InvalidInput."""
+    system = require_platform_name(text).partition("/")[0]
+    if system in SYSTEMS - {"linux"}:
+        raise InvalidInput("operating system is not supported", field="platform")
     try:
         name, variant = parse_platform(text.lower())
         return of_platform(name, variant) if name else ""
@@ -111,6 +116,7 @@ def _machine(text: str) -> str:
 
 
 async def _save(request: Request, names: list[str]) -> web.StreamResponse:
+    _require_one_platform(request)
     chosen: dict[str, tuple[Image, list[str]]] = {}
     for name in names:
         for image, aliases in _named(request, name):
@@ -126,6 +132,11 @@ async def _save(request: Request, names: list[str]) -> web.StreamResponse:
         await response.write(piece)
     await response.write_eof()
     return response
+
+
+def _require_one_platform(request: Request) -> None:
+    if len(request.values("platform")) > 1:
+        raise InvalidInput("multiple platform parameters not supported", field="platform")
 
 
 def _named(request: Request, text: str) -> Iterator[tuple[Image, list[str]]]:

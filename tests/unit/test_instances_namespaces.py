@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, Unsupported, WrongState
@@ -190,6 +192,23 @@ async def test_an_instance_in_the_host_s_network_has_its_names(world: World) -> 
     assert found.hostname == world.host.system.kernel().hostname
     with pytest.raises(WrongState, match="no network namespace that can be joined"):
         await create(world, "two", isola__namespaces__network="container:web")
+
+
+async def test_names_are_added_to_those_of_the_host(world: World) -> None:
+    await allow(world)
+    await world.host.files.make_directory(Path("/etc"), mode=0o755)
+    await world.host.files.write(Path("/etc/hosts"), b"127.0.0.1 localhost\n192.0.2.1 box")
+    await world.host.files.write(Path("/etc/resolv.conf"), b"nameserver 127.0.0.53\n")
+    named = {"isola.hostname": "own", "isola.hosts": "extra=192.0.2.7"}
+    await world.create("web", config={NETWORK: "host"}, program=PROGRAM, start=True)
+    await world.create("two", config={NETWORK: "host"} | named, program=PROGRAM, start=True)
+    await world.create("six", config={NETWORK: "host", "isola.dns.servers": "192.0.2.9"}, program=PROGRAM, start=True)
+    web, two, six = (spec(world, name) for name in ("web", "two", "six"))
+    assert web.files["/etc/hosts"] == "127.0.0.1 localhost\n192.0.2.1 box\n"
+    assert web.files["/etc/resolv.conf"] == two.files["/etc/resolv.conf"] == "nameserver 127.0.0.53\n"
+    assert (two.hostname, two.files["/etc/hostname"]) == ("own", "own\n")
+    assert two.files["/etc/hosts"] == f"{web.files['/etc/hosts']}192.0.2.7\textra\n"
+    assert six.files["/etc/resolv.conf"] == "nameserver 192.0.2.9\n"
 
 
 @pytest.mark.parametrize("kind", ["network", "pid"])

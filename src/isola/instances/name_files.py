@@ -67,13 +67,17 @@ async def name_files(context: Context, instance: Instance, config: Config, hostn
     )
 
 
-async def host_names(context: Context) -> tuple[str, Mapping[str, str]]:
-    """The host's name and its own files, for an instance in its network."""
-    called, hosts = context.host.system.kernel().hostname, await _read(context, Path(HOSTS))
-    return called, {
-        HOSTS: hosts or _LOCAL,
-        RESOLVER: await _read(context, _RESOLVER_OF_HOST),
-        HOSTNAME: f"{called}\n",
+async def host_names(context: Context, config: Config, name: str) -> tuple[str, Mapping[str, str]]:
+    """The host's name and its own files, for an instance in its network, with what the configuration says beside."""
+    found = Surroundings(
+        name or context.host.system.kernel().hostname, resolver=await _read(context, _RESOLVER_OF_HOST)
+    )
+    hosts = (await _read(context, Path(HOSTS))).rstrip("\n")
+    lines = [f"{address}\t{names}" for names, address in _given_hosts(config, found)]
+    return found.hostname, {
+        HOSTS: "\n".join([hosts or _LOCAL.rstrip("\n"), *lines, ""]),
+        RESOLVER: _resolver(config, found) if _says_resolver(config) else found.resolver,
+        HOSTNAME: f"{found.hostname}\n",
     }
 
 
@@ -116,10 +120,14 @@ def _given_hosts(config: Config, found: Surroundings) -> Sequence[tuple[str, str
     return pairs
 
 
+def _says_resolver(config: Config) -> bool:
+    return any(_listed(config, f"isola.dns.{what}") for what in ("servers", "search", "options"))
+
+
 def _resolver(config: Config, found: Surroundings) -> str:
     servers, domains = _listed(config, "isola.dns.servers"), _listed(config, "isola.dns.search")
     options = _listed(config, "isola.dns.options")
-    if not (servers or found.gateways or domains or options):
+    if not (found.gateways or _says_resolver(config)):
         return _without_loopback(found.resolver)
     domains = () if domains == (".",) else domains or found.search
     servers = servers or found.gateways or _servers(found.resolver)

@@ -121,7 +121,7 @@ async def _names_of(
     if begins.system:
         return called, {}
     if network_mode(config.get(NETWORK) or "private")[0] == HOST:
-        return await host_names(context)
+        return await host_names(context, config, config.get(HOSTNAME, ""))
     if (peer := running_peer(context, instance.project, config)) is not None:
         config, _ = expanded(context, peer)
         return await _names_of(context, peer, config, replace(peer.start, system=False))

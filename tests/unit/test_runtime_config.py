@@ -235,6 +235,13 @@ def test_the_instances_environment_overrides_the_defaults() -> None:
     assert len(process["env"]) == len({line.partition("=")[0] for line in process["env"]})
 
 
+def test_an_empty_home_is_that_of_the_user() -> None:
+    for own, home in (({"HOME": ""}, "/root"), ({"HOME": "/srv"}, "/srv"), ({}, "/root")):
+        process = bundle(spec(environment=own), User(), HERE)["process"]
+        assert isinstance(process, dict)
+        assert [line for line in process["env"] if line.startswith("HOME=")] == [f"HOME={home}"]
+
+
 def test_a_further_command_is_confined_as_the_first_process_is() -> None:
     first = json.loads(json.dumps(bundle(spec(), User(), HERE)))["process"]
     process = exec_process(ExecSpec(("id",), {"X": "y"}, user=5, group=6, groups=(7,), cwd="/tmp"), first)

@@ -68,7 +68,7 @@ def _environment(spec: RunSpec, user: User) -> dict[str, str]:
         defaults = {"TERM": "linux"}
     else:
         defaults = {"HOSTNAME": spec.hostname, **({"TERM": "xterm"} if spec.terminal else {})}
-    return {**defaults, "HOME": user.home, **spec.environment}
+    return {**defaults, **spec.environment, "HOME": spec.environment.get("HOME") or user.home}
 
 
 def _mounts(spec: RunSpec) -> Iterator[GuestMount]:

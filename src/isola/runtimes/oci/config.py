@@ -128,7 +128,7 @@ def environment(values: Mapping[str, str], **defaults: str) -> list[str]:
 
 
 def _at_home(values: Mapping[str, str], user: User) -> dict[str, str]:
-    return {**values, "HOME": values.get("HOME", user.home)}
+    return {**values, "HOME": values.get("HOME") or user.home}
 
 
 def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, object]:

@@ -376,6 +376,23 @@ async def test_updates_of_cpu_time_keep_its_other_half(docker: DockerStand) -> N
     assert status == 409 and "CPU Quota cannot be updated as NanoCPUs has already been set" in said
 
 
+async def test_file_systems_in_memory_are_as_large_as_the_kernel_makes_them(docker: DockerStand) -> None:
+    sizes = {"/a": "", "/b": "size=5k", "/c": "size=25%", "/d": "size=0", "/e": "size=3m,mode=700"}
+    least = {"Type": "tmpfs", "Target": "/n", "TmpfsOptions": {"SizeBytes": 1}}
+    await create(docker, HostConfig={"Tmpfs": sizes, "Mounts": [MEMORY, least]})
+    devices = docker.services.instances.get(Ref.default("web1")).devices.values()
+    found = {each["path"]: int(each["size"]) for each in devices if each.get("source") == "tmpfs:"}
+    host = docker.services.host.system.memory()["MemTotal"]
+    assert found == {
+        "/a": host // 2, "/b": 2**16, "/c": host // 4, "/d": host, "/e": 3 * 2**20, "/m": host // 2, "/n": 2**16
+    }  # fmt: skip
+
+
+async def test_working_directories_are_shown_in_their_shortest_form(docker: DockerStand) -> None:
+    await create(docker, WorkingDir="/tmp/./a/../")
+    assert (await docker.get("/containers/web1/json"))["Config"]["WorkingDir"] == "/tmp"
+
+
 async def test_programs_in_memory_are_executed_only_if_that_is_asked_for(docker: DockerStand) -> None:
     await create(docker, HostConfig={"Tmpfs": {"/a": "", "/b": "exec", "/c": "ro"}, "Mounts": [MEMORY]})
     devices = docker.services.instances.get(Ref.default("web1")).devices.values()

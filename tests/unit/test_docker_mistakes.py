@@ -56,6 +56,25 @@ def mount(**fields: object) -> dict[str, object]:
             "destination can't be '/'",
         ),
         ({"HostConfig": {"Tmpfs": {"x": ""}}}, "invalid mount path: 'x' mount path must be absolute"),
+        *(
+            ({"HostConfig": {"Tmpfs": {"/x": options}}}, f"invalid tmpfs {message}")
+            for options, message in (("odd=1", 'option "odd"'), ("size=½k", "size '½k'"), ("size=5x", "size '5x'"))
+        ),
+        *(
+            ({"HostConfig": {"Binds": [f"/tmp:/x:{mode}"]}}, f"invalid mode: {mode}")
+            for mode in ("ro,rw", "z,Z", "ro,ro", "rshared,private", "cached,delegated", "odd", "rw,")
+        ),
+        *(
+            (
+                {"HostConfig": {"Binds": [text]}},
+                f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": field {field} must "
+                "not be specified",
+            )
+            for text, kind, field in (
+                ("/tmp:/x:nocopy", "bind", "VolumeOptions"),
+                ("data:/x:ro,rshared", "volume", "BindOptions"),
+            )
+        ),
         ({"HostConfig": {"ShmSize": -1}}, "SHM size can not be less than 0"),
         ({"Healthcheck": {"Test": ["CMD", "x"], "Retries": -1}}, "Retries in Healthcheck cannot be negative"),
         (
@@ -92,12 +111,26 @@ async def test_containers_that_cannot_be(docker: DockerStand, body: dict[str, An
     assert (status, said["message"]) == (400, message)
 
 
+async def test_a_container_cannot_join_its_own_network(docker: DockerStand) -> None:
+    body = {"Image": "tiny", "HostConfig": {"NetworkMode": "container:self"}}
+    status, said = await docker.ask("POST", "/containers/create?name=self", body)
+    assert (status, said["message"]) == (400, "cannot join own network namespace")
+
+
+async def test_an_image_has_a_name(docker: DockerStand) -> None:
+    status, said = await docker.ask("DELETE", "/images/%20")
+    assert (status, said["message"]) == (400, "image name cannot be blank")
+
+
 async def test_what_does_not_conflict_is_accepted(docker: DockerStand) -> None:
     await create(docker, "other", HostConfig={"NetworkMode": PEER, "PortBindings": {}, "Dns": [], "Links": None})
     whole: list[dict[str, object]] = [
         {"Type": "tmpfs", "Target": "/m", "TmpfsOptions": {}, "BindOptions": None, "VolumeOptions": None}
     ]
     await create(docker, "mounts", HostConfig={"Mounts": whole})
+    await create(
+        docker, "modes", HostConfig={"Binds": ["/tmp:/a:ro,z,cached,rshared", "/tmp:/b:", "data:/c:rw,nocopy"]}
+    )
 
 
 async def test_bodies_of_other_types_are_not_read(docker: DockerStand) -> None:

@@ -174,6 +174,9 @@ def test_other_failures_keep_their_texts() -> None:
     assert of_start("x", "crun", other) is other
     wrong = InvalidInput("There is no group 'g' inside", field="group")
     assert str(of_name(wrong)) == "unable to find group g: no matching entries in group file"
+    for number in ("2147483648", "-1"):
+        wrong = InvalidInput(f"There is no user {number!r} inside", field="user")
+        assert str(of_name(wrong)) == "uids and gids must be in range 0-2147483647"
 
 
 async def test_commands_may_have_every_capability_and_need_absolute_directories(docker: DockerStand) -> None:

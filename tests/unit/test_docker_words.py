@@ -15,6 +15,7 @@ from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.json_body import decoded
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput
+from isola.model.reference import Ref
 
 SLEEP = {"Image": "tiny", "Cmd": ["sleep"]}
 TYPE = {"Content-Type": "application/json"}
@@ -197,6 +198,9 @@ async def test_volumes_of_others_come_before_new_ones(docker: DockerStand) -> No
     await create(docker, "child", HostConfig={"VolumesFrom": ["parent"]}, Volumes={"/test/": {}, "/new": {}})
     mounts = {each["Destination"]: each.get("Name") for each in (await docker.get("/containers/child/json"))["Mounts"]}
     assert mounts["/test"] == "data" and set(mounts) == {"/test", "/new"}
+    devices = docker.services.instances.get(Ref.default("child")).devices.values()
+    copied = {each["path"] for each in devices if each.get("copy") == "true"}
+    assert copied == {"/new"}, "a volume of another container is not filled from this image"
 
 
 async def test_containers_of_the_usual_networks(docker: DockerStand) -> None:

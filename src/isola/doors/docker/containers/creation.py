@@ -74,7 +74,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     inherited = volumes_from(request, host)
     taken = {device["path"] for device in inherited.values()}
     own = (path for path in (*image.config.volumes, *fields.inside("Volumes").names()) if _clean(path) not in taken)
-    mounts = mounts_of(host, dict.fromkeys(own))
+    mounts = mounts_of(host, dict.fromkeys(own), request.services.host.system.memory()["MemTotal"])
     devices: dict[str, Mapping[str, str]] = {
         **inherited,
         **mounts.devices,
@@ -163,7 +163,7 @@ def _directory(path: str) -> str | None:
         raise InvalidInput(
             f"the working directory '{path[:200]}' is invalid, it needs to be an absolute path", field="WorkingDir"
         )
-    return path or None
+    return posixpath.normpath("/" + path.lstrip("/")) if path else None
 
 
 def _signal(name: str) -> str | None:

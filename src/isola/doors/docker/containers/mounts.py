@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from isola.doors.http.reading import Fields
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.model.instance import Devices
-from isola.model.units import parse_size
 
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-_IGNORED = ("z", "Z", "nocopy", "consistent", "cached", "delegated", "rw", "")
-"""Labels of SELinux, and hints for hosts that are virtual machines."""
+_MODES = (("ro", "rw"), ("z", "Z"), _PROPAGATIONS, ("nocopy",), ("consistent", "cached", "delegated"))
+"""At most one of each. Ignored are labels of SELinux, and hints for hosts that are virtual machines."""
 _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
 _TMPFS = "tmpfs:"
 _INVALID, _WRONG = "invalid volume specification", 'invalid mount config for type "{}"'
@@ -24,6 +23,9 @@ _OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOpt
 """Fields of single kinds of mounts."""
 _NOEXEC = "noexec"
 """Of file systems in memory, unless ``exec`` is asked for."""
+_GIVEN = ("size", "mode", "uid", "gid")
+_LEAST = 2**16
+"""Bytes of a file system in memory: the kernel rounds up as well, to a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,14 @@ class Mounts:
     volumes: tuple[Volume, ...] = ()
 
 
-def mounts_of(host: Fields, volumes: Mapping[str, object]) -> Mounts:
+def mounts_of(host: Fields, volumes: Mapping[str, object], memory: int) -> Mounts:
     """Of ``HostConfig``, and of the paths that are volumes by the container's or its image's configuration.
 
+    ``memory``: bytes that the host has; like the kernel, half of it is the size of a file system in memory without one.
     Raises InvalidInput, Unsupported.
     """
-    found = [*map(_bind, host.texts("Binds")), *map(_mount, host.objects("Mounts"))]
-    found += [_tmpfs(path, options) for path, options in host.mapping("Tmpfs", empty=True).items()]
+    found = [*map(_bind, host.texts("Binds")), *(_mount(each, memory) for each in host.objects("Mounts"))]
+    found += [_tmpfs(path, options, memory) for path, options in host.mapping("Tmpfs", empty=True).items()]
     paths = [each.path for each in found]
     repeated = next((path for at, path in enumerate(paths) if path in paths[:at]), None)
     if repeated is not None:
@@ -102,9 +105,12 @@ def _bind(text: str) -> _Disk | Volume:
     source, options = parts[0], parts[2].split(",") if len(parts) == 3 else []
     kind = "bind" if source.startswith("/") else "volume"
     target = _target(parts[1], f"{_INVALID}: '{text[:200]}': {_WRONG.format(kind)}: ")
-    unknown = [each for each in options if each not in (*_PROPAGATIONS, *_IGNORED, "ro")]
-    if unknown:
+    if options != [""] and not _is_mode(options):
         raise InvalidInput(f"invalid mode: {parts[2][:80]}")
+    other = ("nocopy",) if source.startswith("/") else _PROPAGATIONS
+    if not {*options}.isdisjoint(other):
+        field = "VolumeOptions" if kind == "bind" else "BindOptions"
+        raise InvalidInput(f"{_INVALID}: '{text[:200]}': {_WRONG.format(kind)}: field {field} must not be specified")
     if not source.startswith("/"):
         return Volume(target, _named(source), "ro" in options, copied="nocopy" not in options)
     device = _path_device(source, target, read_only="ro" in options) | {"create": "true"}
@@ -112,6 +118,11 @@ def _bind(text: str) -> _Disk | Volume:
         if each in _PROPAGATIONS:
             device["propagation"] = each
     return _Disk(target, device)
+
+
+def _is_mode(options: Sequence[str]) -> bool:
+    counts = [sum(option in kind for option in options) for kind in _MODES]
+    return sum(counts) == len(options) and max(counts, default=0) <= 1
 
 
 def _named(name: str) -> str:
@@ -135,7 +146,7 @@ def _path_device(source: str, target: str, *, read_only: bool, recursive: bool =
     return device | ({"recursive": "true"} if recursive else {}) | ({"readonly": "true"} if read_only else {})
 
 
-def _mount(mount: Fields) -> _Disk | Volume:
+def _mount(mount: Fields, memory: int) -> _Disk | Volume:
     kind, source, read_only = mount.text("Type", ""), mount.text("Source", ""), mount.boolean("ReadOnly")
     if kind == "image":
         message = "Mounts of type image are not offered: use a volume, or COPY --from in a build"
@@ -163,11 +174,11 @@ def _mount(mount: Fields) -> _Disk | Volume:
             subpath=subpath,
         )
     options = mount.inside("TmpfsOptions")
-    size = options.whole("SizeBytes", 0, maximum=2**63 - 1)
+    size = options.whole("SizeBytes", 0, maximum=2**63 - 1) or memory // 2
     mode = options.whole("Mode", 0, maximum=0o7777)
     return _Disk(
         target,
-        _memory(target, str(size or ""), read_only=read_only, mode=f"{mode:04o}" if mode else "", options=_NOEXEC),
+        _memory(target, max(size, _LEAST), read_only=read_only, mode=f"{mode:04o}" if mode else "", options=_NOEXEC),
     )
 
 
@@ -201,40 +212,47 @@ def _bind_mount(options: Fields, source: str, target: str, read_only: bool) -> _
     return _Disk(target, device)
 
 
-def _tmpfs(path: str, options: str) -> _Disk:
+def _tmpfs(path: str, options: str, memory: int) -> _Disk:
     """``rw,noexec,size=64m``; by default of everyone, as in Docker."""
     given, kept = {"mode": "1777"}, []
     for option in options.split(","):
         name, _, value = option.partition("=")
         if name in ("ro", "nosuid", "noexec", "rw", "exec", "suid", "nodev"):
             kept.append(name)
-        elif name in ("size", "mode", "uid", "gid"):
+        elif name in _GIVEN:
             given[name] = value
         elif name:
-            raise InvalidInput(f"invalid tmpfs option {option[:40]!r}")
+            raise InvalidInput(f'invalid tmpfs option "{name[:40]}"')
     if "exec" not in kept and "noexec" not in kept:
         kept.append(_NOEXEC)
-    size = str(_size(given.pop("size"))) if given.get("size") else ""
+    size = _size(given.pop("size", "") or "50%", memory)
     target = _target(path, "")
-    return _Disk(target, _memory(target, size, read_only="ro" in kept, options=",".join(kept), **given))
+    return _Disk(target, _memory(target, max(size, _LEAST), read_only="ro" in kept, options=",".join(kept), **given))
 
 
 def _memory(
-    target: str, size: str, *, read_only: bool = False, options: str = "", mode: str = "", **owner: str
+    target: str, size: int, *, read_only: bool = False, options: str = "", mode: str = "", **owner: str
 ) -> dict[str, str]:
-    device = {"type": "disk", "source": _TMPFS, "path": target, "size": size, "raw.mount.options": options, **owner}
+    device = {
+        "type": "disk",
+        "source": _TMPFS,
+        "path": target,
+        "size": str(size),
+        "raw.mount.options": options,
+        **owner,
+    }
     device |= {"readonly": "true" if read_only else "", "mode": mode or "1777"}
     return {key: value for key, value in device.items() if value}
 
 
-def _size(text: str) -> int:
-    """Bytes, with the kernel's ``k``, ``m`` and ``g``."""
-    factors = {"k": 2**10, "m": 2**20, "g": 2**30}
+def _size(text: str, memory: int) -> int:
+    """Bytes, with the kernel's ``k``, ``m``, ``g``, and ``%`` of the memory; 0 is no limit but all of that."""
+    factors: dict[str, float] = {"k": 2**10, "m": 2**20, "g": 2**30, "%": memory / 100}
     factor = factors.get(text[-1:].lower())
     digits = text[:-1] if factor else text
-    if not digits.isdecimal() or len(digits) > 18:
+    if not (digits.isdecimal() and digits.isascii()) or len(digits) > 18:
         raise InvalidInput(f"invalid tmpfs size {text[:40]!r}")
-    return parse_size(digits) * (factor or 1)
+    return int(int(digits) * (factor or 1)) or memory
 
 
 def _target(path: str, where: str) -> str:

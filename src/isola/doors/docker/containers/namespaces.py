@@ -36,6 +36,8 @@ def namespace_keys(request: Request, host: Fields) -> dict[str, str]:
 
 def _peer(request: Request, kind: str, name: str) -> str:
     """Raises InvalidInput: clients take "not found" for a missing image, and pull it."""
+    if kind == "network" and name == request.query.get("name", "").removeprefix("/"):
+        raise InvalidInput("cannot join own network namespace", field="HostConfig.NetworkMode")
     try:
         return find(request, name).id
     except NotFound as error:

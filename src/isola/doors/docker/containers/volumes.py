@@ -80,7 +80,9 @@ def volumes_from(request: Request, host: Fields) -> dict[str, Mapping[str, str]]
         except NotFound as error:  # after 404 clients would pull the image
             raise InvalidInput(str(error), field="HostConfig.VolumesFrom") from None
         for each, device in mount_devices(devices):
-            found[each] = {**device, "readonly": "true"} if mode == "ro" else device
+            # What its volumes hold is the other container's: they are not filled from this image.
+            own = {key: value for key, value in device.items() if key != "copy"}
+            found[each] = {**own, "readonly": "true"} if mode == "ro" else own
     return found
 
 

@@ -10,6 +10,7 @@ from isola.instances.last_run import NOT_EXECUTABLE, NOT_FOUND, status_of_failur
 _PROCESS = "unable to start container process: "
 _FIRST = "The first process"
 _DIRECTORY = re.compile(r"chdir `([^`]*)`: (.*)")
+_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 _QUOTED = re.compile(r"'(.*)'")
 _DATABASES = {"user": "passwd", "group": "group"}
 _BY_ENGINE = re.compile(rb"executable file `|open executable|chdir `|exec failed: |exec: |.*level=error msg=")
@@ -59,6 +60,8 @@ def of_name(error: IsolaError) -> IsolaError:
     kind, name = error.field or "", _QUOTED.search(error.message)
     if not isinstance(error, InvalidInput) or kind not in _DATABASES or name is None:
         return error
+    if _NUMBER.fullmatch(name[1]):
+        return InvalidInput("uids and gids must be in range 0-2147483647")
     return InvalidInput(f"unable to find {kind} {name[1]}: no matching entries in {_DATABASES[kind]} file")
 
 

@@ -158,6 +158,8 @@ async def tag(request: Request) -> web.StreamResponse:
 async def remove_one(request: Request) -> web.StreamResponse:
     """Remove a name, or an image."""
     name = request.parameters["name"]
+    if not name.strip():
+        raise InvalidInput("image name cannot be blank")
     for text in request.values("platforms"):
         check_platform(request, find_image(request, name), name, text)
     return answer(await remove(request, name, force=request.flag("force")))

@@ -153,6 +153,27 @@ async def test_the_network_namespace_of_a_process_can_be_kept(side: Side, tmp_pa
     assert not side.namespaces.has_network(file)
 
 
+async def test_a_network_namespace_is_made_beside_another_one(side: Side, tmp_path: Path) -> None:
+    first, second, file = tmp_path / "netns" / "db", tmp_path / "netns" / "web", tmp_path / "netns" / "other"
+    with pytest.raises(WrongState):
+        await side.namespaces.make_network(second, IdRange(1_500_000), beside=first)
+    assert not side.namespaces.has_network(second)
+    for path, beside in ((first, None), (second, first), (file, None)):
+        await side.namespaces.make_network(path, IdRange(1_500_000), beside=beside)
+    try:
+        assert side.namespaces.has_network(second)
+        if isinstance(side.namespaces, LinuxNamespaces):
+            assert len({os.stat(path).st_ino for path in (first, second, file)}) == 3
+            owners = []
+            for path in (first, second, file):
+                async with side.namespaces.user_of_network(path) as user:
+                    owners.append(os.stat(user).st_ino)
+            assert owners[0] == owners[1] != owners[2]
+    finally:
+        for path in (first, second, file):
+            await side.namespaces.remove_network(path)
+
+
 # From here on: tests with real namespaces only.
 
 

@@ -158,6 +158,10 @@ def test_two_instances_share_a_network_also_after_the_daemon_was_killed(daemon: 
     third = launch("keys3", **{NETWORK: "container:keys1", "isola.namespaces.pid": "container:keys1"})
     assert "httpd" in shell(daemon, third, "/bin/busybox ps")
     daemon.change(third, "stop", force=True)
+    fourth = launch("keys4", **{"isola.namespaces.pid": "container:keys1"})
+    assert "httpd" in shell(daemon, fourth, "/bin/busybox ps")
+    assert "eth0" in shell(daemon, fourth, "/bin/busybox ip addr")
+    daemon.change(fourth, "stop", force=True)
     assert "volatile.eth0.hwaddr" not in daemon.get(f"/1.0/instances/{second}")["config"]
     daemon.kill()
     daemon.start()

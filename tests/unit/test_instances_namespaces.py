@@ -72,6 +72,40 @@ async def test_more_namespaces_are_joined_with_the_network(world: World) -> None
     assert spec(world, "web").shares == {Shareable.PID: db.id, Shareable.IPC: db.id}
 
 
+@pytest.mark.parametrize("kind", ["pid", "ipc", "uts"])
+async def test_namespaces_are_joined_beside_a_network_of_its_own(world: World, kind: str) -> None:
+    db = await create(world, "db", start=False)
+    key = f"isola.namespaces.{kind}"
+    with pytest.raises(WrongState, match="'db', whose namespaces are to be joined, does not run"):
+        await world.create("web", config={key: "container:db"}, program=PROGRAM, start=True)
+    await world.finish(world.parts.services.instances.start(db.ref))
+    await world.finish(world.parts.services.instances.start(Ref.default("web")))
+    web = world.parts.services.instances.get(Ref.default("web"))
+    places, beside = world.context.networks.namespaces, world.host.namespaces.beside
+    assert spec(world, "web").shares == {Shareable(kind): db.id} and web.idmap == db.idmap
+    assert spec(world, "web").network == places.place(web.id) != places.place(db.id) and world.context.nics.of(web)
+    assert beside == {places.place(web.id).path: places.place(db.id).path}
+    assert claims(world, db.idmap.base) == holder(world.context, db.id)
+
+
+async def test_namespaces_of_one_in_the_network_of_the_host_are_joined_there(world: World) -> None:
+    await allow(world)
+    await create(world, "db", isola__namespaces__network="host")
+    with pytest.raises(WrongState, match="no network namespace that can be joined"):
+        await create(world, "web", isola__namespaces__pid="container:db")
+    await create(world, "two", isola__namespaces__network="host", isola__namespaces__pid="container:db")
+    assert spec(world, "two").network == HostNetwork()
+
+
+async def test_with_the_ids_of_the_host_a_network_is_made_for_itself(world: World) -> None:
+    await allow(world)
+    await create(world, "db", security__privileged="true")
+    await create(world, "web", security__privileged="true", isola__namespaces__pid="container:db")
+    assert not world.host.namespaces.beside
+    with pytest.raises(InvalidInput, match="'db' is privileged"):
+        await create(world, "two", isola__namespaces__pid="container:db")
+
+
 async def test_what_does_not_run_cannot_be_joined(world: World) -> None:
     await create(world, "db", start=False)
     with pytest.raises(WrongState, match="'db', whose network is to be joined, does not run"):

@@ -28,7 +28,12 @@ REFUSED: Mapping[str, tuple[Mapping[str, object], str, str | None]] = {
     "privileged": ({"config": {"security.privileged": "true"}}, "forbidden", "config.security.privileged"),
     "host": ({"config": {"isola.namespaces.pid": "host"}}, "forbidden", "config.isola.namespaces.pid"),
     "peer": ({"config": {"isola.namespaces.network": "container:x"}}, "not_found", "config.isola.namespaces.network"),
-    "alone": ({"config": {"isola.namespaces.pid": "container:x"}}, "invalid", "config.isola.namespaces.pid"),
+    "alone": ({"config": {"isola.namespaces.pid": "container:x"}}, "not_found", "config.isola.namespaces.pid"),
+    "two": (
+        {"config": {"isola.namespaces.pid": "container:x", "isola.namespaces.ipc": "container:y"}},
+        "invalid",
+        "config.isola.namespaces.ipc",
+    ),
     "nic": ({"config": {"isola.namespaces.network": "none"}, "devices": {"eth0": NIC}}, "invalid", "devices.eth0"),
     "device": ({"devices": {"gpu": {"type": "gpu"}}}, "unsupported", "devices.gpu.type"),
 }

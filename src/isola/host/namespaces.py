@@ -70,11 +70,12 @@ class Namespaces(Protocol):
         """
         ...
 
-    async def make_network(self, path: Path, idmap: IdRange) -> None:
+    async def make_network(self, path: Path, idmap: IdRange, *, beside: Path | None = None) -> None:
         """Create a network namespace at ``path`` that exists until ``remove_network``, even without processes.
 
-        It belongs to a new user namespace with these ids (see ``user``), and contains only ``lo``, down.
-        Raises AlreadyExists, HostFailure; nothing stays when it fails.
+        It belongs to a new user namespace with these ids (see ``user``), or to that of the network namespace
+        ``beside``, which must have these ids. It contains only ``lo``, down. Raises AlreadyExists, HostFailure,
+        WrongState (there is none beside); nothing stays when it fails.
         """
         ...
 
@@ -177,9 +178,9 @@ class LinuxNamespaces:
             for descriptor in made:
                 os.close(descriptor)
 
-    async def make_network(self, path: Path, idmap: IdRange) -> None:
+    async def make_network(self, path: Path, idmap: IdRange, *, beside: Path | None = None) -> None:
         """In a thread: the kernel may have to wait for another namespace's end."""
-        await in_thread(network_namespace.make, path, idmap)
+        await in_thread(network_namespace.make, path, idmap, beside)
 
     async def keep_network(self, process: ProcessRef, path: Path) -> None:
         """By the process's file, which is opened before the process is verified."""

@@ -28,15 +28,18 @@ _REJECTS = 0x200
 _REMEDY = "it needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, and room below user.max_net_namespaces"
 
 
-def make(path: Path, idmap: IdRange) -> None:
-    """Create a namespace, with ``lo`` up, that is kept at ``path``, a new file. Raises AlreadyExists, HostFailure.
+def make(path: Path, idmap: IdRange, beside: Path | None = None) -> None:
+    """Create a namespace, with ``lo`` up, that is kept at ``path``, a new file.
 
-    Both it and its user namespace count against the limits of the first id of the range.
+    Both it and its user namespace count against the limits of the first id of the range. It belongs to the same as the
+    one ``beside``, if that is given. Raises AlreadyExists, HostFailure; WrongState if there is none beside.
     """
     try:
-        _prepare(path)
-        with effective_user(idmap.base):
-            user = kernel.user_namespace(idmap.base, idmap.size)
+        with contextlib.ExitStack() as stack:
+            other = stack.enter_context(owner(beside)) if beside is not None else None
+            _prepare(path)
+            stack.enter_context(effective_user(idmap.base))
+            user = os.dup(other) if other is not None else kernel.user_namespace(idmap.base, idmap.size)
             try:
                 namespace = _new_in(user)
             finally:

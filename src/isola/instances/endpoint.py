@@ -8,8 +8,9 @@ from __future__ import annotations
 from isola.devices import Target
 from isola.errors import Unsupported, WrongState
 from isola.instances.context import Context, Live
-from isola.instances.namespaces import NETWORK, running_peer
-from isola.instances.run_values import HOST, network_mode
+from isola.instances.namespaces import NETWORK, any_running_peer
+from isola.instances.run_values import HOST, OTHER, network_mode
+from isola.model.identity import PRIVILEGED
 from isola.model.instance import Config, Instance
 from isola.model.network import Endpoint, HostNetwork, HostTap, NetworkNamespace
 from isola.operations import Operation
@@ -23,12 +24,16 @@ async def make_endpoint(context: Context, op: Operation, instance: Instance, con
         if kind not in ("private", "none"):
             raise Unsupported("A guest with its own kernel has its own network", field=f"config.{NETWORK}")
         return HostTap()
+    if (peer := any_running_peer(context, instance.project, config)) is not None:
+        context.runtime(instance).capabilities.require(Capability.SHARED_NAMESPACES)
     if kind == HOST:
         return HostNetwork()
-    if (peer := running_peer(context, instance.project, config)) is not None:
-        context.runtime(instance).capabilities.require(Capability.SHARED_NAMESPACES)
-        return _of_peer(context, peer)
-    return await context.networks.namespaces.make(op, instance.id, instance.idmap)
+    if peer is None or (kind != OTHER and instance.idmap == PRIVILEGED):
+        return await context.networks.namespaces.make(op, instance.id, instance.idmap)
+    network = _of_peer(context, peer)
+    if kind == OTHER:
+        return network
+    return await context.networks.namespaces.make(op, instance.id, instance.idmap, beside=network)
 
 
 def _of_peer(context: Context, peer: Instance) -> NetworkNamespace:

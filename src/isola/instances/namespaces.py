@@ -31,17 +31,33 @@ def network_peer(context: Context, project: str, config: Config) -> Instance | N
     return _peer(context, project, config, NETWORK)
 
 
+def any_peer(context: Context, project: str, config: Config) -> Instance | None:
+    """The instance of which it joins any namespace. Raises NotFound."""
+    return _peer(context, project, config, key) if (key := _joining(config)) else None
+
+
+def _joining(config: Config) -> str:
+    """The first key that names another instance; empty without one."""
+    return next((key for key in (NETWORK, *_KEYS.values()) if _names_other(config, key)), "")
+
+
+def _names_other(config: Config, key: str) -> bool:
+    return network_mode(config.get(key) or "private")[0] == OTHER
+
+
 def ids_of_peer(context: Context, project: str, config: Config) -> IdRange | None:
-    """The ids of the instance whose network it joins: processes in one user namespace have the same ids.
+    """The ids of the instance whose namespaces it joins: processes in one user namespace have the same ids.
 
     Raises NotFound, InvalidInput.
     """
-    peer = network_peer(context, project, config)
+    peer = any_peer(context, project, config)
     if peer is None or is_privileged(config):
         return None
     if peer.idmap == PRIVILEGED:
         raise InvalidInput(
-            f"Instance {peer.name!r} is privileged", field=f"config.{NETWORK}", remedy="set security.privileged, too"
+            f"Instance {peer.name!r} is privileged",
+            field=f"config.{_joining(config)}",
+            remedy="set security.privileged, too",
         )
     return peer.idmap
 
@@ -56,7 +72,7 @@ def check_ids(context: Context, instance: Instance, config: Config) -> None:
             return
     if wanted == instance.idmap or (wanted is None and instance.idmap != PRIVILEGED):
         return
-    key = "security.privileged" if PRIVILEGED in (wanted, instance.idmap) else NETWORK
+    key = "security.privileged" if PRIVILEGED in (wanted, instance.idmap) else _joining(config) or NETWORK
     raise WrongState(
         f"Instance {instance.name!r} has other user ids than {key} needs",
         remedy="copy it with this configuration: user ids are chosen when an instance is created",
@@ -73,12 +89,14 @@ def check_namespaces(config: Config, devices: Mapping[str, Mapping[str, str]]) -
                 field=f"devices.{name}",
                 remedy="leave it out, or unset the key",
             )
+    first = _joining(config)
     for key in _KEYS.values():
-        if network_mode(config.get(key) or "private")[0] == OTHER and config.get(key) != config.get(NETWORK):
+        if _names_other(config, key) and config[key] != config[first]:
             raise InvalidInput(
-                "Namespaces of another instance can only be joined together with its network",
+                "Namespaces can be joined of one other instance only",
                 field=f"config.{key}",
-                remedy=f"set {NETWORK}={config[key]}, too",
+                evidence=f"{first} is {config[first]}",
+                remedy=f"set it to {config[first]}, or unset one of them",
             )
 
 
@@ -104,10 +122,10 @@ def require_application(config: Config) -> None:
 
 
 def depth(context: Context, instance: Instance) -> int:
-    """How many instances it depends on, each joining the network of the next."""
+    """How many instances it depends on, each joining namespaces of the next."""
     for count in range(_DEEPEST):
         try:
-            peer = network_peer(context, instance.project, expanded(context, instance)[0])
+            peer = any_peer(context, instance.project, expanded(context, instance)[0])
         except NotFound:
             return count
         if peer is None:
@@ -129,7 +147,7 @@ def _peer(context: Context, project: str, config: Config, key: str) -> Instance 
 def require_unjoined(context: Context, instance: Instance) -> None:
     """Raises WrongState if running instances are in its namespaces, and would lose them with it."""
     running = [each for each in context.records if each.project == instance.project and each.id in context.live]
-    modes = {each.name: network_mode(each.config.get(NETWORK) or "private") for each in running}
+    modes = {each.name: network_mode(each.config.get(_joining(each.config)) or "private") for each in running}
     own = {(OTHER, instance.name), (OTHER, instance.id)}
     if names := sorted(name for name, mode in modes.items() if mode in own):
         raise WrongState(
@@ -141,7 +159,15 @@ def require_unjoined(context: Context, instance: Instance) -> None:
 
 def running_peer(context: Context, project: str, config: Config) -> Instance | None:
     """The same as ``network_peer``; raises WrongState if it does not run."""
-    peer = network_peer(context, project, config)
+    return _running(context, network_peer(context, project, config), "network is")
+
+
+def any_running_peer(context: Context, project: str, config: Config) -> Instance | None:
+    """The same as ``any_peer``; raises WrongState if it does not run."""
+    return _running(context, any_peer(context, project, config), "namespaces are")
+
+
+def _running(context: Context, peer: Instance | None, what: str) -> Instance | None:
     if peer is not None and peer.id not in context.live:
-        raise WrongState(f"Instance {peer.name!r}, whose network is to be joined, does not run", remedy="start it")
+        raise WrongState(f"Instance {peer.name!r}, whose {what} to be joined, does not run", remedy="start it")
     return peer

@@ -129,7 +129,7 @@ RUN = (
         Setting(
             f"isola.namespaces.{kind}",
             run_values.mode,
-            f"{what}: `private`, those of the `host`, or of the instance whose network it joins: `container:db`.",
+            f"{what}: `private`, those of the `host`, or of another instance: `container:db`.",
             "private",
             expects="private, host or container:INSTANCE",
         )

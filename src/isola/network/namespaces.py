@@ -33,8 +33,13 @@ class NetworkNamespaces:
         """Leave no mount behind unless there are namespaces."""
         await self._memory.close()
 
-    async def make(self, op: Operation, id: str, idmap: IdRange) -> NetworkNamespace:
-        """Create one that is owned by the root user of these ids. Raises AlreadyExists, HostFailure."""
+    async def make(
+        self, op: Operation, id: str, idmap: IdRange, beside: NetworkNamespace | None = None
+    ) -> NetworkNamespace:
+        """Create one that is owned by the root user of these ids, in the same user namespace as another one ``beside``.
+
+        Raises AlreadyExists, HostFailure, WrongState.
+        """
         namespace = self.place(id)
 
         async def look() -> bool:
@@ -42,7 +47,9 @@ class NetworkNamespaces:
 
         await op.effect(
             f"make network namespace of {id}",
-            lambda: self._host.namespaces.make_network(namespace.path, idmap),
+            lambda: self._host.namespaces.make_network(
+                namespace.path, idmap, beside=beside.path if beside is not None else None
+            ),
             look=look,
             undo=lambda: self.remove(id),
         )

@@ -176,8 +176,8 @@ class RunSpec:
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Resource (``nofile``) -> soft and hard limit, as in setrlimit(2); -1: none."""
     shares: Mapping[Shareable, str] = field(default_factory=dict)
-    """Namespaces to share -> id of another guest of this runtime, with which it must share the network namespace
-    too.
+    """Namespaces to share -> id of another guest of this runtime. All of them and the network namespace belong to one
+    user namespace, unless that is the host's.
     """
     log: Log = field(default_factory=Log)
     host_namespaces: tuple[Shareable, ...] = ()

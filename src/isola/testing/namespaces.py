@@ -28,6 +28,8 @@ class FakeNamespaces:
         self._made, self._removed = made, removed
         self.networks: dict[Path, IdRange] = {}
         """The existing network namespaces, with the ids of their owners."""
+        self.beside: dict[Path, Path] = {}
+        """Those that were made in the user namespace of another one."""
         self._interfaces: dict[ProcessRef, tuple[InterfaceState, ...]] = {}
         self.connected: dict[ProcessRef, int] = {}
         """Clients of processes, set by tests."""
@@ -76,11 +78,15 @@ class FakeNamespaces:
         finally:
             self.users.remove(idmap)
 
-    async def make_network(self, path: Path, idmap: IdRange) -> None:
-        """Remember it."""
+    async def make_network(self, path: Path, idmap: IdRange, *, beside: Path | None = None) -> None:
+        """Remember it, and which it was made beside."""
+        if beside is not None and beside not in self.networks:
+            raise WrongState(f"There is no network namespace {beside.name}")
         if path in self.networks:
             raise AlreadyExists(f"There is a network namespace {path.name} already")
         self.networks[path] = idmap
+        if beside is not None:
+            self.beside[path] = beside
         self._made(path)
 
     async def keep_network(self, process: ProcessRef, path: Path) -> None:

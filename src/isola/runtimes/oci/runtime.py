@@ -8,7 +8,7 @@ import posixpath
 import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -201,12 +201,21 @@ class OciRuntime(MonitoredRuntime):
                     remedy="choose a lower limit, or raise that of the daemon",
                 )
 
-    def _user_namespace(self, spec: RunSpec) -> AbstractAsyncContextManager[Path]:
-        """The one that owns its network namespace: otherwise root inside could not configure its links."""
-        if isinstance(spec.network, NetworkNamespace):
-            return self.host.namespaces.user_of_network(spec.network.path)
-        assert spec.idmap is not None
-        return self.host.namespaces.user(spec.idmap)
+    @asynccontextmanager
+    async def _user_namespace(self, spec: RunSpec) -> AsyncIterator[Path]:
+        """The one that owns its network namespace: otherwise root inside could not configure its links.
+
+        In the network of the host it is that of the guest whose namespaces it shares, otherwise its own.
+        """
+        async with AsyncExitStack() as stack:
+            if isinstance(spec.network, NetworkNamespace):
+                yield await stack.enter_async_context(self.host.namespaces.user_of_network(spec.network.path))
+            elif other := next(iter(spec.shares.values()), ""):
+                guest = await self._sharing(other)
+                yield stack.enter_context(self.host.namespaces.of_process(guest.processes.init, "user"))
+            else:
+                assert spec.idmap is not None
+                yield await stack.enter_async_context(self.host.namespaces.user(spec.idmap))
 
     @asynccontextmanager
     async def _joined(self, spec: RunSpec) -> AsyncIterator[Mapping[str, Path]]:
@@ -216,11 +225,15 @@ class OciRuntime(MonitoredRuntime):
             if isinstance(spec.network, NetworkNamespace):
                 joined["network"] = stack.enter_context(self.host.namespaces.network_file(spec.network.path))
             for kind, other in spec.shares.items():
-                guest = await self._find(other)
-                if guest is None:
-                    raise WrongState(f"The instance whose {kind.value} namespace is shared does not run")
+                guest = await self._sharing(other)
                 joined[kind.value] = stack.enter_context(guest.namespace(kind))
             yield joined
+
+    async def _sharing(self, id: str) -> OciGuest:
+        """Raises WrongState."""
+        if (guest := await self._find(id)) is None:
+            raise WrongState("The instance whose namespaces are shared does not run")
+        return guest
 
     async def _prepare(
         self, spec: RunSpec, namespace: Path, joined: Mapping[str, Path], seen: Callable[[Path], Path]

@@ -170,11 +170,13 @@ def _capabilities(spec: RunSpec, host: Surroundings) -> list[str]:
 
 
 def _filter(spec: RunSpec, host: Surroundings) -> dict[str, object] | None:
+    # What else would the capability be for: mounts and namespaces, which a distribution can make, too.
+    system = spec.system or "CAP_SYS_ADMIN" in _capabilities(spec, host)
     if names := spec.confinement.system_calls:
-        return allowing(names, system=spec.system, architecture=host.architecture, report=host.reports_refusals)
+        return allowing(names, system=system, architecture=host.architecture, report=host.reports_refusals)
     wanted = spec.confinement.seccomp
     if not wanted:
-        return profile(system=spec.system, architecture=host.architecture)
+        return profile(system=system, architecture=host.architecture)
     if wanted == UNCONFINED:
         return None
     return seccomp_profile.of_instance(

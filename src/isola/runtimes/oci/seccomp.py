@@ -68,11 +68,11 @@ FOR_APPLICATIONS = (
     "process_madvise", "quotactl", "quotactl_fd", "reboot", "set_mempolicy", "set_mempolicy_home_node",
     "setdomainname", "sethostname", "vhangup",
 )  # fmt: skip
-"""Denied in addition in application containers."""
+"""Denied in addition in application containers, unless they have CAP_SYS_ADMIN."""
 
 
 def profile(*, system: bool, architecture: str) -> dict[str, object]:
-    """The ``linux.seccomp`` entry of an OCI configuration."""
+    """The ``linux.seccomp`` entry of an OCI configuration; ``system``: with mounts and namespaces."""
     rules = [_refuse(ALWAYS), _refuse(KEYS, errno=_ENOSYS)]
     rules += [
         # Most families do not support pairs, but fail only after two sockets have been created.

@@ -101,6 +101,13 @@ async def test_the_user_of_the_container_owns_what_is_copied(docker: DockerStand
         assert (archive.getmembers()[0].uid, archive.getmembers()[0].gid) == (123, 45)
 
 
+async def test_without_a_user_all_owners_are_kept(docker: DockerStand) -> None:
+    path = "/containers/web1/archive?path=/"
+    assert (await raw(docker, "PUT", f"{path}&copyUIDGID=1", data=tar(member("f", b"x", uid=1))))[0] == 200
+    with tarfile.open(fileobj=io.BytesIO((await raw(docker, "GET", f"{path}f"))[1])) as archive:
+        assert archive.getmembers()[0].uid == 1
+
+
 @pytest.mark.parametrize("data", [tar(member("../x", b"")), b"x" * 2000, tar(member("a", b"x" * 900))[:-1600]])
 async def test_hostile_archives(docker: DockerStand, data: bytes) -> None:
     status, body = await put(docker, "/etc", data)

@@ -388,6 +388,16 @@ async def test_file_systems_in_memory_are_as_large_as_the_kernel_makes_them(dock
     }  # fmt: skip
 
 
+async def test_a_console_has_the_size_of_the_client_s_terminal(docker: DockerStand) -> None:
+    await create(docker, Tty=True, HostConfig={"ConsoleSize": [57, 123]})
+    await docker.ask("POST", "/containers/web1/start")
+    assert docker.rest.world.on_host("web1").spec.console == (123, 57)
+    assert (await docker.get("/containers/web1/json"))["HostConfig"]["ConsoleSize"] == [57, 123]
+    for unknown in ([0, 0], [57], []):
+        await create(docker, name := f"web{len(unknown) + 5}", Tty=True, HostConfig={"ConsoleSize": unknown})
+        assert "isola.terminal.size" not in docker.services.instances.get(Ref.default(name)).config
+
+
 async def test_working_directories_are_shown_in_their_shortest_form(docker: DockerStand) -> None:
     await create(docker, WorkingDir="/tmp/./a/../")
     assert (await docker.get("/containers/web1/json"))["Config"]["WorkingDir"] == "/tmp"

@@ -285,10 +285,13 @@ async def test_events_name_images_as_docker_does(bench: Bench) -> None:
     await bench.pull()
     await bench.stand.ask("POST", "/images/app:1/tag?repo=mine")
     await bench.stand.ask("DELETE", "/images/mine")
+    async with bench.stand.session.get("http://docker/v1.50/images/app:1/get") as answer:
+        await answer.read()
     async with bench.stand.session.get("http://docker/v1.50/events?since=1&until=9999999999") as answer:
-        lines = [json.loads(await answer.content.readline()) for _ in range(4)]
+        lines = [json.loads(await answer.content.readline()) for _ in range(5)]
     told = [(line["Action"], line["Actor"]["ID"], line["Actor"]["Attributes"]["name"]) for line in lines]
     assert ("tag", bench.digest, "mine:latest") in told and ("untag", bench.digest, "mine:latest") in told
+    assert told[-1] == ("save", bench.digest, bench.digest)
     wrong = await bench.stand.ask("GET", "/events?since=2&until=1")
     assert wrong == (400, {"message": "`since` time (2) cannot be after `until` time (1)"})
 

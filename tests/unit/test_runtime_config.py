@@ -304,6 +304,26 @@ def test_kernel_keyrings_are_refused() -> None:
     assert refused("socketcall", (3,), system=True) is None
 
 
+def test_the_console_has_a_size() -> None:
+    process = bundle(spec(terminal=True, console=(123, 57)), User(), HERE)["process"]
+    assert isinstance(process, dict) and process["consoleSize"] == {"width": 123, "height": 57}
+
+
+def test_with_sys_admin_the_filter_is_that_of_a_system_container() -> None:
+    able = replace(HERE, bounding=ALL)
+
+    def filter_of(**confined: Any) -> object:
+        config = bundle(spec(confinement=Confinement(**confined)), User(), able)
+        assert isinstance(config["linux"], dict)
+        return config["linux"]["seccomp"]
+
+    loose, tight = (profile(system=system, architecture="x86_64") for system in (True, False))
+    assert filter_of(add=("SYS_ADMIN",)) == filter_of(add=("ALL",)) == loose != tight
+    assert filter_of(add=("NET_ADMIN",)) == filter_of(add=("ALL",), drop=("SYS_ADMIN",)) == tight
+    named = {add: json.dumps(filter_of(add=add, system_calls=("mount",))) for add in (("SYS_ADMIN",), ("NET_ADMIN",))}
+    assert ['"mount"' in text for text in named.values()] == [True, False]
+
+
 def refused(call: str, arguments: tuple[int, ...], *, system: bool) -> int | None:
     """The error of a call by the profile: that of the first matching rule, as in the kernel."""
     rules = profile(system=system, architecture="x86_64")["syscalls"]

@@ -58,6 +58,7 @@ FULL = RunSpec(
     log=Log(kept=False, size=4096, files=3, fresh=False),
     host_namespaces=(Shareable.IPC,),
     terminal=False,
+    console=(120, 40),
     stdin=True,
     stdin_once=False,
     confinement=Confinement(

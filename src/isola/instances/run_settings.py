@@ -117,6 +117,13 @@ RUN = (
         "How early the kernel kills its processes when the host's memory is exhausted; higher is earlier. Below 0 the "
         "daemon needs CAP_SYS_RESOURCE.",
     ),
+    Setting(
+        "isola.terminal.size",
+        run_values.terminal_size,
+        "Columns and rows of the terminal of an application container when its program starts; later clients say.",
+        "80x25",
+        expects="columns and rows such as 120x40",
+    ),
     Setting("isola.shm.size", run_values.shared_memory, "Size of `/dev/shm`; by default `limits.tmpfs`."),
     Setting(
         "isola.namespaces.network",

@@ -69,6 +69,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         shared_memory=_number(config, "isola.shm.size") or 0,
         terminals=terminals(config),
         terminal=begins.terminal or begins.system,
+        console=_pair(SETTINGS.value(config, "isola.terminal.size")),
         stdin=begins.stdin,
         stdin_once=begins.stdin_once,
         log=log_of(config, system=begins.system),

@@ -21,6 +21,7 @@ ULIMITS = frozenset(
 NONE, HOST, OTHER = "none", "host", "container"
 _INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MOST = 256
+_CELLS, _MOST_CELLS = re.compile(r"([0-9]{1,5})x([0-9]{1,5})", re.ASCII), 65535
 _MOST_CALLS = 1024
 _CALL = re.compile(r"[a-z_][a-z0-9_]{1,39}", re.ASCII)
 _LIMIT = re.compile(r"unlimited|-1|[0-9]{1,20}", re.ASCII)
@@ -93,6 +94,13 @@ def umask(value: str) -> int:
     if not 0 <= found <= 0o777:
         raise ValueError("permission bits in octal such as 0022 are expected")
     return found
+
+
+def terminal_size(value: str) -> tuple[int, int]:
+    found = _CELLS.fullmatch(value)
+    if found is None or not all(0 < int(each) <= _MOST_CELLS for each in found.groups()):
+        raise ValueError(f"columns and rows such as 120x40, at most {_MOST_CELLS} each, are expected")
+    return int(found[1]), int(found[2])
 
 
 def shared_memory(value: str) -> int:

@@ -123,6 +123,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {field.name: _same for field in data
     "disks": lambda value: tuple(map(_disk, value)),
     "mounts": lambda value: tuple(Mount(**each | {"options": tuple(each["options"])}) for each in value),
     "groups": tuple,
+    "console": tuple,
     "late_files": tuple,
     "confinement": _confinement,
     "devices": lambda value: tuple(DeviceNode(**each) for each in value),

@@ -184,6 +184,8 @@ class RunSpec:
     """Namespaces of the host that it uses."""
     terminal: bool = True
     """Whether the first process has a terminal, the console; without one, stdout and stderr are separate."""
+    console: tuple[int, int] = (80, 25)
+    """Columns and rows of the terminal of a container when its program starts."""
     stdin: bool = False
     """Without a terminal: its input is what attached clients write, until the first of them ends it; else empty."""
     stdin_once: bool = True

@@ -151,7 +151,7 @@ def _first_process(spec: RunSpec, user: User, host: Surroundings) -> dict[str, o
     if spec.umask is not None:
         process["user"] = _user(user) | {"umask": spec.umask}
     if spec.terminal:
-        process["consoleSize"] = {"width": 80, "height": 25}
+        process["consoleSize"] = dict(zip(("width", "height"), spec.console, strict=True))
     if spec.ulimits:
         process["rlimits"] = [
             {"type": f"RLIMIT_{name.upper()}", "soft": _most(soft), "hard": _most(hard)}

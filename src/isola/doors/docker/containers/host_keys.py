@@ -40,6 +40,7 @@ _SHM = 64 * 2**20
 _MOST_PROCESSES = 4_194_304
 _SYSCTL, _ULIMIT = "linux.sysctl.", "limits.kernel."
 _NO_PATHS = "none"
+_MOST_CELLS = 65535
 Keys = dict[str, str]
 
 
@@ -103,6 +104,12 @@ def _shared_memory(host: Fields) -> Keys:
     if size < 0:
         raise InvalidInput("SHM size can not be less than 0", field="HostConfig.ShmSize")
     return {"isola.shm.size": str(size or _SHM)}
+
+
+def _terminal(host: Fields) -> Keys:
+    """Rows and columns."""
+    size = host.numbers("ConsoleSize", maximum=_MOST_CELLS)
+    return {"isola.terminal.size": f"{size[1]}x{size[0]}"} if len(size) == 2 and all(size) else {}
 
 
 def _sysctls(host: Fields) -> Keys:
@@ -227,6 +234,7 @@ HOST_KEYS: tuple[HostKey, ...] = (
     _paths("MaskedPaths", "isola.paths.masked"),
     _paths("ReadonlyPaths", "isola.paths.readonly"),
     HostKey("OomScoreAdj", _priority, _whole("isola.oom.score_adj")),
+    HostKey("ConsoleSize", _terminal, lambda config: None),
     HostKey("ShmSize", _shared_memory, _size("isola.shm.size")),
     HostKey("Sysctls", _sysctls, _sysctls_of),
     HostKey("Ulimits", _ulimits, _ulimits_of),

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from isola.doors.docker.answers import HEADERS
 from isola.doors.docker.architectures import SYSTEMS, require_platform_name
-from isola.doors.docker.image_lookup import check_platform, find_image, fits, wanted_platform
+from isola.doors.docker.image_lookup import check_platform, find_image, fits, image_id, wanted_platform
 from isola.doors.docker.request import Request
 from isola.doors.docker.routing import Permission, Route
 from isola.doors.http.json import dumps
@@ -130,6 +130,8 @@ async def _save(request: Request, names: list[str]) -> web.StreamResponse:
     await response.write(first)
     async for piece in pieces:
         await response.write(piece)
+    for id in map(image_id, chosen):
+        request.history.tell("image", "save", id, name=id)
     await response.write_eof()
     return response
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from isola.doors.docker.containers.streams import DetachKeys, frame
+from isola.doors.docker.containers.streams import DetachKeys, frame, line_frames
 from isola.doors.docker.events.rendering import Message
 from isola.doors.docker.routes.events import matcher
 from isola.doors.docker.times import nanoseconds, parse_time, rfc3339, roughly, span
@@ -17,6 +17,11 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
 
 def test_a_frame_names_its_stream_and_length() -> None:
     assert frame(2, b"abc") == b"\x02\0\0\0\0\0\0\x03abc"
+
+
+def test_each_line_of_a_log_has_a_frame() -> None:
+    assert line_frames(1, b"a\n\n\rb\nc") == b"".join(frame(1, line) for line in (b"a\n", b"\n", b"\rb\n", b"c"))
+    assert line_frames(1, b"") == b""
 
 
 @pytest.mark.parametrize(

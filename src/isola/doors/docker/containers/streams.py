@@ -105,6 +105,13 @@ def frame(channel: int, data: bytes) -> bytes:
     return _HEADER.pack(channel, len(data)) + data
 
 
+def line_frames(channel: int, data: bytes) -> bytes:
+    """Each line in a frame of its own: clients take frames of logs for lines."""
+    *whole, rest = data.split(b"\n")
+    framed = b"".join([_HEADER.pack(channel, len(line) + 1) + line + b"\n" for line in whole])
+    return framed + frame(channel, rest) if rest else framed
+
+
 def content_type(request: Request, *, terminal: bool) -> str:
     """Older clients know one type only."""
     return RAW if terminal or request.version < _FRAMED_SINCE else FRAMED

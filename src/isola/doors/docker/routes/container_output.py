@@ -11,7 +11,7 @@ from aiohttp import web
 from isola.doors.docker.answers import HEADERS, answer
 from isola.doors.docker.containers.environment import variables
 from isola.doors.docker.containers.stats import stats_json
-from isola.doors.docker.containers.streams import STDERR, STDOUT, content_type, frame
+from isola.doors.docker.containers.streams import STDERR, STDOUT, content_type, line_frames
 from isola.doors.docker.containers.view import View, view
 from isola.doors.docker.identity import named
 from isola.doors.docker.request import Request
@@ -41,18 +41,8 @@ async def logs(request: Request) -> web.StreamResponse:
     with request.lasts():
         async with aclosing(request.services.instances.logs.output(seen.instance.ref, query)) as blocks:
             async for block in blocks:
-                data = block.data
-                if not terminal:
-                    # Clients that follow take each frame for a line.
-                    lines = _lines(data) if query.follow else [data]
-                    data = b"".join(frame(_NUMBERS[block.channel], line) for line in lines)
-                await response.write(data)
+                await response.write(block.data if terminal else line_frames(_NUMBERS[block.channel], block.data))
     return response
-
-
-def _lines(data: bytes) -> list[bytes]:
-    *whole, rest = data.split(b"\n")
-    return [*(line + b"\n" for line in whole), *([rest] if rest else [])]
 
 
 async def stats(request: Request) -> web.StreamResponse:

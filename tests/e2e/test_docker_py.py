@@ -47,7 +47,9 @@ def test_run_returns_the_output_and_raises_on_failure(client: Any) -> None:
 
 
 def test_logs_stats_and_top(client: Any) -> None:
-    box = client.containers.run("busybox", ["sh", "-c", "echo a; echo c; echo b >&2; sleep 100"], detach=True, name="box")
+    box = client.containers.run(
+        "busybox", ["sh", "-c", "echo a; echo c; echo b >&2; sleep 100"], detach=True, name="box"
+    )
     until(lambda: box.logs(stdout=True, stderr=False) == b"a\nc\n", 10)
     assert list(box.logs(stderr=False, stream=True, follow=False)) == [b"a\n", b"c\n"]
     assert box.logs(stdout=False, stderr=True) == b"b\n"

@@ -128,6 +128,9 @@ async def test_changes_export_and_commit(docker: DockerStand) -> None:
     image = docker.services.images.resolve(Ref.default("docker.io/library/mine:2"))
     assert image is not None and id == f"sha256:{image.fingerprint}"
     assert image.config.environment["A"] == "1"
+    below = (await docker.get("/images/tiny/json"))["Id"]
+    shown = {each["Id"]: each["ParentId"] for each in await docker.get("/images/json")}
+    assert shown == {id: below, below: ""} and (await docker.get("/images/mine:2/json"))["Parent"] == below
     status, body = await docker.ask("POST", "/commit?container=gone")
     assert (status, body["message"]) == (404, "No such container: gone")
     config = {"Cmd": ["/bin/y"], "Env": ["B=two words"], "Labels": {"a": "b"}}

@@ -24,7 +24,7 @@ from isola.instances.phases import require_kept
 from isola.instances.roots import moment
 from isola.instances.snapshot import still_the
 from isola.instances.snapshot_records import find
-from isola.model.image import Image, ImageConfig, Layer
+from isola.model.image import PARENT, Image, ImageConfig, Layer
 from isola.model.instance import Instance
 from isola.model.names import alias_name
 from isola.model.reference import Kind, Ref
@@ -121,7 +121,8 @@ async def _made(
     )
     config = dataclasses.replace(config, history=(*base.history, history))
     layers = [*origin.start.blobs, *([layer] if layer else [])]
-    image = await compose(intake, config, layers, config.created_at, source={"instance": origin.name})
+    source = {"instance": origin.name, **({PARENT: origin.image} if origin.image else {})}
+    image = await compose(intake, config, layers, config.created_at, source=source)
     if request.exported:
         image = dataclasses.replace(image, fingerprint=await context.images.archives.fingerprint(image))
     return [Named(_described(context, origin, image, request), request.names)]

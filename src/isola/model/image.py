@@ -125,6 +125,10 @@ class ImageConfig:
         return replace(found, system=False, labels=labels, stop_signal="SIGTERM" if halts else self.stop_signal)
 
 
+PARENT = "parent"
+"""In the source of an image that was made from an instance: the fingerprint of the image of that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image as recorded, under the digest of its OCI manifest."""

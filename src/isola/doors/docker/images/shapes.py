@@ -12,7 +12,7 @@ from isola.doors.docker.versions import Version
 from isola.images.architecture import platform
 from isola.images.descriptor import Descriptor
 from isola.images.oci_config import History, OciConfig
-from isola.model.image import HealthCheck, Image, ImageConfig
+from isola.model.image import PARENT, HealthCheck, Image, ImageConfig
 
 _DESCRIBED: Version = (1, 48)
 _EMPTY_LISTS: Version = (1, 43)
@@ -35,7 +35,7 @@ def summary(image: Image, at: Descriptor, names: Names, containers: int, version
         "Created": int(image.created_at.timestamp()),
         "Id": image_id(image.fingerprint),
         "Labels": dict(image.config.labels) or None,
-        "ParentId": "",
+        "ParentId": _parent(image),
         "RepoDigests": names.digests(image),
         "RepoTags": names.tags,
         "SharedSize": -1,
@@ -66,7 +66,7 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
         "Id": image_id(image.fingerprint),
         "RepoTags": names.tags,
         "RepoDigests": names.digests(image),
-        "Parent": "",
+        "Parent": _parent(image),
         "Comment": last.comment,
         "Created": rfc3339(image.created_at),
         "DockerVersion": "",
@@ -85,6 +85,11 @@ def details(image: Image, at: Descriptor, config: OciConfig, names: Names, versi
     if version >= _DESCRIBED:
         shape["Descriptor"] = at.document()
     return shape
+
+
+def _parent(image: Image) -> str:
+    """Of an image that was committed."""
+    return image_id(image.source[PARENT]) if PARENT in image.source else ""
 
 
 def container_shape(config: OciConfig) -> dict[str, Any]:

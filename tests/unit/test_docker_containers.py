@@ -430,13 +430,20 @@ async def test_inspect_shows_what_was_asked_for_in_its_order(docker: DockerStand
         "MemorySwappiness": -1,
         "Memory": 2**26,
     }
-    await create(docker, HostConfig=wanted, Volumes={"/own": {}}, ExposedPorts={"90/tcp": {}}, Healthcheck=check)
+    await create(
+        docker,
+        HostConfig=wanted,
+        Volumes={"/own": {}},
+        ExposedPorts={"90/tcp": {}},
+        Healthcheck=check,
+        StopSignal="SIGTERM",
+    )
     shown = await docker.get("/containers/web1/json")
     host_config = shown["HostConfig"]
     assert host_config["Binds"] == ["vol2:/z", "vol1:/b"]
     assert host_config["PortBindings"] == {} and host_config["MemorySwap"] == 2**26
     assert host_config["PidsLimit"] is None and host_config["MemorySwappiness"] is None
-    assert shown["Config"]["Healthcheck"] == check
+    assert (shown["Config"]["Healthcheck"], shown["Config"]["StopSignal"]) == (check, "SIGTERM")
     mounts = {each["Destination"]: each for each in shown["Mounts"]}
     assert sorted(mounts) == ["/b", "/m", "/own", "/q", "/z"]
     assert mounts["/b"]["Source"] == (await docker.get("/volumes/vol1"))["Mountpoint"] and mounts["/m"]["Source"] == ""

@@ -41,6 +41,7 @@ _SHIM = "io.containerd.runc.v2"
 _ECHOED = (
     "AttachStderr", "AttachStdin", "AttachStdout", "Cmd", "Domainname", "Entrypoint", "Env", "ExposedPorts",
     "Hostname", "OpenStdin", "StdinOnce", "User", "Volumes", "ArgsEscaped", "OnBuild", "Shell",
+    "StopSignal",
 )  # fmt: skip
 
 

@@ -101,8 +101,8 @@ def config_of(request: Request, view: View) -> dict[str, Any]:
         "OnBuild": None,
         "Labels": view.labels,
     }
-    if begins.stop_signal != "SIGTERM":
-        found["StopSignal"] = begins.stop_signal
+    if given.get("StopSignal") or begins.stop_signal != "SIGTERM":
+        found["StopSignal"] = given.get("StopSignal") or begins.stop_signal
     if view.config.get("isola.health.disable") == "true":
         found["Healthcheck"] = {"Test": ["NONE"]}
     if (check := health_check_json(_check_of(view), begins.health_check, view.config)) is not None:

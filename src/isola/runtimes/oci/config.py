@@ -170,7 +170,7 @@ def _capabilities(spec: RunSpec, host: Surroundings) -> list[str]:
 
 
 def _filter(spec: RunSpec, host: Surroundings) -> dict[str, object] | None:
-    # What else would the capability be for: mounts and namespaces, which a distribution can make, too.
+    # It is asked for to mount and to make namespaces, which root of a system container may do as well.
     system = spec.system or "CAP_SYS_ADMIN" in _capabilities(spec, host)
     if names := spec.confinement.system_calls:
         return allowing(names, system=system, architecture=host.architecture, report=host.reports_refusals)

@@ -377,7 +377,7 @@ async def commits(world: World) -> None:
 
 def has_committed(world: World) -> bool:
     found = world.parts.services.images.resolve(Ref.default("made"))
-    return found is not None and found.source == {"instance": NAME}
+    return found is not None and found.source.get("instance") == NAME
 
 
 def has_snapshot(world: World, name: str = SNAPSHOT) -> bool:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tars import directory, hard_link, member, packed, raw_header, symlink, tar
 
 from isola.errors import InvalidInput, IsolaError, UnsafeArchive
-from isola.host.archive.packed import Unpacked, compression, unpacked
+from isola.host.archive.formats import compression
+from isola.host.archive.packed import Unpacked, unpacked
 from isola.host.archive.tarstream import Member, TarStream
 from isola.host.archive.untar import clean
 

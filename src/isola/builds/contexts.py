@@ -13,7 +13,7 @@ from isola.builds.repositories import Repositories
 from isola.errors import InvalidInput, TooLarge
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
-from isola.host.archive.packed import compression
+from isola.host.archive.formats import compression
 from isola.host.http import check_url
 from isola.model.build import BuildEvent, BuildEventKind, BuildRequest
 from isola.model.git_address import GitAddress, parse_git

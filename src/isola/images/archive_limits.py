@@ -11,7 +11,7 @@ from isola.settings import Setting, one_of, whole
 
 _BYTES, _ENTRIES, _RATIO = "images.limits.bytes", "images.limits.entries", "images.limits.ratio"
 _DISK = "images.limits.disk"
-_COMPRESSION, _USUAL = "images.compression", "zstd"
+_COMPRESSION, _USUAL = "images.compression", "gzip"
 _LIMITS = (
     Setting(
         _BYTES,
@@ -45,9 +45,9 @@ ARCHIVE_SETTINGS = (
     _DISK_LIMIT,
     Setting(
         _COMPRESSION,
-        one_of("zstd", "gzip", "none"),
-        "How layers of builds and of changes of instances are compressed. Docker reads zstd from version 23 on; gzip"
-        " takes six times as long.",
+        one_of("gzip", "zstd", "none"),
+        "How layers of builds and of changes of instances are compressed. zstd makes them smaller by a fifth; Docker"
+        " reads it from version 23 on.",
         _USUAL,
         live=True,
     ),
@@ -56,7 +56,7 @@ ARCHIVE_SETTINGS = (
 
 
 def compression_of(config: Mapping[str, str]) -> str:
-    """``zstd``, ``gzip`` or ``none``."""
+    """``gzip``, ``zstd`` or ``none``."""
     return config.get(_COMPRESSION) or _USUAL
 
 

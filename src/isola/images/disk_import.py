@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 
 from isola.errors import InvalidInput
 from isola.host import Host
+from isola.host.archive.formats import compression
 from isola.host.archive.members import ArchiveIndex
-from isola.host.archive.packed import compression
 from isola.images.architecture import architecture, check_runs, debian_architecture
 from isola.images.archive_limits import disk_limits_of, limits_of
 from isola.images.assemble import Ingredients, assemble

@@ -15,8 +15,8 @@ from pathlib import Path
 from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
+from isola.host.archive.formats import compression
 from isola.host.archive.members import ArchiveIndex, ArchiveMember
-from isola.host.archive.packed import compression
 from isola.host.cancellation import finish
 from isola.host.several import several
 from isola.images.compose import LAYER_KINDS, Named

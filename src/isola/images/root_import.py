@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
-from isola.host.archive.packed import compression
+from isola.host.archive.formats import compression
 from isola.host.cancellation import finish
 from isola.images.architecture import architecture
 from isola.images.compose import LAYER_KINDS, Named, compose, store_layer

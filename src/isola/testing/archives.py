@@ -12,7 +12,8 @@ from pathlib import Path
 from isola.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, UnsafeArchive, Unsupported
 from isola.host import documents
 from isola.host.archive.archives import RepackReport, UnpackLimits, UnpackReport
-from isola.host.archive.packed import Hash, Unpacked, compression, hashed, unpacked
+from isola.host.archive.formats import compression
+from isola.host.archive.packed import Hash, Unpacked, hashed, unpacked
 from isola.host.archive.repacking import Repacking, Sink
 from isola.host.archive.tarpack import compressed
 from isola.host.archive.tarstream import Member, TarStream

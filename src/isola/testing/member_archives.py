@@ -9,9 +9,10 @@ from pathlib import Path
 
 from isola.errors import AlreadyExists, InvalidInput
 from isola.host.archive.archives import UnpackLimits
+from isola.host.archive.formats import compression
 from isola.host.archive.member_list import Listing, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember
-from isola.host.archive.packed import Unpacked, compression, unpacked
+from isola.host.archive.packed import Unpacked, unpacked
 from isola.testing.files import FakeFiles
 
 _LIMITS = UnpackLimits()

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound, TooLarge
 from isola.host import cell, confine, documents
-from isola.host.archive import arriving, copy_verbs, disk_verbs, layer_verbs, packed, squashfs, untar
+from isola.host.archive import arriving, copy_verbs, disk_verbs, formats, layer_verbs, packed, squashfs, untar
 from isola.host.archive.asking import Asking
 from isola.host.archive.member_list import Listing
 from isola.host.archive.output import created, flush
@@ -312,7 +312,7 @@ class _Source:
         self._progress = _Progress()
         start = self._file.read(8)
         self._file.seek(0)
-        self._kind = packed.compression(start)
+        self._kind = formats.compression(start)
         self.seconds = min(_SECONDS + _SECONDS_FOR_A_MIB * (self.size >> 20), _MOST_SECONDS)
         """CPU time that it may take, in seconds."""
         self._converter: squashfs.Converter | None = None

@@ -17,9 +17,9 @@ from isola.errors import HostFailure, TooLarge
 from isola.host.archive import passing_on
 from isola.host.archive.answers import Answer, read_answer
 from isola.host.archive.forked import Counter, Ended, Forked, died
+from isola.host.archive.formats import compression as compression_of
 from isola.host.archive.member_list import KEYS, member_of
 from isola.host.archive.members import ArchiveIndex, ArchiveMember, Extraction, adopt, content
-from isola.host.archive.packed import compression as compression_of
 from isola.host.archive.receiving import Incoming, Receiving, refused, write
 from isola.host.archive.requesting import ask, ask_for_file
 from isola.host.archive.surveying import survey

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from isola.errors import InvalidInput
 from isola.host import cell
-from isola.host.archive import packed, untar
+from isola.host.archive import formats, packed, untar
 from isola.host.archive.tarstream import TarStream
 from isola.host.cell import Cell, Inside
 
@@ -33,7 +33,7 @@ class Arriving:
         """How it is compressed; called before the first read."""
         while len(self._head) < _HEAD and (data := os.read(self._descriptor, _HEAD - len(self._head))):
             self._head += data
-        return packed.compression(self._head)
+        return formats.compression(self._head)
 
     def read(self, size: int = -1, /) -> bytes:
         """At least a byte and at most ``size``; empty at the end."""

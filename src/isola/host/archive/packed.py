@@ -6,9 +6,10 @@ import bz2
 import lzma
 import queue
 import threading
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
+
+from isal import isal_zlib
 
 from isola.errors import InvalidInput, UnsafeArchive
 
@@ -19,13 +20,8 @@ _MEMORY = 256 << 20
 """Bytes that an xz or zstd stream may request for its dictionary."""
 _FREE = 1 << 30
 """Unpacked bytes below which a high compression ratio is accepted."""
-_MAGIC = (
-    (b"\x1f\x8b", "gzip"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"hsqs", "squashfs"),
-)
+_DAMAGED = cast("type[Exception]", isal_zlib.error)
+"""Its stub declares an instance."""
 
 
 class Readable(Protocol):
@@ -38,16 +34,6 @@ class Hash(Protocol):
     """The method of a hash that is used here."""
 
     def update(self, data: bytes, /) -> None: ...
-
-
-def compression(start: bytes) -> str:
-    """``gzip``, ``bzip2``, ``xz``, ``zstd``, ``lzma``, ``squashfs``, or empty for none."""
-    for magic, name in _MAGIC:
-        if start.startswith(magic):
-            return name
-    if start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:  # zstd may begin with a skippable frame
-        return "zstd"
-    return "lzma" if start.startswith(b"\x5d\x00\x00") else ""
 
 
 class _Decompressor(Protocol):
@@ -63,11 +49,11 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
 
 
-class _Zlib:
-    """zlib with the interface of the other decompressors."""
+class _Gzip:
+    """gzip with the interface of the other decompressors."""
 
     def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+        self._inner = isal_zlib.decompressobj(wbits=31)
         self.needs_input = True
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
@@ -95,13 +81,13 @@ def unpacked(file: Readable, kind: str) -> Iterator[bytes]:
             yield from _zstd(file)
         else:
             yield from _frames(file, kind)
-    except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
+    except (_DAMAGED, OSError, lzma.LZMAError, EOFError, ValueError) as error:
         raise InvalidInput(f"The {kind} data is damaged", evidence=str(error)) from error
 
 
 def _new(kind: str) -> _Decompressor:
     if kind == "gzip":
-        return _Zlib()
+        return _Gzip()
     if kind == "bzip2":
         return bz2.BZ2Decompressor()
     return lzma.LZMADecompressor(memlimit=_MEMORY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import gzip
 import lzma
 import os
 import stat
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 from isola.errors import InvalidInput
 from isola.host import kernel
+from isola.host.archive.gzip_writer import GzipWriter
 from isola.model.file_mode import FileMode
 from isola.model.identity import IdRange
 
@@ -33,7 +33,7 @@ _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 def compressed(file: BinaryIO, kind: str, *, threads: int = 0) -> Any:
     """A writer whose output depends only on its input, and with zstd on whether there are threads."""
     if kind == "gzip":
-        return gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
+        return GzipWriter(file)
     if kind == "bzip2":
         return bz2.BZ2File(file, "wb")
     if kind == "xz":

@@ -128,7 +128,7 @@ def test_listed_attributes_are_known(path: str) -> None:
         ("gpus: all", "", "services.web.gpus"),
         ("network_mode: other", "", "services.web.network_mode"),
         ("userns_mode: 'keep-id'", "", "services.web.userns_mode"),
-        ("volumes: [{type: image, source: i, target: /i}]", "", "services.web.volumes[0].type"),
+        ("volumes: [{type: npipe, source: i, target: /i}]", "", "services.web.volumes[0].type"),
         ("security_opt: [label=x, systempaths=unconfined]", "", "services.web.security_opt"),
         ("logging: {driver: syslog}", "", "services.web.logging.driver"),
         ("volumes: ['vol:/v']", "volumes: {vol: {driver_opts: {type: nfs, device: ':/x'}}}", "volumes.vol.driver_opts"),

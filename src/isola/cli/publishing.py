@@ -8,6 +8,9 @@ from isola.cli.arguments import UsageError
 
 _FORM = re.compile(r"(?:(\[[0-9a-fA-F:.]+\]|\d{1,3}(?:\.\d{1,3}){3}):)?(\d{1,5})(?::(\d{1,5}))?(?:/(tcp|udp))?")
 
+_OF_IMAGE = re.compile(r"(image:[^/\s]\S*):(/[^:]*)(?::ro)?")
+"""Names of images may have colons, too. A volume may be called ``image``: there a slash follows."""
+
 
 def published(text: str) -> tuple[str, dict[str, str]]:
     """The device's name and keys for ``[ADDRESS:]PORT[:PORT][/udp]``: without an address on all of them."""
@@ -20,12 +23,16 @@ def published(text: str) -> tuple[str, dict[str, str]]:
 
 
 def mounted(text: str) -> tuple[str, dict[str, str]]:
-    """The device's name and keys for ``NAME:/PATH[:ro]`` or ``/DIRECTORY:/PATH[:ro]``."""
+    """The device's name and keys for ``NAME:/PATH[:ro]``, ``/DIRECTORY:/PATH[:ro]`` or ``image:NAME:/PATH[:ro]``."""
     parts = text.split(":")
+    if (found := _OF_IMAGE.fullmatch(text)) is not None:
+        parts = [*found.groups()]
     if not 2 <= len(parts) <= 3 or not parts[0] or not parts[1].startswith("/") or parts[2:] not in ([], ["ro"]):
         raise UsageError(f"--volume {text!r} is not understood", hint="--volume data:/srv/data or /srv:/srv:ro")
     source, path = parts[0], parts[1]
     name = "volume-" + re.sub(r"[^A-Za-z0-9]+", "-", path).strip("-")[:50]
-    found = {"type": "disk", "source": source, "path": path}
-    found |= {"shift": "true", "shift.partial": "true"} if source.startswith("/") else {"copy": "true"}
-    return name, found | ({"readonly": "true"} if len(parts) == 3 else {})
+    disk = {"type": "disk", "source": source, "path": path}
+    if found is not None:
+        return name, disk
+    disk |= {"shift": "true", "shift.partial": "true"} if source.startswith("/") else {"copy": "true"}
+    return name, disk | ({"readonly": "true"} if len(parts) == 3 else {})

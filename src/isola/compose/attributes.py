@@ -117,8 +117,8 @@ LIMITED: Mapping[str, tuple[Refusal, str]] = {
     "services.*.use_api_socket": (anything_given, "services get no API socket"),
     "services.*.userns_mode": (_unless("", "host"), "only `host`"),
     "services.*.volumes[].type": (
-        _unless("volume", "bind", "tmpfs"),
-        "images cannot be mounted, named pipes are for Windows, cluster volumes for swarm",
+        _unless("volume", "bind", "tmpfs", "image"),
+        "named pipes are for Windows, cluster volumes for swarm",
     ),
     "services.*.volumes_from": (
         lambda names: any(name.startswith("container:") for name in names),

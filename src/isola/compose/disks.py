@@ -1,8 +1,9 @@
-"""Volumes, binds and tmpfs of a service -> devices. Pure."""
+"""Volumes, binds, contents of images and tmpfs of a service -> devices. Pure."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from isola.compose.application import Application
@@ -12,6 +13,8 @@ from isola.errors import InvalidInput
 Tree = dict[str, Any]
 Devices = dict[str, dict[str, str]]
 _TMPFS = "tmpfs:"
+_IMAGE = "image:"
+_NONE: Mapping[str, str] = {}
 _NOEXEC = "noexec"
 """Of a tmpfs, unless the file asks for ``exec``, as in Docker."""
 _OPEN = "1777"
@@ -21,12 +24,16 @@ _SHIFTED = {"shift": "true", "shift.partial": "true"}
 _PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave"}
 
 
-def disks(application: Application, name: str, instance: str, pool: str) -> Devices:
-    """A disk for each mount; volumes without a name have one that belongs to the instance. Raises InvalidInput."""
+def disks(application: Application, name: str, instance: str, pool: str, images: Mapping[str, str] = _NONE) -> Devices:
+    """A disk for each mount; volumes without a name have one that belongs to the instance. Raises InvalidInput.
+
+    ``images``: fingerprints by name.
+    """
     service = application.services[name]
     found = _of_others(application, name, pool)
     for mount in service.get("volumes", ()):
         found[_name(mount["target"])] = _disk(application, mount, instance, pool, f"services.{name}.volumes")
+    found = {key: _fixed(disk, images) for key, disk in found.items()}
     for text in service.get("tmpfs", ()):
         target, _, options = text.partition(":")
         memory = {"type": "disk", "source": _TMPFS, "path": target, "mode": _OPEN}
@@ -35,6 +42,16 @@ def disks(application: Application, name: str, instance: str, pool: str) -> Devi
     if size := service.get("storage_opt", {}).get("size"):
         root["size"] = size
     return found | ({"root": {"type": "disk", "path": "/", "pool": pool, **root}} if root else {})
+
+
+def _fixed(disk: dict[str, str], images: Mapping[str, str]) -> dict[str, str]:
+    name = disk["source"].removeprefix(_IMAGE)
+    return {**disk, "source": _IMAGE + images.get(name, name)} if disk["source"].startswith(_IMAGE) else disk
+
+
+def mounted_images(service: Tree) -> list[str]:
+    """The names of images whose content a service mounts."""
+    return [mount["source"] for mount in service.get("volumes", ()) if mount["type"] == "image" and mount.get("source")]
 
 
 def _of_others(application: Application, name: str, pool: str) -> Devices:
@@ -80,6 +97,11 @@ def _disk(application: Application, mount: Tree, instance: str, pool: str, where
         if propagation := options.get("propagation"):
             found["propagation"] = _PROPAGATION.get(propagation, propagation)
         return found
+    if mount["type"] == "image":
+        if not mount.get("source"):
+            raise InvalidInput(f"{where}: a mount of type image needs a source", field=where)
+        subpath = mount.get("image", {}).get("subpath")
+        return found | {"source": _IMAGE + mount["source"]} | ({"subpath": subpath} if subpath else {})
     if mount["type"] == "tmpfs":
         options = mount.get("tmpfs", {})
         found["source"] = _TMPFS

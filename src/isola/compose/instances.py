@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isola.compose.application import Application
@@ -32,6 +32,8 @@ class Server:
     """The storage pool of roots and volumes."""
     links: tuple[str, ...] = ()
     """NICs of the default profile, which services on other networks do not get."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the images whose content is mounted, by their names in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def design(application: Application, name: str, number: int, image: str, server:
     config |= limits(service, f"services.{name}") | _confinement(service) | _host(service) | _life(service)
     config |= namespaces(application, name) | _files(service)
     devices = nics(application, name, server.links) | ports(service, f"services.{name}")
-    devices |= disks(application, name, own, server.pool)
+    devices |= disks(application, name, own, server.pool, server.images)
     found = Design(
         name=own,
         image=image,

@@ -153,7 +153,9 @@ def _unread(store: Store, member: str) -> Records:
             store, "storage volume", "/volumes/", record_codec(VolumeRecord), stamp=here, role=_volume_role(references)
         ),
         volume_snapshots=plain(VolumeSnapshot, "snapshot of a storage volume", "volume-snapshots"),
-        instance_snapshots=plain(InstanceSnapshot, "snapshot of an instance", "instance-snapshots"),
+        instance_snapshots=plain(
+            InstanceSnapshot, "snapshot of an instance", "instance-snapshots", _snapshot_role(references, home)
+        ),
         certificates=plain(Certificate, "certificate", "certificates"),
         login_tokens=plain(LoginToken, "login token", "login-tokens"),
         warnings=Collection(store, "warning", "/warnings/", record_codec(WarningRecord), stamp=here),
@@ -171,6 +173,10 @@ def _instance_role(references: References, home: Home) -> Role[Instance]:
     )
 
 
+def _snapshot_role(references: References, home: Home) -> Role[InstanceSnapshot]:
+    return Role(references, entity=instance_uses.snapshot_holder, uses=partial(instance_uses.snapshot_uses, home))
+
+
 def _profile_role(references: References, home: Home) -> Role[Profile]:
     return Role(
         references,
@@ -182,7 +188,13 @@ def _profile_role(references: References, home: Home) -> Role[Profile]:
 
 
 def _image_role(references: References) -> Role[Image]:
-    return Role(references, entity=lambda image: image.entity, uses=image_uses.uses, mentions=image_uses.mentions)
+    return Role(
+        references,
+        entity=lambda image: image.entity,
+        uses=image_uses.uses,
+        mentions=image_uses.mentions,
+        usable=lambda image: True,
+    )
 
 
 def _alias_role(references: References) -> Role[Alias]:

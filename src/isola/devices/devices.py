@@ -110,6 +110,11 @@ class Devices:
         """What is known of devices that were released, to choose the same again."""
         return {name: self.driver(state.kind).forgotten(state) for name, state in states.items()}
 
+    def lasting(self, states: States) -> dict[str, DeviceState]:
+        """What of the states of an instance or a snapshot a copy has, too, and the instance when it is restored."""
+        found = {name: self.driver(state.kind).lasting(state) for name, state in states.items()}
+        return {name: state for name, state in found.items() if state is not None}
+
     def taps(self, instance: Instance) -> tuple[TapNic, ...]:
         """Its NICs, for a guest with taps."""
         found = (self.driver(plug.state.kind).tap(plug) for plug in self.plugs(instance))

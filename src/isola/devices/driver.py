@@ -18,6 +18,7 @@ from typing import ClassVar
 from isola.devices.notes import Notes
 from isola.errors import Unsupported
 from isola.host import Host
+from isola.images import ImageLibrary
 from isola.model.device import DeviceState
 from isola.model.disk import Disk
 from isola.model.identity import HostNames
@@ -122,6 +123,10 @@ class Parts:
     """Whether instances of a project may have block devices of the host."""
     permit_host_path: Callable[[str, VolumeRecord], None] = lambda project, volume: None
     """Raises Forbidden if instances of a project may not have what a volume stands for."""
+    images: ImageLibrary | None = None
+    """Those whose content disks may have."""
+    image_ref: Callable[[str, str], Ref] = Ref
+    """(project, image) as named by an instance of that project -> the reference of the image."""
     others: Callable[[], list[Plug]] = list
     """All devices of all instances, to find conflicts."""
     changed: Callable[[str, str], object] = lambda id, name: None
@@ -215,6 +220,10 @@ class DeviceDriver(ABC):
 
     def rest(self, plug: Plug) -> None:
         """Release what was chosen for a run that has ended."""
+        return None
+
+    def lasting(self, state: DeviceState) -> DeviceState | None:
+        """What of a state a copy and an instance that is restored have, too; None: nothing. Pure."""
         return None
 
     def forgotten(self, state: DeviceState) -> DeviceState:

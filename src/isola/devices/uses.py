@@ -1,9 +1,10 @@
-"""The pools, custom volumes and managed networks that devices use. Pure."""
+"""The pools, custom volumes, managed networks and images that devices use. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from isola.devices.image_sources import IMAGE
 from isola.devices.nics import NETWORK, network_name
 from isola.devices.volume_sources import volume_name
 from isola.model.device import DeviceState
@@ -26,6 +27,8 @@ def had_by(home: Home, project: str, states: Mapping[str, DeviceState]) -> Itera
         yield from _of_config(home, project, state.kind, state.config)
         if NETWORK in state.facts:
             yield _network(home, project, state.facts[NETWORK])
+        if IMAGE in state.facts:
+            yield Entity.of(Kind.IMAGE, Ref(home(project, Kind.IMAGE), state.facts[IMAGE]))
 
 
 def _of_config(home: Home, project: str, kind: str, config: Mapping[str, str]) -> Iterator[Entity]:

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from isola import state
-from isola.errors import HostFailure, InvalidInput, NotFound, Unsupported
+from isola.errors import HostFailure, InUse, InvalidInput, NotFound, Unsupported
 from isola.events import Events
 from isola.host import Host
 from isola.host.archive.archives import UnpackLimits
@@ -44,6 +44,7 @@ from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.image_reference import as_alias
 from isola.model.probe import Probe
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
+from isola.model.references import users_text
 from isola.model.template import Template
 from isola.operations import Operation, Operations, alone
 
@@ -189,6 +190,11 @@ class ImageLibrary:
     def used_by(self, ref: Ref) -> Sequence[Entity]:
         """The users of an image."""
         return self._references.users(Entity.of(Kind.IMAGE, ref))
+
+    def mounted_by(self, ref: Ref) -> Sequence[Entity]:
+        """Instances and snapshots with disks that have its content: it cannot be deleted before they are."""
+        image = Entity.of(Kind.IMAGE, ref)
+        return [each for each in self.used_by(ref) if image in self._references.uses(each)]
 
     def _layers_in_use(self) -> set[str]:
         """The layers that instances use, including instances that are being created or have no record."""
@@ -341,8 +347,17 @@ class ImageLibrary:
             await self._change(image, lambda image: replace(image, last_used_at=now))
 
     async def delete(self, op: Operation, ref: Ref, *, unless_named: bool = False) -> None:
-        """Delete an image and its aliases. Instances made from it keep their layers."""
+        """Delete an image and its aliases. Instances made from it keep their layers.
+
+        Raises NotFound, InUse while a disk has its content.
+        """
         image = self.get(ref)
+        if users := self.mounted_by(image.ref):
+            raise InUse(
+                f"Disks have the content of image {image.fingerprint[:12]}",
+                evidence=f"of {users_text(users)}",
+                remedy="remove these devices or snapshots first",
+            )
         try:
             await op.commit(lambda: self._recording.forget(image, op.caller, unless_named=unless_named))
         finally:
@@ -389,8 +404,14 @@ class ImageLibrary:
         await self._recording.record(image, (name.name,), caller)
 
     async def drop(self, image: Image, *, caller: Caller = DAEMON) -> None:
-        """Remove the record of an image, if it has no name any more. A repository that has its content keeps it."""
-        await self._recording.forget(image, caller, unless_named=True)
+        """Remove the record of an image that has no name any more, and is not the content of a disk.
+
+        A repository that has its content keeps that.
+        """
+        if self.mounted_by(image.ref):
+            return
+        with suppress(InUse):  # by an instance that is just being recorded
+            await self._recording.forget(image, caller, unless_named=True)
         if self._catalogue.find(image.ref) is None:
             await finish(self._clean_up(image))
 

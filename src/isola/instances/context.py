@@ -240,6 +240,8 @@ class Context:
                 disk_paths=self.disk_paths,
                 block_devices=self.block_devices,
                 permit_host_path=self.permit_host_path,
+                images=self.images,
+                image_ref=lambda project, name: self.scoped(project, Kind.IMAGE, name),
                 others=lambda: [plug for each in self.everybody() for plug in self.devices.plugs(each)],
             )
         )

@@ -130,7 +130,7 @@ async def _record(
         ephemeral=request.ephemeral,
         runtime=found.runtime,
         start=dataclasses.replace(start_in(context, origin, pool), templates=then.start.templates),
-        plugged={},
+        plugged=context.devices.lasting(then.plugged),
         changing={},
         volatile=with_size(volatile, kept_size(context, origin, found.runtime, found.devices, pool)),
     )
@@ -172,7 +172,7 @@ async def bring_snapshot(
         name=instance.name,
         project=instance.project,
         idmap=instance.idmap,
-        plugged={},
+        plugged=context.devices.lasting(snapshot.instance.plugged),
         changing={},
         start=dataclasses.replace(instance.start, templates=snapshot.instance.start.templates),
         volatile=instance.volatile,

@@ -36,6 +36,7 @@ def check(context: Context, ref: Ref, name: str, *, stateful: bool = False) -> I
         instance,
         config=then.config,
         devices=then.devices,
+        plugged={**instance.plugged, **context.devices.lasting(then.plugged)},
         profiles=then.profiles,
         description=then.description,
         ephemeral=then.ephemeral,

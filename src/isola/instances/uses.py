@@ -7,6 +7,7 @@ from isola.model.image import digests_entity, layers_entity
 from isola.model.instance import Instance, Start, Unknown
 from isola.model.project import project_entity
 from isola.model.reference import Entity, Kind, Ref
+from isola.model.snapshot import InstanceSnapshot
 from isola.state.references import Used
 
 _ON_HOST = (Kind.STORAGE_POOL, Kind.STORAGE_VOLUME, Kind.NETWORK)
@@ -36,6 +37,18 @@ def mentions(home: Home, instance: Instance) -> Used:
 def layers_of(start: Start) -> Used:
     """What pools and the content store call the layers of one instance."""
     return layers_entity(start.layers) | digests_entity(blob.digest for blob in start.blobs)
+
+
+def snapshot_holder(snapshot: InstanceSnapshot) -> Entity:
+    """With the id of the instance, which may have another name by now."""
+    instance = snapshot.instance
+    return Entity(Kind.INSTANCE_SNAPSHOT, instance.project, (instance.name, snapshot.name, instance.id))
+
+
+def snapshot_uses(home: Home, snapshot: InstanceSnapshot) -> Used:
+    """The images whose content it has disks of: what else it names may be gone when it is restored."""
+    instance = snapshot.instance
+    return frozenset(each for each in had_by(home, instance.project, instance.plugged) if each.kind is Kind.IMAGE)
 
 
 def unknown_uses(home: Home, unknown: Unknown) -> Used:

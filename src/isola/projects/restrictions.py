@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import PurePosixPath
 
+from isola.devices.image_sources import image_name
 from isola.errors import Forbidden
 from isola.model.instance import Config, Devices
 from isola.model.project import Project
@@ -154,10 +155,11 @@ def _check_disk(project: Project, where: str, device: Mapping[str, str]) -> None
         check_pool(project, pool, where)
     if device.get("path") == "/" and not device.get("source"):
         return
-    if rule == "block" or (rule == "managed" and not device.get("pool")):
+    managed = bool(device.get("pool") or image_name(device))
+    if rule == "block" or (rule == "managed" and not managed):
         raise _forbidden(project, "Such a disk", key, where)
     paths = _listed(project, f"{key}.paths")
-    if paths and not device.get("pool") and not any(_below(device.get("source", ""), path) for path in paths):
+    if paths and not managed and not any(_below(device.get("source", ""), path) for path in paths):
         raise _forbidden(project, "A disk with this source", f"{key}.paths", where)
 
 

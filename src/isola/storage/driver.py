@@ -477,8 +477,11 @@ class VolumeDriver(ABC):
         """The tree of a root or its snapshot, and that of its layers, both with the ids inside. Raises NotFound."""
 
     @abstractmethod
-    def layered(self, layers: Sequence[str]) -> AbstractAsyncContextManager[Path]:
-        """The tree of image layers that are in the pool, with the ids inside, to be read. Raises NotFound."""
+    def layered(self, layers: Sequence[str], ids: IdRange | None = None) -> AbstractAsyncContextManager[Path]:
+        """The tree of image layers that are in the pool, with the ids inside, to be read. Raises NotFound.
+
+        ``ids``: a mount with these ids instead, of which clones may be made that stay.
+        """
 
     async def pack_layer(
         self,

@@ -306,9 +306,19 @@ class TreeDriver(VolumeDriver):
         yield Comparison(self._tree(volume, snapshot), await self._top(volume) if volume.layers else None)
 
     @asynccontextmanager
-    async def layered(self, layers: Sequence[str]) -> AsyncIterator[Path]:
+    async def layered(self, layers: Sequence[str], ids: IdRange | None = None) -> AsyncIterator[Path]:
         """Layers are complete trees."""
-        yield await self._top(self._reader(layers))
+        reader = self._reader(layers)
+        if ids is None:
+            yield await self._top(reader)
+            return
+        async with self._scratch(reader) as scratch:
+            tree, shown = scratch / "tree", scratch / "shown"
+            await self.host.files.make_directory(tree, shown, mode=0o755)
+            await self.host.mounts.bind(
+                BindMount(await self._top(reader) if layers else tree, shown, ids, read_only=True)
+            )
+            yield shown
 
     def _reader(self, layers: Sequence[str]) -> Volume:
         """Stands for a volume in the names of scratch directories."""

@@ -114,7 +114,7 @@ def _volumes(context: Context) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for text in context.args.many("volume"):
         name, device = mounted(text)
-        if not device["source"].startswith("/"):
+        if not device["source"].startswith(("/", "image:")):
             device["pool"] = context.args.text("storage") or _pool(context)
             _require_volume(context, device["pool"], device["source"])
         found[name] = device
@@ -239,7 +239,12 @@ COMMANDS = (
         Option("--platform", "The platform of base images (default: the daemon's)", value="OS/ARCH"),
         Option("--progress", "plain: all output of the build", value="HOW", choices=("auto", "plain")),
         Option("--publish", "A port of the host: [ADDRESS:]PORT[:PORT][/udp]", value="PORTS", repeat=True),
-        Option("--volume", "A volume or a directory of the host: NAME:/PATH[:ro]", value="VOLUME", repeat=True),
+        Option(
+            "--volume",
+            "A volume, a directory of the host, or an image: NAME:/PATH[:ro], image:NAME:/PATH",
+            value="VOLUME",
+            repeat=True,
+        ),
         Option("--env", "A variable of its environment", value="NAME=VALUE", repeat=True),
         *(option for option in CREATE_OPTIONS if not set(option.names) & _TAKEN),
         *_HOW,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from isola.cli.compose.builds import build, image_name
+from isola.compose.disks import mounted_images
 from isola.compose.pull_policy import refreshed_after
 from isola.errors import InvalidInput, NotFound
 from isola.model.image_reference import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from isola.cli.context import Context
@@ -51,6 +53,12 @@ def image_of(
     if after is not None:
         _note(context, fetched)
     return fetched
+
+
+def mounted(context: Context, application: Application, services: Iterable[str]) -> dict[str, str]:
+    """Fingerprints of images whose content these services mount, by name; missing ones are fetched."""
+    names = {name for service in services for name in mounted_images(application.services[service])}
+    return {name: known(context, name) or fetch(context, name) for name in sorted(names)}
 
 
 def _age(context: Context, fingerprint: str) -> float:

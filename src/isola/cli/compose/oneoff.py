@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import posix
 import secrets
+from dataclasses import replace
 
 from isola.cli.arguments import UsageError
 from isola.cli.compose.conditions import await_condition
 from isola.cli.compose.creation import create
-from isola.cli.compose.images import image_of
+from isola.cli.compose.images import image_of, mounted
 from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import facts
 from isola.cli.compose.up import How, Up
@@ -57,6 +58,7 @@ class OneOff:
         resources = Resources(self._context, self._application, server.pool)
         pull, rebuild = self._args.text("pull"), self._args.flag("build")
         image = image_of(self._context, self._application, self._service, pull=pull, rebuild=rebuild)
+        server = replace(server, images=mounted(self._context, self._application, [self._service]))
         resources.make([self._service])
         found = one_off(self._application, self._service, image, server, self._wish)
         removes, detached = self._args.flag("rm"), self._args.flag("detach")

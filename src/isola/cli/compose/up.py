@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isola.cli.compose.creation import create
 from isola.cli.compose.down import stop, stop_timeout
 from isola.cli.compose.hooks import POST_START, PRE_STOP, run_hooks
-from isola.cli.compose.images import image_of
+from isola.cli.compose.images import image_of, mounted
 from isola.cli.compose.resources import Resources
 from isola.cli.compose.server import existing, facts
 from isola.cli.compose.stored import check
@@ -74,6 +74,7 @@ class Up:
             self._images[name] = image_of(
                 self._context, self._application, name, pull=how.pull, rebuild=how.rebuild, never_build=how.never_build
             )
+        self._facts = replace(self._facts, images=mounted(self._context, self._application, chosen))
         self._resources.make(chosen, how.scale)
         found = changes(
             self._application.name,

@@ -1,9 +1,10 @@
-"""Disks: the root, directories and files of the host, custom volumes, and file systems in memory."""
+"""Disks: the root, directories and files of the host, custom volumes, content of images, and file systems in memory."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -12,11 +13,16 @@ from isola.devices import values
 from isola.devices.block_disks import BlockDisks
 from isola.devices.copy_up import CopyUp
 from isola.devices.driver import DeviceDriver, Parts, Plug, Target
+from isola.devices.image_sources import IMAGE, image_name
+from isola.devices.image_sources import SOURCE as OF_IMAGE
+from isola.devices.image_sources import parse as parse_image
+from isola.devices.image_trees import ImageTrees
 from isola.devices.volume_sources import below as below_of
 from isola.devices.volume_sources import parse, volume_name
-from isola.errors import Forbidden, InvalidInput, NotFound, WrongState
+from isola.errors import Forbidden, InvalidInput, IsolaError, NotFound, WrongState
 from isola.host.guest_mounts import PROPAGATIONS, Graft
 from isola.model.build import BUILDS
+from isola.model.device import DeviceState
 from isola.model.disk import Disk as BlockDisk
 from isola.model.identity import IdRange
 from isola.model.isolation import has_machine
@@ -48,9 +54,13 @@ _PROPAGATIONS = {f"r{kind}": kind for kind in PROPAGATIONS} | {kind: kind for ki
 def _source(value: str) -> str:
     if value.startswith("/"):
         return values.path_on_host(value)
+    if value.startswith(OF_IMAGE):
+        return parse_image(text(value))
     name, below = parse(text(value))
     if not name or name in (".", ".."):
-        raise ValueError("an absolute path of the host, a volume, VOLUME/PATH, or tmpfs: is expected, without ..")
+        raise ValueError(
+            "an absolute path of the host, a volume, VOLUME/PATH, image:NAME, or tmpfs: is expected, without .."
+        )
     return f"{name}/{below}" if below else name
 
 
@@ -74,11 +84,11 @@ class Disk(DeviceDriver):
             "source",
             _source,
             "A path of the host, also of a block device with a file system, a custom volume of `pool`, by its name or"
-            " with a path in it (`VOLUME/PATH`), or `tmpfs:`.",
+            " with a path in it (`VOLUME/PATH`), the content of an image (`image:NAME`), or `tmpfs:`.",
         ),
         Setting("pool", text, "The storage pool of the root or of the custom volume."),
         Setting("size", values.size, "Size of a tmpfs (default 64MiB), or of the root if its pool has quotas."),
-        Setting("readonly", boolean, "Mount it read-only.", "false", live=True),
+        Setting("readonly", boolean, "Mount it read-only, as the content of images always is.", "false", live=True),
         Setting(
             "recursive", boolean, "Include file systems that are mounted below a path of the host.", "false", live=True
         ),
@@ -111,7 +121,9 @@ class Disk(DeviceDriver):
             "Fill an empty custom volume with what the instance has at `path`: files, owners and permissions.",
             "false",
         ),
-        Setting("subpath", values.path_below, "A directory or file of the custom volume to mount, not all of it."),
+        Setting(
+            "subpath", values.path_below, "A directory or file of the custom volume or image to mount, not all of it."
+        ),
         Setting("mode", values.mode_of_directory, "Permission bits of a tmpfs, in octal.", "0755"),
         Setting("uid", whole(0, 65535), "Owner of a tmpfs inside.", "0"),
         Setting("gid", whole(0, 65535), "Group of a tmpfs inside; by default `uid`."),
@@ -133,6 +145,7 @@ class Disk(DeviceDriver):
         super().__init__(parts)
         self._copying = CopyUp(self.host)
         self._disks = BlockDisks(parts)
+        self._images = ImageTrees(parts)
 
     @classmethod
     def check(cls, where: str, config: Mapping[str, str]) -> None:
@@ -150,8 +163,11 @@ class Disk(DeviceDriver):
             raise InvalidInput(
                 f"The disk for {path} needs a source",
                 field=f"{where}.source",
-                remedy=f"a path of the host, a volume with its pool, or {TMPFS}",
+                remedy=f"a path of the host, a volume with its pool, {OF_IMAGE}NAME, or {TMPFS}",
             )
+        if image_name(config):
+            _check_image(where, config)
+            return
         if source.startswith("/") and pool:
             raise InvalidInput("A path of the host has no pool", field=f"{where}.pool", remedy="leave it out")
         _check_volume(where, config)
@@ -202,6 +218,16 @@ class Disk(DeviceDriver):
         if source.startswith("/") and required(plug.config) and not _true(plug.config, "create"):
             await self._find(plug, Path(source))
 
+    async def choose(
+        self, op: Operation, plug: Plug, known: DeviceState | None, *, starting: bool = False
+    ) -> DeviceState:
+        """An image is found by its name once."""
+        return await self._images.choose(op, plug, known) if image_name(plug.config) else plug.state
+
+    def lasting(self, state: DeviceState) -> DeviceState | None:
+        """Its image, also if the name stands for another one by now."""
+        return state if IMAGE in state.facts else None
+
     def _require(self, plug: Plug, target: Target) -> None:
         if self._disks.are(plug):
             self._disks.require(plug, target)
@@ -230,13 +256,24 @@ class Disk(DeviceDriver):
             if plug.name not in await guest.disks() and (disk := await self._open(plug)) is not None:
                 await guest.add_disk(disk)
             return
-        graft = await self._volume_graft(plug, target) if _is_volume(plug.config) else await self._graft(plug)
-        if graft is None:
+        if image_name(plug.config):
+            async with self._images.shown(plug) as files:
+                await self._mount(plug, target, _image_graft(plug.config, files))
             return
-        instance, path = plug.instance, values.mount_point(plug.config["path"])
-        async with self.host.guest_mounts.prepare(graft) as tree:
-            await self.notes.write(instance.id, plug.name, {_MOUNT: str(tree.number)})
-            await target.guest.mount(tree, path)
+        graft = await self._volume_graft(plug, target) if _is_volume(plug.config) else await self._graft(plug)
+        if graft is not None:
+            await self._mount(plug, target, graft)
+
+    async def _mount(self, plug: Plug, target: Target, graft: Graft) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                tree = await stack.enter_async_context(self.host.guest_mounts.prepare(graft))
+            except (NotFound, Forbidden) as error:
+                if not (below := _below(plug.config)):
+                    raise
+                raise _unreachable(plug, below, error) from error
+            await self.notes.write(plug.instance.id, plug.name, {_MOUNT: str(tree.number)})
+            await target.guest.mount(tree, values.mount_point(plug.config["path"]))
 
     async def _detach(self, plug: Plug, target: Target | None) -> None:
         if plug.config.get("path") == ROOT:
@@ -427,6 +464,39 @@ def _check_volume(where: str, config: Mapping[str, str]) -> None:
         )
 
 
+def _check_image(where: str, config: Mapping[str, str]) -> None:
+    keys = ("path", "source", "subpath", "readonly", "raw.mount.options")
+    _only(where, config, "A disk with the content of an image", keys)
+    writable = config.get("readonly") and not _true(config, "readonly")
+    if writable or "rw" in _options(config.get("raw.mount.options") or "ro"):
+        raise InvalidInput(
+            "The content of an image is always read-only",
+            field=f"{where}.{'readonly' if writable else 'raw.mount.options'}",
+            remedy="leave it out, or copy what is to be changed into a custom volume",
+        )
+
+
+def _image_graft(config: Mapping[str, str], files: Path) -> Graft:
+    options, below = config.get("raw.mount.options", "").split(","), config.get("subpath", "")
+    return Graft(
+        files / below,
+        beneath=files if below else None,
+        read_only=True,
+        set_ids="nosuid" not in options,
+        executable="noexec" not in options,
+    )
+
+
+def _unreachable(plug: Plug, below: str, error: NotFound | Forbidden) -> IsolaError:
+    """Without the path on the host, which may be one for a moment."""
+    source = plug.config["source"].partition("/")[0] if plug.config.get("pool") else plug.config["source"]
+    if isinstance(error, NotFound):
+        return NotFound(
+            f"{below} does not exist in {source}", field=f"{plug.field}.subpath", remedy="name another path"
+        )
+    return Forbidden(f"{below} leads out of {source}", field=f"{plug.field}.subpath", remedy=error.remedy)
+
+
 def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, executable: bool) -> Graft:
     owner = int(config.get("uid") or 0)
     return Graft(
@@ -442,7 +512,14 @@ def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, execu
 
 def _is_volume(config: Mapping[str, str]) -> bool:
     source = config.get("source", "")
-    return bool(source) and not source.startswith("/") and source != TMPFS
+    return bool(source) and not source.startswith(("/", OF_IMAGE)) and source != TMPFS
+
+
+def _below(config: Mapping[str, str]) -> str:
+    """What of the volume or the image is mounted; empty: all of it, or something else."""
+    if _is_volume(config):
+        return below_of(config)
+    return config.get("subpath", "") if image_name(config) else ""
 
 
 def _holder(plug: Plug) -> str:

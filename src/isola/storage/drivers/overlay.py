@@ -205,30 +205,42 @@ class OverlayDriver(DirectoryDriver):
             yield Comparison(upper, below if len(lower) > 1 else lower[0], layered=True)
 
     @asynccontextmanager
-    async def layered(self, layers: Sequence[str]) -> AsyncIterator[Path]:
-        """An overlay of them; one is shown as it is."""
+    async def layered(self, layers: Sequence[str], ids: IdRange | None = None) -> AsyncIterator[Path]:
+        """An overlay of them; with the ids inside one is shown as it is."""
         reader = self._reader(layers)
         await self._require_layers(reader)
         lower = self._lower(reader)
-        if len(lower) == 1:
+        if len(lower) == 1 and ids is None:
             yield lower[0]
             return
         async with self._scratch(reader) as scratch:
+            if ids is not None:
+                # Also of a single one, which may have whiteouts; without an upper directory an overlay needs two.
+                lower = lower if len(layers) != 1 else (self._empty, *lower)
+                lower = await self._show_layers(lower, scratch, ids)
+            if len(lower) == 1:
+                yield lower[0]
+                return
             root = scratch / "root"
             await self.host.files.make_directory(root, mode=0o700)
             await self.host.mounts.overlay(OverlayMount(lower, None, None, root))
             yield root
+
+    async def _show_layers(self, layers: Sequence[Path], scratch: Path, ids: IdRange) -> tuple[Path, ...]:
+        """Layers with other ids."""
+        shown = tuple(scratch / str(number) for number in range(len(layers)))
+        for layer, point in zip(layers, shown, strict=True):
+            await self.host.files.make_directory(point, mode=0o700)
+            await self.host.mounts.bind(BindMount(layer, point, ids, read_only=True))
+        return shown
 
     async def _show_whole(self, volume: Volume, upper: Path, scratch: Path, ids: IdRange | None) -> None:
         """A read-only mount of a root. Overlays do not support id-mapped mounts, so their directories are id-mapped."""
         mounts, root, top = self.host.mounts, scratch / "root", scratch / "top"
         await self.host.files.make_directory(root, top, mode=0o700)
         await mounts.bind(_reshifted(upper, top, volume, ids))
-        lower = list(self._lower(volume))
-        for number, layer in enumerate(lower if ids is not None else ()):
-            lower[number] = scratch / str(number)
-            await self.host.files.make_directory(lower[number], mode=0o700)
-            await mounts.bind(BindMount(layer, lower[number], ids, read_only=True))
+        lower = self._lower(volume)
+        lower = lower if ids is None else await self._show_layers(lower, scratch, ids)
         await mounts.overlay(OverlayMount((*lower, top), None, None, root))
 
     async def _show(self, volume: Volume, point: Path) -> None:

@@ -14,7 +14,7 @@ from isola.doors.docker.containers.conflicts import refuse_conflicts
 from isola.doors.docker.containers.environment import environment_keys
 from isola.doors.docker.containers.host_devices import host_devices
 from isola.doors.docker.containers.host_keys import keys_of
-from isola.doors.docker.containers.mounts import Mounts, device_name, mounts_of
+from isola.doors.docker.containers.mounts import Mounts, device_name, mounts_of, with_images
 from isola.doors.docker.containers.namespaces import has_own_network, is_apart, namespace_keys
 from isola.doors.docker.containers.networking import nic_devices
 from isola.doors.docker.containers.ports import exposed_ports, port_devices
@@ -23,6 +23,7 @@ from isola.doors.docker.containers.resource_checks import check_resources, prese
 from isola.doors.docker.containers.security import security_keys
 from isola.doors.docker.containers.volumes import root_devices, volumes_from
 from isola.doors.docker.identity import container_id
+from isola.doors.docker.image_lookup import find_image
 from isola.doors.docker.networks.links import link_keys, links_in, with_links
 from isola.doors.docker.notes import Note, label_keys
 from isola.doors.docker.request import Request
@@ -76,6 +77,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     taken = {device["path"] for device in inherited.values()}
     own = (path for path in (*image.config.volumes, *fields.inside("Volumes").names()) if _clean(path) not in taken)
     mounts = mounts_of(host, dict.fromkeys(own), request.services.host.system.memory()["MemTotal"])
+    mounts = with_images(mounts, lambda text: find_image(request, text).fingerprint)
     devices: dict[str, Mapping[str, str]] = {
         **inherited,
         **mounts.devices,

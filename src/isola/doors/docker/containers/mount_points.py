@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from isola.devices.image_sources import image_name
 from isola.devices.volume_sources import volume_name
 from isola.doors.docker.containers.mounts import mount_devices
 from isola.doors.docker.containers.view import View
@@ -21,11 +22,11 @@ _ANONYMOUS = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def mount_points(request: Request, view: View) -> list[dict[str, Any]]:
-    """Binds, volumes and ``--mount``'s file systems in memory, in the order of their paths."""
+    """Binds, volumes, images and ``--mount``'s file systems in memory, in the order of their paths."""
     by_option = view.note.host.get("Tmpfs") or {}
     modes = {_target(text): ",".join(text.split(":")[2:]) for text in view.note.host.get("Binds") or ()}
     return [
-        _point(request, device, modes.get(device.get("path", "")))
+        _of_image(view, device) if image_name(device) else _point(request, device, modes.get(device.get("path", "")))
         for _, device in mount_devices(view.devices)
         if device.get("source") != _TMPFS or device.get("path") not in by_option
     ]
@@ -49,7 +50,7 @@ def binds(view: View) -> list[str] | None:
     return [
         _bind(device, binds.get(device["path"], ""))
         for device in found
-        if device.get("source") not in (None, "", _TMPFS)
+        if device.get("source") not in (None, "", _TMPFS) and not image_name(device)
     ]
 
 
@@ -65,6 +66,21 @@ def _bind(device: Mapping[str, str], bind: str) -> str:
 def _target(bind: str) -> str:
     parts = bind.split(":")
     return parts[1].rstrip("/") or "/" if len(parts) > 1 else bind
+
+
+def _of_image(view: View, device: Mapping[str, str]) -> dict[str, Any]:
+    """By the name that the client gave. On the host it is mounted nowhere."""
+    given = [each for each in view.note.host.get("Mounts") or () if each.get("Type") == "image"]
+    names = {posixpath.normpath(each.get("Target") or ""): each.get("Source") for each in given}
+    return {
+        "Type": "image",
+        "Name": names.get(device["path"]) or image_name(device),
+        "Source": "",
+        "Destination": device["path"],
+        "Mode": "",
+        "RW": False,
+        "Propagation": "rprivate",
+    }
 
 
 def _place(request: Request, pool: str, name: str) -> str:

@@ -1,15 +1,17 @@
-"""Binds, volumes and file systems in memory: disk devices."""
+"""Binds, volumes, contents of images and file systems in memory: disk devices."""
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from isola.devices.image_sources import SOURCE as OF_IMAGE
+from isola.devices.image_sources import image_name
 from isola.doors.http.reading import Fields
-from isola.errors import InvalidInput, IsolaError, NotFound, Unsupported
+from isola.errors import InvalidInput, IsolaError, NotFound
 from isola.model.instance import Devices
 
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -19,7 +21,7 @@ _VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,}", re.ASCII)
 _TMPFS = "tmpfs:"
 _INVALID, _WRONG = "invalid volume specification", 'invalid mount config for type "{}"'
 _AT_ROOT = "invalid specification: destination can't be '/'"
-_OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+_OPTIONS = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions", "image": "ImageOptions"}
 """Fields of single kinds of mounts."""
 _NOEXEC = "noexec"
 """Of file systems in memory, unless ``exec`` is asked for."""
@@ -71,6 +73,15 @@ def mounts_of(host: Fields, volumes: Mapping[str, object], memory: int) -> Mount
     devices = {device_name(each.path): each.device for each in found if isinstance(each, _Disk)}
     named = [each for each in found if isinstance(each, Volume)]
     return Mounts(devices, (*named, *more))
+
+
+def with_images(mounts: Mounts, find: Callable[[str], str]) -> Mounts:
+    """With the fingerprints of images, which ``find`` knows by what clients call them."""
+    found = {
+        name: {**device, "source": OF_IMAGE + find(image_name(device))} if image_name(device) else device
+        for name, device in mounts.devices.items()
+    }
+    return replace(mounts, devices=found)
 
 
 def _no_plugin(driver: str) -> str:
@@ -148,9 +159,6 @@ def _path_device(source: str, target: str, *, read_only: bool, recursive: bool =
 
 def _mount(mount: Fields, memory: int) -> _Disk | Volume:
     kind, source, read_only = mount.text("Type", ""), mount.text("Source", ""), mount.boolean("ReadOnly")
-    if kind == "image":
-        message = "Mounts of type image are not offered: use a volume, or COPY --from in a build"
-        raise Unsupported(message, field="HostConfig.Mounts")
     if kind not in _OPTIONS:
         raise InvalidInput(f"{_WRONG.format(kind[:40])}: mount type unknown")
     _check_fields(mount, kind)
@@ -173,6 +181,8 @@ def _mount(mount: Fields, memory: int) -> _Disk | Volume:
             options=options.inside("DriverConfig").mapping("Options", empty=True),
             subpath=subpath,
         )
+    if kind == "image":
+        return _image(mount, source, target)
     options = mount.inside("TmpfsOptions")
     size = options.whole("SizeBytes", 0, maximum=2**63 - 1) or memory // 2
     mode = options.whole("Mode", 0, maximum=0o7777)
@@ -182,13 +192,25 @@ def _mount(mount: Fields, memory: int) -> _Disk | Volume:
     )
 
 
+def _image(mount: Fields, source: str, target: str) -> _Disk:
+    """Always read-only."""
+    subpath = mount.inside("ImageOptions").text("Subpath", "")
+    below = posixpath.normpath(subpath) if subpath else "."
+    if below.startswith("/") or below.split("/")[0] == "..":
+        raise InvalidInput(f"{_WRONG.format('image')}: subpath must be a relative path within the volume")
+    device = {"type": "disk", "source": OF_IMAGE + source, "path": target}
+    return _Disk(target, device if below == "." else {**device, "subpath": below})
+
+
 def _check_fields(mount: Fields, kind: str) -> None:
     """Raises InvalidInput for those that are missing, and for those of other kinds."""
     source = bool(mount.text("Source", ""))
     wrong = [name for other, name in _OPTIONS.items() if other != kind and mount.has(name)]
+    if wrong and kind == "image":
+        raise InvalidInput(f'{wrong[0]} must not be specified on mount type "image"')
     if not mount.text("Target", ""):
         raise InvalidInput(f"{_WRONG.format(kind)}: field Target must not be empty")
-    if kind == "bind" and not source:
+    if kind in ("bind", "image") and not source:
         raise InvalidInput(f"{_WRONG.format(kind)}: field Source must not be empty")
     if wrong or (kind == "tmpfs" and source):
         raise InvalidInput(f"{_WRONG.format(kind)}: field {wrong[0] if wrong else 'Source'} must not be specified")

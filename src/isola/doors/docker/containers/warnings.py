@@ -19,7 +19,13 @@ _TOLD: Version = (1, 48)
 def warnings_of(request: Request, fields: Fields, image: Image) -> list[str]:
     """With Docker's texts."""
     host = fields.inside("HostConfig")
-    return [*_of_volumes(request, host), *_of_address(request, fields), *_of_platform(request, image), *_of_ports(host)]
+    return [
+        *_of_images(host),
+        *_of_volumes(request, host),
+        *_of_address(request, fields),
+        *_of_platform(request, image),
+        *_of_ports(host),
+    ]
 
 
 def _of_volumes(request: Request, host: Fields) -> Iterator[str]:
@@ -29,6 +35,12 @@ def _of_volumes(request: Request, host: Fields) -> Iterator[str]:
             "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. Use "
             "'--mount type=volume,volume-driver=...' instead"
         )
+
+
+def _of_images(host: Fields) -> Iterator[str]:
+    for each in host.objects("Mounts"):
+        if each.text("Type", "") == "image":
+            yield "Image mount is an experimental feature"
 
 
 def _volumes(host: Fields) -> list[Fields]:

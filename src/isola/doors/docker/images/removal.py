@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from isola.devices.image_sources import IMAGE
 from isola.doors.docker.image_lookup import find_image, image_id
 from isola.doors.docker.images.names import Names, familiar, find_alias, names_of, same_repository
 from isola.doors.docker.request import Request
@@ -18,9 +19,19 @@ Record = dict[str, str]
 _ENDED = (Status.STOPPED, Status.ERROR)
 
 
-def users(request: Request, image: Image) -> list[Instance]:
+def made_of(request: Request, image: Image) -> list[Instance]:
     """Containers made of the image."""
+    return [each for each in users(request, image) if each.image == image.fingerprint]
+
+
+def users(request: Request, image: Image) -> list[Instance]:
+    """Those, and containers that mount it."""
     return [each for each in request.services.instances if _uses(request, each, image)]
+
+
+def is_used(request: Request, image: Image) -> bool:
+    """Also by snapshots of containers that mount it."""
+    return bool(users(request, image) or request.services.images.mounted_by(image.ref))
 
 
 async def remove(request: Request, text: str, *, force: bool) -> list[Record]:
@@ -66,7 +77,8 @@ async def _remove_name(
     if not left:
         digests = [digest for digest in names.digests(image) if {"Untagged": digest} not in records]
         records += [{"Untagged": digest} for digest in digests]
-        if not any(_runs(request, each) for each in used_by):
+        mounted = request.services.images.mounted_by(image.ref)
+        if not mounted and not any(_runs(request, each) for each in used_by):
             records += await delete_unnamed(request, image)
     return records
 
@@ -85,8 +97,9 @@ def _check_id(request: Request, image: Image, names: Names, *, force: bool) -> N
     repositories = {tag.rpartition(":")[0] for tag in names.tags}
     for user in users(request, image):
         running = _runs(request, user)
-        if running or not force:
-            how = "cannot be forced" if running else "must be forced"
+        hard = running or _mounts(user, image)
+        if hard or not force:
+            how = "cannot be forced" if hard else "must be forced"
             what = "running" if running else "stopped"
             raise Conflict(
                 f"conflict: unable to delete {short} ({how}) - image is being used by {what} container {_short(user)}"
@@ -107,9 +120,13 @@ async def _untag(request: Request, alias: Alias) -> Record:
 
 
 def _uses(request: Request, instance: Instance, image: Image) -> bool:
-    return instance.image == image.fingerprint and request.services.projects.home(
-        instance.project, Kind.IMAGE
-    ) == request.home(Kind.IMAGE)
+    if instance.image != image.fingerprint and not _mounts(instance, image):
+        return False
+    return request.services.projects.home(instance.project, Kind.IMAGE) == request.home(Kind.IMAGE)
+
+
+def _mounts(instance: Instance, image: Image) -> bool:
+    return any(state.facts.get(IMAGE) == image.fingerprint for state in instance.plugged.values())
 
 
 def _short(instance: Instance) -> str:

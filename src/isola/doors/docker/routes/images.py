@@ -14,7 +14,7 @@ from isola.doors.docker.images import pulling, shapes
 from isola.doors.docker.images.counting import containers_by_image, shared_sizes
 from isola.doors.docker.images.names import Names, familiar, names_by_image, names_of
 from isola.doors.docker.images.pushing import push as push_lines
-from isola.doors.docker.images.removal import delete, delete_unnamed, remove, users
+from isola.doors.docker.images.removal import delete, delete_unnamed, is_used, made_of, remove
 from isola.doors.docker.images.selecting import (
     LISTED,
     PRUNED,
@@ -71,7 +71,7 @@ def _summary(
 
 
 def _containers(request: Request, image: Image) -> list[str]:
-    return [container_id(user.id) for user in users(request, image)]
+    return [container_id(user.id) for user in made_of(request, image)]
 
 
 def _own(request: Request) -> list[Image]:
@@ -174,7 +174,7 @@ async def prune(request: Request) -> web.StreamResponse:
     filters.pop("dangling", None)
     records, freed = [], 0
     for image, names in select(request, _own(request), names_by_image(request), filters):
-        if (dangling and names.aliases) or users(request, image):
+        if (dangling and names.aliases) or is_used(request, image):
             continue
         records += [{"Untagged": familiar(alias.name)} for alias in names.aliases]
         deleted = await (delete_unnamed if dangling else delete)(request, image)

@@ -21,6 +21,7 @@ def devices(daemon: Daemon) -> dict[str, dict[str, str]]:
         "here": {"type": "disk", "source": "/srv", "path": "/here", "readonly": "true"},
         "scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"},
         "data": {"type": "disk", "pool": "default", "source": "data", "path": "/data"},
+        "tools": {"type": "disk", "source": "image:tiny", "path": "/tools"},
         "fuse": {"type": "unix-char", "source": "/dev/fuse", "path": "/dev/host-fuse"},
         "loop": {"type": "unix-block", "source": str(daemon.directory / "block"), "path": "/dev/host-block"},
         "web": {"type": "proxy", "listen": "tcp:127.0.0.1:7080", "connect": "tcp:127.0.0.1:80"},

@@ -20,7 +20,7 @@ from isola.model.reference import Ref
 from isola.model.snapshot import snapshot_key
 from isola.model.storage import Pool
 from isola.model.volume import VolumeRef
-from isola.testing.parts import World
+from isola.testing.parts import IMAGE, World
 
 NAME = "victim"
 VICTIM = Ref.default(NAME)
@@ -170,6 +170,7 @@ DEVICES = {
     "here": {"type": "disk", "source": "/srv/shared", "path": "/here"},
     "scratch": {"type": "disk", "source": "tmpfs:", "path": "/scratch"},
     "data": {"type": "disk", "pool": "default", "source": "data", "path": "/data"},
+    "tools": {"type": "disk", "source": f"image:{IMAGE}", "path": "/tools"},
     "kvm": {"type": "unix-char", "source": "/dev/kvm"},
     "web": {"type": "proxy", "listen": "tcp:0.0.0.0:80", "connect": "tcp:127.0.0.1:80"},
     "nat": {"type": "proxy", "listen": "tcp:192.0.2.1:81", "connect": "tcp:192.0.2.9:81", "nat": "true"},
@@ -185,6 +186,7 @@ _REPLUG = InstanceUpdate(
         "here": DEVICES["here"] | {"readonly": "true"},
         "scratch": DEVICES["scratch"] | {"path": "/other"},
         "data": DEVICES["data"] | {"path": "/data/deep"},
+        "tools": DEVICES["tools"] | {"subpath": "etc"},
         "kvm": DEVICES["kvm"] | {"path": "/dev/other"},
         "web": DEVICES["web"] | {"connect": "tcp:127.0.0.1:8080"},
         "nat": {"type": "disk", "source": "tmpfs:", "path": "/nat"},

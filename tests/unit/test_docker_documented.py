@@ -423,16 +423,3 @@ async def test_commands_have_the_further_groups_of_the_program(docker: DockerSta
         assert (await docker.ask("POST", f"/exec/{made[1]['Id']}/start", {"Detach": True}))[0] == 200
         spec = docker.rest.world.on_host("web1").commands[-1].command.spec
         assert (spec.user, spec.group, spec.groups) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (
-            {"HostConfig": {"Mounts": [{"Type": "image", "Source": "tiny", "Target": "/t"}]}},
-            "Mounts of type image are not offered: use a volume, or COPY --from in a build",
-        ),
-    ],
-)
-async def test_what_is_not_offered_is_refused(docker: DockerStand, body: dict[str, Any], message: str) -> None:
-    assert await docker.ask("POST", "/containers/create", BODY | body) == (400, {"message": message})

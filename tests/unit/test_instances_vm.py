@@ -406,7 +406,7 @@ async def test_a_virtual_machine(scenario: Scenario, vm: Machines) -> None:
 
 # --- the verbs of the containers' tests, and devices ----------------------------------------------------------------
 
-TAKEN = frozenset({"here", "scratch", "data", "nat", "web", "eth4", "eth6"})
+TAKEN = frozenset({"here", "scratch", "data", "tools", "nat", "web", "eth4", "eth6"})
 """Devices that need no kernel of the host inside."""
 _OF_CONTAINERS = frozenset({"plug", "unplug", "replug", "start-plugged", "stop-plugged"})
 

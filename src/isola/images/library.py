@@ -39,12 +39,12 @@ from isola.images.sources import Sources
 from isola.images.store import ContentStore, Intake
 from isola.images.templates import read_templates
 from isola.images.unpacking import Unpacking
+from isola.images.uses import mounted_by, refuse_if_mounted
 from isola.model.caller import DAEMON, Caller
 from isola.model.image import Alias, Image, Layer, layer_keys
 from isola.model.image_reference import as_alias
 from isola.model.probe import Probe
 from isola.model.reference import DEFAULT_PROJECT, Entity, Kind, Ref
-from isola.model.references import users_text
 from isola.model.template import Template
 from isola.operations import Operation, Operations, alone
 
@@ -193,8 +193,7 @@ class ImageLibrary:
 
     def mounted_by(self, ref: Ref) -> Sequence[Entity]:
         """Instances and snapshots with disks that have its content: it cannot be deleted before they are."""
-        image = Entity.of(Kind.IMAGE, ref)
-        return [each for each in self.used_by(ref) if image in self._references.uses(each)]
+        return mounted_by(self._references, Entity.of(Kind.IMAGE, ref))
 
     def _layers_in_use(self) -> set[str]:
         """The layers that instances use, including instances that are being created or have no record."""
@@ -352,12 +351,7 @@ class ImageLibrary:
         Raises NotFound, InUse while a disk has its content.
         """
         image = self.get(ref)
-        if users := self.mounted_by(image.ref):
-            raise InUse(
-                f"Disks have the content of image {image.fingerprint[:12]}",
-                evidence=f"of {users_text(users)}",
-                remedy="remove these devices or snapshots first",
-            )
+        refuse_if_mounted(self._references, image)
         try:
             await op.commit(lambda: self._recording.forget(image, op.caller, unless_named=unless_named))
         finally:

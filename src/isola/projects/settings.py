@@ -109,7 +109,8 @@ SETTINGS = Settings(
     Setting(
         "restricted.devices.disk",
         _MANAGED,
-        "`managed`: only volumes of pools, neither paths of the host nor `tmpfs:`; `block`: only the root.",
+        "`managed`: only volumes of pools and contents of images, neither paths of the host nor `tmpfs:`; `block`: only"
+        " the root.",
         "managed",
         live=True,
     ),

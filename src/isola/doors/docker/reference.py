@@ -68,7 +68,9 @@ use it unmodified:
   Each container has such memory for itself; other file systems are not mounted. They are the keys `mount.source` and
   `mount.options` of [custom volumes](settings.md).
 - Sizes of images are those of their content as registries keep it.
-- Mounts of images (`--mount type=image`) are refused.
+- Mounts of images (`--mount type=image`) have no path on the host (`Source` is empty), and one image may be mounted
+  several times. While a container or a snapshot has one, its image is not deleted: by its id that is refused, also with
+  `-f`, and `docker rmi -f NAME` only takes its names.
 - Kernel parameters of endpoints (the driver option `com.docker.network.endpoint.sysctls`) are set where containers
   share the kernel of the host; `--sysctl` takes those of interfaces, too.
 - Builds keep neither an image nor a container of each step, also with `--rm=false`. Contexts by address, `--squash` and

@@ -128,6 +128,8 @@ async def test_invalid_mounts_are_refused(bench: Bench) -> None:
     before = await bench.mounts.there(bench.process)
     with pytest.raises(NotFound):
         await put(bench, Graft(bench.host / "nothing"), "/a")
+    with pytest.raises(NotFound):
+        await put(bench, Graft(bench.host / "file/below", beneath=bench.host), "/a")
     for target in ("/", "/a/../b", ""):
         with pytest.raises(InvalidInput):
             await put(bench, Graft(bench.host), target)

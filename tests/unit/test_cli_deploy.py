@@ -66,6 +66,12 @@ def test_versions_are_listed_and_an_earlier_one_returns_by_its_image(isola: Run,
     assert mounted("/srv:/host:ro")[1] == {
         "type": "disk", "source": "/srv", "path": "/host", "shift": "true", "shift.partial": "true", "readonly": "true"
     }  # fmt: skip
+    for text, name, path in (
+        ("image:tools:/x", "tools", "/x"),
+        ("image:docker.io/library/tools:1:/x/y:ro", "docker.io/library/tools:1", "/x/y"),
+    ):
+        assert mounted(text)[1] == {"type": "disk", "source": f"image:{name}", "path": path}
+    assert mounted("image:/x")[1]["source"] == "image", "a volume of that name"
     assert client.volumes.read("default", "data")[0]["name"] == "data"
     (only,) = json.loads(ok(isola("versions", "web", "--format", "json")))
     assert (only["state"], only["image"]) == ("serves", image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -204,6 +205,18 @@ read_only: true
         "/y": {"type": "disk", "path": "/y", "source": "tmpfs:", "mode": "1777", "raw.mount.options": "noexec"},
         "/": {"type": "disk", "path": "/", "pool": "fast", "readonly": "true"},
     }  # fmt: skip
+
+
+def test_contents_of_images_are_those_of_their_fingerprints() -> None:
+    service = "volumes: [{type: image, source: 'tools:1', target: /t, read_only: true, image: {subpath: a}}]"
+    application = _application(service)
+    known = [replace(_SERVER, images=images) for images in ({}, {"tools:1": "f00"}, {"tools:1": "f11"})]
+    made = [design(application, "web", 1, "f", server) for server in known]
+    (found,) = [each for each in made[1].devices.values() if each.get("path") == "/t"]
+    assert found == {"type": "disk", "path": "/t", "source": "image:f00", "subpath": "a", "readonly": "true"}
+    assert len({each.config[DIGEST] for each in made}) == 3, "another image makes another instance"
+    with pytest.raises(InvalidInput, match="needs a source"):
+        design(_application("volumes: [{type: image, target: /t}]"), "web", 1, "f", _SERVER)
 
 
 def test_the_digest_is_of_what_an_instance_is_made_of() -> None:

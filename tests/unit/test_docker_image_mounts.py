@@ -148,7 +148,7 @@ async def test_older_versions_have_none(docker: DockerStand) -> None:
 
 def test_a_part_that_is_missing_or_outside_is_said_as_docker_says_it() -> None:
     field = "devices.mount-1.subpath"
-    missing = of_start("x", "crun", NotFound("nope does not exist in image:f00", field=field))
-    assert isinstance(missing, NotFound) and "no such file or directory" in missing.message
-    outside = of_start("x", "crun", Forbidden("bad leads out of image:f00", field=field))
+    missing = of_start("x", "crun", NotFound("The path does not exist in image:f00", evidence="nope", field=field))
+    assert isinstance(missing, NotFound) and missing.message == "cannot access path nope: no such file or directory"
+    outside = of_start("x", "crun", Forbidden("The path leads out of image:f00", evidence="bad", field=field))
     assert isinstance(outside, InvalidInput) and "escapes the base directory" in outside.message

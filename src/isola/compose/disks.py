@@ -46,7 +46,12 @@ def disks(application: Application, name: str, instance: str, pool: str, images:
 
 def _fixed(disk: dict[str, str], images: Mapping[str, str]) -> dict[str, str]:
     name = disk["source"].removeprefix(_IMAGE)
-    return {**disk, "source": _IMAGE + images.get(name, name)} if disk["source"].startswith(_IMAGE) else disk
+    return {**disk, "source": _IMAGE + images.get(name, name)} if is_image(disk["source"]) else disk
+
+
+def is_image(source: str) -> bool:
+    """Whether the source of a disk is the content of an image."""
+    return source.startswith(_IMAGE)
 
 
 def mounted_images(service: Tree) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from isola.compose.application import Application
 from isola.compose.changes import Wanted, instance_name
-from isola.compose.disks import disks
+from isola.compose.disks import disks, is_image
 from isola.compose.limits import limits, ulimits
 from isola.compose.namespaces import namespaces
 from isola.compose.networks import nics, ports
@@ -238,5 +238,7 @@ def _digest(application: Application, name: str, found: Design) -> str:
     }
     own = {key: value for key, value in service.items() if key not in _NOT_OF_INSTANCES}
     facts = {"service": own, "image": found.image, "stored": stored, "config": dict(found.config)}
+    if mounted := sorted(source for each in found.devices.values() if is_image(source := each.get("source", ""))):
+        facts["mounted"] = mounted
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -264,7 +264,7 @@ def _opened(graft: Graft, source: Path) -> int:
             return kernel.open_beneath(above, path, os.O_PATH, kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_MAGICLINKS)
         finally:
             os.close(above)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"{source} does not exist on the host") from error
     except OSError as error:
         if error.errno == errno.EXDEV:

@@ -40,7 +40,7 @@ class FakeGuestMounts:
         if graft.source is not None and not graft.file_system:
             try:
                 kind = find(self._files.tree, graft.source).kind
-            except NotFound as error:
+            except (NotFound, InvalidInput) as error:
                 raise NotFound(f"{graft.source} does not exist on the host") from error
         tree = Tree(next(self._numbers), kind == "directory")
         self._prepared[tree.number] = graft

@@ -490,11 +490,10 @@ def _image_graft(config: Mapping[str, str], files: Path) -> Graft:
 def _unreachable(plug: Plug, below: str, error: NotFound | Forbidden) -> IsolaError:
     """Without the path on the host, which may be one for a moment."""
     source = plug.config["source"].partition("/")[0] if plug.config.get("pool") else plug.config["source"]
+    field = f"{plug.field}.subpath"
     if isinstance(error, NotFound):
-        return NotFound(
-            f"{below} does not exist in {source}", field=f"{plug.field}.subpath", remedy="name another path"
-        )
-    return Forbidden(f"{below} leads out of {source}", field=f"{plug.field}.subpath", remedy=error.remedy)
+        return NotFound(f"The path does not exist in {source}", evidence=below, field=field, remedy="name another one")
+    return Forbidden(f"The path leads out of {source}", evidence=below, field=field, remedy=error.remedy)
 
 
 def _memory(config: Mapping[str, str], idmap: IdRange, *, read_only: bool, executable: bool) -> Graft:

@@ -44,8 +44,8 @@ def of_start(program: str, runtime: str, error: IsolaError) -> IsolaError:
 def of_subpath(error: IsolaError) -> IsolaError:
     """Of a volume or an image; clients choose 127 by the text, and a status of 404 by the error."""
     if isinstance(error, NotFound):
-        return NotFound(f"cannot access path: {error.message}: no such file or directory")
-    return InvalidInput(f"path concatenation escapes the base directory: {error.message}")
+        return NotFound(f"cannot access path {error.evidence}: no such file or directory")
+    return InvalidInput(f"path concatenation escapes the base directory, subpath: {error.evidence}")
 
 
 def of_record(program: str, runtime: str, reason: str) -> str:

@@ -59,11 +59,14 @@ async def test_layers_are_shown_as_one_tree_with_the_ids_of_an_instance(layered:
 
 async def test_one_layer_and_none_are_shown_too(layered: Subject) -> None:
     await bring(layered, BASE)
+    await bring(layered, TOP)
     before = await layered.picture()
     async with layered.driver.layered((BASE,), IDS) as tree:
         assert await names(layered, tree, "/") == {"d", "o", "gone", "kept"}
         async with layered.host.files.root(tree) as seen:
             assert (await seen.stat("/kept")).uid == IDS.base + 7
+    async with layered.driver.layered((TOP,), IDS) as tree:
+        assert await names(layered, tree, "/") == {"d", "o"}, "what hides files of a lower layer is no file"
     async with layered.driver.layered((), IDS) as tree:
         assert await names(layered, tree, "/") == set()
         async with layered.host.files.root(tree) as seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from isola.errors import HostFailure, InvalidInput, IsolaError, NotFound
+from isola.errors import Forbidden, HostFailure, InvalidInput, IsolaError, NotFound
 from isola.instances.last_run import NOT_EXECUTABLE, NOT_FOUND, status_of_failure
 
 _PROCESS = "unable to start container process: "
@@ -36,12 +36,12 @@ def of_start(program: str, runtime: str, error: IsolaError) -> IsolaError:
             "failed to create task for container: failed to create shim task: OCI runtime create failed: "
             f"{runtime} create failed: {text}"
         )
-    if error.field and error.field.startswith("devices.") and error.field.endswith(".subpath"):
+    if isinstance(error, NotFound | Forbidden) and (error.field or "").endswith(".subpath"):
         return of_subpath(error)
     return of_name(error)
 
 
-def of_subpath(error: IsolaError) -> IsolaError:
+def of_subpath(error: NotFound | Forbidden) -> IsolaError:
     """Of a volume or an image; clients choose 127 by the text, and a status of 404 by the error."""
     if isinstance(error, NotFound):
         return NotFound(f"cannot access path {error.evidence}: no such file or directory")

@@ -99,6 +99,17 @@ class Catalogue:
         """Whether any project has this image."""
         return any(image.fingerprint == fingerprint for image in self._records)
 
+    def with_properties(self, project: str, properties: Mapping[str, str]) -> Image:
+        """The newest of a project's own images with all of these properties. Raises NotFound."""
+        found = [
+            image
+            for image in self._records
+            if image.project == project and properties.items() <= dict(image.properties).items()
+        ]
+        if not found:
+            raise NotFound("No image has these properties")
+        return max(found, key=lambda image: image.created_at)
+
     def blobs(self) -> set[str]:
         """The blobs of all recorded images."""
         return {blob for image in self._records for blob in self._held(image).blobs}

@@ -51,7 +51,6 @@ from isola.operations import Operation, Operations, alone
 log = logging.getLogger(__name__)
 _EXACT_TO = timedelta(minutes=1)
 """Resolution of an image's time of last use."""
-_NO_NAMES: tuple[str, ...] = ()
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -89,6 +88,7 @@ class ImageLibrary:
         certificates = directory / "certs.d"
         self.sources = Sources(host, self.store.scratch, certificates, config)
         self._catalogue = Catalogue(images, self.store)
+        self.with_properties = self._catalogue.with_properties
         self._aliases = Aliases(aliases, events, self._catalogue.get, self._write_index)
         self.ownership = Ownership(self._catalogue.owns, self._catalogue.pulled_with)
         unpacking = Unpacking(host, self.store, self._limits, lambda: disk_limits_of(config()))
@@ -518,15 +518,6 @@ class ImageLibrary:
     def is_lent(self, image: Image, secret: str) -> bool:
         """Whether the secret is currently valid for the image."""
         return is_lent(self._running(), image, secret)
-
-    def with_properties(self, project: str, properties: Mapping[str, str]) -> Image:
-        """The newest of a project's own images with all of these properties. Raises NotFound."""
-        found = [
-            image for image in self if image.project == project and properties.items() <= dict(image.properties).items()
-        ]
-        if not found:
-            raise NotFound("No image has these properties")
-        return max(found, key=lambda image: image.created_at)
 
     # --- aliases ----------------------------------------------------------------------------------------------------
 

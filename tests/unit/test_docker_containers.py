@@ -239,6 +239,8 @@ async def test_privileges_need_permission_of_the_server(docker: DockerStand, hos
     assert docker.services.instances.get(Ref.default("web1")).config[key] == "true"
     shown = await docker.get("/containers/web1/json")
     assert {name: shown["HostConfig"][name] for name in host} == host and shown["HostConfig"]["CapAdd"] is None
+    bare = key == "isola.privileged"
+    assert all((shown["HostConfig"][name] is None) == bare for name in ("MaskedPaths", "ReadonlyPaths"))
 
 
 async def test_a_missing_source_is_not_a_missing_image(docker: DockerStand) -> None:

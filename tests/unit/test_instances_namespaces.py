@@ -326,3 +326,6 @@ async def test_one_key_takes_away_all_confinement(world: World) -> None:
     found = spec(world, "web")
     assert web.idmap == found.idmap == PRIVILEGED and found.devices
     assert found.confinement == Confinement(("ALL",), (), False, "unconfined", (), (), ("a *:* rwm",))
+    filter = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}'
+    await create(world, "two", isola__privileged="true", isola__seccomp=filter, isola__no_new_privileges="true")
+    assert spec(world, "two").confinement == Confinement(("ALL",), (), True, filter, (), (), ("a *:* rwm",))

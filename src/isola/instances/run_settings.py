@@ -50,7 +50,8 @@ RUN = (
         "isola.privileged",
         boolean,
         "What container engines call privileged: `security.privileged`, all capabilities of the daemon, all devices of "
-        "the host, no filter, no masked and no read-only paths. Chosen at creation, where that is allowed.",
+        "the host, no filter but one of `isola.seccomp`, no masked and no read-only paths. Chosen at creation, where "
+        "that is allowed.",
         "false",
     ),
     Setting(

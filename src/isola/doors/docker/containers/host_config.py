@@ -71,6 +71,7 @@ def _log_options(view: View) -> dict[str, str]:
 
 
 def _defaults(view: View) -> dict[str, Any]:
+    privileged = view.config.get("isola.privileged") == "true"
     return {
         **dict.fromkeys(_NULL),
         **dict.fromkeys(_ZERO, 0),
@@ -86,6 +87,6 @@ def _defaults(view: View) -> dict[str, Any]:
         "Runtime": "",
         "CpusetCpus": "",
         "CpusetMems": "",
-        "MaskedPaths": list(_MASKED),
-        "ReadonlyPaths": list(_READ_ONLY),
+        "MaskedPaths": None if privileged else list(_MASKED),
+        "ReadonlyPaths": None if privileged else list(_READ_ONLY),
     }

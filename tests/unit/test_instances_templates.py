@@ -100,9 +100,9 @@ async def test_a_hostname_that_is_configured_wins_and_the_name_comes_back_withou
     await world.create("web1", start=True, config={"isola.hostname": "mail.example.org"})
     assert world.on_host("web1").spec.hostname == "mail.example.org"
     assert await text_of(world, "web1", "/etc/hostname") == "mail.example.org\n"
-    await configured(world, {"isola.hostname": "other"})
-    assert world.on_host("web1").spec.hostname == "other"
-    assert await text_of(world, "web1", "/etc/hostname") == "other\n"
+    await configured(world, {"isola.hostname": "other_1"})
+    assert world.on_host("web1").spec.hostname == "other_1"
+    assert await text_of(world, "web1", "/etc/hostname") == "other_1\n"
     await configured(world, {})
     assert world.on_host("web1").spec.hostname == "web1"
     assert await text_of(world, "web1", "/etc/hostname") == "web1\n"
@@ -118,7 +118,7 @@ async def test_a_user_changes_what_a_configured_hostname_wrote_and_it_stays(worl
         assert await text_of(world, "web1", "/etc/hostname") == "mine\n"
 
 
-@pytest.mark.parametrize("value", ["a b", "-a", "a..b", ".a", "x" * 65, "ä", "a/b", "a_b", "a\nb"])
+@pytest.mark.parametrize("value", ["a b", "-a", "a..b", ".a", "x" * 65, "ä", "a/b", "a\nb"])
 async def test_invalid_hostnames_are_refused(world: World, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await world.create("web1", config={"isola.hostname": value})

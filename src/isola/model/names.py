@@ -7,7 +7,8 @@ import re
 from isola.errors import InvalidInput
 
 _HOSTNAME = re.compile(r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+"""Of a host name; names with underscores are common, though they are none of the DNS."""
 _HOSTNAME_LIMIT = 64
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -54,7 +55,9 @@ def hostname(name: str) -> str:
 def full_hostname(value: str) -> str:
     """A host name of one or more labels, at most the 64 characters that the kernel takes. Raises ValueError."""
     if len(value) > _HOSTNAME_LIMIT or not all(_LABEL.fullmatch(label) for label in value.split(".")):
-        raise ValueError("labels of letters, digits and hyphens, separated by dots, at most 64 characters are expected")
+        raise ValueError(
+            "labels of letters, digits, hyphens and underscores, separated by dots, at most 64 characters are expected"
+        )
     return value
 
 

@@ -259,6 +259,16 @@ async def test_ports_have_no_meaning_in_the_network_of_the_host(docker: DockerSt
     assert not any(name.startswith("port-") for name in docker.services.instances.get(Ref.default("web1")).devices)
 
 
+async def test_limits_without_which_programs_could_take_all_are_warned_of(docker: DockerStand) -> None:
+    body = BODY | {"HostConfig": {"OomKillDisable": True, "PidsLimit": -5}}
+    status, body = await docker.ask("POST", "/containers/create?name=web1", body)
+    (warning,) = body["Warnings"]
+    assert status == 201 and warning.startswith("OOM killer is disabled for the container, but no memory limit is set")
+    assert (await docker.get("/containers/web1/json"))["HostConfig"]["PidsLimit"] == 4_194_304
+    body = BODY | {"HostConfig": {"OomKillDisable": True, "Memory": 2**26}}
+    assert (await docker.ask("POST", "/containers/create", body))[1]["Warnings"] == []
+
+
 async def test_another_architecture_is_warned_of_unless_it_is_asked_for(docker: DockerStand) -> None:
     system = docker.rest.world.host.system
     system.uname = replace(system.uname, architecture="aarch64")

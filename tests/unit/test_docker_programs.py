@@ -102,6 +102,13 @@ async def test_a_command_that_has_ended_cannot_be_resized(docker: DockerStand, t
     assert status == 404 or (status, body) == (409, {"message": f"container {whole} is not running"})
 
 
+async def test_a_command_gets_no_variable_that_the_client_does_not_have(docker: DockerStand) -> None:
+    await create(docker)
+    assert (await docker.ask("POST", "/containers/box/start"))[0] == 204
+    _, made = await docker.ask("POST", "/containers/box/exec", {"Cmd": ["x"], "Env": ["A=1", "B", "C="]})
+    assert docker.services.instances.command(made["Id"]).request.environment == {"A": "1", "C": ""}
+
+
 async def test_commands_networks_and_ends_are_events(docker: DockerStand) -> None:
     id, _ = await started(docker, Cmd=["nosuch", "x y"])
     assert (await docker.ask("POST", "/containers/box/resize?h=3&w=4"))[0] == 200

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from isola.doors.docker.expressions import expression
 from isola.errors import InvalidInput
 
 _TRUTH = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
 
 
-_WILDCARDS = 8
-
-
 def finds(pattern: str, text: str) -> bool:
-    """As in Docker an expression, of which ``^``, ``$`` and ``.*`` are known: others can take very long."""
-    head, tail, parts = pattern.startswith("^"), pattern.endswith("$"), pattern.strip("^$").split(".*")[:_WILDCARDS]
-    expression = ".*".join(map(re.escape, parts))
-    return re.search(f"{'^' if head else ''}{expression}{'$' if tail else ''}", text) is not None
+    """As in Docker the text itself, or an expression that is found in it."""
+    if pattern == text:
+        return True
+    found = expression(pattern)
+    return found is not None and found.found_in(text)
 
 
 def truth(values: Sequence[str], name: str) -> bool:

@@ -41,7 +41,7 @@ def _nodes(source: str, target: str) -> list[tuple[str, str, str]]:
         if (type_ := _type(node))
     ]
     if not 0 < len(found) <= _MOST:
-        raise InvalidInput(_wrong(source, "no such device of the host"))
+        raise InvalidInput(_wrong(source, "no such file or directory"))
     return found
 
 

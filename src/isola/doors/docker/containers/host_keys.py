@@ -93,7 +93,7 @@ def _require_capability(field: str, name: str) -> None:
 
 
 def _processes(host: Fields) -> Keys:
-    most = host.whole("PidsLimit", 0, minimum=-1, maximum=2**63 - 1)
+    most = host.whole("PidsLimit", 0, minimum=-(2**63), maximum=2**63 - 1)
     if not most:
         return {}
     return {"limits.processes": str(_MOST_PROCESSES if most < 0 else min(most, _MOST_PROCESSES))}

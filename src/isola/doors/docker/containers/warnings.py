@@ -21,11 +21,20 @@ def warnings_of(request: Request, fields: Fields, image: Image) -> list[str]:
     host = fields.inside("HostConfig")
     return [
         *_of_images(host),
+        *_of_memory(host),
         *_of_volumes(request, host),
         *_of_address(request, fields),
         *_of_platform(request, image),
         *_of_ports(host),
     ]
+
+
+def _of_memory(host: Fields) -> Iterator[str]:
+    if host.boolean("OomKillDisable") and not host.whole("Memory", 0, minimum=-1, maximum=2**63 - 1):
+        yield (
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system "
+            "running out of resources."
+        )
 
 
 def _of_volumes(request: Request, host: Fields) -> Iterator[str]:

@@ -125,10 +125,11 @@ def _command(request: Request) -> Command:
 def _wanted(fields: Fields) -> ExecRequest:
     environment = {}
     for each in fields.texts("Env"):
-        name, _, value = each.partition("=")
+        name, equals, value = each.partition("=")
         if not name:
             raise InvalidInput(f"invalid environment variable: {each[:80]}")
-        environment[name] = value
+        if equals:
+            environment[name] = value
     size = _console_size(fields) or (0, 0)
     return ExecRequest(
         command=fields.texts("Cmd"),

@@ -102,6 +102,14 @@ def test_it_is_described_and_kept(docker: DockerClient, isola: Cli) -> None:
     assert id[:12] in docker("image", "prune", "-f")
 
 
+def test_its_files_are_copied_while_the_container_does_not_run(docker: DockerClient, tmp_path: Path) -> None:
+    docker("create", "--name", "box", *mounting(",image-subpath=sub"), "app", "true")
+    docker("cp", "box:/x/new", str(tmp_path / "got"))
+    assert (tmp_path / "got").read_text() == "new\n"
+    assert "read-only" in docker("cp", str(tmp_path / "got"), "box:/x/other", status=1)
+    assert docker("diff", "box") == ""
+
+
 def test_it_comes_and_goes_while_the_container_runs(docker: DockerClient, isola: Cli) -> None:
     docker("run", "-d", "--name", "box", "app", "sleep", "1000")
     isola("config", "device", "add", "box", "tools", "disk", "source=image:docker.io/library/tools:latest", "path=/t")

@@ -8,15 +8,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isola.devices.image_sources import IMAGE, image_name
 from isola.devices.volume_sources import below
 from isola.errors import NotFound
 from isola.host.files import Root
 from isola.instances import files as files_verb
 from isola.instances.configuration import expanded
 from isola.instances.context import Context
+from isola.model.identity import IdRange
+from isola.model.image import layer_keys
 from isola.model.instance import Devices, Instance
+from isola.model.reference import Kind
 from isola.settings import boolean
 from isola.storage.volume_mounts import mount_of
+
+_INSIDE = IdRange(0)
+"""The ids inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,9 @@ async def place(context: Context, instance: Instance, path: str) -> AsyncIterato
     async with AsyncExitStack() as stack:
         if found is not None:
             device, inner = found
+            if (content := await _content(stack, context, instance, device)) is not None:
+                yield Place(content, f"/{device.get('subpath', '')}{inner}", read_only=True)
+                return
             read_only = boolean(device.get("readonly") or "false")
             try:
                 root = await _opened(stack, context, instance, device)
@@ -51,12 +61,25 @@ async def place(context: Context, instance: Instance, path: str) -> AsyncIterato
         yield Place(await stack.enter_async_context(files_verb.root(context, instance)), path)
 
 
+async def _content(
+    stack: AsyncExitStack, context: Context, instance: Instance, device: Mapping[str, str]
+) -> Root | None:
+    """Of the image that it has; None for another disk."""
+    states = [each for each in instance.plugged.values() if IMAGE in each.facts]
+    chosen = [each.facts[IMAGE] for each in states if _point(each.config) == device["path"]]
+    if not image_name(device) or not chosen:
+        return None
+    image = context.images.get(context.scoped(instance.project, Kind.IMAGE, chosen[0]))
+    tree = await stack.enter_async_context(context.storage(instance).layered(layer_keys(image.layers), _INSIDE))
+    return await stack.enter_async_context(context.host.files.root(tree))
+
+
 def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None:
     """The disk whose mount point is the longest beginning of a path, and what is left of the path. Pure."""
     wanted = posixpath.normpath("/" + path.lstrip("/"))
     best: Mapping[str, str] | None = None
     for device in devices.values():
-        point = posixpath.normpath(f"/{device.get('path', '').lstrip('/')}")
+        point = _point(device)
         if device.get("type") != "disk" or point == "/" or (device.get("pool") and below(device)):
             continue
         if (wanted == point or wanted.startswith(f"{point}/")) and (best is None or len(point) > len(best["path"])):
@@ -66,6 +89,10 @@ def disk_at(devices: Devices, path: str) -> tuple[Mapping[str, str], str] | None
     rest = wanted.removeprefix(best["path"]).lstrip("/")
     end = next((end for end in ("/.", "/") if path.endswith(end)), "")
     return best, f"/{rest}{end if rest else end.lstrip('/')}"
+
+
+def _point(device: Mapping[str, str]) -> str:
+    return posixpath.normpath(f"/{device.get('path', '').lstrip('/')}")
 
 
 def _above(device: Mapping[str, str]) -> Mapping[str, str]:

@@ -26,7 +26,11 @@ def made_of(request: Request, image: Image) -> list[Instance]:
 
 def users(request: Request, image: Image) -> list[Instance]:
     """Those, and containers that mount it."""
-    return [each for each in request.services.instances if _uses(request, each, image)]
+    instances = request.services.instances
+    found = (
+        instances.find(each.ref) for each in request.services.images.used_by(image.ref) if each.kind is Kind.INSTANCE
+    )
+    return [each for each in found if each is not None]
 
 
 def is_used(request: Request, image: Image) -> bool:
@@ -117,12 +121,6 @@ def _runs(request: Request, instance: Instance) -> bool:
 async def _untag(request: Request, alias: Alias) -> Record:
     await request.services.images.remove_alias(alias.ref, caller=request.caller)
     return {"Untagged": familiar(alias.name)}
-
-
-def _uses(request: Request, instance: Instance, image: Image) -> bool:
-    if instance.image != image.fingerprint and not _mounts(instance, image):
-        return False
-    return request.services.projects.home(instance.project, Kind.IMAGE) == request.home(Kind.IMAGE)
 
 
 def _mounts(instance: Instance, image: Image) -> bool:

@@ -1,7 +1,9 @@
 """Verbs of docker's command line, which several subjects understand: docker, podman, and Isola's Docker door."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from bench.shell import run
 from bench.subject import Subject
@@ -13,6 +15,9 @@ POLITE = ("/bin/sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait $!; do
 
 class DockerLike(Subject):
     """All verbs work on containers of the tiny image."""
+
+    without_tls: ClassVar[Sequence[str]] = ()
+    """Options for a registry on loopback."""
 
     def import_container_image(self) -> None:
         """The tiny root file system as an image for one program."""
@@ -49,6 +54,19 @@ class DockerLike(Subject):
     def image_load(self, archive: Path, image: str, name: str) -> None:
         """An archive, and the first container of its image: then all layers are unpacked everywhere."""
         self.docker("load", "-q", "-i", str(archive))
+        self.docker("create", "--name", name, image)
+
+    def image_tag(self, image: str, name: str) -> None:
+        """Another name."""
+        self.docker("tag", image, name)
+
+    def image_push(self, image: str) -> None:
+        """To the registry in its name."""
+        self.docker("push", *self.without_tls, "-q", image)
+
+    def image_pull(self, image: str, name: str) -> None:
+        """From the registry in its name, and the first container."""
+        self.docker("pull", *self.without_tls, "-q", image)
         self.docker("create", "--name", name, image)
 
     def image_remove(self, image: str) -> None:

@@ -25,6 +25,7 @@ class Podman(ContainerSubject):
 
     title = "podman"
     for_systemd = ("--systemd=always",)
+    without_tls = ("--tls-verify=false",)
 
     @classmethod
     def control_groups(cls, directory: Path) -> Sequence[str]:

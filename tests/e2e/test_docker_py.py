@@ -143,3 +143,13 @@ def test_networks_and_volumes(client: Any) -> None:
     finally:
         network.remove()
         volume.remove()
+
+
+def test_the_content_of_an_image_is_mounted(client: Any) -> None:
+    # The library's own class does not know this type; what it sends is a dictionary anyway.
+    mount = {"Type": "image", "Source": "busybox", "Target": "/x", "ImageOptions": {"Subpath": "bin"}}
+    assert b"busybox" in client.containers.run("busybox", ["ls", "/x"], mounts=[mount], remove=True)
+    box = client.containers.create("busybox", ["true"], mounts=[mount])
+    assert [(each["Type"], each["Name"], each["RW"]) for each in box.attrs["Mounts"]] == [("image", "busybox", False)]
+    with pytest.raises(docker.errors.APIError, match="is using its referenced image"):
+        client.images.remove("busybox")

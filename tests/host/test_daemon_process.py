@@ -92,6 +92,12 @@ def test_stop_finds_the_daemon_whatever_pid_its_lock_contains(directory: Path, v
     assert victim.poll() is None
 
 
+def test_stop_without_a_daemon_says_that_instances_may_run(directory: Path) -> None:
+    assert isolad(directory, "--stop").stdout == "isolad was not running\n"
+    stopped = isolad(directory, "--stop", "--instances")
+    assert (stopped.returncode, "instances may still run: start it" in stopped.stdout) == (0, True)
+
+
 def test_stop_works_across_pid_namespaces(directory: Path, victim: subprocess.Popen[bytes]) -> None:
     with holding(directory, victim.pid, enter=("unshare", "--pid", "--fork", "--kill-child")) as daemon:
         assert isolad(directory, "--stop").returncode == 0

@@ -118,13 +118,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+_UNSTOPPED = ", so instances may still run: start it with --background, and stop them again"
+
+
 def _stop(directory: Path, *, instances: bool) -> int:
     signum, timeout = (signal.SIGPWR, 300) if instances else (signal.SIGTERM, 60)
     stopped = holding.stop(directory, signum=signum, timeout=timeout)
     if stopped is holding.Stopped.NOTHING:
-        print("isolad was not running")
+        print(f"isolad was not running{_UNSTOPPED if instances else ''}")
     elif stopped is holding.Stopped.SUPERVISOR and instances:
-        print("isolad has stopped; it was not ready, so instances may still run: start it and stop them again")
+        print(f"isolad has stopped; it was not ready{_UNSTOPPED}")
     else:
         print("isolad has stopped")
     return 0

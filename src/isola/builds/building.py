@@ -107,16 +107,16 @@ class Building:
         for needed in plan.dependencies(index):
             self._begun(needed)
         number, labels = self._numbers.get(index, 1), iter(labels_of(plan, index))
-        self._tell_step(index, planned.stage.base.text, number, next(labels))
+        self._tell_step(index, planned.stage.base, number, next(labels))
         result, triggers = await self._base(planned)
         self._tell(BuildEventKind.RESULT, index, self._id(result))
         scope = Scope(plan.dockerfile.escape, plan.arguments, plan.given)
         for instruction in triggers:
-            self._tell_step(index, instruction.text, label=label_of_trigger(plan, index, instruction))
+            self._tell_step(index, instruction, label=label_of_trigger(plan, index, instruction))
             result = await self._step(planned, result, instruction, scope)
         for instruction in (*planned.stage.instructions, *self._labels(index)):
             number += 1
-            self._tell_step(index, instruction.text, number, next(labels, ""))
+            self._tell_step(index, instruction, number, next(labels, ""))
             result = await self._step(planned, result, instruction, scope)
         return result
 
@@ -303,8 +303,10 @@ class Building:
     def _tell(self, kind: BuildEventKind, stage: int, text: str) -> None:
         self._job.tell(BuildEvent(kind, stage, text))
 
-    def _tell_step(self, stage: int, text: str, number: int = 0, label: str = "") -> None:
-        self._job.tell(BuildEvent(BuildEventKind.STEP, stage, text, number, self._total, label=label))
+    def _tell_step(self, stage: int, instruction: Instruction, number: int = 0, label: str = "") -> None:
+        line = instruction.number if number else 0  # those of triggers are lines of another file
+        text = instruction.text
+        self._job.tell(BuildEvent(BuildEventKind.STEP, stage, text, number, self._total, label=label, line=line))
 
     def _id(self, result: Result) -> str:
         """Twelve digits that name a result in messages."""

@@ -117,6 +117,8 @@ class BuildEvent:
     token: str = ""
     label: str = ""
     """Of a step that makes files, as BuildKit names it: with its stage and its number there."""
+    line: int = 0
+    """Of the step's instruction in the Dockerfile, from 1; 0 for what is not in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -9,6 +10,7 @@ from enum import IntEnum
 from urllib.parse import quote, unquote
 
 from isola.doors.docker.buildkit.http2 import Broken, Connection, Stream
+from isola.doors.docker.buildkit.wire import message
 from isola.errors import IsolaError
 
 _LARGEST = 16 << 20
@@ -34,10 +36,12 @@ class Code(IntEnum):
 class Failure(Exception):
     """A status that is not OK, of either side."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, details: Sequence[bytes] = ()) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
+        """Messages ``google.protobuf.Any``."""
 
 
 class Call:
@@ -77,17 +81,17 @@ Method = Callable[[Call], AsyncIterator[bytes]]
 async def answer(stream: Stream, methods: Mapping[str, Method], unknown: str) -> None:
     """One call to this side; ``unknown`` is the message for other methods. Raises Broken."""
     await stream.send_headers([(":status", "200"), _TYPE])
-    code, text = int(Code.OK), ""
+    code, text, details = int(Code.OK), "", tuple[bytes, ...]()
     try:
         method = methods.get(stream.header(":path"))
         if method is None:
             raise Failure(Code.UNIMPLEMENTED, unknown)
         call = Call(stream)
         async with aclosing(method(call)) as messages:  # type: ignore[type-var]  # all are generators
-            async for message in messages:
-                await call.send(message)
+            async for each in messages:
+                await call.send(each)
     except Failure as error:
-        code, text = error.code, error.message
+        code, text, details = error.code, error.message, tuple(error.details)
     except IsolaError as error:
         code, text = int(Code.UNKNOWN), str(error)
     except Broken as error:
@@ -96,9 +100,11 @@ async def answer(stream: Stream, methods: Mapping[str, Method], unknown: str) ->
         code, text = int(Code.UNAVAILABLE), str(error)  # of a session
     except ValueError as error:
         code, text = int(Code.INVALID), str(error)
-    await stream.send_headers(
-        [("grpc-status", str(code)), ("grpc-message", quote(text, safe=" ,.:;=()'/\"[]"))], end=True
-    )
+    trailers = [("grpc-status", str(code)), ("grpc-message", quote(text, safe=" ,.:;=()'/\"[]"))]
+    if details:
+        status = base64.b64encode(message({1: code, 2: text, 3: details})).decode().rstrip("=")
+        trailers.append(("grpc-status-details-bin", status))
+    await stream.send_headers(trailers, end=True)
 
 
 async def only(call: Call) -> bytes:

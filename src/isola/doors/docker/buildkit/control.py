@@ -229,7 +229,7 @@ class Control:
         if not job.returned.done():
             error = change.inside(2)
             if error.number(1):
-                job.returned.set_exception(Failure(error.number(1), error.text(2)))
+                job.returned.set_exception(Failure(error.number(1), error.text(2), error.blobs(3)))
                 job.returned.exception()  # is raised where it is waited for, if that is still so
             else:
                 job.returned.set_result(None)

@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from isola.doors.docker.buildkit.wire import message, timestamp
 from isola.model.build import BuildEvent, BuildEventKind
@@ -16,6 +17,8 @@ _MOST_WAITING = 4 << 20
 _MOST_KEPT = 2 << 20
 """Bytes that are kept for who asks later; of more output the beginning."""
 _STDOUT, _STDERR = 1, 2
+_ALIKE = 3
+"""Characters."""
 _MARK = "[Warning] "
 """Of warnings among other lines; these clients list them apart."""
 
@@ -57,6 +60,9 @@ class Progress:
         self._ended = False
         self._followed = False
         self._stages: dict[int, Vertex] = {}
+        self._under_way: dict[int, BuildEvent] = {}
+        self.source = ("", b"")
+        """Name and text of the Dockerfile, once the client has sent it."""
 
     async def responses(self) -> AsyncIterator[bytes]:
         """Messages ``StatusResponse``, until the build has ended."""
@@ -107,9 +113,21 @@ class Progress:
         started = timestamp(vertex.started) if size else at
         await self._put({2: message({1: text, 2: vertex.digest, 4: size, 6: at, 7: started, 8: at})})
 
+    def line(self, command: str = "") -> int:
+        """Of the instruction under way that has failed, with a program's command if it has one; 0: any of several."""
+        steps = list(self._under_way.values())
+        if len(steps) > 1 and command:  # which ends as its instruction does
+            alike = [_common_end(each.text, command) for each in steps]
+            steps = [each for each, size in zip(steps, alike, strict=True) if size == max(alike) >= _ALIKE]
+        return steps[0].line if len(steps) == 1 else 0
+
     async def told(self, event: BuildEvent) -> None:
         """An event of the build itself."""
         open = self._stages.get(event.stage)
+        if event.kind is BuildEventKind.STEP:
+            self._under_way[event.stage] = event
+        elif event.kind is BuildEventKind.RESULT:
+            self._under_way.pop(event.stage, None)
         if event.kind is BuildEventKind.STEP:
             await self._step(event)
         elif event.kind is BuildEventKind.EXPORT:
@@ -184,3 +202,9 @@ class Progress:
     def _tell_all(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _common_end(one: str, other: str) -> int:
+    """How many characters."""
+    pairs = zip(reversed(one.rstrip()), reversed(other.rstrip()), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

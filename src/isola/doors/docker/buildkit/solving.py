@@ -31,6 +31,7 @@ from isola.doors.docker.buildkit.progress import Progress
 from isola.doors.docker.buildkit.pushing import Pushed, cancel, push
 from isola.doors.docker.buildkit.sending import METHOD
 from isola.doors.docker.buildkit.sessions import Session
+from isola.doors.docker.buildkit.sources import details, line_of
 from isola.doors.docker.buildkit.wire import Message, message
 from isola.errors import InvalidInput, IsolaError, NotFound, ProgramFailed, Unsupported
 from isola.images.registry.credentials import Credentials, credentials_for
@@ -117,7 +118,11 @@ async def _prepared(session: Session, wanted: BuildRequest, progress: Progress, 
     async with vertex(progress, title) as loading:
         text, ignored = await definition(session, wanted.dockerfile)
         await progress.status(loading, "transferring dockerfile:", len(text))
-        dockerfile = await asyncio.to_thread(parse, text)
+        progress.source = (wanted.dockerfile.rpartition("/")[2], text)
+        try:
+            dockerfile = await asyncio.to_thread(parse, text)
+        except InvalidInput as error:
+            raise Failure(Code.UNKNOWN, str(error), details(*progress.source, line_of(error))) from None
         known = await _credentials(session, dockerfile, wanted)
         wanted = replace(
             wanted,
@@ -172,9 +177,10 @@ async def _ended(
     client: Client, session: Session, operation: Operation, outputs: Outputs, progress: Progress
 ) -> Solved:
     if operation.error is not None:
-        text = failure(operation.error)
+        command = operation.error.command if isinstance(operation.error, ProgramFailed) else ""
+        text, place = failure(operation.error), details(*progress.source, progress.line(command))
         await progress.failed(text)
-        raise Failure(Code.UNKNOWN, text)
+        raise Failure(Code.UNKNOWN, text, place)
     await progress.failed("")
     solved = Solved(str(operation.metadata.get("fingerprint") or ""), outputs.names)
     if outputs.kind is not Output.IMAGE:

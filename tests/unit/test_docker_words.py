@@ -203,6 +203,17 @@ async def test_volumes_of_others_come_before_new_ones(docker: DockerStand) -> No
     assert copied == {"/new"}, "a volume of another container is not filled from this image"
 
 
+async def test_a_part_of_a_volume_is_not_filled(docker: DockerStand) -> None:
+    mounts = [
+        {"Type": "volume", "Source": "whole", "Target": "/a"},
+        {"Type": "volume", "Source": "parts", "Target": "/b", "VolumeOptions": {"Subpath": "x/y"}},
+    ]
+    await create(docker, "web1", HostConfig={"Mounts": mounts})
+    devices = docker.services.instances.get(Ref.default("web1")).devices.values()
+    found = {each["path"]: (each.get("subpath"), each.get("copy")) for each in devices if each.get("pool")}
+    assert found == {"/a": (None, "true"), "/b": ("x/y", None)}
+
+
 async def test_containers_of_the_usual_networks(docker: DockerStand) -> None:
     await create(docker, "alone", HostConfig={"NetworkMode": "none"})
     await create(docker, "web1")

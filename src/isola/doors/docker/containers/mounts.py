@@ -91,7 +91,8 @@ def _no_plugin(driver: str) -> str:
 def volume_device(volume: Volume, name: str, pool: str) -> dict[str, str]:
     """The disk device of a volume."""
     device = {"type": "disk", "source": name, "pool": pool, "path": volume.path, "subpath": volume.subpath}
-    device |= {"readonly": "true" if volume.read_only else "", "copy": "true" if volume.copied else ""}
+    copied = volume.copied and not volume.subpath  # of which all else in the volume would be filled
+    device |= {"readonly": "true" if volume.read_only else "", "copy": "true" if copied else ""}
     return {key: value for key, value in device.items() if value}
 
 

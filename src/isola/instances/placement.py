@@ -16,7 +16,7 @@ def limits(context: Context, config: Config, instance: Instance, *, fresh: bool 
         placements = [live.limits.cpus for id, live in context.live.items() if fresh or id != instance.id]
     found = limits_of(
         config,
-        memory_total=context.host.system.memory()["MemTotal"],
+        memory_total=context.host.system.memory_total,
         cpus=[int(str(cpu["id"])) for cpu in context.host.system.cpus()],
         load=load_of(placements),
         held=() if fresh else [int(cpu) for cpu in instance.volatile.get(CPUS, "").split(",") if cpu],

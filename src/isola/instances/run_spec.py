@@ -65,7 +65,7 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
         system=begins.system,
         stop_signal=signal_number(begins.stop_signal),
         limits=bounds,
-        tmpfs=tmpfs_size(config, bounds.memory or context.host.system.memory()["MemTotal"], system=begins.system),
+        tmpfs=tmpfs_size(config, bounds.memory or context.host.system.memory_total, system=begins.system),
         shared_memory=_number(config, "isola.shm.size") or 0,
         terminals=terminals(config),
         terminal=begins.terminal or begins.system,

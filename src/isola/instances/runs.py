@@ -45,7 +45,7 @@ class Runs:
 
 
 def _stats(host: Host, guest: Guest) -> Stats:
-    memory = host.system.memory()["MemTotal"]
+    memory = host.system.memory_total
     network = tuple(each for each in guest.interfaces() if each.name != "lo")
     cpus = len(host.system.cpus())
     return Stats(host.clock.now(), guest.stats(), network, host.system.cpu_time_ns(), cpus, memory)

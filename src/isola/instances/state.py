@@ -59,7 +59,7 @@ def _asks_agent(context: Context, instance: Instance) -> bool:
 
 def _whole(context: Context) -> tuple[int, int]:
     """Memory and CPUs of the host, for what has no limit."""
-    return context.host.system.memory()["MemTotal"], len(context.host.system.cpus())
+    return context.host.system.memory_total, len(context.host.system.cpus())
 
 
 def _look(context: Context, instance: Instance, live: Live | None, whole: tuple[int, int]) -> InstanceState:

@@ -195,7 +195,7 @@ class MicrovmRuntime(QemuRuntime):
             accelerator=common.accelerator,
             memory=memory_of(spec.limits),
             cpus=cpus_of(spec.limits, there),
-            most_memory=most_memory(spec.limits, self.host.system.memory()["MemTotal"]),
+            most_memory=most_memory(spec.limits, self.host.system.memory_total),
             most_cpus=spare_cpus(spec.limits, there),
             clock=probing.clock(self.host),
             nics=() if spec.warm else nics_of(spec),

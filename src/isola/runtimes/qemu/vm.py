@@ -80,7 +80,7 @@ class VmRuntime(QemuRuntime):
         servers: list[Server] = [file_server(common.engines, share, forgiving=forgiving)]
         if wanted.tpm:
             servers.append(await firmware.tpm(self.host, spec.root.path, spec.idmap.outside(common.user)))
-        host_cpus, host_memory = len(self.host.system.cpus()), self.host.system.memory()["MemTotal"]
+        host_cpus, host_memory = len(self.host.system.cpus()), self.host.system.memory_total
         described = Machine(
             id=spec.id,
             accelerator=common.accelerator,

@@ -76,7 +76,7 @@ def translate(request: Request, fields: Fields, raw: Mapping[str, Any], image: I
     inherited = volumes_from(request, host)
     taken = {device["path"] for device in inherited.values()}
     own = (path for path in (*image.config.volumes, *fields.inside("Volumes").names()) if _clean(path) not in taken)
-    mounts = mounts_of(host, dict.fromkeys(own), request.services.host.system.memory()["MemTotal"])
+    mounts = mounts_of(host, dict.fromkeys(own), request.services.host.system.memory_total)
     mounts = with_images(mounts, lambda text: find_image(request, text).fingerprint)
     devices: dict[str, Mapping[str, str]] = {
         **inherited,

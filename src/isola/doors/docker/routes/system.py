@@ -165,7 +165,7 @@ def _host(services: Services) -> dict[str, Any]:
         "OSType": "linux",
         "Architecture": kernel.architecture,
         "NCPU": len(system.cpus()),
-        "MemTotal": system.memory()["MemTotal"],
+        "MemTotal": system.memory_total,
         "Name": kernel.hostname,
     }
 

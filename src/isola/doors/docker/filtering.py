@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isola.doors.docker.expressions import expression
+from isola.doors.docker.expressions import search
 from isola.errors import InvalidInput
 
 _TRUTH = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
@@ -14,8 +14,8 @@ def finds(pattern: str, text: str) -> bool:
     """As in Docker the text itself, or an expression that is found in it."""
     if pattern == text:
         return True
-    found = expression(pattern)
-    return found is not None and found.found_in(text)
+    found = search(pattern)
+    return found is not None and found(text)
 
 
 def truth(values: Sequence[str], name: str) -> bool:

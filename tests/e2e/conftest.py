@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 
 import pytest
+from application_image import import_application
 from attempts import FAILED, attempt, shared_daemons
 from command import Cli
 from daemon import Daemon
@@ -42,6 +43,14 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the images ``tiny`` and ``debian/12``."""
     with tiny_daemon(tmp_path_factory.mktemp("image")) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="module")
+def app(daemon: Daemon) -> Iterator[str]:
+    """Alias of an application image, in the shared daemon."""
+    fingerprint = import_application(daemon, "app")
+    yield "app"
+    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
 
 
 @pytest.fixture(scope="session")

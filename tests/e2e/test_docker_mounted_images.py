@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from application_image import import_application
 from command import Cli
 from daemon import Daemon
 from docker_client import DockerClient
@@ -24,15 +23,8 @@ RUN rm /gone /sub/hello && echo new > /sub/new
 ATTEMPTS = "touch /x/made; rm -f /x/foo; mount -o remount,rw /x; touch /x/made"
 
 
-@pytest.fixture(scope="module")
-def image(daemon: Daemon) -> Iterator[str]:
-    fingerprint = import_application(daemon, "app")
-    yield "app"
-    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
-
-
 @pytest.fixture
-def docker(daemon: Daemon, image: str, tmp_path: Path) -> Iterator[DockerClient]:
+def docker(daemon: Daemon, app: str, tmp_path: Path) -> Iterator[DockerClient]:
     """With an image ``tools`` of several layers; containers and it end with the test."""
     made = DockerClient(daemon, tmp_path)
     (tmp_path / "context").mkdir()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from application_image import import_application
 from daemon import Daemon
 from docker_client import DockerClient
 from echoes import ask
@@ -20,15 +19,8 @@ ATTEMPTS = 15
 SLEEP = ("app", "sleep", "1000")
 
 
-@pytest.fixture(scope="module")
-def image(daemon: Daemon) -> Iterator[str]:
-    fingerprint = import_application(daemon, "app")
-    yield "app"
-    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
-
-
 @pytest.fixture
-def docker(daemon: Daemon, image: str, tmp_path: Path) -> Iterator[DockerClient]:
+def docker(daemon: Daemon, app: str, tmp_path: Path) -> Iterator[DockerClient]:
     """Containers and networks end with the test."""
     made = DockerClient(daemon, tmp_path)
     yield made

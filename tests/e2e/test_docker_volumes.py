@@ -7,21 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from application_image import import_application
 from daemon import Daemon
 from docker_client import DockerClient
 from lxc_client import Lxc
 
 
-@pytest.fixture(scope="module")
-def image(daemon: Daemon) -> Iterator[str]:
-    fingerprint = import_application(daemon, "app")
-    yield "app"
-    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
-
-
 @pytest.fixture
-def docker(daemon: Daemon, image: str, tmp_path: Path) -> Iterator[DockerClient]:
+def docker(daemon: Daemon, app: str, tmp_path: Path) -> Iterator[DockerClient]:
     """Containers and volumes end with the test."""
     made = DockerClient(daemon, tmp_path)
     yield made

@@ -9,21 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from application_image import import_application
 from daemon import ApiError, Daemon
 from lxc_client import Lxc
 from waiting import until
 
 NETWORK = "isola.namespaces.network"
 SLEEP = {"oci.entrypoint": "/bin/sleep 100000"}
-
-
-@pytest.fixture(scope="module")
-def app(daemon: Daemon) -> Iterator[str]:
-    """Alias of an application image."""
-    fingerprint = import_application(daemon, "app")
-    yield "app"
-    daemon.run("DELETE", f"/1.0/images/{fingerprint}")
 
 
 @pytest.fixture

@@ -95,10 +95,10 @@ async def spec_of(context: Context, instance: Instance, config: Config, devices:
 def confinement(config: Config) -> Confinement:
     """Pure."""
     seccomp, calls = config.get("isola.seccomp", ""), _names(config, "security.syscalls.allow")
-    alone = _true(config, "isola.no_new_privileges")
+    bounded = _true(config, "isola.no_new_privileges")
     if _true(config, FULLY):  # a filter of its own counts all the same
         given = seccomp if seccomp not in ("", "default") else UNCONFINED
-        return Confinement(("ALL",), (), alone, given, (), (), ("a *:* rwm",))
+        return Confinement(("ALL",), (), bounded, given, (), (), ("a *:* rwm",))
     if calls and seccomp not in ("", "default"):
         raise InvalidInput(
             "There are two filters of system calls", field="config.isola.seccomp", remedy="unset isola.seccomp"
@@ -106,7 +106,7 @@ def confinement(config: Config) -> Confinement:
     return Confinement(
         add=_names(config, "isola.capabilities.add"),
         drop=_names(config, "isola.capabilities.drop"),
-        no_new_privileges=alone,
+        no_new_privileges=bounded,
         seccomp="" if seccomp == "default" else seccomp,
         system_calls=calls,
         writable=_names(config, "isola.paths.writable") if config.get("isola.paths.writable") else None,

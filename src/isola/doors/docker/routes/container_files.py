@@ -36,8 +36,8 @@ _GO_MODES = (
 )
 """Types of files -> bits of Go's ``FileMode``."""
 _GO_BITS = ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20))
-_NOBODY_NAMED = ("", "0")
-"""Users of containers that were not told which: owners stay as the archive says."""
+_DEFAULT_USERS = ("", "0")
+"""Of containers without a user of their own: owners stay as in the archive."""
 _FORMATS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
@@ -88,7 +88,7 @@ async def put(request: Request) -> web.StreamResponse:
             instance.ref,
             upload,
             path,
-            own=request.flag("copyUIDGID") and instance.start.user not in _NOBODY_NAMED,
+            own=request.flag("copyUIDGID") and instance.start.user not in _DEFAULT_USERS,
             strict=request.flag("noOverwriteDirNonDir"),
         )
     request.told("file-pushed", instance.ref, path=path)
